@@ -1,0 +1,258 @@
+/**
+ * The one file that loads the native addon. Options objects go in, results or a SystemError come out; what is asked is
+ * checked by the callers. Every function that may wait in the kernel runs on a thread of its own (never on libuv's pool)
+ * and returns a promise; the others only do calls that cannot block.
+ */
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+/** What a failed system call leaves: the call, errno, and the path or thing it was about. */
+export interface SystemError extends Error {
+  /** the system call, or the step in words: "clone3", "mount overlay" */
+  syscall: string;
+  /** the name of the error: "ENOENT" */
+  errnoName: string;
+  errno: number;
+  /** path, interface or cgroup that the call was about; empty when there is none */
+  subject: string;
+}
+
+export function isSystemError(error: unknown): error is SystemError {
+  return error instanceof Error && typeof (error as Partial<SystemError>).errnoName === "string";
+}
+
+export interface SpawnMonitorOptions {
+  /** berth-monitor; it is executed from a read-only clone of its mount, so that nobody inside can write to it */
+  executable: string;
+  /** argv[1...]; `--listen-fd 3` is the addon's own addition */
+  args: string[];
+  /** the unix socket (mode 0600) that is bound and listening before the clone; may be longer than sun_path */
+  socketPath: string;
+  /** the monitor's stderr, appended to */
+  logPath: string;
+  namespaces: { network: boolean; ipc: boolean; uts: boolean; pid: boolean };
+  /** cgroup v1: the child writes "0" into each */
+  cgroupTasksFiles: string[];
+  /** CLONE_INTO_CGROUP; empty: none */
+  cgroup2Directory: string;
+}
+
+export interface SpawnedProcess {
+  pid: number;
+  /** for watchProcess and sendSignal; the caller closes it */
+  pidfd: number;
+}
+
+/** One connection to a monitor. Frames are whole: the length prefix is the transport's. */
+export interface MonitorSocket {
+  /** queues a frame; the descriptors are duplicated by the kernel, the caller still owns its own */
+  send(frame: Uint8Array, descriptors: number[]): void;
+  /** no more callbacks after it */
+  close(): void;
+}
+
+export interface MonitorSocketHandlers {
+  onFrame(frame: Buffer): void;
+  /** once: the peer went away, or the transport failed; never after close() */
+  onClose(error: SystemError | null): void;
+}
+
+export interface OverlayOptions {
+  /** absolute, the topmost first */
+  lower: string[];
+  /** absent: a read-only overlay */
+  upper?: string;
+  work?: string;
+  readonly?: boolean;
+  /** the upper layer need not survive a crash of the machine */
+  volatile?: boolean;
+}
+
+export interface MountAttributes {
+  /** MOUNT_ATTR_* bits */
+  set?: number;
+  clear?: number;
+  /** MS_PRIVATE, MS_SLAVE or MS_SHARED */
+  propagation?: number;
+  recursive?: boolean;
+}
+
+export interface BridgeOptions {
+  name: string;
+  /** CIDRs of the bridge itself: "10.88.0.1/16" */
+  addresses: string[];
+  mtu: number;
+}
+
+export interface VethOptions {
+  /** an open network namespace: where the pod's end is made */
+  namespaceFd: number;
+  bridge: string;
+  hostName: string;
+  podName: string;
+  /** "0a:58:..." of the pod's end */
+  podMac: string;
+  mtu: number;
+  addresses: string[];
+  /** the default routes' gateways */
+  gateways: string[];
+}
+
+export interface LinkStatistics {
+  name: string;
+  rxBytes: number;
+  rxPackets: number;
+  rxErrors: number;
+  rxDropped: number;
+  txBytes: number;
+  txPackets: number;
+  txErrors: number;
+  txDropped: number;
+}
+
+export interface LinkAddress {
+  /** interface's name */
+  name: string;
+  /** CIDR */
+  address: string;
+}
+
+/** One rule of a seccomp profile, in the OCI runtime specification's words (linux.seccomp). */
+export interface SeccompArg {
+  index: number;
+  value: number | string;
+  valueTwo?: number | string;
+  op: string;
+}
+export interface SeccompRule {
+  names: string[];
+  action: string;
+  errnoRet?: number;
+  args?: SeccompArg[];
+}
+export interface SeccompProfile {
+  defaultAction: string;
+  defaultErrnoRet?: number;
+  architectures?: string[];
+  flags?: string[];
+  syscalls?: SeccompRule[];
+}
+
+export interface KernelFeatures {
+  release: string;
+  /** lowerdir+ of overlay: 6.8 */
+  overlayLowerdirPlus: boolean;
+  /** mount_setattr with AT_RECURSIVE: 5.12 */
+  mountSetattr: boolean;
+  /** idmapped overlay layers and tmpfs: 6.3 */
+  idmappedTmpfs: boolean;
+  cgroupKill: boolean;
+  seccomp: boolean;
+  seccompActions: string[];
+  apparmor: boolean;
+  selinux: boolean;
+  psi: boolean;
+  userNamespaces: boolean;
+  /** bit n: the agent has capability n in its permitted set */
+  capabilities: bigint;
+  /** the last capability that the kernel knows */
+  lastCapability: number;
+}
+
+/** One result of readFiles: the content, or errno's name. */
+export type FileRead = { content: string } | { errnoName: string };
+
+export interface Addon {
+  // spawn_monitor.cc
+  spawnMonitor(options: SpawnMonitorOptions): Promise<SpawnedProcess>;
+  /** calls back once, when the process has ended (its zombie is reaped when it is ours); `code` is null when it was not
+   *  our child */
+  watchProcess(pidfd: number, onExit: (code: number | null, signal: number | null) => void): { close(): void };
+  /** pidfd_open; ESRCH when there is none */
+  openProcess(pid: number): number;
+  /** pidfd_send_signal */
+  sendSignal(pidfd: number, signal: number): void;
+
+  // monitor_socket.cc
+  /** fails with ECONNREFUSED or ENOENT when nobody listens; the path may be longer than sun_path */
+  connectMonitor(path: string, handlers: MonitorSocketHandlers): MonitorSocket;
+
+  // mount.cc
+  /** open_tree(OPEN_TREE_CLONE): a detached mount of the path. `root`: the path is resolved within it (RESOLVE_IN_ROOT) */
+  openTree(options: { path: string; root?: string; recursive: boolean; attributes?: MountAttributes }): Promise<number>;
+  setMountAttributes(fd: number, attributes: MountAttributes): void;
+  /** a detached overlay; before Linux 6.8 by way of a scratch mount namespace */
+  mountOverlay(options: OverlayOptions): Promise<number>;
+  /** attaches a detached mount at a path of the host */
+  attachMount(fd: number, path: string): Promise<void>;
+  /** binds a namespace (/proc/PID/ns/net, or of an open descriptor) to a file that it makes (mode 0444) */
+  pinNamespace(options: { source: string; path: string }): Promise<void>;
+  /** umount2(MNT_DETACH) and unlink; nothing there is success */
+  unpinNamespace(path: string): Promise<void>;
+  unmount(path: string): Promise<void>;
+  /** opens read-only beneath root (openat2, RESOLVE_IN_ROOT, O_NONBLOCK), takes regular files only; reads at most limit
+   *  bytes (EFBIG when there are more) */
+  readFileInRoot(options: { rootFd: number; path: string; limitBytes: number }): Promise<Buffer>;
+  openPath(path: string): number;
+  closeDescriptor(fd: number): void;
+
+  // cgroup.cc
+  /** mkdir -p of each (modes 0755), then the writes in order; on failure removes what it made */
+  createCgroups(options: { directories: string[]; writes: [path: string, value: string][] }): Promise<void>;
+  /** writes in order; stops at the first failure */
+  writeFiles(writes: [path: string, value: string][]): Promise<void>;
+  /** rmdir of each with all that is below; already gone is success; waits up to timeoutMs while EBUSY */
+  removeCgroups(options: { directories: string[]; timeoutMs: number }): Promise<void>;
+  /** SIGKILLs everything in the given cgroups and below: cgroup.kill where there is one, else a kill loop over
+   *  cgroup.procs until it is empty or the time is over (ETIMEDOUT) */
+  killCgroups(options: { directories: string[]; timeoutMs: number }): Promise<void>;
+  /** BPF_PROG_TYPE_CGROUP_DEVICE from an array of struct bpf_insn, attached to a cgroup2 directory */
+  attachDeviceProgram(options: { directory: string; instructions: Uint8Array }): Promise<void>;
+
+  // stats.cc
+  /** reads small files one after another, each at most 64 KiB */
+  readFiles(paths: string[]): Promise<FileRead[]>;
+  /** blocks (512 bytes) and inodes below a directory, without crossing file systems */
+  diskUsage(directory: string): Promise<{ bytes: number; inodes: number }>;
+
+  // seccomp.cc
+  /** the native architecture's filter as an array of struct sock_filter; unknown syscall names are left out */
+  compileSeccomp(profile: SeccompProfile): Buffer;
+
+  // netlink.cc
+  /** makes the bridge (or adopts one of that name), gives it the addresses, sets it up */
+  ensureBridge(options: BridgeOptions): Promise<void>;
+  /** loopback up in a network namespace */
+  setLoopbackUp(namespaceFd: number): Promise<void>;
+  /** veth with both ends up, addresses, default routes; on failure leaves nothing */
+  attachVeth(options: VethOptions): Promise<void>;
+  /** gone already is success */
+  deleteLink(name: string): Promise<void>;
+  /** of the host, or of a namespace */
+  listLinks(options: { namespaceFd?: number }): Promise<LinkStatistics[]>;
+  listAddresses(options: { namespaceFd?: number }): Promise<LinkAddress[]>;
+
+  // nftables.cc
+  /** runs a libnftables JSON document in one transaction; answers its JSON output */
+  runNftables(json: string): Promise<string>;
+
+  // features.cc
+  probeFeatures(): KernelFeatures;
+
+  // lock.cc
+  /** flock(LOCK_EX|LOCK_NB) on a file it makes; the descriptor holds the lock. EWOULDBLOCK: somebody has it */
+  lockFile(path: string): number;
+}
+
+/** Where the build puts the native products; a package sets BERTH_NATIVE_DIR. */
+export const nativeDirectory =
+  process.env["BERTH_NATIVE_DIR"] ?? join(dirname(fileURLToPath(import.meta.url)), "..", "..", "build");
+
+export const native: Addon = createRequire(import.meta.url)(join(nativeDirectory, "berth.node")) as Addon;
+
+/** The programs that the agent starts. */
+export const programs = {
+  monitor: join(nativeDirectory, "berth-monitor"),
+  unpack: join(nativeDirectory, "berth-unpack"),
+} as const;
