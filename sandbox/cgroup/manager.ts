@@ -1,0 +1,73 @@
+/** What the sandbox asks of cgroups; v1, hybrid and v2 stand behind it. A path is relative to every hierarchy's root. */
+import type { LinuxResources } from "../spec/oci.js";
+
+/** The files by which a process joins a cgroup, is counted and killed. */
+export interface CgroupHandles {
+  /** v1: a process joins by writing "0" into each */
+  tasksFiles: string[];
+  /** cgroup2 directory (the whole thing on v2, the unified side on hybrid); empty without a cgroup2 mount */
+  cgroup2Directory: string;
+  /** the file with the oom_kill counter; empty when there is no memory controller */
+  oomKillFile: string;
+}
+
+/** One sample; a value is undefined where the kernel or the hierarchy does not tell it. Bytes, nanoseconds, counts. */
+export interface CgroupSample {
+  /** nanoseconds since the epoch */
+  timestamp: bigint;
+  cpuUsageNs?: bigint;
+  cpuUserNs?: bigint;
+  cpuSystemNs?: bigint;
+  cpuPeriods?: number;
+  cpuThrottledPeriods?: number;
+  cpuThrottledNs?: bigint;
+  /** memory.usage_in_bytes or memory.current */
+  memoryUsageBytes?: number;
+  /** usage less inactive file pages, as cAdvisor counts it */
+  memoryWorkingSetBytes?: number;
+  memoryRssBytes?: number;
+  memoryCacheBytes?: number;
+  memoryMappedFileBytes?: number;
+  memoryMaxUsageBytes?: number;
+  memoryLimitBytes?: number;
+  memoryFailures?: number;
+  memoryKernelBytes?: number;
+  swapUsageBytes?: number;
+  swapLimitBytes?: number;
+  pageFaults?: number;
+  majorPageFaults?: number;
+  oomKills?: number;
+  processes?: number;
+  threads?: number;
+  pidsLimit?: number;
+}
+
+/** One line of /proc/self/mountinfo that is a cgroup hierarchy. */
+export interface Hierarchy {
+  mountPoint: string;
+  version: 1 | 2;
+  /** v1: the controllers mounted there; v2: those of cgroup.controllers */
+  controllers: string[];
+  /** v1: "name=systemd" is "systemd"; empty: none */
+  name: string;
+}
+
+export interface CgroupManager {
+  readonly mode: "v1" | "hybrid" | "v2";
+  readonly hierarchies: readonly Hierarchy[];
+  /** of those that Berth has a use for (cpu, cpuset, memory, pids, ...), the ones that this host lacks */
+  readonly missingControllers: readonly string[];
+  /** mkdir in every hierarchy (parents too; answers the parents that it made, the outermost first), limits written.
+   *  InvalidArgumentError names a resource field that the kernel refuses; then nothing is left */
+  create(path: string, resources: LinuxResources): Promise<string[]>;
+  update(path: string, resources: LinuxResources): Promise<void>;
+  /** rmdir with everything below; already gone is success */
+  remove(path: string): Promise<void>;
+  /** SIGKILL to everything in it and below; back when it is empty */
+  kill(path: string): Promise<void>;
+  /** true in any hierarchy */
+  exists(path: string): boolean;
+  handles(path: string): CgroupHandles;
+  /** one pass over all paths; a path that is gone has no entry */
+  sample(paths: Iterable<string>): Promise<Map<string, CgroupSample>>;
+}

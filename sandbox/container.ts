@@ -1,0 +1,62 @@
+/**
+ * A container.
+ *
+ *            createContainer          startContainer           its init ends
+ *   (none) ──────────────▶ created ─────────────▶ running ───────────────▶ exited ──▶ (removed)
+ *                             │ startContainer failed, or the pod ended ──────▲
+ */
+import type { runtime } from "../cri-proto/generated/runtime.js";
+import { FailedPreconditionError } from "./errors.js";
+import type { OciSpec } from "./spec/oci.js";
+
+export type ContainerConfig = runtime.v1.IContainerConfig;
+
+export type ContainerPhase = "created" | "running" | "exited";
+
+const transitions: Record<ContainerPhase, readonly ContainerPhase[]> = {
+  created: ["running", "exited"],
+  running: ["exited"],
+  exited: [],
+};
+
+/** What is stored of a container. Times are nanoseconds since the epoch, decimal; "0": not yet. */
+export interface ContainerRecord {
+  version: 1;
+  id: string;
+  podId: string;
+  phase: ContainerPhase;
+  /** the request's config, as protobuf JSON objects (int64 as decimal strings, bytes as base64) */
+  config: Record<string, unknown>;
+  /** "sha256:..." of the image that it was made from */
+  imageId: string;
+  /** chain ids of its root file system, bottom first: they are in use */
+  layers: string[];
+  /** the OCI runtime spec that it runs, without linux.seccomp.syscalls (made again from the config when needed) */
+  spec: OciSpec;
+  cgroupPath: string;
+  /** absolute; empty: no log */
+  logPath: string;
+  createdAt: string;
+  startedAt: string;
+  finishedAt: string;
+  exitCode: number;
+  /** "Completed", "Error", "OOMKilled", "StartError"; empty until exited */
+  reason: string;
+  message: string;
+  /** the CRI's Signal number of its effective stop signal */
+  stopSignal: number;
+}
+
+export interface Container {
+  record: ContainerRecord;
+  readonly config: ContainerConfig;
+  /** host pid of its init; 0 when it does not run */
+  pid: number;
+}
+
+/** Checks a change of phase against the diagram above. FailedPreconditionError says what was tried. */
+export function checkContainerTransition(record: ContainerRecord, to: ContainerPhase): void {
+  if (!transitions[record.phase].includes(to)) {
+    throw new FailedPreconditionError(`container ${record.id} is ${record.phase}; it cannot become ${to}`);
+  }
+}

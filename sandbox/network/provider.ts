@@ -1,0 +1,53 @@
+/** What the sandbox asks of a pod network. Two providers stand behind it: the built-in bridge, and none. */
+
+/** One port of the node that leads to a port of the pod (CRI PortMapping). */
+export interface PortMapping {
+  protocol: "tcp" | "udp" | "sctp";
+  containerPort: number;
+  hostPort: number;
+  hostIp: string;
+}
+
+/**
+ * What a pod has, or is about to get. It is stored with the pod before anything is made (the intent), and is all that a
+ * later agent needs to take the network away again.
+ */
+export interface NetworkLease {
+  provider: "builtin" | "cni";
+  /** in the pod: "eth0" */
+  interfaceName: string;
+  /** the veth's end on the host */
+  hostInterface: string;
+  bridge: string;
+  mac: string;
+  /** CIDRs, the primary one first */
+  addresses: string[];
+  gateways: string[];
+}
+
+export interface NetworkStatus {
+  ready: boolean;
+  /** CamelCase, for the condition's reason; empty when ready */
+  reason: string;
+  message: string;
+}
+
+export interface NetworkProvider {
+  readonly name: "builtin" | "none";
+  /** once, before pods are recovered: sets up what all pods share */
+  start(): Promise<void>;
+  status(): NetworkStatus;
+  /** takes addresses for a pod (in memory; the caller stores the lease before attach). ResourceExhaustedError: none left */
+  reserve(podId: string): NetworkLease;
+  /** takes the addresses of a recovered pod */
+  adopt(podId: string, lease: NetworkLease): void;
+  /** makes the interfaces; on failure nothing is left, the lease stays reserved */
+  attach(podId: string, lease: NetworkLease, options: { namespaceFd: number; portMappings: PortMapping[] }): Promise<void>;
+  /** takes everything of the lease away and frees its addresses; already gone is success. `namespaceGone`: the pod's
+   *  namespace has lost its last reference, so that the kernel removes the veth by itself */
+  detach(podId: string, lease: NetworkLease, options: { namespaceGone: boolean }): Promise<void>;
+  /** the node's pod CIDRs, as the kubelet sets them ("10.1.2.0/24" or "v4,v6"); running pods keep theirs */
+  setPodCidr(cidr: string): Promise<void>;
+  /** for `Status` verbose and the CLI */
+  describe(): Record<string, unknown>;
+}

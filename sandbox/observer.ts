@@ -1,0 +1,37 @@
+/** What happened, typed. Metrics and the log subscribe; nothing here knows them. */
+export type Happening =
+  /** a step of a longer operation: "start-pod" / "network" */
+  | { type: "step"; operation: string; step: string; seconds: number }
+  | { type: "container-exit"; podId: string; containerId: string; exitCode: number; oomKilled: boolean }
+  | { type: "oom"; podId: string; containerId: string }
+  | { type: "container-event"; event: "created" | "started" | "stopped" | "deleted"; podId: string; containerId: string }
+  | { type: "monitor-lost"; podId: string }
+  /** something that a crash left was found and removed */
+  | { type: "repaired"; what: string; subject: string }
+  /** an undo or a removal that failed and will be tried again */
+  | { type: "trouble"; what: string; subject: string; error: unknown };
+
+export type Listener = (happening: Happening) => void;
+
+export class Observer {
+  readonly #listeners = new Set<Listener>();
+
+  subscribe(listener: Listener): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  emit(happening: Happening): void {
+    for (const listener of this.#listeners) listener(happening);
+  }
+
+  /** Times one step of an operation. */
+  async step<T>(operation: string, step: string, run: () => Promise<T> | T): Promise<T> {
+    const begun = process.hrtime.bigint();
+    try {
+      return await run();
+    } finally {
+      this.emit({ type: "step", operation, step, seconds: Number(process.hrtime.bigint() - begun) / 1e9 });
+    }
+  }
+}
