@@ -13,7 +13,7 @@ export interface PortMapping {
  * later agent needs to take the network away again.
  */
 export interface NetworkLease {
-  provider: "builtin" | "cni";
+  provider: "builtin" | "cni" | "none";
   /** in the pod: "eth0" */
   interfaceName: string;
   /** the veth's end on the host */
@@ -23,6 +23,8 @@ export interface NetworkLease {
   /** CIDRs, the primary one first */
   addresses: string[];
   gateways: string[];
+  /** those that have a host port; held from reserve on, so that a crash cannot lose one */
+  portMappings: PortMapping[];
 }
 
 export interface NetworkStatus {
@@ -37,13 +39,15 @@ export interface NetworkProvider {
   /** once, before pods are recovered: sets up what all pods share */
   start(): Promise<void>;
   status(): NetworkStatus;
-  /** takes addresses for a pod (in memory; the caller stores the lease before attach). ResourceExhaustedError: none left */
-  reserve(podId: string): NetworkLease;
-  /** takes the addresses of a recovered pod */
+  /** takes addresses and host ports for a pod (in memory; the caller stores the lease before attach).
+   *  ResourceExhaustedError: no address left; FailedPreconditionError: a host port is another pod's;
+   *  InvalidArgumentError: a mapping is malformed. Then nothing is taken */
+  reserve(podId: string, portMappings?: readonly PortMapping[]): NetworkLease;
+  /** takes the addresses and host ports of a recovered pod */
   adopt(podId: string, lease: NetworkLease): void;
-  /** makes the interfaces; on failure nothing is left, the lease stays reserved */
-  attach(podId: string, lease: NetworkLease, options: { namespaceFd: number; portMappings: PortMapping[] }): Promise<void>;
-  /** takes everything of the lease away and frees its addresses; already gone is success. `namespaceGone`: the pod's
+  /** makes the interfaces and the lease's port rules; on failure nothing is left, the lease stays reserved */
+  attach(podId: string, lease: NetworkLease, options: { namespaceFd: number }): Promise<void>;
+  /** takes everything of the lease away (also of one that was only reserved) and frees its addresses; already gone is success. `namespaceGone`: the pod's
    *  namespace has lost its last reference, so that the kernel removes the veth by itself */
   detach(podId: string, lease: NetworkLease, options: { namespaceGone: boolean }): Promise<void>;
   /** the node's pod CIDRs, as the kubelet sets them ("10.1.2.0/24" or "v4,v6"); running pods keep theirs */
