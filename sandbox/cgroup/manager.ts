@@ -57,12 +57,18 @@ export interface CgroupManager {
   readonly hierarchies: readonly Hierarchy[];
   /** of those that Berth has a use for (cpu, cpuset, memory, pids, ...), the ones that this host lacks */
   readonly missingControllers: readonly string[];
-  /** mkdir in every hierarchy (parents too; answers the parents that it made, the outermost first), limits written.
-   *  InvalidArgumentError names a resource field that the kernel refuses; then nothing is left */
+  /** the directories of the path's parents that create() would have to make, absolute, the outermost first: stored with
+   *  the intent, and given to removeParents() when the cgroup is gone */
+  missingParents(path: string): string[];
+  /** mkdir in every hierarchy (parents too; answers the directories of parents that were missing, as missingParents()
+   *  does), limits written. InvalidArgumentError names a resource field that the kernel refuses; then nothing is left */
   create(path: string, resources: LinuxResources): Promise<string[]>;
   update(path: string, resources: LinuxResources): Promise<void>;
   /** rmdir with everything below; already gone is success */
   remove(path: string): Promise<void>;
+  /** rmdir of those directories (the answer of create or missingParents) that are empty by now; the others stay, since
+   *  somebody else uses them */
+  removeParents(directories: readonly string[]): Promise<void>;
   /** SIGKILL to everything in it and below; back when it is empty */
   kill(path: string): Promise<void>;
   /** true in any hierarchy */
