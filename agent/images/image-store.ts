@@ -1,0 +1,212 @@
+/**
+ * The records of images: one JSON file per image under `<root>/images/`, on disk before in memory. Images are known by
+ * their id, the digest of their configuration; tags and repository digests are names that point to it.
+ */
+import { mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { InvalidArgumentError } from "../../sandbox/errors.js";
+import type { OciImageConfig } from "../../sandbox/image-config.js";
+import type { LayerStore } from "../../sandbox/rootfs/layer-store.js";
+import { Serial } from "../../sandbox/serial.js";
+import { formatReference, parseReference } from "./reference.js";
+
+export interface ImageRecord {
+  version: 1;
+  /** "sha256:<hex>": the digest of the image's configuration; what PullImage answers */
+  id: string;
+  /** complete names: "docker.io/library/busybox:latest" */
+  repoTags: string[];
+  /** complete names with the digest of the manifest or index that was asked for */
+  repoDigests: string[];
+  /** unpacked layers and configuration: what removing the image gives back when it shares no layer; > 0 */
+  sizeBytes: number;
+  /** chain ids, bottom first */
+  layers: string[];
+  config: OciImageConfig;
+  /** the same digest as the id */
+  configDigest: string;
+  /** never removed by the kubelet's garbage collection */
+  pinned: boolean;
+  /** nanoseconds since the epoch, decimal: when it came to this machine */
+  pulledAt: string;
+}
+
+export interface ImageStoreOptions {
+  root: string;
+  layers: LayerStore;
+  /** chain ids of the containers' root file systems: they are kept, whatever becomes of their image */
+  inUse?: () => Iterable<string>;
+  /** a file that is no whole record, or names a layer that is not there; it has been removed */
+  onBroken?: (path: string, why: string) => void;
+}
+
+export interface ImageStore {
+  list(): ImageRecord[];
+  /**
+   * By id (with or without "sha256:"), a unique prefix of it, a tag or a repository digest in any familiar form.
+   * @throws InvalidArgumentError when a prefix is not unique
+   */
+  find(reference: string): ImageRecord | undefined;
+  /** Adds an image, or names to one that is known. A tag that another image had moves to this one. */
+  put(record: ImageRecord): Promise<ImageRecord>;
+  /**
+   * Removes the image with all its names, and the layers that nobody else needs. The CRI's RemoveImage: an image that
+   * is not there is success (undefined).
+   */
+  remove(reference: string): Promise<ImageRecord | undefined>;
+  /** Keeps layers from collection, whether or not they are there yet, until the returned function is called. */
+  hold(chainIds: readonly string[]): () => void;
+  /** Removes layers that no image, no container and no pull needs. */
+  collect(): Promise<void>;
+}
+
+const serialKey = "images";
+
+/** Opens (and makes) the store. Half-written records are removed, as are those whose layers are missing. */
+export async function openImageStore(options: ImageStoreOptions): Promise<ImageStore> {
+  const directory = join(options.root, "images");
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  const images = await load(directory, options);
+  const byName = new Map<string, string>();
+  const held = new Map<string, number>();
+  const changes = new Serial();
+  const pathOf = (id: string): string => join(directory, `${id.slice("sha256:".length)}.json`);
+
+  const index = (record: ImageRecord): void => {
+    images.set(record.id, record);
+    for (const name of [...record.repoTags, ...record.repoDigests]) byName.set(name, record.id);
+  };
+  for (const record of images.values()) index(record);
+
+  const store = async (record: ImageRecord): Promise<void> => {
+    await writeDurably(directory, pathOf(record.id), record);
+    index(record);
+  };
+
+  const collect = async (): Promise<void> => {
+    const needed = new Set<string>([...held.keys(), ...(options.inUse?.() ?? [])]);
+    for (const image of images.values()) for (const chainId of image.layers) needed.add(chainId);
+    for (const layer of options.layers.list()) {
+      if (!needed.has(layer.chainId)) await options.layers.remove(layer.chainId);
+    }
+  };
+
+  const find = (reference: string): ImageRecord | undefined => {
+    const hex = /^(?:sha256:)?([0-9a-f]{1,64})$/.exec(reference)?.[1];
+    if (hex?.length === 64) {
+      const exact = images.get(`sha256:${hex}`);
+      if (exact !== undefined) return exact;
+    }
+    const name = completeName(reference);
+    const named = name === undefined ? undefined : byName.get(name);
+    if (named !== undefined) return images.get(named);
+    if (hex === undefined) return undefined;
+    const matches = [...images.keys()].filter((id) => id.startsWith(`sha256:${hex}`));
+    if (matches.length > 1) {
+      throw new InvalidArgumentError(`image id "${reference}" is ambiguous: ${matches.length} images start with it`);
+    }
+    return images.get(matches[0] ?? "");
+  };
+
+  return {
+    list: () => [...images.values()],
+    find,
+    put: (record) =>
+      changes.run(serialKey, async () => {
+        const known = images.get(record.id);
+        const merged: ImageRecord = {
+          ...record,
+          repoTags: union(known?.repoTags, record.repoTags),
+          repoDigests: union(known?.repoDigests, record.repoDigests),
+          pinned: record.pinned || known?.pinned === true,
+          pulledAt: known?.pulledAt ?? record.pulledAt,
+        };
+        // the new owner of a tag is written first: a crash in between leaves the tag twice, never nowhere
+        await store(merged);
+        for (const other of images.values()) {
+          if (other.id === record.id || !other.repoTags.some((tag) => record.repoTags.includes(tag))) continue;
+          await store({ ...other, repoTags: other.repoTags.filter((tag) => !record.repoTags.includes(tag)) });
+        }
+        index(merged);
+        return merged;
+      }),
+    remove: (reference) =>
+      changes.run(serialKey, async () => {
+        const record = find(reference);
+        if (record === undefined) return undefined;
+        await rm(pathOf(record.id), { force: true });
+        await syncDirectory(directory);
+        images.delete(record.id);
+        for (const [name, id] of byName) if (id === record.id) byName.delete(name);
+        await collect();
+        return record;
+      }),
+    hold(chainIds) {
+      for (const chainId of chainIds) held.set(chainId, (held.get(chainId) ?? 0) + 1);
+      let released = false;
+      return () => {
+        if (released) return;
+        released = true;
+        for (const chainId of chainIds) {
+          const count = (held.get(chainId) ?? 0) - 1;
+          if (count > 0) held.set(chainId, count);
+          else held.delete(chainId);
+        }
+      };
+    },
+    collect: () => changes.run(serialKey, collect),
+  };
+}
+
+function completeName(reference: string): string | undefined {
+  try {
+    return formatReference(parseReference(reference));
+  } catch {
+    return undefined;
+  }
+}
+
+function union(first: readonly string[] | undefined, second: readonly string[]): string[] {
+  return [...new Set([...(first ?? []), ...second])];
+}
+
+async function load(directory: string, options: ImageStoreOptions): Promise<Map<string, ImageRecord>> {
+  const records: ImageRecord[] = [];
+  for (const name of await readdir(directory)) {
+    const path = join(directory, name);
+    try {
+      if (!name.endsWith(".json")) throw new Error("a record that was not finished");
+      const record = JSON.parse(await readFile(path, "utf8")) as ImageRecord;
+      if (record.version !== 1) throw new Error(`version ${record.version} is not 1`);
+      const missing = record.layers.find((chainId) => !options.layers.has(chainId));
+      if (missing !== undefined) throw new Error(`layer ${missing} is missing`);
+      records.push(record);
+    } catch (error) {
+      await rm(path, { force: true });
+      options.onBroken?.(path, error instanceof Error ? error.message : String(error));
+    }
+  }
+  records.sort((a, b) => (BigInt(a.pulledAt) < BigInt(b.pulledAt) ? -1 : 1));
+  return new Map(records.map((record) => [record.id, record]));
+}
+
+async function writeDurably(directory: string, path: string, record: ImageRecord): Promise<void> {
+  const file = await open(`${path}.new`, "w", 0o600);
+  try {
+    await file.writeFile(JSON.stringify(record));
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  await rename(`${path}.new`, path);
+  await syncDirectory(directory);
+}
+
+async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, "r");
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
+}

@@ -1,0 +1,154 @@
+/**
+ * Unpacked layers by chain id. A layer is complete or absent: it is made in a staging directory and renamed into its
+ * place together with its record. What a crash leaves in staging or half removed is swept when the store is opened.
+ *
+ *   layers/<first 32 hex digits of the chain id>/fs      the layer, as overlay wants it
+ *   layers/<...>/layer.json                              LayerRecord
+ *   layers/.staging-<n>/, layers/.removed-<n>/           swept at open
+ */
+import { mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { InternalError, InvalidArgumentError } from "../errors.js";
+
+export interface LayerRecord {
+  /** "sha256:<hex>" of the OCI image specification */
+  chainId: string;
+  /** digest of the uncompressed layer */
+  diffId: string;
+  /** on disk, uncompressed */
+  bytes: number;
+  inodes: number;
+}
+
+/** A layer in the making. */
+export interface LayerStaging {
+  chainId: string;
+  /** where the layer's files are to be put; mode 0755, empty */
+  directory: string;
+}
+
+export interface LayerStore {
+  has(chainId: string): boolean;
+  /** The layer's directory. @throws InternalError when the layer is not there */
+  path(chainId: string): string;
+  list(): LayerRecord[];
+  stage(chainId: string): Promise<LayerStaging>;
+  /** Makes the staged layer visible, durably. When somebody committed the same layer before, that one stays. */
+  commit(staging: LayerStaging, result: { diffId: string; bytes: number; inodes: number }): Promise<LayerRecord>;
+  /** Removes what was staged; committed or aborted already is success. */
+  abort(staging: LayerStaging): Promise<void>;
+  /** The layer is gone for everybody when this resolves; its files are deleted after that. Absent is success. */
+  remove(chainId: string): Promise<void>;
+  /** Waits for deletions that still run. */
+  settle(): Promise<void>;
+}
+
+/** @param root the agent's state directory; the store is `<root>/layers` */
+export async function openLayerStore(root: string): Promise<LayerStore> {
+  const base = join(root, "layers");
+  await mkdir(base, { recursive: true, mode: 0o700 });
+  const records = new Map<string, LayerRecord>();
+  const deletions = new Set<Promise<void>>();
+  let serial = 0;
+
+  const directoryOf = (chainId: string): string => join(base, directoryName(chainId));
+  const uniqueName = (prefix: string): string => join(base, `${prefix}${process.pid.toString(36)}-${++serial}`);
+  const deleteLater = (directory: string): void => {
+    const deletion = rm(directory, { recursive: true, force: true }).catch(() => {
+      // what could not be deleted now is swept at the next open
+    });
+    deletions.add(deletion);
+    void deletion.finally(() => deletions.delete(deletion));
+  };
+
+  for (const name of await readdir(base)) {
+    const directory = join(base, name);
+    const record = name.startsWith(".") ? undefined : await readRecord(directory);
+    if (record !== undefined && directoryName(record.chainId) === name) records.set(record.chainId, record);
+    else if (name.startsWith(".")) deleteLater(directory);
+    else {
+      const removed = uniqueName(".removed-");
+      await rename(directory, removed);
+      deleteLater(removed);
+    }
+  }
+
+  const abort = async (staging: LayerStaging): Promise<void> => {
+    await rm(join(staging.directory, ".."), { recursive: true, force: true });
+  };
+
+  return {
+    has: (chainId) => records.has(chainId),
+    path(chainId) {
+      if (!records.has(chainId)) throw new InternalError(`layer ${chainId} is not in the store`);
+      return join(directoryOf(chainId), "fs");
+    },
+    list: () => [...records.values()],
+    async stage(chainId) {
+      directoryName(chainId);
+      const directory = join(uniqueName(".staging-"), "fs");
+      await rm(join(directory, ".."), { recursive: true, force: true });
+      await mkdir(directory, { recursive: true, mode: 0o755 });
+      return { chainId, directory };
+    },
+    async commit(staging, result) {
+      const existing = records.get(staging.chainId);
+      if (existing !== undefined) {
+        await abort(staging);
+        return existing;
+      }
+      const record: LayerRecord = { chainId: staging.chainId, ...result };
+      const directory = join(staging.directory, "..");
+      await writeDurably(join(directory, "layer.json"), `${JSON.stringify(record)}\n`);
+      await rename(directory, directoryOf(staging.chainId));
+      records.set(record.chainId, record);
+      await syncDirectory(base);
+      return record;
+    },
+    abort,
+    async remove(chainId) {
+      if (!records.delete(chainId)) return;
+      const removed = uniqueName(".removed-");
+      await rename(directoryOf(chainId), removed);
+      deleteLater(removed);
+    },
+    async settle() {
+      while (deletions.size > 0) await Promise.all(deletions);
+    },
+  };
+}
+
+/** Short, because before Linux 6.8 an overlay's options end at 255 bytes each. */
+function directoryName(chainId: string): string {
+  const match = /^sha256:([0-9a-f]{32})[0-9a-f]{32}$/.exec(chainId);
+  if (match?.[1] === undefined) throw new InvalidArgumentError(`"${chainId}" is no chain id`);
+  return match[1];
+}
+
+async function readRecord(directory: string): Promise<LayerRecord | undefined> {
+  try {
+    const record = JSON.parse(await readFile(join(directory, "layer.json"), "utf8")) as LayerRecord;
+    return typeof record.chainId === "string" && typeof record.bytes === "number" ? record : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+async function writeDurably(path: string, text: string): Promise<void> {
+  const file = await open(path, "wx", 0o600);
+  try {
+    await file.writeFile(text);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, "r");
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
+}

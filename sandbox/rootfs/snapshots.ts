@@ -1,0 +1,151 @@
+/**
+ * Root file systems of containers: a detached overlay of an image's layers with a writable directory of the container's
+ * own on top. Nothing is mounted in the host's namespace; what has a name on the host is `<root>/containers/<id>/`.
+ */
+import { chmod, chown, mkdir, readdir, rename, rm, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { type Addon, native } from "../../native/binding.js";
+import { InvalidArgumentError, messageOf, NotFoundError, ResourceExhaustedError } from "../errors.js";
+import type { LayerStore } from "./layer-store.js";
+
+export interface Rootfs {
+  /** a detached mount; the caller closes it */
+  rootFd: number;
+  /** what the container has written */
+  upperDirectory: string;
+}
+
+export interface DiskUsage {
+  bytes: number;
+  inodes: number;
+  /** nanoseconds since the epoch: when it was measured */
+  timestamp: bigint;
+}
+
+export interface Snapshots {
+  /** The containers' directory: the mount point that ImageFsInfo names for containers. */
+  readonly directory: string;
+  /** The layers' directory: the mount point that ImageFsInfo names for images. */
+  readonly imageDirectory: string;
+  /** @param layers chain ids, bottom first. Leaves nothing behind when it fails. */
+  prepareRootfs(options: { containerId: string; layers: readonly string[] }): Promise<Rootfs>;
+  /** Already gone is success. */
+  removeRootfs(containerId: string): Promise<void>;
+  /** ids of the containers that have a writable directory */
+  listRootfs(): Promise<string[]>;
+  /** What the container has written. Measured at most once in ten seconds. */
+  writableLayerUsage(containerId: string): Promise<DiskUsage>;
+  /** What all layers take: from their records, without a walk. */
+  imageFsUsage(): DiskUsage;
+}
+
+const usageAgeMs = 10_000;
+const idPattern = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$/;
+
+type SnapshotsNative = Pick<Addon, "mountOverlay" | "diskUsage">;
+
+/** @param addon the native calls; tests give others */
+export async function openSnapshots(
+  root: string,
+  layers: LayerStore,
+  addon: SnapshotsNative = native,
+): Promise<Snapshots> {
+  const directory = join(root, "containers");
+  // overlay wants at least one lower directory: the one of an image without layers
+  const emptyLayer = join(root, "empty");
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  await mkdir(emptyLayer, { recursive: true, mode: 0o755 });
+  const usages = new Map<string, { at: number; usage: Promise<DiskUsage> }>();
+  let serial = 0;
+
+  const directoryOf = (containerId: string): string => {
+    if (!idPattern.test(containerId)) throw new InvalidArgumentError(`"${containerId}" is no container id`);
+    return join(directory, containerId);
+  };
+
+  const removeRootfs = async (containerId: string): Promise<void> => {
+    usages.delete(containerId);
+    const doomed = join(directory, `.removed-${process.pid.toString(36)}-${++serial}`);
+    try {
+      await rename(directoryOf(containerId), doomed);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") return;
+      throw error;
+    }
+    await rm(doomed, { recursive: true, force: true });
+  };
+
+  for (const name of await readdir(directory)) {
+    if (name.startsWith(".removed-")) await rm(join(directory, name), { recursive: true, force: true });
+  }
+
+  return {
+    directory,
+    imageDirectory: join(root, "layers"),
+    async prepareRootfs({ containerId, layers: chainIds }) {
+      const lower = chainIds.length === 0 ? [emptyLayer] : chainIds.map((chainId) => layers.path(chainId)).reverse();
+      const home = directoryOf(containerId);
+      await mkdir(home, { mode: 0o700 });
+      try {
+        const upper = join(home, "upper");
+        const work = join(home, "work");
+        await mkdir(upper, { mode: 0o755 });
+        await mkdir(work, { mode: 0o700 });
+        // the overlay's root directory is the upper one: it has to look like the image's
+        const top = await stat(lower[0] as string);
+        await chown(upper, top.uid, top.gid);
+        await chmod(upper, top.mode & 0o7777);
+        return { rootFd: await addon.mountOverlay({ lower, upper, work }), upperDirectory: upper };
+      } catch (error) {
+        await removeRootfs(containerId);
+        throw asStorageError(error, `the root file system of container ${containerId}`);
+      }
+    },
+    removeRootfs,
+    async listRootfs() {
+      return (await readdir(directory)).filter((name) => !name.startsWith("."));
+    },
+    async writableLayerUsage(containerId) {
+      const upper = join(directoryOf(containerId), "upper");
+      const known = usages.get(containerId);
+      if (known !== undefined && performance.now() - known.at < usageAgeMs) return known.usage;
+      const usage = measure(addon, upper, containerId);
+      usages.set(containerId, { at: performance.now(), usage });
+      // a failure is not remembered
+      usage.catch(() => usages.delete(containerId));
+      return usage;
+    },
+    imageFsUsage() {
+      let bytes = 0;
+      let inodes = 0;
+      for (const layer of layers.list()) {
+        bytes += layer.bytes;
+        inodes += layer.inodes;
+      }
+      return { bytes, inodes, timestamp: nowNs() };
+    },
+  };
+}
+
+async function measure(addon: SnapshotsNative, upper: string, containerId: string): Promise<DiskUsage> {
+  const timestamp = nowNs();
+  try {
+    return { ...(await addon.diskUsage(upper)), timestamp };
+  } catch (error) {
+    throw new NotFoundError(
+      `the writable layer of container ${containerId} could not be measured: ${messageOf(error)}`,
+      { cause: error },
+    );
+  }
+}
+
+function nowNs(): bigint {
+  return BigInt(Date.now()) * 1_000_000n;
+}
+
+/** A full disk or used-up quota is the machine's state, not a fault of ours. */
+function asStorageError(error: unknown, what: string): unknown {
+  const name = (error as { code?: unknown }).code ?? (error as { errnoName?: unknown }).errnoName;
+  if (name !== "ENOSPC" && name !== "EDQUOT") return error;
+  return new ResourceExhaustedError(`no space is left for ${what}: ${messageOf(error)}`, { cause: error });
+}
