@@ -27,7 +27,9 @@ function factsOf(namespace: protobuf.NamespaceBase, prefix: string): string[] {
     if (entry instanceof protobuf.Service) {
       for (const method of entry.methodsArray) {
         const arrow = method.responseStream === true ? "-> stream" : "->";
-        facts.push(["rpc", name, method.name, "", `${method.requestType} ${arrow} ${method.responseType}`, ""].join("\t"));
+        facts.push(
+          ["rpc", name, method.name, "", `${method.requestType} ${arrow} ${method.responseType}`, ""].join("\t"),
+        );
       }
     } else if (entry instanceof protobuf.Enum) {
       for (const [value, number] of Object.entries(entry.values)) {

@@ -1,0 +1,83 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { loadConfig, type WrittenSettings } from "./config.js";
+
+const scratch = mkdtempSync(join(tmpdir(), "berth-config-"));
+after(() => rmSync(scratch, { recursive: true }));
+
+function fileWith(text: string): string {
+  const path = join(scratch, "config.toml");
+  writeFileSync(path, text);
+  return path;
+}
+
+const empty = () => fileWith("");
+
+test("defaults", () => {
+  const config = loadConfig({}, empty());
+  assert.deepEqual(config, {
+    listen: "/run/berth/berth.sock",
+    run: "/run/berth",
+    root: "/var/lib/berth",
+    metrics: { host: "127.0.0.1", port: 9476 },
+    registries: "/etc/berth/certs.d",
+    network: "builtin",
+    bridge: "berth0",
+    subnets: ["10.88.0.0/16"],
+    cgroupDriver: "cgroupfs",
+    cgroupRoot: "/berth",
+    netnsDir: "/run/netns",
+    logLevel: "info",
+  });
+  assert.ok(Object.isFrozen(config));
+});
+
+test("the socket follows --run; flags win over the file", () => {
+  const file = fileWith('run = "/run/other"\nbridge = "br9"\nsubnet = "10.9.0.0/24,fd00::/64"\nmetrics = "off"\n');
+  const config = loadConfig({ bridge: "br10", root: "/x/" }, file);
+  assert.equal(config.listen, "/run/other/berth.sock");
+  assert.equal(config.root, "/x");
+  assert.equal(config.bridge, "br10");
+  assert.deepEqual(config.subnets, ["10.9.0.0/24", "fd00::/64"]);
+  assert.equal(config.metrics, null);
+});
+
+test("an IPv6 address for metrics", () => {
+  assert.deepEqual(loadConfig({ metrics: "[::1]:0" }, empty()).metrics, { host: "::1", port: 0 });
+});
+
+test("a file that was asked for must be there", () => {
+  assert.throws(() => loadConfig({}, join(scratch, "none.toml")), /cannot be read.*none\.toml/);
+});
+
+test("syntax errors have a line and a column", () => {
+  assert.throws(() => loadConfig({}, fileWith("run = 'a'\nroot = = 1\n")), /config\.toml:2:\d+: /);
+});
+
+test("an unknown setting and a wrong type are named", () => {
+  assert.throws(() => loadConfig({}, fileWith("colour = 'red'\n")), /there is no setting "colour"/);
+  assert.throws(() => loadConfig({}, fileWith("bridge = 5\n")), /config\.toml: bridge 5/);
+});
+
+const wrong: [WrittenSettings, RegExp][] = [
+  [{ listen: "/run/x.sock" }, /^--listen "\/run\/x.sock" is not unix/],
+  [{ listen: `unix:///${"x".repeat(107)}` }, /is longer than 107 bytes/],
+  [{ run: "relative" }, /^--run "relative" is not an absolute path/],
+  [{ metrics: "9476" }, /^--metrics "9476" is neither/],
+  [{ metrics: "localhost:70000" }, /is neither/],
+  [{ subnet: "10.0.0.0" }, /is not a CIDR/],
+  [{ subnet: "10.0.0.0/16,10.1.0.0/16" }, /two CIDRs of a family/],
+  [{ bridge: "a-name-that-is-too-long" }, /no name for a network interface/],
+  [{ "cgroup-root": "/" }, /not a path below/],
+  [{ network: "calico" }, /is not builtin, cni or none/],
+  [{ network: "cni" }, /not built yet/],
+  [{ "cgroup-driver": "systemd" }, /not built yet/],
+];
+for (const [flags, message] of wrong) {
+  test(`refused: ${JSON.stringify(flags)}`.slice(0, 80), () => {
+    assert.throws(() => loadConfig(flags, empty()), { message });
+  });
+}

@@ -1,0 +1,156 @@
+/** The agent's configuration: defaults (settings.ts), then the configuration file, then flags; checked, then frozen. */
+import { readFileSync } from "node:fs";
+import { isIP, isIPv4 } from "node:net";
+import { isAbsolute, join, normalize } from "node:path";
+import { parse, TomlError } from "smol-toml";
+import * as v from "valibot";
+import { InvalidArgumentError, messageOf, UnimplementedError } from "../sandbox/errors.js";
+import { defaultConfigFile, type SettingName, settings } from "./settings.js";
+
+export interface Config {
+  /** absolute path of the CRI socket */
+  readonly listen: string;
+  readonly run: string;
+  readonly root: string;
+  /** null: /metrics is not served */
+  readonly metrics: { readonly host: string; readonly port: number } | null;
+  readonly registries: string;
+  readonly network: "builtin" | "none";
+  readonly bridge: string;
+  /** CIDRs, at most one of each family */
+  readonly subnets: readonly string[];
+  readonly cgroupDriver: "cgroupfs";
+  readonly cgroupRoot: string;
+  readonly netnsDir: string;
+  readonly logLevel: "debug" | "info" | "warn" | "error";
+}
+
+/** Settings as they were written; what is absent has its default. */
+export type WrittenSettings = Partial<Record<SettingName, string>>;
+
+// sun_path has 108 bytes and ends with a NUL
+const longestSocketPath = 107;
+
+const absolutePath = v.pipe(
+  v.string(),
+  v.check((path) => isAbsolute(path) && !path.includes("\0"), "is not an absolute path"),
+  v.transform((path) => (path === "/" ? path : normalize(path).replace(/\/$/, ""))),
+);
+
+const address = v.pipe(
+  v.string(),
+  v.check((text) => text === "off" || parseAddress(text) !== null, 'is neither HOST:PORT nor "off"'),
+  v.transform((text) => (text === "off" ? null : parseAddress(text))),
+);
+
+const subnets = v.pipe(
+  v.string(),
+  v.transform((text) => text.split(",").map((part) => part.trim())),
+  v.check((list) => list.every(isCidr), "is not a CIDR such as 10.88.0.0/16, or an IPv4 and an IPv6 one"),
+  v.check((list) => new Set(list.map((cidr) => cidr.includes(":"))).size === list.length, "has two CIDRs of a family"),
+);
+
+const schema = v.strictObject({
+  run: absolutePath,
+  root: absolutePath,
+  metrics: address,
+  registries: absolutePath,
+  "cni-conf": absolutePath,
+  "cni-bin": absolutePath,
+  network: v.picklist(["builtin", "cni", "none"], "is not builtin, cni or none"),
+  bridge: v.pipe(v.string(), v.regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,14}$/, "is no name for a network interface")),
+  subnet: subnets,
+  "cgroup-driver": v.picklist(["cgroupfs", "systemd"], "is not cgroupfs or systemd"),
+  "cgroup-root": v.pipe(
+    absolutePath,
+    v.check((path) => path !== "/" && !path.split("/").includes(".."), "is not a path below the root cgroup"),
+  ),
+  "netns-dir": absolutePath,
+  "log-level": v.picklist(["debug", "info", "warn", "error"], "is not debug, info, warn or error"),
+  // after run, from which it may be made: the one that was written wrongly is the one to be named
+  listen: v.pipe(
+    v.string(),
+    v.regex(/^unix:\/\/\/[^\0]+$/, "is not unix:///PATH"),
+    v.transform((address) => normalize(address.slice("unix://".length))),
+    v.check((path) => Buffer.byteLength(path) <= longestSocketPath, `is longer than ${longestSocketPath} bytes`),
+  ),
+});
+
+/**
+ * Puts flags and file together. `file`: null is the default file, which may be missing.
+ * @throws InvalidArgumentError that names the setting and where it came from
+ */
+export function loadConfig(flags: WrittenSettings, file: string | null): Config {
+  const path = file ?? defaultConfigFile;
+  const written = readConfigFile(path, file === null);
+  const values: Record<string, unknown> = {};
+  for (const [name, setting] of Object.entries(settings)) values[name] = setting.default;
+  Object.assign(values, written, flags);
+  values["listen"] ??= `unix://${join(String(values["run"]), "berth.sock")}`;
+
+  const result = v.safeParse(schema, values);
+  if (!result.success) {
+    const issue = result.issues[0];
+    const name = String(issue.path?.[0]?.key ?? "");
+    if (!(name in settings)) throw new InvalidArgumentError(`${path}: there is no setting "${name}"`);
+    const source = name in flags ? `--${name}` : name in written ? `${path}: ${name}` : name;
+    throw new InvalidArgumentError(`${source} ${JSON.stringify(values[name])} ${issue.message}`);
+  }
+  return freeze(result.output);
+}
+
+function freeze(checked: v.InferOutput<typeof schema>): Config {
+  if (checked.network === "cni") {
+    throw new UnimplementedError("--network cni is not built yet; use builtin or none");
+  }
+  if (checked["cgroup-driver"] === "systemd") {
+    throw new UnimplementedError("--cgroup-driver systemd is not built yet; use cgroupfs");
+  }
+  return Object.freeze({
+    listen: checked.listen,
+    run: checked.run,
+    root: checked.root,
+    metrics: checked.metrics === null ? null : Object.freeze(checked.metrics),
+    registries: checked.registries,
+    network: checked.network,
+    bridge: checked.bridge,
+    subnets: Object.freeze(checked.subnet),
+    cgroupDriver: checked["cgroup-driver"],
+    cgroupRoot: checked["cgroup-root"],
+    netnsDir: checked["netns-dir"],
+    logLevel: checked["log-level"],
+  });
+}
+
+function readConfigFile(path: string, mayBeMissing: boolean): Record<string, unknown> {
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (error) {
+    if (mayBeMissing && (error as NodeJS.ErrnoException).code === "ENOENT") return {};
+    throw new InvalidArgumentError(`the configuration file cannot be read: ${messageOf(error)}`, { cause: error });
+  }
+  try {
+    return parse(text);
+  } catch (error) {
+    if (!(error instanceof TomlError)) throw error;
+    const sentence = error.message.split("\n")[0] ?? "";
+    throw new InvalidArgumentError(`${path}:${error.line}:${error.column}: ${sentence}`, { cause: error });
+  }
+}
+
+/** "127.0.0.1:80", "localhost:80", "[::1]:80"; null when it is none of these. Port 0 is one that the kernel picks. */
+function parseAddress(text: string): { host: string; port: number } | null {
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]\s]+)):([0-9]{1,5})$/.exec(text);
+  const host = match?.[1] ?? match?.[2];
+  const port = Number(match?.[3]);
+  if (host === undefined || port > 65535) return null;
+  if (match?.[1] !== undefined && isIP(host) !== 6) return null;
+  return { host, port };
+}
+
+function isCidr(text: string): boolean {
+  const [ip, prefix, ...rest] = text.split("/");
+  if (ip === undefined || prefix === undefined || rest.length > 0 || !/^[0-9]{1,3}$/.test(prefix)) return false;
+  return isIP(ip) !== 0 && Number(prefix) > 0 && Number(prefix) < (isIPv4(ip) ? 31 : 127);
+}

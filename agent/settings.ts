@@ -1,0 +1,109 @@
+/**
+ * What can be set, by flag (`--cgroup-root /x`) or by the same word in the configuration file (`cgroup-root = "/x"`).
+ * This table has no imports: the command line reads it before anything is loaded.
+ */
+export type SettingName =
+  | "listen"
+  | "run"
+  | "root"
+  | "metrics"
+  | "registries"
+  | "cni-conf"
+  | "cni-bin"
+  | "network"
+  | "bridge"
+  | "subnet"
+  | "cgroup-driver"
+  | "cgroup-root"
+  | "netns-dir"
+  | "log-level";
+
+export interface Setting {
+  readonly argument: string;
+  readonly help: string;
+  /** null: made from another setting */
+  readonly default: string | null;
+}
+
+export const settings: Readonly<Record<SettingName, Setting>> = {
+  listen: {
+    argument: "unix:///PATH",
+    help: "the CRI socket; RUN/berth.sock when it is not given",
+    // follows --run, so that an agent on private paths needs one flag fewer
+    default: null,
+  },
+  run: {
+    argument: "DIR",
+    help: "pods' run directories, gone after a reboot",
+    // /run is a tmpfs: what is in it cannot outlive the processes that it is about
+    default: "/run/berth",
+  },
+  root: {
+    argument: "DIR",
+    help: "records, layers and images, kept over a reboot",
+    default: "/var/lib/berth",
+  },
+  metrics: {
+    argument: "HOST:PORT",
+    help: 'where /metrics is served; "off": nowhere',
+    // loopback: names of pods and images are nobody's business until somebody says so; the port is no other exporter's
+    default: "127.0.0.1:9476",
+  },
+  registries: {
+    argument: "DIR",
+    help: "registry hosts, a directory HOST/hosts.toml each",
+    default: "/etc/berth/certs.d",
+  },
+  "cni-conf": {
+    argument: "DIR",
+    help: "CNI network configurations, for --network cni",
+    // where every CNI installer writes
+    default: "/etc/cni/net.d",
+  },
+  "cni-bin": {
+    argument: "DIR",
+    help: "CNI plugins, for --network cni",
+    default: "/opt/cni/bin",
+  },
+  network: {
+    argument: "builtin|cni|none",
+    help: "who gives pods their network",
+    // a pod is up in milliseconds with it, and it needs nothing to be installed
+    default: "builtin",
+  },
+  bridge: {
+    argument: "NAME",
+    help: "the built-in network's bridge",
+    default: "berth0",
+  },
+  subnet: {
+    argument: "CIDR[,CIDR6]",
+    help: "the built-in network's addresses, until the kubelet sets a pod CIDR",
+    // private, and seldom a site's own range; clusters bring their own pod CIDR
+    default: "10.88.0.0/16",
+  },
+  "cgroup-driver": {
+    argument: "cgroupfs|systemd",
+    help: "who makes cgroups",
+    // works on every host, with or without systemd as PID 1; the kubelet asks RuntimeConfig and follows
+    default: "cgroupfs",
+  },
+  "cgroup-root": {
+    argument: "PATH",
+    help: "cgroup of the pods whose config names no parent",
+    default: "/berth",
+  },
+  "netns-dir": {
+    argument: "DIR",
+    help: "where pods' network namespaces are pinned",
+    // where `ip netns` and CNI plugins look
+    default: "/run/netns",
+  },
+  "log-level": {
+    argument: "debug|info|warn|error",
+    help: "what is written to stderr; debug has a line for every call",
+    default: "info",
+  },
+};
+
+export const defaultConfigFile = "/etc/berth/config.toml";
