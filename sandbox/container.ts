@@ -7,13 +7,16 @@
  */
 import type { runtime } from "../cri-proto/generated/runtime.js";
 import { FailedPreconditionError } from "./errors.js";
+import type { Latch } from "./latch.js";
 import type { OciSpec } from "./spec/oci.js";
 
 export type ContainerConfig = runtime.v1.IContainerConfig;
 
-export type ContainerPhase = "created" | "running" | "exited";
+/** "creating" is an intent: it is only ever seen in the store, by a later agent that has to take the container away. */
+export type ContainerPhase = "creating" | "created" | "running" | "exited";
 
 const transitions: Record<ContainerPhase, readonly ContainerPhase[]> = {
+  creating: ["created"],
   created: ["running", "exited"],
   running: ["exited"],
   exited: [],
@@ -31,8 +34,9 @@ export interface ContainerRecord {
   imageId: string;
   /** chain ids of its root file system, bottom first: they are in use */
   layers: string[];
-  /** the OCI runtime spec that it runs, without linux.seccomp.syscalls (made again from the config when needed) */
-  spec: OciSpec;
+  /** the OCI runtime spec that it runs, without linux.seccomp (found again from the config when an exec needs it); null
+   *  while it is being made */
+  spec: OciSpec | null;
   cgroupPath: string;
   /** absolute; empty: no log */
   logPath: string;
@@ -52,6 +56,8 @@ export interface Container {
   readonly config: ContainerConfig;
   /** host pid of its init; 0 when it does not run */
   pid: number;
+  /** settles when the phase becomes "exited" */
+  readonly ended: Latch;
 }
 
 /** Checks a change of phase against the diagram above. FailedPreconditionError says what was tried. */

@@ -4,11 +4,15 @@
  */
 import type { KernelFeatures } from "../native/binding.js";
 import type { CgroupManager } from "./cgroup/manager.js";
+import type { Container } from "./container.js";
+import type { Flights } from "./flights.js";
 import type { Containers, Pods } from "./index-of-ids.js";
 import type { Monitors } from "./monitors.js";
 import type { NetworkProvider } from "./network/provider.js";
 import type { Observer } from "./observer.js";
+import type { Pod } from "./pod.js";
 import type { Snapshots } from "./rootfs/snapshots.js";
+import type { Serial } from "./serial.js";
 import type { Store } from "./store.js";
 
 export interface NodePaths {
@@ -24,6 +28,7 @@ export interface SandboxNode {
   readonly paths: NodePaths;
   /** cgroup parent of pods whose config names none: "/berth" */
   readonly cgroupRoot: string;
+  /** /proc/sys/kernel/random/boot_id */
   readonly bootId: string;
   readonly features: KernelFeatures;
   readonly store: Store;
@@ -34,4 +39,9 @@ export interface SandboxNode {
   readonly cgroups: CgroupManager;
   readonly snapshots: Snapshots;
   readonly observer: Observer;
+  /** stops and removals, one at a time per pod or container id */
+  readonly serial: Serial;
+  /** RunPodSandbox and CreateContainer in flight, by the name that they will have */
+  readonly podFlights: Flights<Pod>;
+  readonly containerFlights: Flights<Container>;
 }

@@ -1,0 +1,47 @@
+/** The end of a container: recorded once, whoever tells of it. */
+import type { berth } from "../cri-proto/generated/monitor.js";
+import type { Container, ContainerRecord } from "./container.js";
+import { toBigInt } from "./monitor-client.js";
+import type { SandboxNode } from "./node.js";
+import { update } from "./store.js";
+
+/** Records how a container ended; told twice, the first time counts. Its cgroup goes, what waits for its end wakes. */
+export function recordExit(node: SandboxNode, container: Container, exit: berth.monitor.v1.IContainerExit): void {
+  const exitCode = exit.exit_code ?? 0;
+  const oomKilled = exit.oom_killed ?? false;
+  const neverStarted = toBigInt(exit.started_at) === 0n;
+  finish(node, container, {
+    exitCode,
+    finishedAt: toBigInt(exit.finished_at).toString(),
+    ...(neverStarted ? {} : { startedAt: toBigInt(exit.started_at).toString() }),
+    reason: oomKilled ? "OOMKilled" : exitCode === 0 ? "Completed" : "Error",
+    message: "",
+  });
+}
+
+/** Records an end of which nobody knows more than that it came: the machine went down, or the monitor left no word. */
+export function recordUnknownExit(node: SandboxNode, container: Container, message: string): void {
+  finish(node, container, {
+    exitCode: 255,
+    finishedAt: (BigInt(Date.now()) * 1_000_000n).toString(),
+    reason: "Unknown",
+    message,
+  });
+}
+
+type End = Pick<ContainerRecord, "exitCode" | "finishedAt" | "reason" | "message"> & { startedAt?: string };
+
+/** The one place where a container becomes "exited". */
+export function finish(node: SandboxNode, container: Container, end: End): void {
+  if (container.record.phase === "exited") return;
+  const { podId, id, cgroupPath } = container.record;
+  update(node.store.containers, container, { ...end, phase: "exited" });
+  container.pid = 0;
+  container.ended.open();
+  const oomKilled = end.reason === "OOMKilled";
+  node.observer.emit({ type: "container-exit", podId, containerId: id, exitCode: end.exitCode, oomKilled });
+  node.observer.emit({ type: "container-event", event: "stopped", podId, containerId: id });
+  node.cgroups.remove(cgroupPath).catch((error: unknown) => {
+    node.observer.emit({ type: "trouble", what: "remove the container's cgroup", subject: cgroupPath, error });
+  });
+}

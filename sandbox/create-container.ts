@@ -1,0 +1,221 @@
+import { mkdirSync } from "node:fs";
+import { dirname, join, normalize } from "node:path";
+import { runtime } from "../cri-proto/generated/runtime.js";
+import { native } from "../native/binding.js";
+import type { Container, ContainerConfig, ContainerRecord } from "./container.js";
+import { AlreadyExistsError, FailedPreconditionError, InvalidArgumentError } from "./errors.js";
+import { checkNotCancelled } from "./flights.js";
+import { resolveUser } from "./identity.js";
+import type { OciImageConfig } from "./image-config.js";
+import { newId } from "./index-of-ids.js";
+import { Latch } from "./latch.js";
+import { toLaunchPlan } from "./launch-plan.js";
+import { toCallError } from "./monitor-client.js";
+import { podDirectory } from "./monitors.js";
+import type { SandboxNode } from "./node.js";
+import { openMounts } from "./open-mounts.js";
+import type { Pod, PodSandboxConfig } from "./pod.js";
+import { seccompFilter } from "./seccomp-filters.js";
+import { buildSpec } from "./spec/build-spec.js";
+import type { OciSpec } from "./spec/oci.js";
+import { criStopSignal } from "./spec/stop-signal.js";
+import { update } from "./store.js";
+import { Undo } from "./undo.js";
+
+/** What a container takes from its image. */
+export interface ContainerImage {
+  /** "sha256:..." */
+  id: string;
+  /** chain ids, bottom first */
+  layers: string[];
+  config: OciImageConfig;
+}
+
+export interface CreateContainerOptions {
+  config: ContainerConfig;
+  podConfig: PodSandboxConfig;
+  image: ContainerImage;
+}
+
+/**
+ * Makes a container whose init has built its root file system and waits: the record (the intent), the root file system,
+ * the OCI spec, the mounts' sources, the cgroup, and at last the init. What is wrong in the request is told by this call
+ * and leaves nothing. Two calls for the same name and attempt share one creation.
+ */
+export async function createContainer(
+  node: SandboxNode,
+  pod: Pod,
+  options: CreateContainerOptions,
+  signal?: AbortSignal,
+): Promise<Container> {
+  const name = containerName(pod, options.config);
+  return node.containerFlights.join(name, signal, async (abandoned) => {
+    checkReady(pod);
+    const namesake = node.containers.ofPod(pod.record.id).find((other) => containerName(pod, other.config) === name);
+    if (namesake !== undefined) {
+      throw new AlreadyExistsError(`config.metadata: container ${namesake.record.id} has this name and attempt`);
+    }
+    const undo = new Undo();
+    // what only this call needs, and no container: open mounts
+    const scratch = new Undo();
+    const id = newId();
+    try {
+      const container = await makeContainer(node, pod, id, options, { undo, scratch, abandoned });
+      undo.commit();
+      return container;
+    } catch (error) {
+      for (const failed of await undo.run()) {
+        node.observer.emit({ type: "trouble", what: failed.what, subject: id, error: failed.error });
+      }
+      throw toCallError(error, `container ${options.config.metadata?.name} could not be created`);
+    } finally {
+      await scratch.run();
+    }
+  });
+}
+
+interface Making {
+  undo: Undo;
+  scratch: Undo;
+  abandoned: AbortSignal;
+}
+
+async function makeContainer(
+  node: SandboxNode,
+  pod: Pod,
+  id: string,
+  { config, podConfig, image }: CreateContainerOptions,
+  { undo, scratch, abandoned }: Making,
+): Promise<Container> {
+  const { observer } = node;
+  const step = async <T>(name: string, run: () => Promise<T> | T): Promise<T> => {
+    checkNotCancelled(abandoned, "CreateContainer");
+    return observer.step("create-container", name, run);
+  };
+  const monitor = node.monitors.get(pod.record.id);
+  const cgroupPath = join(pod.record.cgroupParent, id);
+  const logPath = logPathOf(pod.config, config);
+
+  undo.push("remove the record", () => node.store.containers.delete(id));
+  const record = planRecord(pod, id, config, image, { cgroupPath, logPath });
+  await step("record", () => node.store.containers.put(record));
+
+  undo.push("remove the root file system", () => node.snapshots.removeRootfs(id));
+  const { rootFd } = await step("root file system", () =>
+    node.snapshots.prepareRootfs({ containerId: id, layers: image.layers }),
+  );
+  scratch.push("close the root file system", () => native.closeDescriptor(rootFd));
+
+  const spec = await step("spec", async () => {
+    const readFile = async (path: string) =>
+      (await native.readFileInRoot({ rootFd, path, limitBytes: 1024 * 1024 })).toString("utf8");
+    const user = await resolveUser(readFile, { config, image: image.config });
+    return buildSpec({
+      containerId: id,
+      podId: pod.record.id,
+      config,
+      podConfig,
+      image: image.config,
+      user,
+      host: specHost(node),
+      podFiles: podFiles(node, pod),
+      cgroupPath,
+    });
+  });
+
+  const mountFds = await step("mounts", () => openMounts(spec));
+  scratch.push("close the mounts", () => mountFds.close());
+
+  undo.push("remove the cgroup", () => node.cgroups.remove(cgroupPath));
+  await step("cgroup", () => node.cgroups.create(cgroupPath, spec.linux.resources));
+
+  if (logPath !== "") mkdirSync(dirname(logPath), { recursive: true, mode: 0o755 });
+  const { plan, descriptors } = toLaunchPlan(spec, {
+    rootFd,
+    mountFds,
+    cgroup: node.cgroups.handles(cgroupPath),
+    logPath,
+    stdin: config.stdin ?? false,
+    stdinOnce: config.stdin_once ?? false,
+    seccompFilter: seccompFilter(spec),
+    pidTarget: config.linux?.security_context?.namespace_options?.target_id ?? "",
+  });
+  undo.push("end the init", () => monitor.deleteContainer(id));
+  const pid = await step("init", () => monitor.createContainer(id, plan, descriptors));
+
+  const container: Container = { record: { ...record, spec: storedSpec(spec) }, config, pid, ended: new Latch() };
+  await step("created", () => {
+    // a stop of the pod that came in between has not seen this container
+    checkReady(pod);
+    update(node.store.containers, container, { phase: "created" });
+    node.containers.add(container);
+  });
+  observer.emit({ type: "container-event", event: "created", podId: pod.record.id, containerId: id });
+  return container;
+}
+
+function planRecord(
+  pod: Pod,
+  id: string,
+  config: ContainerConfig,
+  image: ContainerImage,
+  places: { cgroupPath: string; logPath: string },
+): ContainerRecord {
+  const { ContainerConfig: Message } = runtime.v1;
+  return {
+    version: 1,
+    id,
+    podId: pod.record.id,
+    phase: "creating",
+    config: Message.toObject(Message.fromObject(config), { longs: String, bytes: String }),
+    imageId: image.id,
+    layers: image.layers,
+    spec: null,
+    ...places,
+    createdAt: (BigInt(Date.now()) * 1_000_000n).toString(),
+    startedAt: "0",
+    finishedAt: "0",
+    exitCode: 0,
+    reason: "",
+    message: "",
+    stopSignal: criStopSignal(config, image.config),
+  };
+}
+
+/** As it is kept: the seccomp rules, most of its size, are found again by the profile when an exec needs them. */
+function storedSpec(spec: OciSpec): OciSpec {
+  const { seccomp: _, ...linux } = spec.linux;
+  return { ...spec, linux };
+}
+
+/** The CRI's log path is relative to the pod's log directory and stays in it. Empty: no log. */
+function logPathOf(podConfig: PodSandboxConfig, config: ContainerConfig): string {
+  const directory = podConfig.log_directory ?? "";
+  const path = config.log_path ?? "";
+  if (directory === "" || path === "") return "";
+  const inside = normalize(path);
+  if (inside.startsWith("/") || inside === "." || inside.split("/").includes("..") || path.includes("\0")) {
+    throw new InvalidArgumentError(`config.log_path: ${JSON.stringify(path)} does not stay in the pod's log directory`);
+  }
+  return join(directory, inside);
+}
+
+function podFiles(node: SandboxNode, pod: Pod): { resolvConf: string; hostname: string; hosts: string } {
+  const directory = podDirectory(node.paths, pod.record.id);
+  return {
+    resolvConf: join(directory, "resolv.conf"),
+    hostname: join(directory, "hostname"),
+    hosts: join(directory, "hosts"),
+  };
+}
+
+function checkReady(pod: Pod): void {
+  if (pod.record.phase !== "ready") {
+    throw new FailedPreconditionError(`pod sandbox ${pod.record.id} is ${pod.record.phase}: no container can be made in it`);
+  }
+}
+
+/** What makes two requests be for the same container. */
+function containerName(pod: Pod, config: ContainerConfig): string {
+  return JSON.stringify([pod.record.id, config.metadata?.name ?? "", config.metadata?.attempt ?? 0]);
+}

@@ -1,0 +1,46 @@
+import { CancelledError } from "./errors.js";
+
+interface Flight<T> {
+  promise: Promise<T>;
+  abort: AbortController;
+  callers: number;
+}
+
+/**
+ * Calls in flight, by key. A caller whose key is already in flight joins that call instead of starting another (a kubelet
+ * whose deadline passed comes again while the first call still runs); the work is cancelled when all its callers have
+ * gone.
+ */
+export class Flights<T> {
+  readonly #flights = new Map<string, Flight<T>>();
+
+  async join(key: string, signal: AbortSignal | undefined, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const flight = this.#flights.get(key) ?? this.#start(key, run);
+    flight.callers += 1;
+    if (signal === undefined) return flight.promise;
+    const leave = () => {
+      flight.callers -= 1;
+      if (flight.callers === 0) flight.abort.abort();
+    };
+    if (signal.aborted) leave();
+    else signal.addEventListener("abort", leave, { once: true });
+    try {
+      return await flight.promise;
+    } finally {
+      signal.removeEventListener("abort", leave);
+    }
+  }
+
+  #start(key: string, run: (signal: AbortSignal) => Promise<T>): Flight<T> {
+    const abort = new AbortController();
+    const promise = run(abort.signal).finally(() => this.#flights.delete(key));
+    const flight: Flight<T> = { promise, abort, callers: 0 };
+    this.#flights.set(key, flight);
+    return flight;
+  }
+}
+
+/** Between two steps of a call: throws CancelledError when its caller has gone. */
+export function checkNotCancelled(signal: AbortSignal | undefined, what: string): void {
+  if (signal?.aborted) throw new CancelledError(`${what} was cancelled by its caller`);
+}

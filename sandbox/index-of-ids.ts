@@ -1,0 +1,71 @@
+import { randomBytes } from "node:crypto";
+import type { Container } from "./container.js";
+import { InvalidArgumentError, NotFoundError } from "./errors.js";
+import type { Pod } from "./pod.js";
+
+/** 64 hexadecimal digits, as the field's ids are. */
+export function newId(): string {
+  return randomBytes(32).toString("hex");
+}
+
+/** Things by their id or any unique beginning of it. */
+class IndexOfIds<T extends { record: { id: string } }> {
+  readonly #byId = new Map<string, T>();
+
+  constructor(private readonly what: string) {}
+
+  add(item: T): void {
+    this.#byId.set(item.record.id, item);
+  }
+
+  delete(id: string): void {
+    this.#byId.delete(id);
+  }
+
+  get size(): number {
+    return this.#byId.size;
+  }
+
+  list(): T[] {
+    return [...this.#byId.values()];
+  }
+
+  /** Undefined when nothing has that id. InvalidArgumentError: the id is empty, or begins those of several. */
+  find(idOrPrefix: string): T | undefined {
+    if (idOrPrefix === "") throw new InvalidArgumentError(`the id of the ${this.what} is missing`);
+    const exact = this.#byId.get(idOrPrefix);
+    if (exact !== undefined) return exact;
+    let found: T | undefined;
+    for (const [id, item] of this.#byId) {
+      if (!id.startsWith(idOrPrefix)) continue;
+      if (found !== undefined) {
+        throw new InvalidArgumentError(`"${idOrPrefix}" begins the ids of several ${this.what}s; give more of it`);
+      }
+      found = item;
+    }
+    return found;
+  }
+
+  /** As find, but NotFoundError when there is none. */
+  resolve(idOrPrefix: string): T {
+    const found = this.find(idOrPrefix);
+    if (found === undefined) throw new NotFoundError(`${this.what} "${idOrPrefix}" is not known`);
+    return found;
+  }
+}
+
+export class Pods extends IndexOfIds<Pod> {
+  constructor() {
+    super("pod sandbox");
+  }
+}
+
+export class Containers extends IndexOfIds<Container> {
+  constructor() {
+    super("container");
+  }
+
+  ofPod(podId: string): Container[] {
+    return this.list().filter((container) => container.record.podId === podId);
+  }
+}

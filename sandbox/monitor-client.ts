@@ -1,0 +1,270 @@
+/** The agent's end of cri-proto/monitor.proto: one connection to the monitor of one pod, a method per call. */
+import Long from "long";
+import { berth } from "../cri-proto/generated/monitor.js";
+import { isSystemError, type MonitorSocket, native, type SystemError } from "../native/binding.js";
+import { describeErrno } from "./errno.js";
+import {
+  AlreadyExistsError,
+  BerthError,
+  FailedPreconditionError,
+  InternalError,
+  InvalidArgumentError,
+  NotFoundError,
+  UnavailableError,
+} from "./errors.js";
+
+const { FromMonitor, ToMonitor, Error: MonitorErrorMessage } = berth.monitor.v1;
+type Call = Omit<berth.monitor.v1.IToMonitor, "id">;
+type Reply = berth.monitor.v1.IReply;
+
+const protocolVersions = { oldest_version: 1, newest_version: 1 };
+
+export interface MonitorEvents {
+  containerExit(exit: berth.monitor.v1.IContainerExit): void;
+  outOfMemory(id: string): void;
+  /** the monitor is gone; every call in flight has failed */
+  closed(error: SystemError | null): void;
+}
+
+interface Pending {
+  resolve(reply: Reply): void;
+  reject(error: Error): void;
+  onOutput: ((stream: number, data: Uint8Array) => void) | undefined;
+}
+
+export interface ExecOutcome {
+  /** of the program; 128 + signal when one ended it */
+  exitCode: number;
+  timedOut: boolean;
+  /** bytes over the limit, thrown away by the monitor */
+  droppedBytes: number;
+}
+
+/** A step that failed in the monitor or in a container's init: which one, on what, and the kernel's word for it. */
+export class MonitorStepError extends Error {
+  constructor(
+    readonly kind: berth.monitor.v1.Error.Kind,
+    readonly step: string,
+    readonly subject: string,
+    readonly errnoValue: number,
+    message: string,
+  ) {
+    super(message);
+    this.name = "MonitorStepError";
+  }
+
+  /** The same, as an error of a CRI call: `what` says what was asked for. */
+  toCallError(what: string): BerthError {
+    const message = `${what}: ${this.message}`;
+    const options = { cause: this };
+    switch (this.kind) {
+      case MonitorErrorMessage.Kind.NOT_FOUND:
+        return new NotFoundError(message, options);
+      case MonitorErrorMessage.Kind.INVALID:
+        return new InvalidArgumentError(message, options);
+      case MonitorErrorMessage.Kind.NOT_RUNNING:
+        return new FailedPreconditionError(message, options);
+      case MonitorErrorMessage.Kind.ALREADY_EXISTS:
+        return new AlreadyExistsError(message, options);
+      default:
+        return new InternalError(message, options);
+    }
+  }
+}
+
+export class MonitorClient {
+  #socket: MonitorSocket | null = null;
+  #nextId = 1;
+  readonly #pending = new Map<number, Pending>();
+  /** host pid of the monitor, known from the handshake */
+  pid = 0;
+
+  private constructor(
+    private readonly podId: string,
+    private readonly events: MonitorEvents,
+  ) {}
+
+  /** Connects and shakes hands. UnavailableError: nobody listens, or the versions have nothing in common. */
+  static async connect(podId: string, socketPath: string, events: MonitorEvents): Promise<MonitorClient> {
+    const client = new MonitorClient(podId, events);
+    try {
+      client.#socket = native.connectMonitor(socketPath, {
+        onFrame: (frame) => client.#receive(frame),
+        onClose: (error) => client.#closed(error),
+      });
+    } catch (error) {
+      throw new UnavailableError(`the monitor of pod sandbox ${podId} does not answer`, { cause: error });
+    }
+    try {
+      const reply = await client.#call({ hello: protocolVersions });
+      client.pid = reply.hello?.pid ?? 0;
+    } catch (error) {
+      client.close();
+      throw error;
+    }
+    return client;
+  }
+
+  /** Ends the connection; the monitor and its pod live on. No event comes after it. */
+  close(): void {
+    this.#socket?.close();
+    this.#socket = null;
+    this.#failAll(new UnavailableError(`the connection to the monitor of pod sandbox ${this.podId} was closed`));
+  }
+
+  async setUpPod(request: berth.monitor.v1.ISetUpPod): Promise<void> {
+    await this.#call({ set_up_pod: request });
+  }
+
+  /** Answers the host pid of the init, which waits for startContainer. */
+  async createContainer(id: string, plan: berth.monitor.v1.IPlan, descriptors: number[]): Promise<number> {
+    const reply = await this.#call({ create_container: { id, plan } }, descriptors);
+    return reply.create_container?.pid ?? 0;
+  }
+
+  /** Answers the time of the start, in nanoseconds since the epoch. */
+  async startContainer(id: string): Promise<bigint> {
+    const reply = await this.#call({ start_container: { id } });
+    return toBigInt(reply.start_container?.started_at);
+  }
+
+  async signalContainer(id: string, signal: number, all: boolean): Promise<void> {
+    await this.#call({ signal_container: { id, signal, all } });
+  }
+
+  async deleteContainer(id: string): Promise<void> {
+    await this.#call({ delete_container: { id } });
+  }
+
+  async reopenLog(id: string): Promise<void> {
+    await this.#call({ reopen_log: { id } });
+  }
+
+  async containers(): Promise<berth.monitor.v1.IContainerState[]> {
+    const reply = await this.#call({ get_state: {} });
+    return reply.state?.containers ?? [];
+  }
+
+  /** Kills every container and ends the monitor. */
+  async shutdown(): Promise<void> {
+    await this.#call({ shutdown: {} });
+  }
+
+  /** Runs a program in a container; when the signal aborts, its whole tree is killed and the outcome follows. */
+  async exec(
+    request: { containerId: string; process: berth.monitor.v1.IProcess; timeoutMs: number; outputLimitBytes: number },
+    onOutput: (stream: number, data: Uint8Array) => void,
+    signal?: AbortSignal,
+  ): Promise<ExecOutcome> {
+    const id = this.#nextId;
+    const cancel = () => this.#cancelExec(id);
+    const done = this.#call(
+      {
+        exec: {
+          container_id: request.containerId,
+          process: request.process,
+          timeout_ms: Long.fromNumber(request.timeoutMs, true),
+          output_limit: Long.fromNumber(request.outputLimitBytes, true),
+        },
+      },
+      [],
+      onOutput,
+    );
+    signal?.addEventListener("abort", cancel, { once: true });
+    if (signal?.aborted) cancel();
+    try {
+      const reply = await done;
+      return {
+        exitCode: reply.exec?.exit_code ?? 0,
+        timedOut: reply.exec?.timed_out ?? false,
+        droppedBytes: Number(toBigInt(reply.exec?.dropped_bytes)),
+      };
+    } finally {
+      signal?.removeEventListener("abort", cancel);
+    }
+  }
+
+  #cancelExec(id: number): void {
+    // the exec may have ended in the meantime: the answer, NOT_FOUND then, tells nobody anything
+    this.#call({ cancel_exec: { id: Long.fromNumber(id, true) } }).catch(() => undefined);
+  }
+
+  #call(call: Call, descriptors: number[] = [], onOutput?: Pending["onOutput"]): Promise<Reply> {
+    const socket = this.#socket;
+    if (socket === null) {
+      return Promise.reject(new UnavailableError(`pod sandbox ${this.podId} has lost its monitor`));
+    }
+    const id = this.#nextId++;
+    return new Promise((resolve, reject) => {
+      this.#pending.set(id, { resolve, reject, onOutput });
+      try {
+        socket.send(ToMonitor.encode({ ...call, id: Long.fromNumber(id, true) }).finish(), descriptors);
+      } catch (error) {
+        this.#pending.delete(id);
+        reject(error instanceof Error ? error : new InternalError(String(error)));
+      }
+    });
+  }
+
+  #receive(frame: Buffer): void {
+    const message = FromMonitor.decode(frame);
+    if (message.exec_output) {
+      const id = Number(toBigInt(message.exec_output.id));
+      this.#pending.get(id)?.onOutput?.(message.exec_output.stream ?? 0, message.exec_output.data ?? new Uint8Array());
+    } else if (message.reply) {
+      this.#settle(message.reply);
+    } else if (message.container_exit) {
+      this.events.containerExit(message.container_exit);
+    } else if (message.out_of_memory) {
+      this.events.outOfMemory(message.out_of_memory.id ?? "");
+    }
+  }
+
+  #settle(reply: Reply): void {
+    const id = Number(toBigInt(reply.id));
+    const pending = this.#pending.get(id);
+    this.#pending.delete(id);
+    if (reply.error) pending?.reject(stepError(reply.error));
+    else pending?.resolve(reply);
+  }
+
+  #closed(error: SystemError | null): void {
+    this.#socket = null;
+    this.#failAll(new UnavailableError(`pod sandbox ${this.podId} has lost its monitor`, { cause: error }));
+    this.events.closed(error);
+  }
+
+  #failAll(error: Error): void {
+    for (const pending of this.#pending.values()) pending.reject(error);
+    this.#pending.clear();
+  }
+}
+
+/** Nanoseconds or counts of the protocol, which are Long there. */
+export function toBigInt(value: Long | number | null | undefined): bigint {
+  return value === null || value === undefined ? 0n : BigInt(value.toString());
+}
+
+/** True when the monitor answered that the container (or the exec) is not in the state, or not there, for the call. */
+export function isNotRunning(error: unknown): boolean {
+  const { NOT_FOUND, NOT_RUNNING } = MonitorErrorMessage.Kind;
+  return error instanceof MonitorStepError && (error.kind === NOT_RUNNING || error.kind === NOT_FOUND);
+}
+
+/** An error of a CRI call from anything that a call to a monitor threw. */
+export function toCallError(error: unknown, what: string): Error {
+  if (error instanceof MonitorStepError) return error.toCallError(what);
+  if (error instanceof BerthError) return error;
+  if (isSystemError(error)) return new InternalError(`${what}: ${error.message}`, { cause: error });
+  return error instanceof Error ? error : new InternalError(`${what}: ${String(error)}`);
+}
+
+function stepError(error: berth.monitor.v1.IError): MonitorStepError {
+  const step = error.step ?? "";
+  const subject = error.subject ?? "";
+  const errnoValue = error.errno_value ?? 0;
+  const parts = [subject === "" ? step : `${step} ${JSON.stringify(subject)}`];
+  if (errnoValue !== 0) parts.push(describeErrno(errnoValue));
+  if (error.message) parts.push(error.message);
+  return new MonitorStepError(error.kind ?? 0, step, subject, errnoValue, parts.filter((part) => part !== "").join(": "));
+}

@@ -1,0 +1,90 @@
+import { join } from "node:path";
+import { native } from "../native/binding.js";
+import { FailedPreconditionError } from "./errors.js";
+import { Latch } from "./latch.js";
+import { MonitorClient, type MonitorEvents } from "./monitor-client.js";
+import type { NodePaths } from "./node.js";
+
+/** <run>/pods/<id>: the monitor's socket and log, the exit files, and the files that Berth makes for the pod. */
+export function podDirectory(paths: NodePaths, podId: string): string {
+  return join(paths.run, "pods", podId);
+}
+
+/** The socket of the pod's monitor. */
+export function monitorSocketPath(paths: NodePaths, podId: string): string {
+  return join(podDirectory(paths, podId), "m");
+}
+
+/** How long a monitor has for killing its containers before it is killed itself. */
+const shutdownTimeoutMs = 10_000;
+
+interface MonitorProcess {
+  pidfd: number;
+  ended: Latch;
+}
+
+/** The monitors of the pods that are ready: their processes, and a connection to each. */
+export class Monitors {
+  readonly #clients = new Map<string, MonitorClient>();
+  readonly #processes = new Map<string, MonitorProcess>();
+
+  /** Keeps a monitor's pidfd until the process has ended; reaps it when this agent is its parent. */
+  watch(podId: string, pidfd: number): void {
+    const watched: MonitorProcess = { pidfd, ended: new Latch() };
+    this.#processes.set(podId, watched);
+    native.watchProcess(pidfd, () => {
+      this.#processes.delete(podId);
+      native.closeDescriptor(pidfd);
+      watched.ended.open();
+    });
+  }
+
+  /** Connects to the pod's monitor and keeps the connection. UnavailableError: nobody answers. */
+  async connect(paths: NodePaths, podId: string, events: MonitorEvents): Promise<MonitorClient> {
+    const client = await MonitorClient.connect(podId, monitorSocketPath(paths, podId), {
+      ...events,
+      closed: (error) => {
+        this.#clients.delete(podId);
+        events.closed(error);
+      },
+    });
+    this.#clients.set(podId, client);
+    return client;
+  }
+
+  find(podId: string): MonitorClient | undefined {
+    return this.#clients.get(podId);
+  }
+
+  /** FailedPreconditionError when the pod has no monitor (it was stopped, or has lost it). */
+  get(podId: string): MonitorClient {
+    const client = this.#clients.get(podId);
+    if (client === undefined) throw new FailedPreconditionError(`pod sandbox ${podId} is not ready`);
+    return client;
+  }
+
+  /** Ends the monitor with all of its containers; back when the process is gone. False: it had to be killed. */
+  async end(podId: string): Promise<boolean> {
+    const client = this.#clients.get(podId);
+    const ended = this.#processes.get(podId)?.ended;
+    const asked = client === undefined ? Promise.resolve(false) : client.shutdown().then(() => true);
+    const clean = await Promise.race([
+      asked.catch(() => false),
+      // a monitor that does not answer, or has been killed, is not waited for
+      ended === undefined ? new Promise<never>(() => undefined) : ended.wait(shutdownTimeoutMs).then(() => false),
+    ]);
+    this.disconnect(podId);
+    const watched = this.#processes.get(podId);
+    if (watched === undefined) return clean;
+    if (clean && (await watched.ended.wait(shutdownTimeoutMs))) return true;
+    native.sendSignal(watched.pidfd, 9);
+    await watched.ended.wait(shutdownTimeoutMs);
+    return false;
+  }
+
+  /** Ends the connection without an event. */
+  disconnect(podId: string): void {
+    this.#clients.get(podId)?.close();
+    this.#clients.delete(podId);
+  }
+}

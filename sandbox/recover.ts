@@ -1,0 +1,142 @@
+/**
+ * The one path for a start, a restart after a crash, and a start after a reboot: read the records, find out what of it
+ * lives, and bring the two together. What was half made goes, what ended meanwhile is recorded with its own code and
+ * time, what is ready is connected to again.
+ */
+import { readdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { berth } from "../cri-proto/generated/monitor.js";
+import { runtime } from "../cri-proto/generated/runtime.js";
+import { native } from "../native/binding.js";
+import { recordExit, recordUnknownExit } from "./container-end.js";
+import type { Container, ContainerRecord } from "./container.js";
+import { Latch } from "./latch.js";
+import { toBigInt } from "./monitor-client.js";
+import { monitorEvents } from "./monitor-events.js";
+import type { SandboxNode } from "./node.js";
+import type { Pod, PodRecord } from "./pod.js";
+import { forgetPod } from "./remove-pod.js";
+import { stopPod } from "./stop-pod.js";
+import { update } from "./store.js";
+
+/** Recovers everything; a pod that resists is told as trouble and does not keep the others. */
+export async function recover(node: SandboxNode): Promise<void> {
+  const torn = (path: string, why: string) =>
+    node.observer.emit({ type: "trouble", what: "read a record", subject: path, error: new Error(why) });
+  for (const record of node.store.pods.load(torn)) node.pods.add(podOf(record));
+  for (const record of node.store.containers.load(torn)) {
+    if (record.phase === "creating" || node.pods.find(record.podId) === undefined) await removeHalfMade(node, record);
+    else node.containers.add(containerOf(record));
+  }
+  for (const pod of node.pods.list()) {
+    if (pod.record.network !== null) node.network.adopt(pod.record.id, pod.record.network);
+  }
+  await Promise.all(
+    node.pods.list().map(async (pod) => {
+      try {
+        await recoverPod(node, pod);
+      } catch (error) {
+        node.observer.emit({ type: "trouble", what: "recover the pod", subject: pod.record.id, error });
+      }
+    }),
+  );
+  await sweep(node);
+}
+
+async function recoverPod(node: SandboxNode, pod: Pod): Promise<void> {
+  const { id, phase, bootId } = pod.record;
+  if (bootId !== node.bootId) {
+    for (const container of node.containers.ofPod(id)) {
+      recordUnknownExit(node, container, "the machine went down while it was running");
+    }
+  }
+  if (phase === "starting") {
+    await stopPod(node, pod);
+    await forgetPod(node, pod);
+    node.observer.emit({ type: "repaired", what: "half-made pod", subject: id });
+  } else if (phase === "stopping" || (phase === "ready" && !(await reconnect(node, pod)))) {
+    await stopPod(node, pod);
+  }
+}
+
+/** False: the monitor is gone. */
+async function reconnect(node: SandboxNode, pod: Pod): Promise<boolean> {
+  const { id, bootId } = pod.record;
+  if (bootId !== node.bootId) return false;
+  try {
+    const monitor = await node.monitors.connect(node.paths, id, monitorEvents(node, pod));
+    node.monitors.watch(id, native.openProcess(monitor.pid));
+    pod.monitorPid = monitor.pid;
+    const states = new Map((await monitor.containers()).map((state) => [state.id, state]));
+    for (const container of node.containers.ofPod(id)) {
+      reconcile(node, container, states.get(container.record.id));
+      states.delete(container.record.id);
+    }
+    // what the monitor knows and the store does not was being made, or removed, when the agent died
+    for (const unknown of states.keys()) {
+      if (unknown) await monitor.deleteContainer(unknown);
+    }
+    return true;
+  } catch (error) {
+    node.monitors.disconnect(id);
+    node.observer.emit({ type: "trouble", what: "connect to the pod's monitor", subject: id, error });
+    return false;
+  }
+}
+
+/** Brings a container's record to what its monitor says of it. */
+function reconcile(
+  node: SandboxNode,
+  container: Container,
+  state: berth.monitor.v1.IContainerState | undefined,
+): void {
+  const { Phase } = berth.monitor.v1.ContainerState;
+  if (state === undefined) {
+    recordUnknownExit(node, container, "its monitor does not know it");
+  } else if (state.phase === Phase.EXITED && state.exit) {
+    recordExit(node, container, state.exit);
+  } else {
+    container.pid = state.pid ?? 0;
+    if (state.phase === Phase.RUNNING && container.record.phase === "created") {
+      update(node.store.containers, container, { phase: "running", startedAt: toBigInt(state.started_at).toString() });
+    }
+  }
+}
+
+async function removeHalfMade(node: SandboxNode, record: ContainerRecord): Promise<void> {
+  await node.cgroups.kill(record.cgroupPath);
+  await node.cgroups.remove(record.cgroupPath);
+  await node.snapshots.removeRootfs(record.id);
+  node.store.containers.delete(record.id);
+  node.observer.emit({ type: "repaired", what: "half-made container", subject: record.id });
+}
+
+/** Directories that no record speaks of. Both are the agent's own, so that nobody else's can be among them. */
+async function sweep(node: SandboxNode): Promise<void> {
+  const pods = join(node.paths.run, "pods");
+  for (const name of listDirectory(pods)) {
+    if (node.pods.find(name) === undefined) rmSync(join(pods, name), { recursive: true, force: true });
+  }
+  for (const id of await node.snapshots.listRootfs()) {
+    if (node.containers.find(id) === undefined) await node.snapshots.removeRootfs(id);
+  }
+}
+
+function listDirectory(path: string): string[] {
+  try {
+    return readdirSync(path);
+  } catch {
+    // there is none before the first pod
+    return [];
+  }
+}
+
+function podOf(record: PodRecord): Pod {
+  return { record, config: runtime.v1.PodSandboxConfig.fromObject(record.config), monitorPid: 0 };
+}
+
+function containerOf(record: ContainerRecord): Container {
+  const ended = new Latch();
+  if (record.phase === "exited") ended.open();
+  return { record, config: runtime.v1.ContainerConfig.fromObject(record.config), pid: 0, ended };
+}

@@ -1,0 +1,23 @@
+import { rmSync } from "node:fs";
+import { removeMadeParents } from "./cgroup-parents.js";
+import { podDirectory } from "./monitors.js";
+import type { SandboxNode } from "./node.js";
+import type { Pod } from "./pod.js";
+import { removeContainer } from "./remove-container.js";
+import { stopPod } from "./stop-pod.js";
+
+/** Stops the pod if need be, removes its containers and everything that is left of it. */
+export async function removePod(node: SandboxNode, pod: Pod): Promise<void> {
+  await stopPod(node, pod);
+  for (const container of node.containers.ofPod(pod.record.id)) await removeContainer(node, container);
+  await forgetPod(node, pod);
+}
+
+/** The last step: the run directory, the cgroup parents that were made for the pod, and then the record. */
+export async function forgetPod(node: SandboxNode, pod: Pod): Promise<void> {
+  const { id } = pod.record;
+  rmSync(podDirectory(node.paths, id), { recursive: true, force: true });
+  node.pods.delete(id);
+  await removeMadeParents(node, pod);
+  node.store.pods.delete(id);
+}

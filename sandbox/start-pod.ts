@@ -1,0 +1,215 @@
+import { mkdirSync, rmSync } from "node:fs";
+import { dirname, join } from "node:path";
+import Long from "long";
+import { runtime } from "../cri-proto/generated/runtime.js";
+import { native, programs } from "../native/binding.js";
+import { cgroupParentOf, removeMadeParents } from "./cgroup-parents.js";
+import { AlreadyExistsError, InvalidArgumentError, UnimplementedError } from "./errors.js";
+import { checkNotCancelled } from "./flights.js";
+import { newId } from "./index-of-ids.js";
+import { toCallError } from "./monitor-client.js";
+import { monitorEvents } from "./monitor-events.js";
+import { monitorSocketPath, podDirectory } from "./monitors.js";
+import type { SandboxNode } from "./node.js";
+import type { Pod, PodRecord, PodSandboxConfig } from "./pod.js";
+import { hostnameOf, writePodFiles } from "./pod-files.js";
+import { portMappings } from "./port-mappings.js";
+import { podSysctls } from "./spec/sysctls.js";
+import { update } from "./store.js";
+import { Undo } from "./undo.js";
+
+const { NamespaceMode } = runtime.v1;
+
+/** The pod's /dev/shm, as large as the field's runtimes make it. */
+const shmBytes = 64 * 1024 * 1024;
+
+/**
+ * Makes a pod: its record (the intent), its files, its cgroup, the monitor in new namespaces, its network. Every step
+ * has its undo beside it; a failed or cancelled call leaves nothing. Two calls for the same pod share one start.
+ */
+export async function startPod(
+  node: SandboxNode,
+  config: PodSandboxConfig,
+  runtimeHandler: string,
+  signal?: AbortSignal,
+): Promise<Pod> {
+  const sysctls = podSysctls(config);
+  const name = podName(config);
+  return node.podFlights.join(name, signal, async (abandoned) => {
+    const namesake = node.pods.list().find((pod) => podName(pod.config) === name);
+    if (namesake !== undefined) {
+      throw new AlreadyExistsError(`config.metadata: pod sandbox ${namesake.record.id} has this name, uid and attempt`);
+    }
+    const pod = planPod(node, config, runtimeHandler);
+    const undo = new Undo();
+    try {
+      await makePod(node, pod, sysctls, undo, abandoned);
+      undo.commit();
+      return pod;
+    } catch (error) {
+      for (const failed of await undo.run()) {
+        node.observer.emit({ type: "trouble", what: failed.what, subject: pod.record.id, error: failed.error });
+      }
+      throw toCallError(error, `pod sandbox ${config.metadata?.name} could not be started`);
+    }
+  });
+}
+
+async function makePod(
+  node: SandboxNode,
+  pod: Pod,
+  sysctls: Record<string, string>,
+  undo: Undo,
+  abandoned: AbortSignal,
+): Promise<void> {
+  const { observer } = node;
+  const { id } = pod.record;
+  const step = async <T>(name: string, run: () => Promise<T> | T): Promise<T> => {
+    checkNotCancelled(abandoned, "RunPodSandbox");
+    return observer.step("start-pod", name, run);
+  };
+
+  undo.push("remove the record", () => node.store.pods.delete(id));
+  undo.push("free the addresses", () => freeAddresses(node, pod));
+  await step("record", () => node.store.pods.put(pod.record));
+
+  undo.push("remove the run directory", () => rmSync(podDirectory(node.paths, id), { recursive: true, force: true }));
+  await step("files", () => makeFiles(node, pod));
+
+  undo.push("remove the cgroup", () => removeCgroup(node, pod));
+  await step("cgroup", () => node.cgroups.create(pod.record.monitorCgroup, {}));
+
+  undo.push("end the monitor", async () => {
+    node.pods.delete(id);
+    await node.monitors.end(id);
+  });
+  const monitorPid = await step("monitor", () => startMonitor(node, pod));
+
+  await step("network", () => attachNetwork(node, pod, monitorPid, undo));
+  await step("set up", async () => {
+    const monitor = await node.monitors.connect(node.paths, id, monitorEvents(node, pod));
+    pod.monitorPid = monitor.pid;
+    const ownIpc = namespaceModes(pod.config).ipc === NamespaceMode.POD;
+    await monitor.setUpPod({ hostname: hostnameOf(pod.config), sysctls, shm_bytes: Long.fromNumber(ownIpc ? shmBytes : 0, true) });
+  });
+  await step("ready", () => {
+    update(node.store.pods, pod, { phase: "ready" });
+    node.pods.add(pod);
+  });
+}
+
+/** Everything about the pod that is decided before anything is made. */
+function planPod(node: SandboxNode, config: PodSandboxConfig, runtimeHandler: string): Pod {
+  const modes = namespaceModes(config);
+  const id = newId();
+  const cgroupParent = cgroupParentOf(node, config);
+  const monitorCgroup = join(cgroupParent, `berth-${id}`);
+  const hostNetwork = modes.network === NamespaceMode.NODE;
+  const network = hostNetwork ? null : node.network.reserve(id, portMappings(config));
+  const record: PodRecord = {
+    version: 1,
+    id,
+    phase: "starting",
+    config: runtime.v1.PodSandboxConfig.toObject(runtime.v1.PodSandboxConfig.fromObject(config), { longs: String }),
+    runtimeHandler,
+    createdAt: (BigInt(Date.now()) * 1_000_000n).toString(),
+    bootId: node.bootId,
+    monitorCgroup,
+    cgroupParent,
+    madeCgroupParents: node.cgroups.missingParents(monitorCgroup),
+    netnsPath: hostNetwork ? "" : join(node.paths.netns, `berth-${id}`),
+    network,
+    addresses: network?.addresses.map((cidr) => cidr.split("/")[0] ?? cidr) ?? [],
+  };
+  return { record, config, monitorPid: 0 };
+}
+
+function makeFiles(node: SandboxNode, pod: Pod): void {
+  const directory = podDirectory(node.paths, pod.record.id);
+  mkdirSync(join(directory, "exits"), { recursive: true, mode: 0o700 });
+  writePodFiles(directory, pod.config, pod.record.addresses);
+  const logDirectory = pod.config.log_directory;
+  if (logDirectory) mkdirSync(logDirectory, { recursive: true, mode: 0o755 });
+}
+
+async function startMonitor(node: SandboxNode, pod: Pod): Promise<number> {
+  const { id, monitorCgroup } = pod.record;
+  const modes = namespaceModes(pod.config);
+  const directory = podDirectory(node.paths, id);
+  const handles = node.cgroups.handles(monitorCgroup);
+  const { pid, pidfd } = await native.spawnMonitor({
+    executable: programs.monitor,
+    args: ["--sandbox", id, "--directory", directory],
+    socketPath: monitorSocketPath(node.paths, id),
+    logPath: join(directory, "monitor.log"),
+    namespaces: {
+      network: modes.network === NamespaceMode.POD,
+      ipc: modes.ipc === NamespaceMode.POD,
+      // with the host's network a pod has the host's name, too
+      uts: modes.network === NamespaceMode.POD,
+      pid: modes.pid !== NamespaceMode.NODE,
+    },
+    cgroupTasksFiles: handles.tasksFiles,
+    cgroup2Directory: handles.cgroup2Directory,
+  });
+  node.monitors.watch(id, pidfd);
+  return pid;
+}
+
+async function attachNetwork(node: SandboxNode, pod: Pod, monitorPid: number, undo: Undo): Promise<void> {
+  const { id, netnsPath, network } = pod.record;
+  if (netnsPath === "") return;
+  mkdirSync(dirname(netnsPath), { recursive: true, mode: 0o755 });
+  undo.push("remove the network namespace's pin", () => native.unpinNamespace(netnsPath));
+  await native.pinNamespace({ source: `/proc/${monitorPid}/ns/net`, path: netnsPath });
+  if (network === null) return;
+  const namespaceFd = native.openPath(netnsPath);
+  try {
+    await node.network.attach(id, network, { namespaceFd });
+  } finally {
+    native.closeDescriptor(namespaceFd);
+  }
+}
+
+async function freeAddresses(node: SandboxNode, pod: Pod): Promise<void> {
+  const { id, network } = pod.record;
+  if (network !== null) await node.network.detach(id, network, { namespaceGone: true });
+}
+
+async function removeCgroup(node: SandboxNode, pod: Pod): Promise<void> {
+  await node.cgroups.kill(pod.record.monitorCgroup);
+  await node.cgroups.remove(pod.record.monitorCgroup);
+  await removeMadeParents(node, pod);
+}
+
+interface NamespaceModes {
+  network: runtime.v1.NamespaceMode;
+  pid: runtime.v1.NamespaceMode;
+  ipc: runtime.v1.NamespaceMode;
+}
+
+/** The pod's namespaces. UnimplementedError: a user namespace; InvalidArgumentError: a mode that a pod cannot have. */
+export function namespaceModes(config: PodSandboxConfig): NamespaceModes {
+  const options = config.linux?.security_context?.namespace_options;
+  const modes = {
+    network: options?.network ?? NamespaceMode.POD,
+    pid: options?.pid ?? NamespaceMode.POD,
+    ipc: options?.ipc ?? NamespaceMode.POD,
+  };
+  const field = "config.linux.security_context.namespace_options";
+  for (const name of ["network", "ipc"] as const) {
+    if (modes[name] !== NamespaceMode.POD && modes[name] !== NamespaceMode.NODE) {
+      throw new InvalidArgumentError(`${field}.${name}: a pod has its own (POD) or the host's (NODE), not ${NamespaceMode[modes[name]]}`);
+    }
+  }
+  if (options?.userns_options && options.userns_options.mode !== NamespaceMode.NODE) {
+    throw new UnimplementedError(`${field}.userns_options: user namespaces are not built yet`);
+  }
+  return modes;
+}
+
+/** What makes two requests be for the same pod. */
+function podName(config: PodSandboxConfig): string {
+  const { name, namespace, uid, attempt } = config.metadata ?? {};
+  return JSON.stringify([namespace ?? "", name ?? "", uid ?? "", attempt ?? 0]);
+}

@@ -1,0 +1,43 @@
+import type { Container } from "./container.js";
+import { FailedPreconditionError, InternalError } from "./errors.js";
+import { isNotRunning, toCallError } from "./monitor-client.js";
+import type { SandboxNode } from "./node.js";
+import { linuxSignal } from "./spec/stop-signal.js";
+
+/** Killing takes the kernel a moment; longer than this and the container hangs in the kernel. */
+const killTimeoutMs = 10_000;
+const sigkill = 9;
+
+/**
+ * The stop signal to the container's init, the grace period, then SIGKILL to everything in it. Back when it has ended;
+ * a container that does not run is left as it is. No lock is held while it waits: calls at the same time, with other
+ * grace periods, each do their part.
+ */
+export async function stopContainer(node: SandboxNode, container: Container, graceMs: number): Promise<void> {
+  const { id, phase, stopSignal } = container.record;
+  if (phase !== "running") return;
+  try {
+    if (graceMs > 0) {
+      await signal(node, container, linuxSignal(stopSignal), false);
+      if (await container.ended.wait(graceMs)) return;
+    }
+    await signal(node, container, sigkill, true);
+  } catch (error) {
+    throw toCallError(error, `container ${id} could not be stopped`);
+  }
+  if (!(await container.ended.wait(killTimeoutMs))) {
+    throw new InternalError(`container ${id} was killed but has not ended after ${killTimeoutMs / 1000} s`);
+  }
+}
+
+/** A container that ended in the meantime needs no signal. */
+async function signal(node: SandboxNode, container: Container, number: number, all: boolean): Promise<void> {
+  try {
+    await node.monitors.get(container.record.podId).signalContainer(container.record.id, number, all);
+  } catch (error) {
+    if (container.ended.isOpen) return;
+    // the exit is on its way, or the whole pod is
+    if (error instanceof FailedPreconditionError || isNotRunning(error)) return;
+    throw error;
+  }
+}

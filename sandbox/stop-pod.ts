@@ -1,0 +1,67 @@
+import { readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { berth } from "../cri-proto/generated/monitor.js";
+import { native } from "../native/binding.js";
+import type { Container } from "./container.js";
+import { finish, recordExit } from "./container-end.js";
+import { monitorSocketPath, podDirectory } from "./monitors.js";
+import type { SandboxNode } from "./node.js";
+import { checkPodTransition, type Pod } from "./pod.js";
+import { update } from "./store.js";
+
+/**
+ * Kills everything in the pod and takes its network and its cgroup away; the record and the run directory stay until
+ * removePod. Each step is idempotent, so that a stop which failed half way is finished by the next one, or by the next
+ * agent.
+ */
+export function stopPod(node: SandboxNode, pod: Pod): Promise<void> {
+  return node.serial.run(pod.record.id, async () => {
+    if (pod.record.phase === "stopped") return;
+    if (pod.record.phase !== "stopping") {
+      checkPodTransition(pod.record, "stopping");
+      update(node.store.pods, pod, { phase: "stopping" });
+    }
+    const { observer } = node;
+    await observer.step("stop-pod", "processes", () => endProcesses(node, pod));
+    await observer.step("stop-pod", "network", () => removeNetwork(node, pod));
+    await observer.step("stop-pod", "cgroup", () => node.cgroups.remove(pod.record.monitorCgroup));
+    update(node.store.pods, pod, { phase: "stopped" });
+  });
+}
+
+async function endProcesses(node: SandboxNode, pod: Pod): Promise<void> {
+  const { id, monitorCgroup } = pod.record;
+  const containers = node.containers.ofPod(id);
+  const clean = await node.monitors.end(id);
+  if (!clean) {
+    await Promise.all([monitorCgroup, ...containers.map(({ record }) => record.cgroupPath)].map(node.cgroups.kill));
+  }
+  pod.monitorPid = 0;
+  for (const container of containers) recordEndWithPod(node, container, pod);
+  rmSync(monitorSocketPath(node.paths, id), { force: true });
+}
+
+/** The monitor tells an exit before it ends; what it could not tell stands in the exit file, or is known to be SIGKILL. */
+function recordEndWithPod(node: SandboxNode, container: Container, pod: Pod): void {
+  if (container.record.phase === "exited") return;
+  try {
+    const file = join(podDirectory(node.paths, pod.record.id), "exits", container.record.id);
+    recordExit(node, container, berth.monitor.v1.ContainerExit.decode(readFileSync(file)));
+  } catch {
+    finish(node, container, {
+      exitCode: 137,
+      finishedAt: (BigInt(Date.now()) * 1_000_000n).toString(),
+      reason: "Error",
+      message: "killed with its pod, whose monitor was lost",
+    });
+  }
+}
+
+async function removeNetwork(node: SandboxNode, pod: Pod): Promise<void> {
+  const { id, netnsPath, network } = pod.record;
+  if (netnsPath !== "") await native.unpinNamespace(netnsPath);
+  if (network !== null) {
+    await node.network.detach(id, network, { namespaceGone: true });
+    update(node.store.pods, pod, { network: null });
+  }
+}
