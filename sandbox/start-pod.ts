@@ -79,10 +79,7 @@ async function makePod(
   undo.push("remove the cgroup", () => removeCgroup(node, pod));
   await step("cgroup", () => node.cgroups.create(pod.record.monitorCgroup, {}));
 
-  undo.push("end the monitor", async () => {
-    node.pods.delete(id);
-    await node.monitors.end(id);
-  });
+  undo.push("end the monitor", () => node.monitors.end(id));
   const monitorPid = await step("monitor", () => startMonitor(node, pod));
 
   await step("network", () => attachNetwork(node, pod, monitorPid, undo));

@@ -34,7 +34,8 @@ async function endProcesses(node: SandboxNode, pod: Pod): Promise<void> {
   const containers = node.containers.ofPod(id);
   const clean = await node.monitors.end(id);
   if (!clean) {
-    await Promise.all([monitorCgroup, ...containers.map(({ record }) => record.cgroupPath)].map(node.cgroups.kill));
+    const paths = [monitorCgroup, ...containers.map(({ record }) => record.cgroupPath)];
+    await Promise.all(paths.map((path) => node.cgroups.kill(path)));
   }
   pod.monitorPid = 0;
   for (const container of containers) recordEndWithPod(node, container, pod);

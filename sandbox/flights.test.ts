@@ -1,0 +1,44 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { CancelledError } from "./errors.js";
+import { checkNotCancelled, Flights } from "./flights.js";
+
+test("callers of one key share one flight, and the next one after it starts anew", async () => {
+  const flights = new Flights<number>();
+  let runs = 0;
+  const run = async () => {
+    runs += 1;
+    await new Promise(setImmediate);
+    return runs;
+  };
+  assert.deepEqual(await Promise.all([flights.join("a", undefined, run), flights.join("a", undefined, run)]), [1, 1]);
+  assert.equal(await flights.join("a", undefined, run), 2);
+});
+
+test("the work is told of its callers' leaving when the last of them has gone", async () => {
+  const flights = new Flights<string>();
+  const first = new AbortController();
+  const second = new AbortController();
+  let release = () => {};
+  const gate = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  const run = async (signal: AbortSignal) => {
+    await gate;
+    return signal.aborted ? "abandoned" : "wanted";
+  };
+  const a = flights.join("pod", first.signal, run);
+  const b = flights.join("pod", second.signal, run);
+  first.abort();
+  release();
+  assert.deepEqual(await Promise.all([a, b]), ["wanted", "wanted"]);
+
+  const alone = new AbortController();
+  const c = flights.join("pod", alone.signal, async (signal) => {
+    await Promise.resolve();
+    alone.abort();
+    checkNotCancelled(signal, "RunPodSandbox");
+    return "never";
+  });
+  await assert.rejects(c, CancelledError);
+});

@@ -1,0 +1,31 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Undo } from "./undo.js";
+
+test("undo runs its steps in reverse and goes on past a failing one", async () => {
+  const undo = new Undo();
+  const ran: string[] = [];
+  undo.push("first", () => ran.push("first"));
+  undo.push("second", () => {
+    ran.push("second");
+    throw new Error("stuck");
+  });
+  undo.push("third", async () => {
+    await Promise.resolve();
+    ran.push("third");
+  });
+  const failed = await undo.run();
+  assert.deepEqual(ran, ["third", "second", "first"]);
+  assert.deepEqual(
+    failed.map(({ what, error }) => [what, String(error)]),
+    [["second", "Error: stuck"]],
+  );
+  assert.deepEqual(await undo.run(), []);
+});
+
+test("a committed undo does nothing", async () => {
+  const undo = new Undo();
+  undo.push("never", () => assert.fail("it ran"));
+  undo.commit();
+  assert.deepEqual(await undo.run(), []);
+});
