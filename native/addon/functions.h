@@ -1,0 +1,38 @@
+// The functions of the Addon interface (native/binding.ts), one registration per file.
+#pragma once
+
+#include <napi.h>
+
+#include "addon/system_error.h"
+
+namespace berth {
+
+// Turns a SystemError that is thrown on the loop's thread into JavaScript's.
+template <Napi::Value (*function)(const Napi::CallbackInfo&)>
+Napi::Value guarded(const Napi::CallbackInfo& info) {
+  try {
+    return function(info);
+  } catch (const SystemError& error) {
+    throw error.to_js(info.Env());
+  }
+}
+
+template <Napi::Value (*function)(const Napi::CallbackInfo&)>
+void export_function(Napi::Object exports, const char* name) {
+  exports.Set(name, Napi::Function::New<guarded<function>>(exports.Env(), name));
+}
+
+void register_bpf_device(Napi::Object exports);
+void register_cgroup(Napi::Object exports);
+void register_features(Napi::Object exports);
+void register_lock(Napi::Object exports);
+void register_monitor_socket(Napi::Object exports);
+void register_mount(Napi::Object exports);
+void register_netlink(Napi::Object exports);
+void register_nftables(Napi::Object exports);
+void register_process(Napi::Object exports);
+void register_seccomp(Napi::Object exports);
+void register_spawn_monitor(Napi::Object exports);
+void register_stats(Napi::Object exports);
+
+}  // namespace berth

@@ -1,0 +1,20 @@
+#include "addon/functions.h"
+
+static Napi::Object init(Napi::Env, Napi::Object exports) {
+  using namespace berth;
+  register_spawn_monitor(exports);
+  register_process(exports);
+  register_monitor_socket(exports);
+  register_mount(exports);
+  register_cgroup(exports);
+  register_bpf_device(exports);
+  register_stats(exports);
+  // register_seccomp(exports);
+  // register_netlink(exports);
+  // register_nftables(exports);
+  register_features(exports);
+  register_lock(exports);
+  return exports;
+}
+
+NODE_API_MODULE(berth, init)

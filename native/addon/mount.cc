@@ -1,0 +1,342 @@
+// Mounts as descriptors: what a container gets is never attached anywhere on the host.
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <string>
+#include <vector>
+
+#include "addon/arguments.h"
+#include "addon/file_access.h"
+#include "addon/functions.h"
+#include "addon/mount_features.h"
+#include "addon/own_thread.h"
+#include "common/unique_fd.h"
+
+namespace berth {
+namespace {
+
+std::string descriptor_name(int fd) { return "descriptor " + std::to_string(fd); }
+
+// ---- attributes ----
+
+struct Attributes {
+  uint64_t set = 0;
+  uint64_t clear = 0;
+  uint64_t propagation = 0;
+  bool recursive = false;
+
+  bool any() const { return set != 0 || clear != 0 || propagation != 0; }
+};
+
+Attributes to_attributes(const Napi::Object& object) {
+  Attributes attributes;
+  attributes.set = static_cast<uint64_t>(int_field_or(object, "set", 0));
+  attributes.clear = static_cast<uint64_t>(int_field_or(object, "clear", 0));
+  attributes.propagation = static_cast<uint64_t>(int_field_or(object, "propagation", 0));
+  attributes.recursive = bool_field(object, "recursive");
+  return attributes;
+}
+
+void apply(int fd, const Attributes& attributes, const std::string& subject) {
+  if (!attributes.any()) return;
+  struct mount_attr raw = {};
+  raw.attr_set = attributes.set;
+  raw.attr_clr = attributes.clear;
+  raw.propagation = attributes.propagation;
+  // The access time modes are one field of several bits: to set one, the kernel wants the field cleared.
+  if (raw.attr_set & MOUNT_ATTR__ATIME) raw.attr_clr |= MOUNT_ATTR__ATIME;
+  unsigned flags = AT_EMPTY_PATH | (attributes.recursive ? AT_RECURSIVE : 0U);
+  if (mount_setattr(fd, "", flags, &raw, sizeof raw) < 0) throw_errno("mount_setattr", subject);
+}
+
+Napi::Value set_mount_attributes(const Napi::CallbackInfo& info) {
+  int fd = int_argument(info, 0, "fd");
+  apply(fd, to_attributes(object_argument(info, 1, "attributes")), descriptor_name(fd));
+  return info.Env().Undefined();
+}
+
+// ---- clones of existing trees ----
+
+UniqueFd clone_tree(int directory, const std::string& path, bool recursive, const std::string& subject) {
+  unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (path.empty() ? AT_EMPTY_PATH : 0U) |
+                   (recursive ? AT_RECURSIVE : 0U);
+  UniqueFd tree(open_tree(directory, path.c_str(), flags));
+  if (!tree) throw_errno("open_tree", subject);
+  return tree;
+}
+
+Napi::Value open_tree_clone(const Napi::CallbackInfo& info) {
+  Napi::Object options = object_argument(info, 0, "options");
+  std::string path = text_field(options, "path");
+  std::string root = text_field_or_empty(options, "root");
+  bool recursive = bool_field(options, "recursive");
+  Attributes attributes;
+  if (has_field(options, "attributes")) attributes = to_attributes(object_field(options, "attributes"));
+  return on_own_thread(info.Env(), [=]() -> Settle {
+    UniqueFd tree;
+    if (root.empty()) {
+      tree = clone_tree(AT_FDCWD, path, recursive, path);
+    } else {
+      UniqueFd root_fd = open_file(root, O_PATH | O_DIRECTORY);
+      UniqueFd target = open_path_in_root(root_fd.get(), path);
+      tree = clone_tree(target.get(), "", recursive, path);
+    }
+    apply(tree.get(), attributes, path);
+    return settle_number(tree.release());
+  });
+}
+
+// ---- overlay ----
+
+struct Overlay {
+  std::vector<std::string> lower;
+  std::string upper;
+  std::string work;
+  bool readonly = false;
+  bool is_volatile = false;
+
+  unsigned mount_attributes() const { return readonly || upper.empty() ? MOUNT_ATTR_RDONLY : 0; }
+};
+
+// What the kernel wrote about the last failure into the context, "e overlay: ..." a line.
+std::string context_messages(int context) {
+  std::string messages;
+  char line[512];
+  ssize_t got;
+  while ((got = read(context, line, sizeof line)) > 0) {
+    std::string text(line, static_cast<size_t>(got));
+    if (text.size() > 2 && text[1] == ' ') text.erase(0, 2);
+    while (!text.empty() && text.back() == '\n') text.pop_back();
+    messages += (messages.empty() ? "" : "; ") + text;
+  }
+  return messages;
+}
+
+[[noreturn]] void throw_context_error(int context, const char* syscall, const std::string& subject) {
+  int value = errno;
+  throw SystemError(value, syscall, subject, context_messages(context));
+}
+
+void set_parameter(int context, const char* key, const std::string& value) {
+  if (fsconfig(context, FSCONFIG_SET_STRING, key, value.c_str(), 0) < 0) {
+    throw_context_error(context, "fsconfig", std::string(key) + "=" + value);
+  }
+}
+
+UniqueFd create_and_mount(int context, unsigned attributes, const std::string& subject) {
+  if (fsconfig(context, FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) < 0) {
+    throw_context_error(context, "fsconfig create", subject);
+  }
+  UniqueFd mount(fsmount(context, FSMOUNT_CLOEXEC, attributes));
+  if (!mount) throw_context_error(context, "fsmount", subject);
+  return mount;
+}
+
+const std::string& subject_of(const Overlay& overlay) {
+  return overlay.upper.empty() ? overlay.lower.front() : overlay.upper;
+}
+
+UniqueFd overlay_by_context(const Overlay& overlay) {
+  UniqueFd context(fsopen("overlay", FSOPEN_CLOEXEC));
+  if (!context) throw_errno("fsopen", "overlay");
+  set_parameter(context.get(), "source", "overlay");
+  for (const std::string& lower : overlay.lower) set_parameter(context.get(), "lowerdir+", lower);
+  if (!overlay.upper.empty()) {
+    set_parameter(context.get(), "upperdir", overlay.upper);
+    set_parameter(context.get(), "workdir", overlay.work);
+    // An index ties an upper directory to the very inodes of its lower ones, and would refuse layers that were restored.
+    set_parameter(context.get(), "index", "off");
+    if (overlay.is_volatile && fsconfig(context.get(), FSCONFIG_SET_FLAG, "volatile", nullptr, 0) < 0) {
+      throw_context_error(context.get(), "fsconfig", "volatile");
+    }
+  }
+  return create_and_mount(context.get(), overlay.mount_attributes(), subject_of(overlay));
+}
+
+// Before Linux 6.8 the layers come as one mount(2) option string of at most a page. A detached tmpfs holds short links to
+// them, and the overlay is attached in a mount namespace of this thread's own, which ends with it. The clone outlives it.
+UniqueFd overlay_by_scratch_namespace(const Overlay& overlay) {
+  if (unshare(CLONE_NEWNS) < 0) throw_errno("unshare", "mount namespace");
+  if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) < 0) throw_errno("mount", "make / private");
+  UniqueFd context(fsopen("tmpfs", FSOPEN_CLOEXEC));
+  if (!context) throw_errno("fsopen", "tmpfs");
+  UniqueFd links = create_and_mount(context.get(), 0, "tmpfs");
+  auto link_to = [&](const std::string& target, const std::string& name) {
+    if (symlinkat(target.c_str(), links.get(), name.c_str()) < 0) throw_errno("symlink", target);
+  };
+  std::string data = "lowerdir=";
+  for (size_t i = 0; i < overlay.lower.size(); i++) {
+    std::string name = std::to_string(i);
+    link_to(overlay.lower[i], name);
+    data += (i > 0 ? ":" : "") + name;
+  }
+  if (!overlay.upper.empty()) {
+    link_to(overlay.upper, "u");
+    link_to(overlay.work, "w");
+    data += ",upperdir=u,workdir=w,index=off";
+    if (overlay.is_volatile) data += ",volatile";
+  }
+  if (fchdir(links.get()) < 0) throw_errno("fchdir", "tmpfs");
+  // The topmost layer is a directory that is surely there; in this namespace it may be covered.
+  const std::string& target = overlay.lower.front();
+  unsigned long flags = overlay.mount_attributes() & MOUNT_ATTR_RDONLY ? MS_RDONLY : 0;
+  if (mount("overlay", target.c_str(), "overlay", flags, data.c_str()) < 0) {
+    throw_errno("mount overlay", subject_of(overlay));
+  }
+  UniqueFd tree = clone_tree(AT_FDCWD, target, false, subject_of(overlay));
+  // mount(2) made the superblock read-only, the other way only the mount: the same is said of both.
+  apply(tree.get(), Attributes{.set = overlay.mount_attributes()}, subject_of(overlay));
+  return tree;
+}
+
+UniqueFd mount_overlay(const Overlay& overlay, bool scratch) {
+  // The kernel refuses a single read-only layer; a clone of it is the same.
+  if (overlay.upper.empty() && overlay.lower.size() == 1) {
+    UniqueFd tree = clone_tree(AT_FDCWD, overlay.lower.front(), false, overlay.lower.front());
+    apply(tree.get(), Attributes{.set = MOUNT_ATTR_RDONLY}, overlay.lower.front());
+    return tree;
+  }
+  return scratch ? overlay_by_scratch_namespace(overlay) : overlay_by_context(overlay);
+}
+
+Napi::Value mount_overlay_call(const Napi::CallbackInfo& info) {
+  Napi::Object options = object_argument(info, 0, "options");
+  Overlay overlay;
+  overlay.lower = texts_field(options, "lower");
+  overlay.upper = text_field_or_empty(options, "upper");
+  overlay.work = text_field_or_empty(options, "work");
+  overlay.readonly = bool_field(options, "readonly");
+  overlay.is_volatile = bool_field(options, "volatile");
+  bool scratch = bool_field(options, "scratchNamespace") || !overlay_takes_lowerdir_plus();
+  if (overlay.lower.empty()) throw Napi::TypeError::New(info.Env(), "lower must name at least one directory");
+  for (const std::string& path : overlay.lower) {
+    if (path.empty() || path[0] != '/') throw Napi::TypeError::New(info.Env(), "lower must be absolute: " + path);
+  }
+  if (overlay.upper.empty() != overlay.work.empty()) {
+    throw Napi::TypeError::New(info.Env(), "upper and work come together");
+  }
+  return on_own_thread(info.Env(), [overlay, scratch]() -> Settle {
+    return settle_number(mount_overlay(overlay, scratch).release());
+  });
+}
+
+// ---- names on the host ----
+
+Napi::Value attach_mount(const Napi::CallbackInfo& info) {
+  int fd = int_argument(info, 0, "fd");
+  std::string path = string_argument(info, 1, "path");
+  return on_own_thread(info.Env(), [fd, path]() -> Settle {
+    if (move_mount(fd, "", AT_FDCWD, path.c_str(), MOVE_MOUNT_F_EMPTY_PATH) < 0) throw_errno("move_mount", path);
+    return settle_nothing();
+  });
+}
+
+void make_parents(const std::string& path) {
+  for (size_t slash = path.find('/', 1); slash != std::string::npos; slash = path.find('/', slash + 1)) {
+    std::string directory = path.substr(0, slash);
+    if (mkdir(directory.c_str(), 0755) < 0 && errno != EEXIST) throw_errno("mkdir", directory);
+  }
+}
+
+Napi::Value pin_namespace(const Napi::CallbackInfo& info) {
+  Napi::Object options = object_argument(info, 0, "options");
+  std::string source = text_field(options, "source");
+  std::string path = text_field(options, "path");
+  return on_own_thread(info.Env(), [source, path]() -> Settle {
+    // O_NONBLOCK: should it be a fifo after all, the next check says so.
+    UniqueFd name_space = open_file(source, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+    struct statfs status;
+    if (fstatfs(name_space.get(), &status) < 0) throw_errno("fstatfs", source);
+    if (status.f_type != NSFS_MAGIC) throw SystemError(EINVAL, "pin namespace", source, "this is no namespace");
+    make_parents(path);
+    UniqueFd file = open_file(path, O_RDONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0444);
+    std::string link = "/proc/self/fd/" + std::to_string(name_space.get());
+    if (fchmod(file.get(), 0444) < 0 || mount(link.c_str(), path.c_str(), nullptr, MS_BIND, nullptr) < 0) {
+      int value = errno;
+      unlink(path.c_str());
+      throw SystemError(value, "bind namespace", path);
+    }
+    return settle_nothing();
+  });
+}
+
+Napi::Value unpin_namespace(const Napi::CallbackInfo& info) {
+  std::string path = string_argument(info, 0, "path");
+  return on_own_thread(info.Env(), [path]() -> Settle {
+    while (umount2(path.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0) {
+    }
+    if (errno != EINVAL && errno != ENOENT && errno != ENOTDIR) throw_errno("umount2", path);
+    if (unlink(path.c_str()) < 0 && errno != ENOENT && errno != ENOTDIR) throw_errno("unlink", path);
+    return settle_nothing();
+  });
+}
+
+Napi::Value unmount(const Napi::CallbackInfo& info) {
+  std::string path = string_argument(info, 0, "path");
+  return on_own_thread(info.Env(), [path]() -> Settle {
+    if (umount2(path.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) < 0) throw_errno("umount2", path);
+    return settle_nothing();
+  });
+}
+
+// ---- files and descriptors ----
+
+Napi::Value read_file_in_root(const Napi::CallbackInfo& info) {
+  Napi::Object options = object_argument(info, 0, "options");
+  int root = static_cast<int>(int_field(options, "rootFd"));
+  std::string path = text_field(options, "path");
+  int64_t limit = int_field(options, "limitBytes");
+  if (limit < 0) throw Napi::TypeError::New(info.Env(), "limitBytes must not be negative");
+  return on_own_thread(info.Env(), [root, path, limit]() -> Settle {
+    UniqueFd found = open_path_in_root(root, path);
+    struct stat status;
+    if (fstat(found.get(), &status) < 0) throw_errno("fstat", path);
+    // Opened only now that it is known to be harmless: a fifo would wait, a device would act.
+    if (S_ISDIR(status.st_mode)) throw SystemError(EISDIR, "read", path);
+    if (!S_ISREG(status.st_mode)) throw SystemError(EINVAL, "read", path, "this is no regular file");
+    UniqueFd file = reopen(found.get(), O_RDONLY | O_NONBLOCK | O_NOCTTY, path);
+    std::string content = read_descriptor(file.get(), static_cast<size_t>(limit), path);
+    return [content](Napi::Env env) { return Napi::Buffer<char>::Copy(env, content.data(), content.size()); };
+  });
+}
+
+Napi::Value open_path(const Napi::CallbackInfo& info) {
+  std::string path = string_argument(info, 0, "path");
+  UniqueFd found = open_file(path, O_PATH);
+  struct stat status;
+  if (fstat(found.get(), &status) < 0) throw_errno("fstat", path);
+  // setns, openat2 and netlink want a real descriptor; fifos, sockets and devices stay unopened.
+  if (S_ISREG(status.st_mode) || S_ISDIR(status.st_mode)) found = reopen(found.get(), O_RDONLY | O_NONBLOCK, path);
+  return Napi::Number::New(info.Env(), found.release());
+}
+
+Napi::Value close_descriptor(const Napi::CallbackInfo& info) {
+  int fd = int_argument(info, 0, "fd");
+  if (close(fd) < 0 && errno != EINTR) throw_errno("close", descriptor_name(fd));
+  return info.Env().Undefined();
+}
+
+}  // namespace
+
+void register_mount(Napi::Object exports) {
+  export_function<open_tree_clone>(exports, "openTree");
+  export_function<set_mount_attributes>(exports, "setMountAttributes");
+  export_function<mount_overlay_call>(exports, "mountOverlay");
+  export_function<attach_mount>(exports, "attachMount");
+  export_function<pin_namespace>(exports, "pinNamespace");
+  export_function<unpin_namespace>(exports, "unpinNamespace");
+  export_function<unmount>(exports, "unmount");
+  export_function<read_file_in_root>(exports, "readFileInRoot");
+  export_function<open_path>(exports, "openPath");
+  export_function<close_descriptor>(exports, "closeDescriptor");
+}
+
+}  // namespace berth
