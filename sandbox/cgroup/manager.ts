@@ -66,9 +66,9 @@ export interface CgroupManager {
   update(path: string, resources: LinuxResources): Promise<void>;
   /** rmdir with everything below; already gone is success */
   remove(path: string): Promise<void>;
-  /** rmdir of those directories (the answer of create or missingParents) that are empty by now; the others stay, since
-   *  somebody else uses them */
-  removeParents(directories: readonly string[]): Promise<void>;
+  /** rmdir of those directories (the answer of create or missingParents) that are empty by now; answers the others, which
+   *  stay because somebody else uses them */
+  removeParents(directories: readonly string[]): Promise<string[]>;
   /** SIGKILL to everything in it and below; back when it is empty */
   kill(path: string): Promise<void>;
   /** true in any hierarchy */

@@ -1,0 +1,217 @@
+/** The cgroup manager of this host: of cgroup v1, v2, or a hybrid of both. */
+import { existsSync, readFileSync } from "node:fs";
+import { rmdir } from "node:fs/promises";
+import { join } from "node:path";
+import { type FileRead, native } from "../../native/binding.js";
+import { FailedPreconditionError } from "../errors.js";
+import type { LinuxResources } from "../spec/oci.js";
+import { assembleDeviceProgram } from "./device-program.js";
+import { devicePolicy } from "./device-rules.js";
+import { parseHierarchies, unifiedControllers } from "./hierarchies.js";
+import type { CgroupHandles, CgroupManager, CgroupSample, Hierarchy } from "./manager.js";
+import type { CgroupPart } from "./part.js";
+import { checkCgroupPath, parentsOf } from "./paths.js";
+import { checkResources } from "./resources.js";
+import { refusal, writesOf } from "./settings.js";
+import { v1Part } from "./v1.js";
+import { v2Part } from "./v2.js";
+
+/** What Berth has a use for, by version: v2 counts CPU time and guards devices without a controller. */
+const wantedControllers = {
+  v1: ["cpu", "cpuacct", "cpuset", "devices", "hugetlb", "memory", "pids"],
+  v2: ["cpu", "cpuset", "hugetlb", "memory", "pids"],
+} as const;
+
+/** Killing waits for what dies in the kernel: a big process gives its memory back first. */
+const killTimeoutMs = 10_000;
+/** A cgroup stays busy for a moment after its last process was reaped. */
+const removeTimeoutMs = 2_000;
+
+export interface CgroupManagerOptions {
+  mountinfoPath?: string;
+}
+
+/** Finds the hierarchies in mountinfo. FailedPreconditionError: none is mounted. */
+export function openCgroupManager(options: CgroupManagerOptions = {}): CgroupManager {
+  const { mountinfoPath = "/proc/self/mountinfo" } = options;
+  const hierarchies = parseHierarchies(readFileSync(mountinfoPath, "utf8"), unifiedControllers);
+  const first = hierarchies.filter(({ version }) => version === 1);
+  const unified = hierarchies.find(({ version }) => version === 2);
+  const parts: CgroupPart[] = [];
+  // The unified side is read first: where both count, v1's controller counts finer.
+  if (unified !== undefined) parts.push(v2Part(unified));
+  if (first.length > 0) parts.push(v1Part(first));
+  if (parts.length === 0) throw new FailedPreconditionError(`no cgroup hierarchy is mounted (${mountinfoPath})`);
+  return managerOf(parts, hierarchies, unified?.mountPoint ?? "");
+}
+
+function managerOf(
+  parts: readonly CgroupPart[],
+  hierarchies: readonly Hierarchy[],
+  unifiedRoot: string,
+): CgroupManager {
+  const mode = unifiedRoot === "" ? "v1" : hierarchies.length === 1 ? "v2" : "hybrid";
+  const controllers = new Set(parts.flatMap((part) => [...part.controllers]));
+  const roots = hierarchies.map(({ mountPoint }) => mountPoint);
+  // Processes are killed by cgroup2's one write where there is one.
+  const rootsToKill = unifiedRoot === "" ? roots : [unifiedRoot, ...roots.filter((root) => root !== unifiedRoot)];
+  const tasksRoots = hierarchies.filter(({ version }) => version === 1).map(({ mountPoint }) => mountPoint);
+  const memory = hierarchies.find((hierarchy) => hierarchy.controllers.includes("memory"));
+
+  function missingParents(path: string): string[] {
+    checkCgroupPath(path);
+    const missing: string[] = [];
+    // From the inside out: most often the innermost parent is there, and so are all others.
+    for (const parent of parentsOf(path).reverse()) {
+      const directories = roots.map((root) => join(root, parent)).filter((directory) => !existsSync(directory));
+      if (directories.length === 0) break;
+      missing.unshift(...directories);
+    }
+    return missing;
+  }
+
+  return {
+    mode,
+    hierarchies,
+    missingControllers: wantedControllers[mode === "v2" ? "v2" : "v1"].filter((name) => !controllers.has(name)),
+    missingParents,
+
+    async create(path, resources) {
+      const made = missingParents(path);
+      checkNeeds(resources, hierarchies);
+      const settings = [
+        ...parts.flatMap((part) => part.preparation(path)),
+        ...parts.flatMap((part) => part.settings(path, resources, { fresh: true })),
+      ];
+      const directories = roots.map((root) => join(root, path));
+      try {
+        await native.createCgroups({ directories, writes: writesOf(settings) });
+      } catch (error) {
+        throw refusal(error, settings, path);
+      }
+      if (!controllers.has("devices")) {
+        try {
+          await guardDevices(join(unifiedRoot, path), resources);
+        } catch (error) {
+          await native.removeCgroups({ directories: [...directories, ...made.reverse()], timeoutMs: removeTimeoutMs });
+          throw new FailedPreconditionError(`devices of cgroup ${path} cannot be guarded`, { cause: error });
+        }
+      }
+      return made;
+    },
+
+    async update(path, resources) {
+      checkCgroupPath(path);
+      checkNeeds(resources, hierarchies);
+      const settings = parts.flatMap((part) => part.settings(path, resources, { fresh: false }));
+      if (settings.length === 0) return;
+      try {
+        await native.writeFiles(writesOf(settings));
+      } catch (error) {
+        throw refusal(error, settings, path);
+      }
+    },
+
+    async remove(path) {
+      checkCgroupPath(path);
+      await native.removeCgroups({ directories: roots.map((root) => join(root, path)), timeoutMs: removeTimeoutMs });
+    },
+
+    async removeParents(directories) {
+      const stayed: string[] = [];
+      for (const directory of [...directories].reverse()) {
+        const known = roots.some((root) => directory.startsWith(`${root}/`) && !directory.includes("/../"));
+        if (known && !(await removeIfEmpty(directory))) stayed.unshift(directory);
+      }
+      return stayed;
+    },
+
+    async kill(path) {
+      checkCgroupPath(path);
+      await native.killCgroups({ directories: rootsToKill.map((root) => join(root, path)), timeoutMs: killTimeoutMs });
+    },
+
+    exists(path) {
+      checkCgroupPath(path);
+      return roots.some((root) => existsSync(join(root, path)));
+    },
+
+    handles: (path) => handlesOf(path, { tasksRoots, unifiedRoot, memory }),
+
+    sample: (paths) => sampleAll(parts, paths),
+  };
+}
+
+/** A resource whose controller is not there fails the call, before anything is made. */
+function checkNeeds(resources: LinuxResources, hierarchies: readonly Hierarchy[]): void {
+  const has = (controller: string, unified: boolean) =>
+    hierarchies.some(
+      (hierarchy) => hierarchy.controllers.includes(controller) && (!unified || hierarchy.version === 2),
+    );
+  for (const { field, controller, unified = false } of checkResources(resources)) {
+    // cgroup2 guards devices by a program, without a controller.
+    if (controller === "devices" && hierarchies.some(({ version }) => version === 2)) continue;
+    if (has(controller, unified)) continue;
+    const where = unified ? "cgroup v2 here" : "this host";
+    throw new FailedPreconditionError(`${field} cannot be applied: ${where} has no ${controller} controller`);
+  }
+}
+
+async function guardDevices(directory: string, resources: LinuxResources): Promise<void> {
+  const policy = devicePolicy(resources.devices);
+  if (policy === undefined) return;
+  await native.attachDeviceProgram({ directory, instructions: assembleDeviceProgram(policy) });
+}
+
+function handlesOf(
+  path: string,
+  where: { tasksRoots: readonly string[]; unifiedRoot: string; memory: Hierarchy | undefined },
+): CgroupHandles {
+  checkCgroupPath(path);
+  const { tasksRoots, unifiedRoot, memory } = where;
+  return {
+    tasksFiles: tasksRoots.map((root) => join(root, path, "tasks")),
+    cgroup2Directory: unifiedRoot === "" ? "" : join(unifiedRoot, path),
+    oomKillFile:
+      memory === undefined
+        ? ""
+        : join(memory.mountPoint, path, memory.version === 2 ? "memory.events" : "memory.oom_control"),
+  };
+}
+
+async function sampleAll(parts: readonly CgroupPart[], paths: Iterable<string>): Promise<Map<string, CgroupSample>> {
+  const wanted = [...paths];
+  const samples = new Map<string, CgroupSample>();
+  if (wanted.length === 0) return samples;
+  for (const path of wanted) checkCgroupPath(path);
+  const files = wanted.flatMap((path) => parts.flatMap((part) => part.sampleFiles(path)));
+  const reads = (await native.readFiles(files)).map(contentOf);
+  const timestamp = BigInt(Date.now()) * 1_000_000n;
+  let at = 0;
+  for (const path of wanted) {
+    const sample: CgroupSample = { timestamp };
+    for (const part of parts) {
+      Object.assign(sample, part.readSample(reads.slice(at, at + part.sampleSize)));
+      at += part.sampleSize;
+    }
+    if (Object.keys(sample).length > 1) samples.set(path, sample);
+  }
+  return samples;
+}
+
+function contentOf(read: FileRead): string | undefined {
+  return "content" in read ? read.content : undefined;
+}
+
+/** False: somebody uses it. */
+async function removeIfEmpty(directory: string): Promise<boolean> {
+  try {
+    await rmdir(directory);
+    return true;
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? error.code : undefined;
+    if (code === "ENOENT" || code === "ENODEV") return true;
+    if (code === "EBUSY" || code === "ENOTEMPTY") return false;
+    throw error;
+  }
+}

@@ -1,0 +1,19 @@
+/** The hierarchies of one version, as the manager works with them. v1.ts and v2.ts make one each; a hybrid host has both. */
+import type { LinuxResources } from "../spec/oci.js";
+import type { CgroupSample, Hierarchy } from "./manager.js";
+import type { Setting } from "./settings.js";
+
+export interface CgroupPart {
+  readonly hierarchies: readonly Hierarchy[];
+  readonly controllers: ReadonlySet<string>;
+  /** what must be written, once the path's directories are there, before a process can join or a limit be set */
+  preparation(path: string): Setting[];
+  /** the resources of the controllers that this part has; `fresh`: the cgroup has the kernel's defaults */
+  settings(path: string, resources: LinuxResources, options: { fresh: boolean }): Setting[];
+  /** how many files a sample is read from */
+  readonly sampleSize: number;
+  /** the files of a sample, absolute */
+  sampleFiles(path: string): string[];
+  /** the sample from those files' contents, in that order; undefined where a file could not be read */
+  readSample(contents: readonly (string | undefined)[]): Partial<CgroupSample>;
+}

@@ -1,0 +1,75 @@
+/** One file that is written, and whose wish it was: so that a refusal can name the field. */
+import { basename } from "node:path";
+import { isSystemError, type SystemError } from "../../native/binding.js";
+import {
+  BerthError,
+  FailedPreconditionError,
+  InternalError,
+  InvalidArgumentError,
+  ResourceExhaustedError,
+} from "../errors.js";
+
+export interface Setting {
+  file: string;
+  value: string;
+  /** as the CRI (or, where it has none, the OCI) names it; empty: Berth's own doing */
+  field: string;
+  /** what the field said */
+  given: string;
+}
+
+export function writesOf(settings: readonly Setting[]): [path: string, value: string][] {
+  return settings.map(({ file, value }) => [file, value]);
+}
+
+/** What a failed create or update is to its caller. */
+export function refusal(error: unknown, settings: readonly Setting[], path: string): Error {
+  if (error instanceof BerthError || !isSystemError(error))
+    return error instanceof Error ? error : new Error(`${error}`);
+  const setting = settings.find(({ file }) => file === error.subject);
+  if (setting === undefined) return refusedDirectory(error, path);
+  if (setting.field === "") return refusedPreparation(error, setting);
+  const { field, given, file } = setting;
+  if (error.errnoName === "ENOENT") {
+    return new FailedPreconditionError(`${field} cannot be applied: this kernel has no ${basename(file)}`, {
+      cause: error,
+    });
+  }
+  const hint = error.errnoName === "EBUSY" ? " (less than what is in use)" : "";
+  return new InvalidArgumentError(`${field} ${given} was refused by the kernel: ${error.errnoName}${hint}`, {
+    cause: error,
+  });
+}
+
+function refusedDirectory(error: SystemError, path: string): Error {
+  const message = `cgroup ${path} cannot be made: ${error.syscall} ${error.subject}: ${error.errnoName}`;
+  switch (error.errnoName) {
+    case "ENAMETOOLONG":
+    case "ENOTDIR":
+      return new InvalidArgumentError(message, { cause: error });
+    case "EAGAIN":
+    case "ENOSPC":
+    case "ENOMEM":
+      return new ResourceExhaustedError(message, { cause: error });
+    case "EROFS":
+    case "EACCES":
+    case "EPERM":
+      return new FailedPreconditionError(message, { cause: error });
+    default:
+      return new InternalError(message, { cause: error });
+  }
+}
+
+function refusedPreparation(error: SystemError, setting: Setting): Error {
+  const parent = setting.file.slice(0, setting.file.lastIndexOf("/"));
+  if (basename(setting.file) === "cgroup.subtree_control" && error.errnoName === "EBUSY") {
+    return new FailedPreconditionError(
+      `${parent} has processes of its own, so that it cannot give controllers to cgroups below it ` +
+        "(cgroup v2 allows processes in leaves only); name another cgroup_parent or move its processes",
+      { cause: error },
+    );
+  }
+  return new FailedPreconditionError(`"${setting.value}" cannot be written to ${setting.file}: ${error.errnoName}`, {
+    cause: error,
+  });
+}

@@ -1,0 +1,249 @@
+/** cgroup v1: a hierarchy for each controller, or for several. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { FailedPreconditionError } from "../errors.js";
+import type { LinuxCpu, LinuxMemory, LinuxResources } from "../spec/oci.js";
+import { deviceListWrites, devicePolicy } from "./device-rules.js";
+import { keyed, keyedBig, known, lines, single, singleBig, workingSet } from "./fields.js";
+import type { CgroupSample, Hierarchy } from "./manager.js";
+import type { CgroupPart } from "./part.js";
+import { parentsOf } from "./paths.js";
+import { checkPageSize, decimal, orMax, orMinusOne } from "./resources.js";
+import type { Setting } from "./settings.js";
+
+/** cpuacct.stat counts in USER_HZ, which is 100 on every architecture that Linux' ABI knows. */
+const userTickNs = 10_000_000n;
+
+const noLimitBytes = 2 ** 62;
+const defaultPeriodUs = 100_000;
+
+export function v1Part(hierarchies: readonly Hierarchy[]): CgroupPart {
+  const roots = new Map<string, string>();
+  for (const { controllers, mountPoint } of hierarchies) {
+    for (const controller of controllers) roots.set(controller, mountPoint);
+  }
+  const fileOf = (path: string, controller: string, name: string) => join(roots.get(controller) ?? "", path, name);
+  const sampled = sampleFields.filter(({ controller }) => roots.has(controller));
+
+  return {
+    hierarchies,
+    controllers: new Set(roots.keys()),
+
+    preparation(path) {
+      const root = roots.get("cpuset");
+      return root === undefined ? [] : inheritedCpusets(root, path);
+    },
+
+    settings(path, resources, options) {
+      const at = (controller: string, name: string) => fileOf(path, controller, name);
+      return [
+        ...(roots.has("devices") && options.fresh ? deviceSettings(at, resources) : []),
+        ...(roots.has("cpuset") ? cpusetSettings(at, resources.cpu) : []),
+        ...(roots.has("cpu") ? cpuSettings(at, resources.cpu, options.fresh) : []),
+        ...(roots.has("memory") ? memorySettings(at, resources.memory, options.fresh) : []),
+        ...(roots.has("pids") ? pidsSettings(at, resources) : []),
+        ...(roots.has("hugetlb") ? hugepageSettings(at, resources) : []),
+      ];
+    },
+
+    sampleSize: sampled.length,
+    sampleFiles: (path) => sampled.map(({ controller, file }) => fileOf(path, controller, file)),
+
+    readSample(contents) {
+      const files: Partial<Record<SampleFile, string>> = {};
+      for (const [index, { file }] of sampled.entries()) {
+        const content = contents[index];
+        if (content !== undefined) files[file] = content;
+      }
+      return readFields(files);
+    },
+  };
+}
+
+type At = (controller: string, name: string) => string;
+
+/**
+ * A new v1 cpuset has no CPU and no memory node, and takes no task before it has some: what has none, from the outermost
+ * parent to the path itself, gets those of the nearest parent that has.
+ */
+function inheritedCpusets(root: string, path: string): Setting[] {
+  const settings: Setting[] = [];
+  for (const name of ["cpuset.cpus", "cpuset.mems"]) {
+    let inherited = readTrimmed(join(root, name));
+    for (const cgroup of [...parentsOf(path), path]) {
+      const file = join(root, cgroup, name);
+      const own = readTrimmed(file);
+      if (own === "") settings.push({ file, value: inherited, field: "", given: "" });
+      else inherited = own;
+    }
+  }
+  return settings;
+}
+
+function deviceSettings(at: At, resources: LinuxResources): Setting[] {
+  const policy = devicePolicy(resources.devices);
+  if (policy === undefined) return [];
+  return deviceListWrites(policy).map(({ file, value }) => ({
+    file: at("devices", file),
+    value,
+    field: "devices",
+    given: value,
+  }));
+}
+
+function cpusetSettings(at: At, cpu: LinuxCpu | undefined): Setting[] {
+  const settings: Setting[] = [];
+  const { cpus = "", mems = "" } = cpu ?? {};
+  if (cpus !== "")
+    settings.push({ file: at("cpuset", "cpuset.cpus"), value: cpus, field: "cpuset_cpus", given: `"${cpus}"` });
+  if (mems !== "")
+    settings.push({ file: at("cpuset", "cpuset.mems"), value: mems, field: "cpuset_mems", given: `"${mems}"` });
+  return settings;
+}
+
+function cpuSettings(at: At, cpu: LinuxCpu | undefined, fresh: boolean): Setting[] {
+  const { shares, quota, period } = cpu ?? {};
+  const settings: Setting[] = [];
+  if (shares !== undefined && shares !== 0) {
+    settings.push({ file: at("cpu", "cpu.shares"), value: decimal(shares), field: "cpu_shares", given: `${shares}` });
+  }
+  const bandwidth: Setting[] = [];
+  if (quota !== undefined && quota !== 0) {
+    const value = orMinusOne(quota);
+    bandwidth.push({ file: at("cpu", "cpu.cfs_quota_us"), value, field: "cpu_quota", given: `${quota}` });
+  }
+  if (period !== undefined && period !== 0) {
+    const file = at("cpu", "cpu.cfs_period_us");
+    const before = fresh ? defaultPeriodUs : Number(readTrimmed(file));
+    const setting = { file, value: decimal(period), field: "cpu_period", given: `${period}` };
+    // Quota through period must at no moment be more than the parent's: the longer period comes before the quota.
+    if (period >= before) bandwidth.unshift(setting);
+    else bandwidth.push(setting);
+  }
+  return [...settings, ...bandwidth];
+}
+
+function memorySettings(at: At, memory: LinuxMemory | undefined, fresh: boolean): Setting[] {
+  const { limit, swap, reservation, swappiness, disableOOMKiller } = memory ?? {};
+  const settings: Setting[] = [];
+  if (reservation !== undefined) {
+    const file = at("memory", "memory.soft_limit_in_bytes");
+    settings.push({ file, value: orMinusOne(reservation), field: "memory.reservation", given: `${reservation}` });
+  }
+  const limitSetting = limit !== undefined && {
+    file: at("memory", "memory.limit_in_bytes"),
+    value: orMinusOne(limit),
+    field: "memory_limit_in_bytes",
+    given: `${limit}`,
+  };
+  const swapFile = at("memory", "memory.memsw.limit_in_bytes");
+  // No limit of memory means none of memory and swap, which can be no less.
+  const bothLimit = swap ?? (limit !== undefined && limit < 0 && !fresh ? -1 : undefined);
+  const swapSetting = bothLimit !== undefined && {
+    file: swapFile,
+    value: orMinusOne(bothLimit),
+    field: "memory_swap_limit_in_bytes",
+    given: `${bothLimit}`,
+  };
+  const raised = !fresh && bothLimit !== undefined && orInfinity(bothLimit) > orInfinity(Number(readTrimmed(swapFile)));
+  for (const setting of raised ? [swapSetting, limitSetting] : [limitSetting, swapSetting]) {
+    if (setting !== false) settings.push(setting);
+  }
+  if (swappiness !== undefined) {
+    const file = at("memory", "memory.swappiness");
+    settings.push({ file, value: decimal(swappiness), field: "memory.swappiness", given: `${swappiness}` });
+  }
+  if (disableOOMKiller === true) {
+    const file = at("memory", "memory.oom_control");
+    settings.push({ file, value: "1", field: "memory.disableOOMKiller", given: "true" });
+  }
+  return settings;
+}
+
+function orInfinity(bytes: number): number {
+  return bytes < 0 || bytes >= noLimitBytes ? Number.POSITIVE_INFINITY : bytes;
+}
+
+function pidsSettings(at: At, { pids }: LinuxResources): Setting[] {
+  if (pids === undefined || pids.limit === 0) return [];
+  return [{ file: at("pids", "pids.max"), value: orMax(pids.limit), field: "pids.limit", given: `${pids.limit}` }];
+}
+
+function hugepageSettings(at: At, { hugepageLimits }: LinuxResources): Setting[] {
+  return (hugepageLimits ?? []).flatMap(({ pageSize, limit }) =>
+    ["", ".rsvd"].map((kind) => ({
+      file: at("hugetlb", `hugetlb.${checkPageSize(pageSize)}${kind}.limit_in_bytes`),
+      value: decimal(limit),
+      field: "hugepage_limits",
+      given: `${pageSize}=${limit}`,
+    })),
+  );
+}
+
+/** The content without its newline; "" when there is no such file (yet). */
+function readTrimmed(file: string): string {
+  try {
+    return readFileSync(file, "utf8").trim();
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return "";
+    throw new FailedPreconditionError(`${file} cannot be read`, { cause: error });
+  }
+}
+
+const sampleFields = [
+  { controller: "cpuacct", file: "cpuacct.usage" },
+  { controller: "cpuacct", file: "cpuacct.stat" },
+  { controller: "cpu", file: "cpu.stat" },
+  { controller: "memory", file: "memory.usage_in_bytes" },
+  { controller: "memory", file: "memory.stat" },
+  { controller: "memory", file: "memory.limit_in_bytes" },
+  { controller: "memory", file: "memory.max_usage_in_bytes" },
+  { controller: "memory", file: "memory.failcnt" },
+  { controller: "memory", file: "memory.oom_control" },
+  { controller: "memory", file: "memory.kmem.usage_in_bytes" },
+  { controller: "memory", file: "memory.memsw.limit_in_bytes" },
+  { controller: "pids", file: "pids.current" },
+  { controller: "pids", file: "pids.max" },
+  { controller: "pids", file: "cgroup.procs" },
+] as const;
+
+type SampleFile = (typeof sampleFields)[number]["file"];
+
+function readFields(files: Partial<Record<SampleFile, string>>): Partial<CgroupSample> {
+  const stat = files["memory.stat"];
+  const usage = single(files["memory.usage_in_bytes"]);
+  const ticks = (name: string) => {
+    const count = keyedBig(files["cpuacct.stat"], name);
+    return count === undefined ? undefined : count * userTickNs;
+  };
+  return known<CgroupSample>({
+    cpuUsageNs: singleBig(files["cpuacct.usage"]),
+    cpuUserNs: ticks("user"),
+    cpuSystemNs: ticks("system"),
+    cpuPeriods: keyed(files["cpu.stat"], "nr_periods"),
+    cpuThrottledPeriods: keyed(files["cpu.stat"], "nr_throttled"),
+    cpuThrottledNs: keyedBig(files["cpu.stat"], "throttled_time"),
+    memoryUsageBytes: usage,
+    memoryWorkingSetBytes: workingSet(usage, keyed(stat, "total_inactive_file")),
+    memoryRssBytes: keyed(stat, "total_rss"),
+    memoryCacheBytes: keyed(stat, "total_cache"),
+    memoryMappedFileBytes: keyed(stat, "total_mapped_file"),
+    memoryMaxUsageBytes: single(files["memory.max_usage_in_bytes"]),
+    memoryLimitBytes: single(files["memory.limit_in_bytes"]),
+    memoryFailures: single(files["memory.failcnt"]),
+    memoryKernelBytes: single(files["memory.kmem.usage_in_bytes"]),
+    swapUsageBytes: keyed(stat, "total_swap"),
+    swapLimitBytes: swapLimit(single(files["memory.memsw.limit_in_bytes"]), single(files["memory.limit_in_bytes"])),
+    pageFaults: keyed(stat, "total_pgfault"),
+    majorPageFaults: keyed(stat, "total_pgmajfault"),
+    oomKills: keyed(files["memory.oom_control"], "oom_kill"),
+    processes: lines(files["cgroup.procs"]),
+    threads: single(files["pids.current"]),
+    pidsLimit: single(files["pids.max"]),
+  });
+}
+
+/** Of swap alone, from the limit of memory and swap together. */
+function swapLimit(both: number | undefined, memory: number | undefined): number | undefined {
+  return both === undefined || memory === undefined ? undefined : Math.max(0, both - memory);
+}

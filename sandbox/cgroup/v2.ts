@@ -1,0 +1,214 @@
+/** cgroup v2: one hierarchy for all controllers (a hybrid host's may have none of them). */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { FailedPreconditionError, InvalidArgumentError } from "../errors.js";
+import type { LinuxCpu, LinuxMemory, LinuxResources } from "../spec/oci.js";
+import { keyed, keyedBig, known, lines, single, workingSet } from "./fields.js";
+import type { CgroupSample, Hierarchy } from "./manager.js";
+import type { CgroupPart } from "./part.js";
+import { parentsOf } from "./paths.js";
+import { checkPageSize, checkUnifiedName, decimal, orMax, sharesToWeight, swapOnly } from "./resources.js";
+import type { Setting } from "./settings.js";
+
+/** The controllers that are handed down to a pod's cgroups, where the host has them. */
+const wanted = ["cpu", "cpuset", "hugetlb", "io", "memory", "pids"];
+
+export function v2Part(hierarchy: Hierarchy): CgroupPart {
+  const root = hierarchy.mountPoint;
+  const controllers: ReadonlySet<string> = new Set(hierarchy.controllers);
+  const sampled = sampleFields.filter(({ controller }) => controllers.has(controller));
+
+  return {
+    hierarchies: [hierarchy],
+    controllers,
+
+    preparation: (path) =>
+      delegation(
+        root,
+        path,
+        wanted.filter((controller) => controllers.has(controller)),
+      ),
+
+    settings(path, resources, options) {
+      const at = (name: string) => join(root, path, name);
+      return [
+        ...(controllers.has("cpuset") ? cpusetSettings(at, resources.cpu) : []),
+        ...(controllers.has("cpu") ? cpuSettings(at, resources.cpu, options.fresh) : []),
+        ...(controllers.has("memory") ? memorySettings(at, resources.memory, options.fresh) : []),
+        ...(controllers.has("pids") ? pidsSettings(at, resources) : []),
+        ...(controllers.has("hugetlb") ? hugepageSettings(at, resources) : []),
+        ...unifiedSettings(at, resources),
+      ];
+    },
+
+    sampleSize: sampled.length,
+    sampleFiles: (path) => sampled.map(({ file }) => join(root, path, file)),
+
+    readSample(contents) {
+      const files: Partial<Record<SampleFile, string>> = {};
+      for (const [index, { file }] of sampled.entries()) {
+        const content = contents[index];
+        if (content !== undefined) files[file] = content;
+      }
+      return readFields(files);
+    },
+  };
+}
+
+type At = (name: string) => string;
+
+/**
+ * Controllers are handed down by every parent, from the root to the path's own: each is told which it still lacks. What a
+ * parent does not have itself (its administrator's choice) it cannot hand down.
+ */
+function delegation(root: string, path: string, controllers: readonly string[]): Setting[] {
+  const settings: Setting[] = [];
+  for (const parent of ["", ...parentsOf(path)]) {
+    const file = join(root, parent, "cgroup.subtree_control");
+    const handedDown = words(file);
+    const lacking = controllers.filter((controller) => !handedDown.includes(controller));
+    if (lacking.length > 0) {
+      settings.push({ file, value: lacking.map((controller) => `+${controller}`).join(" "), field: "", given: "" });
+    }
+  }
+  return settings;
+}
+
+function cpusetSettings(at: At, cpu: LinuxCpu | undefined): Setting[] {
+  const settings: Setting[] = [];
+  const { cpus = "", mems = "" } = cpu ?? {};
+  if (cpus !== "") settings.push({ file: at("cpuset.cpus"), value: cpus, field: "cpuset_cpus", given: `"${cpus}"` });
+  if (mems !== "") settings.push({ file: at("cpuset.mems"), value: mems, field: "cpuset_mems", given: `"${mems}"` });
+  return settings;
+}
+
+function cpuSettings(at: At, cpu: LinuxCpu | undefined, fresh: boolean): Setting[] {
+  const { shares = 0, quota = 0, period = 0 } = cpu ?? {};
+  const settings: Setting[] = [];
+  if (shares !== 0) {
+    const value = decimal(sharesToWeight(shares));
+    settings.push({ file: at("cpu.weight"), value, field: "cpu_shares", given: `${shares}` });
+  }
+  if (quota !== 0 || period !== 0) {
+    const file = at("cpu.max");
+    const before = fresh ? [] : words(file);
+    const share = quota === 0 ? (before[0] ?? "max") : orMax(quota);
+    const value = period === 0 ? share : `${share} ${decimal(period)}`;
+    const [field, given] = quota === 0 ? ["cpu_period", `${period}`] : ["cpu_quota", givenBandwidth(quota, period)];
+    settings.push({ file, value, field, given });
+  }
+  return settings;
+}
+
+function givenBandwidth(quota: number, period: number): string {
+  return period === 0 ? `${quota}` : `${quota} with cpu_period ${period}`;
+}
+
+function memorySettings(at: At, memory: LinuxMemory | undefined, fresh: boolean): Setting[] {
+  const { limit, swap, reservation, swappiness, disableOOMKiller } = memory ?? {};
+  if (swappiness !== undefined) throw new InvalidArgumentError("memory.swappiness: cgroup v2 has no such setting");
+  if (disableOOMKiller === true)
+    throw new InvalidArgumentError("memory.disableOOMKiller: cgroup v2 has no such setting");
+  const settings: Setting[] = [];
+  if (reservation !== undefined) {
+    const value = orMax(reservation);
+    settings.push({ file: at("memory.low"), value, field: "memory.reservation", given: `${reservation}` });
+  }
+  const swapLimit = swapOnly({ swap, limit: limit ?? (fresh || swap === undefined ? undefined : currentLimit(at)) });
+  if (swapLimit !== undefined && !(fresh && swapLimit < 0)) {
+    const value = orMax(swapLimit);
+    settings.push({ file: at("memory.swap.max"), value, field: "memory_swap_limit_in_bytes", given: `${swap ?? -1}` });
+  }
+  if (limit !== undefined) {
+    settings.push({ file: at("memory.max"), value: orMax(limit), field: "memory_limit_in_bytes", given: `${limit}` });
+  }
+  return settings;
+}
+
+function currentLimit(at: At): number | undefined {
+  return single(words(at("memory.max"))[0]);
+}
+
+function pidsSettings(at: At, { pids }: LinuxResources): Setting[] {
+  if (pids === undefined || pids.limit === 0) return [];
+  return [{ file: at("pids.max"), value: orMax(pids.limit), field: "pids.limit", given: `${pids.limit}` }];
+}
+
+function hugepageSettings(at: At, { hugepageLimits }: LinuxResources): Setting[] {
+  return (hugepageLimits ?? []).flatMap(({ pageSize, limit }) =>
+    ["", ".rsvd"].map((kind) => ({
+      file: at(`hugetlb.${checkPageSize(pageSize)}${kind}.max`),
+      value: decimal(limit),
+      field: "hugepage_limits",
+      given: `${pageSize}=${limit}`,
+    })),
+  );
+}
+
+/** Last, so that they win over what was converted. */
+function unifiedSettings(at: At, { unified }: LinuxResources): Setting[] {
+  return Object.entries(unified ?? {}).map(([name, value]) => {
+    checkUnifiedName(name);
+    return { file: at(name), value, field: `unified "${name}"`, given: `"${value}"` };
+  });
+}
+
+/** The words of a small file; none when there is no such file (yet). */
+function words(file: string): string[] {
+  try {
+    return readFileSync(file, "utf8").split(/\s+/).filter(Boolean);
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return [];
+    throw new FailedPreconditionError(`${file} cannot be read`, { cause: error });
+  }
+}
+
+const sampleFields = [
+  { controller: "cpu", file: "cpu.stat" },
+  { controller: "memory", file: "memory.current" },
+  { controller: "memory", file: "memory.stat" },
+  { controller: "memory", file: "memory.max" },
+  { controller: "memory", file: "memory.peak" },
+  { controller: "memory", file: "memory.events" },
+  { controller: "memory", file: "memory.swap.current" },
+  { controller: "memory", file: "memory.swap.max" },
+  { controller: "pids", file: "pids.current" },
+  { controller: "pids", file: "pids.max" },
+  { controller: "pids", file: "cgroup.procs" },
+] as const;
+
+type SampleFile = (typeof sampleFields)[number]["file"];
+
+function readFields(files: Partial<Record<SampleFile, string>>): Partial<CgroupSample> {
+  const stat = files["memory.stat"];
+  const usage = single(files["memory.current"]);
+  const microseconds = (name: string) => {
+    const count = keyedBig(files["cpu.stat"], name);
+    return count === undefined ? undefined : count * 1000n;
+  };
+  return known<CgroupSample>({
+    cpuUsageNs: microseconds("usage_usec"),
+    cpuUserNs: microseconds("user_usec"),
+    cpuSystemNs: microseconds("system_usec"),
+    cpuPeriods: keyed(files["cpu.stat"], "nr_periods"),
+    cpuThrottledPeriods: keyed(files["cpu.stat"], "nr_throttled"),
+    cpuThrottledNs: microseconds("throttled_usec"),
+    memoryUsageBytes: usage,
+    memoryWorkingSetBytes: workingSet(usage, keyed(stat, "inactive_file")),
+    memoryRssBytes: keyed(stat, "anon"),
+    memoryCacheBytes: keyed(stat, "file"),
+    memoryMappedFileBytes: keyed(stat, "file_mapped"),
+    memoryMaxUsageBytes: single(files["memory.peak"]),
+    memoryLimitBytes: single(files["memory.max"]),
+    memoryFailures: keyed(files["memory.events"], "max"),
+    memoryKernelBytes: keyed(stat, "kernel"),
+    swapUsageBytes: single(files["memory.swap.current"]),
+    swapLimitBytes: single(files["memory.swap.max"]),
+    pageFaults: keyed(stat, "pgfault"),
+    majorPageFaults: keyed(stat, "pgmajfault"),
+    oomKills: keyed(files["memory.events"], "oom_kill"),
+    processes: lines(files["cgroup.procs"]),
+    threads: single(files["pids.current"]),
+    pidsLimit: single(files["pids.max"]),
+  });
+}
