@@ -1,0 +1,94 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { FailedPreconditionError, InvalidArgumentError, ResourceExhaustedError, UnavailableError } from "../errors.js";
+import { BuiltinNetwork, macOf, type NetworkAddon } from "./builtin.js";
+import { defaultRouteInterface } from "./host-settings.js";
+
+/** A host on which nothing works: what is tested here needs no kernel. */
+const addon: NetworkAddon = {
+  ensureBridge: () => Promise.reject(new Error("mkbridge: EPERM")),
+  attachVeth: () => Promise.reject(new Error("not here")),
+  setLoopbackUp: () => Promise.reject(new Error("not here")),
+  deleteLink: () => Promise.reject(new Error("not here")),
+  runNftables: () => Promise.reject(new Error("not here")),
+};
+
+const podId = "0123456789abcdef".repeat(4);
+const web = { protocol: "tcp" as const, containerPort: 80, hostPort: 8080, hostIp: "" };
+
+function network(subnets: string[]): BuiltinNetwork {
+  return new BuiltinNetwork({ addon, bridge: "berth0", subnets, cidrPath: "/nonexistent/pod-cidr" });
+}
+
+test("a lease has an address of each subnet, the primary one first", () => {
+  assert.deepEqual(network(["10.88.0.0/16", "fd00::/64"]).reserve(podId, [web]), {
+    provider: "builtin",
+    interfaceName: "eth0",
+    hostInterface: "bth0123456789ab",
+    bridge: "berth0",
+    mac: "0a:58:0a:58:00:02",
+    addresses: ["10.88.0.2/16", "fd00::2/64"],
+    gateways: ["10.88.0.1", "fd00::1"],
+    portMappings: [web],
+  });
+});
+
+test("a reservation that fails takes nothing", () => {
+  const provider = network(["10.88.0.0/16", "fd00::/126"]);
+  provider.reserve("a");
+  provider.reserve("b");
+  assert.throws(() => provider.reserve("c", [web]), ResourceExhaustedError);
+  assert.equal(provider.describe()["addressesInUse"], 4);
+  assert.equal(provider.describe()["hostPortsInUse"], 0);
+});
+
+test("an adopted pod keeps its addresses and its ports", () => {
+  const provider = network(["10.88.0.0/16"]);
+  const lease = network(["10.88.0.0/16"]).reserve(podId, [web]);
+  provider.adopt(podId, lease);
+  assert.throws(() => provider.reserve("other", [web]), FailedPreconditionError);
+  assert.deepEqual(provider.reserve("other").addresses, ["10.88.0.3/16"]);
+});
+
+test("a lease of a subnet that the node no longer has is adopted, too", () => {
+  const provider = network(["10.99.0.0/16"]);
+  provider.adopt(podId, network(["10.99.0.0/24"]).reserve(podId));
+  assert.deepEqual(provider.reserve("other").addresses, ["10.99.0.3/16"]);
+});
+
+test("subnets: one or two, of different families", () => {
+  for (const subnets of [[], ["10.0.0.0/8", "11.0.0.0/8"], ["10.0.0.0/33"], ["10.0.0.0/31"]]) {
+    assert.throws(() => network(subnets), InvalidArgumentError);
+  }
+});
+
+test("a host address of a family that pods do not have is refused", () => {
+  assert.throws(
+    () => network(["10.88.0.0/16"]).reserve(podId, [{ ...web, hostIp: "2001:db8::1" }]),
+    InvalidArgumentError,
+  );
+});
+
+test("a bridge that cannot be made leaves the network not ready, and says why", async () => {
+  const provider = network(["10.88.0.0/16"]);
+  await provider.start();
+  assert.equal(provider.status().reason, "NetworkNotReady");
+  assert.match(provider.status().message, /berth0 cannot be set up: mkbridge: EPERM/);
+  await assert.rejects(provider.attach(podId, provider.reserve(podId), { namespaceFd: 0 }), UnavailableError);
+});
+
+test("a MAC is made from the address", () => {
+  assert.equal(macOf("10.88.1.255"), "0a:58:0a:58:01:ff");
+  assert.equal(macOf("fd00::1:2"), "0a:58:00:01:00:02");
+});
+
+test("the uplink is the default route with the least metric", () => {
+  const table = [
+    "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT",
+    "wlan0\t00000000\t0101A8C0\t0003\t0\t0\t600\t00000000\t0\t0\t0",
+    "eth0\t00000000\t0100000A\t0003\t0\t0\t100\t00000000\t0\t0\t0",
+    "eth1\t0000000A\t00000000\t0001\t0\t0\t0\t000000FF\t0\t0\t0",
+  ].join("\n");
+  assert.equal(defaultRouteInterface(table), "eth0");
+  assert.equal(defaultRouteInterface(table.split("\n")[0] ?? ""), undefined);
+});

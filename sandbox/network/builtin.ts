@@ -1,0 +1,318 @@
+/**
+ * The built-in pod network: one bridge, a veth pair per pod, addresses from our own leases, and one nftables table for
+ * what leaves the node and for host ports. All of it by netlink and libnftables in this process.
+ */
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
+import type { Addon } from "../../native/binding.js";
+import { FailedPreconditionError, InvalidArgumentError, messageOf, UnavailableError } from "../errors.js";
+import { formatSubnet, parseAddress, parseCidr } from "./cidr.js";
+import { checkPortMappings, HostPorts } from "./host-ports.js";
+import { enableForwarding, setSwitch, uplinkMtu } from "./host-settings.js";
+import { LeasePool } from "./leases.js";
+import {
+  addPortsDocument,
+  type PublishedPorts,
+  removePortsDocument,
+  removeTableDocument,
+  tableDocument,
+  tableName,
+} from "./nftables.js";
+import type { NetworkLease, NetworkProvider, NetworkStatus, PortMapping } from "./provider.js";
+
+export type NetworkAddon = Pick<Addon, "ensureBridge" | "attachVeth" | "setLoopbackUp" | "deleteLink" | "runNftables">;
+
+export interface BuiltinNetworkOptions {
+  addon: NetworkAddon;
+  bridge: string;
+  /** one per family: the first one is the primary */
+  subnets: readonly string[];
+  /** where the kubelet's pod CIDRs are kept over restarts; they win over `subnets` */
+  cidrPath: string;
+}
+
+export class BuiltinNetwork implements NetworkProvider {
+  readonly name = "builtin";
+  readonly #addon: NetworkAddon;
+  readonly #bridge: string;
+  readonly #cidrPath: string;
+  readonly #taken = new Set<string>();
+  /** new pods' addresses come from these */
+  #pools: LeasePool[];
+  /** these and the ones that older pods have theirs from, by subnet */
+  readonly #allPools = new Map<string, LeasePool>();
+  readonly #hostPorts = new HostPorts();
+  /** what stands, or shall stand, in the table's maps */
+  readonly #published = new Map<string, PublishedPorts>();
+  #status: NetworkStatus = { ready: false, reason: "NetworkNotReady", message: "the network was not started yet" };
+  #mtu = 1500;
+  #setUp: Promise<void> | undefined;
+  /** transactions run in the order in which they were decided */
+  #transactions: Promise<unknown> = Promise.resolve();
+
+  /** InvalidArgumentError: a malformed subnet, or two of one family. */
+  constructor(options: BuiltinNetworkOptions) {
+    this.#addon = options.addon;
+    this.#bridge = options.bridge;
+    this.#cidrPath = options.cidrPath;
+    this.#pools = this.#poolsOf(options.subnets);
+  }
+
+  async start(): Promise<void> {
+    const cidr = readCidr(this.#cidrPath);
+    if (cidr !== "") this.#pools = this.#poolsOf(splitCidrs(cidr));
+    await this.#tryToSetUp();
+  }
+
+  status(): NetworkStatus {
+    return this.#status;
+  }
+
+  reserve(podId: string, portMappings: readonly PortMapping[] = []): NetworkLease {
+    const ports = checkPortMappings(portMappings);
+    this.#checkFamilies(ports);
+    this.#hostPorts.take(podId, ports);
+    const addresses: string[] = [];
+    try {
+      for (const pool of this.#pools) addresses.push(`${pool.take()}/${pool.prefix}`);
+    } catch (error) {
+      for (const address of addresses) this.#freeAddress(address);
+      this.#hostPorts.free(podId, ports);
+      throw error;
+    }
+    return {
+      provider: "builtin",
+      interfaceName: "eth0",
+      hostInterface: `bth${podId.slice(0, 12)}`,
+      bridge: this.#bridge,
+      mac: macOf(withoutPrefix(addresses[0] ?? "")),
+      addresses,
+      gateways: this.#pools.map((pool) => pool.gateway),
+      portMappings: ports,
+    };
+  }
+
+  adopt(podId: string, lease: NetworkLease): void {
+    for (const address of lease.addresses) this.#poolOf(address).adopt(withoutPrefix(address));
+    const ports = lease.portMappings ?? [];
+    this.#hostPorts.take(podId, ports);
+    if (ports.length > 0) this.#published.set(podId, publishedPorts(lease));
+  }
+
+  async attach(podId: string, lease: NetworkLease, { namespaceFd }: { namespaceFd: number }): Promise<void> {
+    if (!this.#status.ready) await this.#tryToSetUp();
+    if (!this.#status.ready) throw new UnavailableError(`the pod network is not ready: ${this.#status.message}`);
+    await this.#publish(podId, lease);
+    try {
+      await Promise.all([this.#addon.setLoopbackUp(namespaceFd), this.#attachVeth(lease, namespaceFd)]);
+    } catch (error) {
+      await this.#addon.deleteLink(lease.hostInterface);
+      await this.#unpublish(podId, lease);
+      throw error;
+    }
+  }
+
+  async detach(podId: string, lease: NetworkLease, { namespaceGone }: { namespaceGone: boolean }): Promise<void> {
+    await this.#unpublish(podId, lease);
+    if (!namespaceGone) await this.#addon.deleteLink(lease.hostInterface);
+    this.#hostPorts.free(podId, lease.portMappings ?? []);
+    for (const address of lease.addresses) this.#freeAddress(address);
+  }
+
+  async setPodCidr(cidr: string): Promise<void> {
+    const subnets = splitCidrs(cidr);
+    if (subnets.length === 0) return;
+    const pools = this.#poolsOf(subnets);
+    for (const { subnet, gateway } of pools) {
+      if (this.#taken.has(gateway)) {
+        throw new FailedPreconditionError(
+          `the gateway ${gateway} of pod CIDR ${subnet} is the address of a running pod`,
+        );
+      }
+    }
+    const before = this.#pools;
+    this.#pools = pools;
+    try {
+      await this.#makeBridgeAndTable();
+    } catch (error) {
+      this.#pools = before;
+      throw error;
+    }
+    writeCidr(this.#cidrPath, subnets.join(","));
+  }
+
+  describe(): Record<string, unknown> {
+    return {
+      provider: this.name,
+      bridge: this.#bridge,
+      mtu: this.#mtu,
+      nftablesTable: `inet ${tableName(this.#bridge)}`,
+      subnets: this.#pools.map(({ subnet, gateway, capacity }) => ({ subnet, gateway, capacity: String(capacity) })),
+      addressesInUse: this.#taken.size,
+      hostPortsInUse: this.#hostPorts.count,
+      status: this.#status,
+    };
+  }
+
+  /** Callers at the same time share one attempt; it leaves its outcome in the status. */
+  #tryToSetUp(): Promise<void> {
+    this.#setUp ??= this.#makeBridgeAndTable()
+      .then((notes) => {
+        this.#status = { ready: true, reason: "", message: notes.join("; ") };
+      })
+      .catch((error: unknown) => {
+        const message = `bridge ${this.#bridge} cannot be set up: ${messageOf(error)}`;
+        this.#status = { ready: false, reason: "NetworkNotReady", message };
+      })
+      .finally(() => {
+        this.#setUp = undefined;
+      });
+    return this.#setUp;
+  }
+
+  async #makeBridgeAndTable(): Promise<string[]> {
+    const bridge = this.#bridge;
+    this.#mtu = uplinkMtu();
+    const addresses = this.#pools.map(({ gateway, prefix }) => `${gateway}/${prefix}`);
+    const withIpv6 = addresses.some((address) => address.includes(":"));
+    // The bridge first gets its switches, then its addresses: without a port they would stay tentative.
+    await this.#addon.ensureBridge({ name: bridge, addresses: [], mtu: this.#mtu });
+    if (withIpv6) setSwitch(`ipv6/conf/${bridge}/accept_dad`, "0");
+    await this.#addon.ensureBridge({ name: bridge, addresses, mtu: this.#mtu });
+    // the rule that guards route_localnet comes first
+    await this.#transaction(() => tableDocument(bridge, [...this.#allPools.keys()]));
+    setSwitch(`ipv4/conf/${bridge}/route_localnet`, "1");
+    return enableForwarding(withIpv6);
+  }
+
+  #attachVeth(lease: NetworkLease, namespaceFd: number): Promise<void> {
+    return this.#addon.attachVeth({
+      namespaceFd,
+      bridge: lease.bridge,
+      hostName: lease.hostInterface,
+      podName: lease.interfaceName,
+      podMac: lease.mac,
+      mtu: this.#mtu,
+      addresses: lease.addresses,
+      gateways: lease.gateways,
+    });
+  }
+
+  async #publish(podId: string, lease: NetworkLease): Promise<void> {
+    const ports = publishedPorts(lease);
+    if (ports.portMappings.length === 0) return;
+    this.#published.set(podId, ports);
+    try {
+      await this.#transactionOrRepair(() => addPortsDocument(this.#bridge, ports));
+    } catch (error) {
+      this.#published.delete(podId);
+      throw error;
+    }
+  }
+
+  async #unpublish(podId: string, lease: NetworkLease): Promise<void> {
+    const ports = publishedPorts(lease);
+    if (ports.portMappings.length === 0) return;
+    this.#published.delete(podId);
+    await this.#transactionOrRepair(() => removePortsDocument(this.#bridge, ports));
+  }
+
+  /** When somebody has flushed or changed the table, it is written whole: with all ports that are published now. */
+  async #transactionOrRepair(document: () => string): Promise<void> {
+    try {
+      await this.#transaction(document);
+    } catch {
+      await this.#transaction(() =>
+        tableDocument(this.#bridge, [...this.#allPools.keys()], [...this.#published.values()]),
+      );
+    }
+  }
+
+  #transaction(document: () => string): Promise<void> {
+    const result = this.#transactions.then(async () => {
+      await this.#addon.runNftables(document());
+    });
+    this.#transactions = result.catch(() => undefined);
+    return result;
+  }
+
+  #checkFamilies(ports: readonly PortMapping[]): void {
+    for (const { hostIp } of ports) {
+      const family = hostIp === "" ? undefined : hostIp.includes(":") ? "IPv6" : "IPv4";
+      if (family !== undefined && !this.#pools.some((pool) => pool.subnet.includes(":") === (family === "IPv6"))) {
+        throw new InvalidArgumentError(`port_mappings: host_ip ${hostIp}: pods of this node have no ${family} address`);
+      }
+    }
+  }
+
+  #poolsOf(subnets: readonly string[]): LeasePool[] {
+    const pools = subnets.map(
+      (subnet) => this.#allPools.get(formatSubnet(parseCidr(subnet))) ?? new LeasePool(subnet, this.#taken),
+    );
+    const families = new Set(pools.map(({ subnet }) => subnet.includes(":")));
+    if (pools.length === 0 || families.size !== pools.length) {
+      throw new InvalidArgumentError(
+        `"${subnets.join(",")}": one IPv4 subnet, one IPv6 subnet, or one of each is needed`,
+      );
+    }
+    for (const pool of pools) this.#allPools.set(pool.subnet, pool);
+    return pools;
+  }
+
+  /** The pool of a lease's CIDR; made when the node's subnets have changed since. */
+  #poolOf(address: string): LeasePool {
+    const subnet = formatSubnet(parseCidr(address));
+    const pool = this.#allPools.get(subnet) ?? new LeasePool(subnet, this.#taken);
+    this.#allPools.set(subnet, pool);
+    return pool;
+  }
+
+  #freeAddress(address: string): void {
+    this.#poolOf(address).free(withoutPrefix(address));
+  }
+}
+
+/** Deletes the bridge and the table: for a node that is taken out of use, and for tests. Gone already is success. */
+export async function removeBuiltinNetwork(addon: NetworkAddon, bridge: string): Promise<void> {
+  await addon.runNftables(removeTableDocument(bridge));
+  await addon.deleteLink(bridge);
+}
+
+function publishedPorts(lease: NetworkLease): PublishedPorts {
+  return { addresses: lease.addresses.map(withoutPrefix), portMappings: lease.portMappings ?? [] };
+}
+
+function withoutPrefix(cidr: string): string {
+  return cidr.split("/")[0] ?? cidr;
+}
+
+/** A locally administered address made from the IP address, so that a pod's neighbours need not learn it anew. */
+export function macOf(address: string): string {
+  const { value } = parseAddress(address);
+  const low = [24n, 16n, 8n, 0n].map((shift) => Number((value >> shift) & 0xffn));
+  return ["0a", "58", ...low.map((byte) => byte.toString(16).padStart(2, "0"))].join(":");
+}
+
+/** "v4", "v6" or "v4,v6", each in its one spelling; empty: none. */
+function splitCidrs(text: string): string[] {
+  return text
+    .split(",")
+    .map((part) => part.trim())
+    .filter((part) => part !== "")
+    .map((part) => formatSubnet(parseCidr(part)));
+}
+
+function readCidr(path: string): string {
+  try {
+    return readFileSync(path, "utf8").trim();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return "";
+    throw error;
+  }
+}
+
+function writeCidr(path: string, cidr: string): void {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  writeFileSync(`${path}.new`, `${cidr}\n`, { mode: 0o600 });
+  renameSync(`${path}.new`, path);
+}

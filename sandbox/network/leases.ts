@@ -1,0 +1,96 @@
+/**
+ * Addresses of one subnet. Those that were never used come first, then the one that was freed longest ago, so that a
+ * peer that still talks to a pod that is gone does not reach the next one. Pure: what must survive is in the pods' leases.
+ */
+import { InvalidArgumentError, ResourceExhaustedError } from "../errors.js";
+import {
+  bitsOf,
+  type Cidr,
+  contains,
+  formatAddress,
+  formatSubnet,
+  lastAddress,
+  parseAddress,
+  parseCidr,
+} from "./cidr.js";
+
+export class LeasePool {
+  /** the subnet in its one spelling: "10.88.0.0/16" */
+  readonly subnet: string;
+  /** the first address of the range: the bridge's own, and the pods' default route */
+  readonly gateway: string;
+  readonly prefix: number;
+  /** how many pods fit */
+  readonly capacity: bigint;
+  readonly #cidr: Cidr;
+  readonly #taken: Set<string>;
+  readonly #last: bigint;
+  /** the lowest address that was never used */
+  #next: bigint;
+  /** oldest first */
+  readonly #freed = new Set<string>();
+
+  /**
+   * `taken` holds the addresses in use, in formatAddress' spelling; pools whose subnets overlap share one.
+   * InvalidArgumentError: no room for a gateway and a pod.
+   */
+  constructor(subnet: string, taken: Set<string> = new Set()) {
+    this.#cidr = parseCidr(subnet);
+    const { family, network, prefix } = this.#cidr;
+    this.subnet = formatSubnet(this.#cidr);
+    if (bitsOf(family) - prefix < 2) {
+      throw new InvalidArgumentError(`subnet ${this.subnet} is too small for a gateway and pods`);
+    }
+    this.prefix = prefix;
+    this.gateway = formatAddress({ family, value: network + 1n });
+    this.#next = network + 2n;
+    // IPv6 has no broadcast address
+    this.#last = lastAddress(this.#cidr) - (family === 4 ? 1n : 0n);
+    this.capacity = this.#last - this.#next + 1n;
+    this.#taken = taken;
+  }
+
+  /** ResourceExhaustedError names the subnet. */
+  take(): string {
+    const address = this.#neverUsed() ?? this.#longestFree();
+    if (address === undefined) {
+      throw new ResourceExhaustedError(`all ${this.capacity} pod addresses of subnet ${this.subnet} are in use`);
+    }
+    this.#freed.delete(address);
+    this.#taken.add(address);
+    return address;
+  }
+
+  /** Takes a given address, of a pod that is there already; false: it is another's, or not one of this range. */
+  adopt(address: string): boolean {
+    const parsed = parseAddress(address);
+    const text = formatAddress(parsed);
+    if (this.#taken.has(text) || !contains(this.#cidr, parsed)) return false;
+    this.#freed.delete(text);
+    this.#taken.add(text);
+    return true;
+  }
+
+  /** Free already is fine. */
+  free(address: string): void {
+    const parsed = parseAddress(address);
+    const text = formatAddress(parsed);
+    if (!this.#taken.delete(text)) return;
+    // what lies above #next would be found as never used first
+    if (parsed.value < this.#next) this.#freed.add(text);
+  }
+
+  #neverUsed(): string | undefined {
+    while (this.#next <= this.#last) {
+      const address = formatAddress({ family: this.#cidr.family, value: this.#next++ });
+      if (!this.#taken.has(address)) return address;
+      // an adopted one: when it is freed it is an ordinary used address
+    }
+    return undefined;
+  }
+
+  #longestFree(): string | undefined {
+    for (const address of this.#freed) if (!this.#taken.has(address)) return address;
+    return undefined;
+  }
+}

@@ -1,0 +1,80 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { addPortsDocument, removePortsDocument, removeTableDocument, tableDocument } from "./nftables.js";
+
+interface Document {
+  nftables: Record<string, Record<string, Record<string, unknown>>>[];
+}
+
+function commands(json: string): string[] {
+  return (JSON.parse(json) as Document).nftables.map((command) => {
+    const [verb = ""] = Object.keys(command);
+    const [object = ""] = Object.keys(command[verb] ?? {});
+    const { name, chain, elem } = command[verb]?.[object] ?? {};
+    return [verb, object, name ?? chain, elem === undefined ? "" : JSON.stringify(elem)].join(" ").trim();
+  });
+}
+
+const ports = {
+  addresses: ["10.88.0.5", "fd00::5"],
+  portMappings: [
+    { protocol: "tcp" as const, hostPort: 8080, containerPort: 80, hostIp: "" },
+    { protocol: "udp" as const, hostPort: 53, containerPort: 5353, hostIp: "127.0.0.1" },
+  ],
+};
+
+test("a port leads to every address of the pod, a bound one to the address of its family", () => {
+  assert.deepEqual(commands(addPortsDocument("b", ports)), [
+    'add element any_address4 [[{"concat":["tcp",8080]},"10.88.0.5"]]',
+    'add element any_port4 [[{"concat":["tcp",8080]},80]]',
+    'add element hairpin4 [{"concat":["10.88.0.5","tcp",80]}]',
+    'add element bound_address4 [[{"concat":["127.0.0.1","udp",53]},"10.88.0.5"]]',
+    'add element bound_port4 [[{"concat":["127.0.0.1","udp",53]},5353]]',
+    'add element hairpin4 [{"concat":["10.88.0.5","udp",5353]}]',
+    'add element any_address6 [[{"concat":["tcp",8080]},"fd00::5"]]',
+    'add element any_port6 [[{"concat":["tcp",8080]},80]]',
+    'add element hairpin6 [{"concat":["fd00::5","tcp",80]}]',
+  ]);
+});
+
+test("ports are added before they are removed, so that gone already is success", () => {
+  const lines = commands(removePortsDocument("b", ports));
+  assert.deepEqual(lines.slice(0, 9), commands(addPortsDocument("b", ports)));
+  assert.deepEqual(
+    lines.slice(9),
+    lines.slice(0, 9).map((line) => line.replace("add", "delete")),
+  );
+});
+
+test("the table's document replaces rules and subnets, and leaves the ports alone", () => {
+  const lines = commands(tableDocument("berth0", ["10.88.0.0/16", "fd00::/64"]));
+  assert.equal(lines[0], "add table berth_berth0");
+  assert.ok(lines.includes("flush chain postrouting"));
+  assert.ok(lines.indexOf("flush chain postrouting") < lines.indexOf("add rule postrouting"));
+  assert.deepEqual(
+    lines.filter((line) => line.includes("subnets4")),
+    ["add set subnets4", "flush set subnets4", 'add element subnets4 [{"prefix":{"addr":"10.88.0.0","len":16}}]'],
+  );
+  assert.ok(!lines.some((line) => line.startsWith("flush map") || line.includes("element any")));
+});
+
+test("with ports the document replaces them, too", () => {
+  const lines = commands(tableDocument("berth0", ["10.88.0.0/16"], [ports]));
+  assert.ok(lines.indexOf("flush map any_address4") < lines.indexOf(commands(addPortsDocument("b", ports))[0] ?? ""));
+  assert.ok(lines.includes("flush set hairpin6"));
+});
+
+test("every object is in the bridge's own table", () => {
+  for (const json of [
+    tableDocument("br-1", ["10.88.0.0/16"], [ports]),
+    removePortsDocument("br-1", ports),
+    removeTableDocument("br-1"),
+  ]) {
+    for (const command of (JSON.parse(json) as Document).nftables) {
+      for (const object of Object.values(command).flatMap((objects) => Object.entries(objects))) {
+        assert.equal(object[1]["family"], "inet");
+        assert.equal(object[0] === "table" ? object[1]["name"] : object[1]["table"], "berth_br-1");
+      }
+    }
+  }
+});

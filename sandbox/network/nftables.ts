@@ -1,0 +1,223 @@
+/**
+ * The rules of the built-in network, as documents for libnftables. One table of our own per bridge; other programs'
+ * tables are never touched. The rules are the same whether there is one pod or a thousand: what differs from pod to pod
+ * are elements of maps and sets. Pure.
+ *
+ * A drop in another table's forward chain cannot be taken back from here (an accept ends our own chain only), so there
+ * is no forward chain; `berth doctor` tells of a forward policy that drops.
+ */
+import type { Family } from "./cidr.js";
+import type { PortMapping } from "./provider.js";
+
+type Json = string | number | boolean | null | Json[] | { [key: string]: Json };
+
+/** The host ports of one pod, and where they lead. */
+export interface PublishedPorts {
+  /** the pod's own, without prefix lengths */
+  addresses: string[];
+  portMappings: readonly PortMapping[];
+}
+
+export function tableName(bridge: string): string {
+  return `berth_${bridge}`;
+}
+
+/**
+ * The whole table in one transaction: made when it is not there, its rules replaced when it is. The ports' maps keep
+ * what they have, unless `ports` tells all that they shall have.
+ */
+export function tableDocument(bridge: string, subnets: readonly string[], ports?: readonly PublishedPorts[]): string {
+  const table = tableName(bridge);
+  const commands: Json[] = [{ add: { table: { family: "inet", name: table } } }];
+  for (const set of sets) {
+    commands.push({ add: { [set.map === undefined ? "set" : "map"]: { family: "inet", table, ...set } } });
+  }
+  for (const chain of chains) commands.push({ add: { chain: { family: "inet", table, ...chain } } });
+  for (const chain of chains) commands.push({ flush: { chain: { family: "inet", table, name: chain.name } } });
+  for (const [chain, ...rules] of rulesOf(bridge)) {
+    for (const expr of rules) commands.push({ add: { rule: { family: "inet", table, chain, expr } } });
+  }
+  for (const family of families) {
+    commands.push({ flush: { set: { family: "inet", table, name: `subnets${family}` } } });
+    const elem = subnets.filter((subnet) => familyOf(subnet) === family).map(prefixOf);
+    if (elem.length > 0) commands.push(element("add", table, `subnets${family}`, elem));
+  }
+  if (ports !== undefined) {
+    for (const { name, map } of sets.filter((set) => !set.name.startsWith("subnets"))) {
+      commands.push({ flush: { [map === undefined ? "set" : "map"]: { family: "inet", table, name } } });
+    }
+    for (const published of ports) commands.push(...portCommands("add", table, published));
+  }
+  return JSON.stringify({ nftables: commands });
+}
+
+/** Adding what is there already with the same target is success. */
+export function addPortsDocument(bridge: string, ports: PublishedPorts): string {
+  return JSON.stringify({ nftables: portCommands("add", tableName(bridge), ports) });
+}
+
+/** Removing what is not there is success: each element is added before it is deleted, in one transaction. */
+export function removePortsDocument(bridge: string, ports: PublishedPorts): string {
+  const table = tableName(bridge);
+  return JSON.stringify({ nftables: [...portCommands("add", table, ports), ...portCommands("delete", table, ports)] });
+}
+
+/** Not there is success. */
+export function removeTableDocument(bridge: string): string {
+  const table = { table: { family: "inet", name: tableName(bridge) } };
+  return JSON.stringify({ nftables: [{ add: table }, { delete: table }] });
+}
+
+const families = [4, 6] as const satisfies Family[];
+const addressType = { 4: "ipv4_addr", 6: "ipv6_addr" };
+const protocolName = { 4: "ip", 6: "ip6" };
+
+type SetDefinition = {
+  name: string;
+  type: Json;
+  map?: string;
+  flags?: string[];
+  "auto-merge"?: boolean;
+};
+
+// The target of a host port is two maps, one for the address and one for the port: a map whose data is a concatenation
+// cannot be written in the JSON of libnftables 1.0.6. "any" is for mappings without a host address, "bound" for those
+// with one. "hairpin" has the targets.
+const sets: SetDefinition[] = families.flatMap((family) => {
+  const address = addressType[family];
+  return [
+    { name: `subnets${family}`, type: address, flags: ["interval"], "auto-merge": true },
+    { name: `any_address${family}`, type: ["inet_proto", "inet_service"], map: address },
+    { name: `any_port${family}`, type: ["inet_proto", "inet_service"], map: "inet_service" },
+    { name: `bound_address${family}`, type: [address, "inet_proto", "inet_service"], map: address },
+    { name: `bound_port${family}`, type: [address, "inet_proto", "inet_service"], map: "inet_service" },
+    { name: `hairpin${family}`, type: [address, "inet_proto", "inet_service"] },
+  ];
+});
+
+// Numbers are nftables' own for raw (-300), dstnat (-100), filter (0) and srcnat (100).
+const chains = [
+  { name: "host_ports" },
+  { name: "raw_prerouting", type: "filter", hook: "prerouting", prio: -300, policy: "accept" },
+  { name: "prerouting", type: "nat", hook: "prerouting", prio: -100, policy: "accept" },
+  { name: "output", type: "nat", hook: "output", prio: -100, policy: "accept" },
+  { name: "filter_output", type: "filter", hook: "output", prio: 0, policy: "accept" },
+  { name: "postrouting", type: "nat", hook: "postrouting", prio: 100, policy: "accept" },
+];
+
+const loopback4 = { prefix: { addr: "127.0.0.0", len: 8 } };
+const l4proto = { meta: { key: "l4proto" } };
+
+function rulesOf(bridge: string): [chain: string, ...rules: Json[][]][] {
+  const from = equals(meta("iifname"), bridge);
+  const to = equals(meta("oifname"), bridge);
+  const toHost = [equals({ fib: { result: "type", flags: ["daddr"] } }, "local"), { jump: { target: "host_ports" } }];
+  return [
+    // The bridge has route_localnet, for host ports on 127.0.0.1. Nothing that comes in through it may use that.
+    [
+      "raw_prerouting",
+      [from, equals(payload("ip", "daddr"), loopback4), { drop: null }],
+      [from, equals(payload("ip", "saddr"), loopback4), { drop: null }],
+    ],
+    ["prerouting", toHost],
+    ["output", toHost],
+    // a pod that reaches another by a host port of ours must not learn a way around the translation
+    [
+      "filter_output",
+      [to, equals(payload("icmp", "type"), "redirect"), { drop: null }],
+      [to, equals(payload("icmpv6", "type"), "nd-redirect"), { drop: null }],
+    ],
+    ["host_ports", ...families.flatMap(portRules)],
+    [
+      "postrouting",
+      [to, equals(payload("ip", "saddr"), loopback4), { masquerade: null }],
+      ...families.flatMap((family) => leavingRules(family, to, bridge)),
+    ],
+  ];
+}
+
+function portRules(family: Family): Json[][] {
+  const nfproto = equals(meta("nfproto"), family === 4 ? "ipv4" : "ipv6");
+  const port = payload("th", "dport");
+  const daddr = payload(protocolName[family], "daddr");
+  const lead = (kind: string, key: Json): Json => ({
+    dnat: {
+      family: protocolName[family],
+      addr: { map: { key, data: `@${kind}_address${family}` } },
+      port: { map: { key, data: `@${kind}_port${family}` } },
+    },
+  });
+  // a translated ::1 would be dropped by the kernel: such connections stay with the node's own programs
+  const notLoopback = family === 6 ? [{ match: { op: "!=", left: daddr, right: "::1" } }] : [];
+  return [
+    [nfproto, lead("bound", { concat: [daddr, l4proto, port] })],
+    [nfproto, ...notLoopback, lead("any", { concat: [l4proto, port] })],
+  ];
+}
+
+function leavingRules(family: Family, toBridge: Json, bridge: string): Json[][] {
+  const saddr = payload(protocolName[family], "saddr");
+  const daddr = payload(protocolName[family], "daddr");
+  const fromPods = equals(saddr, `@subnets${family}`);
+  const multicast = family === 4 ? { addr: "224.0.0.0", len: 4 } : { addr: "ff00::", len: 8 };
+  return [
+    // from pod to pod by a host port of ours: the answer must come back through the node
+    [
+      toBridge,
+      fromPods,
+      { match: { op: "in", left: { ct: { key: "status" } }, right: "dnat" } },
+      equals({ concat: [daddr, l4proto, payload("th", "dport")] }, `@hairpin${family}`),
+      { masquerade: null },
+    ],
+    [
+      fromPods,
+      { match: { op: "!=", left: meta("oifname"), right: bridge } },
+      { match: { op: "!=", left: daddr, right: { prefix: multicast } } },
+      { masquerade: null },
+    ],
+  ];
+}
+
+function portCommands(verb: "add" | "delete", table: string, { addresses, portMappings }: PublishedPorts): Json[] {
+  const commands: Json[] = [];
+  for (const address of addresses) {
+    const family = familyOf(address);
+    for (const { protocol, hostPort, hostIp, containerPort } of portMappings) {
+      if (hostIp !== "" && familyOf(hostIp) !== family) continue;
+      const bound = hostIp !== "" && hostIp !== "0.0.0.0" && hostIp !== "::";
+      const kind = bound ? "bound" : "any";
+      const key = { concat: bound ? [hostIp, protocol, hostPort] : [protocol, hostPort] };
+      commands.push(
+        element(verb, table, `${kind}_address${family}`, [[key, address]]),
+        element(verb, table, `${kind}_port${family}`, [[key, containerPort]]),
+        element(verb, table, `hairpin${family}`, [{ concat: [address, protocol, containerPort] }]),
+      );
+    }
+  }
+  return commands;
+}
+
+function element(verb: "add" | "delete", table: string, name: string, elem: Json[]): Json {
+  return { [verb]: { element: { family: "inet", table, name, elem } } };
+}
+
+function equals(left: Json, right: Json): Json {
+  return { match: { op: "==", left, right } };
+}
+
+function payload(protocol: string, field: string): Json {
+  return { payload: { protocol, field } };
+}
+
+function meta(key: string): Json {
+  return { meta: { key } };
+}
+
+function familyOf(text: string): Family {
+  return text.includes(":") ? 6 : 4;
+}
+
+function prefixOf(subnet: string): Json {
+  const [addr = "", len = ""] = subnet.split("/");
+  return { prefix: { addr, len: Number(len) } };
+}

@@ -1,0 +1,52 @@
+/** No pod network: pods have their own network namespace with nothing but loopback in it. */
+import type { Addon } from "../../native/binding.js";
+import { FailedPreconditionError } from "../errors.js";
+import type { NetworkLease, NetworkProvider, NetworkStatus, PortMapping } from "./provider.js";
+
+export class NoNetwork implements NetworkProvider {
+  readonly name = "none";
+  readonly #addon: Pick<Addon, "setLoopbackUp">;
+
+  constructor(addon: Pick<Addon, "setLoopbackUp">) {
+    this.#addon = addon;
+  }
+
+  async start(): Promise<void> {}
+
+  status(): NetworkStatus {
+    return { ready: true, reason: "", message: "pods have loopback only (--network none)" };
+  }
+
+  reserve(_podId: string, portMappings: readonly PortMapping[] = []): NetworkLease {
+    const mapped = portMappings.find(({ hostPort }) => hostPort !== 0);
+    if (mapped !== undefined) {
+      throw new FailedPreconditionError(
+        `host port ${mapped.protocol}/${mapped.hostPort}: the pods of this node have no network to lead it to (--network none)`,
+      );
+    }
+    return {
+      provider: "none",
+      interfaceName: "",
+      hostInterface: "",
+      bridge: "",
+      mac: "",
+      addresses: [],
+      gateways: [],
+      portMappings: [],
+    };
+  }
+
+  adopt(): void {}
+
+  async attach(_podId: string, _lease: NetworkLease, { namespaceFd }: { namespaceFd: number }): Promise<void> {
+    await this.#addon.setLoopbackUp(namespaceFd);
+  }
+
+  async detach(): Promise<void> {}
+
+  async setPodCidr(): Promise<void> {}
+
+  describe(): Record<string, unknown> {
+    return { provider: this.name, status: this.status() };
+  }
+}
