@@ -1,0 +1,116 @@
+/** One pass over the statistics of all pods and containers: each file is read once, however many ask at the time. */
+import { type LinkStatistics, native } from "../native/binding.js";
+import type { CgroupSample } from "../sandbox/cgroup/manager.js";
+import type { Container } from "../sandbox/container.js";
+import type { SandboxNode } from "../sandbox/node.js";
+import type { Pod } from "../sandbox/pod.js";
+
+export interface ContainerSample {
+  pod: Pod;
+  container: Container;
+  cgroup: CgroupSample;
+}
+
+export interface PodNetworkSample {
+  pod: Pod;
+  /** without loopback */
+  links: LinkStatistics[];
+}
+
+export interface NodeSample {
+  /** running containers; one that ended meanwhile is left out */
+  containers: ContainerSample[];
+  /** ready pods with a network of their own */
+  networks: PodNetworkSample[];
+}
+
+/** For how long a pass serves further callers, from its beginning. */
+const freshMs = 100;
+/** How many network namespaces are entered at a time, each on a thread of its own. */
+const threads = 4;
+
+interface Pass<T> {
+  begunAtMs: number;
+  result: Promise<T>;
+}
+
+const containerPasses = new WeakMap<SandboxNode, Pass<ContainerSample[]>>();
+const networkPasses = new WeakMap<SandboxNode, Pass<PodNetworkSample[]>>();
+
+/** Statistics of all running containers and ready pods. Callers within 100 ms share one pass. */
+export async function collect(node: SandboxNode): Promise<NodeSample> {
+  const [containers, networks] = await Promise.all([collectContainers(node), collectNetworks(node)]);
+  return { containers, networks };
+}
+
+/** The cgroups' half of collect(), for those who need no more. */
+export function collectContainers(node: SandboxNode): Promise<ContainerSample[]> {
+  return shared(containerPasses, node, sampleContainers);
+}
+
+/** The network half of collect(). */
+export function collectNetworks(node: SandboxNode): Promise<PodNetworkSample[]> {
+  return shared(networkPasses, node, sampleNetworks);
+}
+
+function shared<T>(
+  passes: WeakMap<SandboxNode, Pass<T>>,
+  node: SandboxNode,
+  run: (node: SandboxNode) => Promise<T>,
+): Promise<T> {
+  const nowMs = performance.now();
+  const latest = passes.get(node);
+  if (latest !== undefined && nowMs - latest.begunAtMs < freshMs) return latest.result;
+  const pass = { begunAtMs: nowMs, result: run(node) };
+  passes.set(node, pass);
+  // A pass that failed serves nobody else.
+  pass.result.catch(() => {
+    if (passes.get(node) === pass) passes.delete(node);
+  });
+  return pass.result;
+}
+
+async function sampleContainers(node: SandboxNode): Promise<ContainerSample[]> {
+  const pods = new Map(node.pods.list().map((pod) => [pod.record.id, pod]));
+  const running = node.containers.list().filter(({ record }) => record.phase === "running");
+  const samples = await node.cgroups.sample(running.map(({ record }) => record.cgroupPath));
+  const result: ContainerSample[] = [];
+  for (const container of running) {
+    const pod = pods.get(container.record.podId);
+    const cgroup = samples.get(container.record.cgroupPath);
+    if (pod !== undefined && cgroup !== undefined) result.push({ pod, container, cgroup });
+  }
+  return result;
+}
+
+async function sampleNetworks(node: SandboxNode): Promise<PodNetworkSample[]> {
+  const pods = node.pods.list().filter(({ record }) => record.phase === "ready" && record.netnsPath !== "");
+  const result: PodNetworkSample[] = [];
+  const left = pods.values();
+  async function work(): Promise<void> {
+    for (const pod of left) {
+      const links = await linksIn(pod.record.netnsPath);
+      if (links.length > 0) result.push({ pod, links });
+    }
+  }
+  await Promise.all(Array.from({ length: threads }, work));
+  return result;
+}
+
+/** None when the namespace has gone meanwhile. */
+async function linksIn(netnsPath: string): Promise<LinkStatistics[]> {
+  let namespaceFd: number;
+  try {
+    namespaceFd = native.openPath(netnsPath);
+  } catch {
+    return [];
+  }
+  try {
+    const links = await native.listLinks({ namespaceFd });
+    return links.filter(({ name }) => name !== "lo");
+  } catch {
+    return [];
+  } finally {
+    native.closeDescriptor(namespaceFd);
+  }
+}

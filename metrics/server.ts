@@ -1,0 +1,89 @@
+/** /metrics over HTTP. It reads, and never steers. */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import type { SandboxNode } from "../sandbox/node.js";
+import { createExposition, type Exposition } from "./exposition.js";
+
+export interface MetricsServerOptions {
+  host: string;
+  /** 0: any free one */
+  port: number;
+  /** Berth's own, for berth_build_info */
+  version: string;
+}
+
+export interface MetricsServer {
+  readonly host: string;
+  readonly port: number;
+  /** for the wrapper around every call; `code` is the gRPC status' name ("OK") */
+  observeCall(method: string, code: string, seconds: number): void;
+  close(): Promise<void>;
+}
+
+/** Prometheus itself scrapes with one connection: more than a few at a time are a mistake, or mischief. */
+const connectionLimit = 32;
+/** Within this a request must have come, and an answer be taken. */
+const patienceMs = 10_000;
+
+/** Listens, and answers when it does. Rejects with node's own error (EADDRINUSE) when it cannot. */
+export async function startMetricsServer(options: MetricsServerOptions, node: SandboxNode): Promise<MetricsServer> {
+  const exposition = createExposition(node, { version: options.version });
+  const server = createServer((request, response) => {
+    answer(exposition, request, response).catch(() => response.destroy());
+  });
+  server.maxConnections = connectionLimit;
+  server.headersTimeout = patienceMs;
+  server.requestTimeout = patienceMs;
+  // A client that does not read its answer is cut off.
+  server.setTimeout(patienceMs);
+  try {
+    await listen(server, options);
+  } catch (error) {
+    exposition.close();
+    throw error;
+  }
+  const { port } = server.address() as AddressInfo;
+  return {
+    host: options.host,
+    port,
+    observeCall: exposition.observeCall,
+    async close() {
+      exposition.close();
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      server.closeAllConnections();
+      await closed;
+    },
+  };
+}
+
+async function answer(exposition: Exposition, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  request.resume();
+  const [path] = (request.url ?? "").split("?");
+  if (path !== "/metrics") return end(response, 404, "metrics are at /metrics\n");
+  if (request.method !== "GET") {
+    response.setHeader("Allow", "GET");
+    return end(response, 405, "only GET is answered here\n");
+  }
+  let text: string;
+  try {
+    text = await exposition.render();
+  } catch (error) {
+    return end(response, 500, `the statistics cannot be read: ${error instanceof Error ? error.message : error}\n`);
+  }
+  end(response, 200, text, exposition.contentType);
+}
+
+function end(response: ServerResponse, status: number, text: string, contentType = "text/plain; charset=utf-8"): void {
+  response.writeHead(status, { "Content-Type": contentType, "Content-Length": Buffer.byteLength(text) });
+  response.end(text);
+}
+
+function listen(server: Server, { host, port }: MetricsServerOptions): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", reject);
+    server.listen({ host, port }, () => {
+      server.off("error", reject);
+      resolve();
+    });
+  });
+}
