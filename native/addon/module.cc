@@ -9,9 +9,9 @@ static Napi::Object init(Napi::Env, Napi::Object exports) {
   register_cgroup(exports);
   register_bpf_device(exports);
   register_stats(exports);
-  // register_seccomp(exports);
-  // register_netlink(exports);
-  // register_nftables(exports);
+  register_seccomp(exports);
+  register_netlink(exports);
+  register_nftables(exports);
   register_features(exports);
   register_lock(exports);
   return exports;

@@ -1,0 +1,472 @@
+// Links, addresses and routes of the built-in pod network.
+#include <arpa/inet.h>
+#include <linux/if_bridge.h>
+#include <linux/if_link.h>
+#include <linux/veth.h>
+#include <net/if.h>
+#include <sched.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "addon/arguments.h"
+#include "addon/functions.h"
+#include "addon/netlink_socket.h"
+#include "addon/own_thread.h"
+
+namespace berth {
+namespace {
+
+constexpr int loopback_index = 1;
+constexpr int no_namespace = -1;
+
+// ---- what is given as text ----
+
+struct IpAddress {
+  uint8_t family = AF_UNSPEC;
+  uint8_t bytes[16] = {};
+  size_t size() const { return family == AF_INET ? 4 : 16; }
+};
+
+struct IpPrefix {
+  IpAddress address;
+  uint8_t length = 0;
+};
+
+IpAddress to_address(const std::string& text, const std::string& field) {
+  IpAddress address;
+  address.family = text.find(':') == std::string::npos ? AF_INET : AF_INET6;
+  if (inet_pton(address.family, text.c_str(), address.bytes) != 1) {
+    throw SystemError(EINVAL, "network address", field, "\"" + text + "\" is no IP address");
+  }
+  return address;
+}
+
+IpPrefix to_prefix(const std::string& text, const std::string& field) {
+  size_t slash = text.find('/');
+  if (slash == std::string::npos) throw SystemError(EINVAL, "network address", field, "\"" + text + "\" has no /length");
+  IpPrefix prefix;
+  prefix.address = to_address(text.substr(0, slash), field);
+  std::string length = text.substr(slash + 1);
+  bool digits = !length.empty() && length.size() <= 3 && length.find_first_not_of("0123456789") == std::string::npos;
+  int number = digits ? std::stoi(length) : -1;
+  if (number < 0 || number > static_cast<int>(prefix.address.size() * 8)) {
+    throw SystemError(EINVAL, "network address", field, "\"" + text + "\" has a wrong length");
+  }
+  prefix.length = static_cast<uint8_t>(number);
+  return prefix;
+}
+
+struct Mac {
+  uint8_t bytes[6] = {};
+};
+
+Mac to_mac(const std::string& text, const std::string& field) {
+  Mac mac;
+  int used = 0;
+  if (sscanf(text.c_str(), "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%n", &mac.bytes[0], &mac.bytes[1], &mac.bytes[2],
+             &mac.bytes[3], &mac.bytes[4], &mac.bytes[5], &used) != 6 ||
+      static_cast<size_t>(used) != text.size()) {
+    throw SystemError(EINVAL, "network address", field, "\"" + text + "\" is no MAC address");
+  }
+  return mac;
+}
+
+void check_name(const std::string& name, const std::string& field) {
+  if (name.empty() || name.size() >= IFNAMSIZ) {
+    throw SystemError(EINVAL, "interface name", field, "\"" + name + "\" must have 1 to 15 characters");
+  }
+}
+
+std::vector<IpPrefix> to_prefixes(const std::vector<std::string>& texts, const std::string& field) {
+  std::vector<IpPrefix> prefixes;
+  for (const std::string& text : texts) prefixes.push_back(to_prefix(text, field));
+  return prefixes;
+}
+
+// ---- requests ----
+
+ifinfomsg link_header(int index, bool up) {
+  ifinfomsg header = {};
+  header.ifi_index = index;
+  if (up) header.ifi_flags = header.ifi_change = IFF_UP;
+  return header;
+}
+
+void add_address(NetlinkRequests* requests, int index, const IpPrefix& prefix, const std::string& what) {
+  ifaddrmsg header = {};
+  header.ifa_family = prefix.address.family;
+  header.ifa_prefixlen = prefix.length;
+  header.ifa_index = static_cast<uint32_t>(index);
+  requests->begin(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, header, what);
+  requests->attribute(IFA_LOCAL, prefix.address.bytes, prefix.address.size());
+  requests->attribute(IFA_ADDRESS, prefix.address.bytes, prefix.address.size());
+  if (prefix.address.family == AF_INET6) {
+    // The leases already made it unique; waiting for neighbours to object would cost a second.
+    requests->attribute(IFA_FLAGS, uint32_t{IFA_F_NODAD});
+  } else if (prefix.length <= 30) {
+    uint32_t address;
+    memcpy(&address, prefix.address.bytes, sizeof address);
+    requests->attribute(IFA_BROADCAST, uint32_t{address | htonl(~0U >> prefix.length)});
+  }
+}
+
+void add_default_route(NetlinkRequests* requests, int index, const IpAddress& gateway, const std::string& what) {
+  rtmsg header = {};
+  header.rtm_family = gateway.family;
+  header.rtm_table = RT_TABLE_MAIN;
+  header.rtm_protocol = RTPROT_BOOT;
+  header.rtm_scope = RT_SCOPE_UNIVERSE;
+  header.rtm_type = RTN_UNICAST;
+  requests->begin(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, header, what);
+  requests->attribute(RTA_GATEWAY, gateway.bytes, gateway.size());
+  requests->attribute(RTA_OIF, static_cast<uint32_t>(index));
+}
+
+void set_link_up(NetlinkRequests* requests, int index, const std::string& what) {
+  requests->begin(RTM_SETLINK, 0, link_header(index, true), what);
+}
+
+int index_of(const std::string& name) {
+  unsigned index = if_nametoindex(name.c_str());
+  if (index == 0) throw_errno("if_nametoindex", name);
+  return static_cast<int>(index);
+}
+
+// Runs within a network namespace; the thread is given up afterwards, so that nothing has to be put back.
+void enter_network_namespace(int fd) {
+  if (setns(fd, CLONE_NEWNET) < 0) throw_errno("setns", "network namespace, descriptor " + std::to_string(fd));
+}
+
+// ---- bridge ----
+
+// The kernel would give a bridge the lowest address of its ports, which changes as pods come and go and breaks what is
+// cached about it. Derived from its first IPv4 address it is the same after every start.
+Mac bridge_mac(const std::vector<IpPrefix>& addresses) {
+  for (const IpPrefix& prefix : addresses) {
+    if (prefix.address.family != AF_INET) continue;
+    const uint8_t* ip = prefix.address.bytes;
+    return Mac{{0x0a, 0x58, ip[0], ip[1], ip[2], ip[3]}};
+  }
+  Mac mac{{0x0a, 0x58, 0, 0, 0, 1}};
+  if (!addresses.empty()) memcpy(mac.bytes + 2, addresses.front().address.bytes + 12, 4);
+  return mac;
+}
+
+std::string kind_of_link(NetlinkSocket* socket, const std::string& name) {
+  NetlinkRequests request;
+  request.begin(RTM_GETLINK, 0, link_header(0, false), "get " + name);
+  request.attribute(IFLA_IFNAME, std::string_view(name));
+  std::string kind;
+  socket->get(&request, [&](const nlmsghdr* message) {
+    const auto* header = static_cast<const ifinfomsg*>(NLMSG_DATA(message));
+    NetlinkAttributes attributes(IFLA_RTA(header), IFLA_PAYLOAD(message));
+    kind = attributes.nested(IFLA_LINKINFO).text(IFLA_INFO_KIND);
+  });
+  return kind;
+}
+
+void ensure_bridge(const std::string& name, const std::vector<IpPrefix>& addresses, int mtu) {
+  NetlinkSocket socket;
+  bool made = false;
+  if (if_nametoindex(name.c_str()) == 0) {
+    Mac mac = bridge_mac(addresses);
+    NetlinkRequests create;
+    create.begin(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, link_header(0, false), "create bridge " + name);
+    create.attribute(IFLA_IFNAME, std::string_view(name));
+    create.attribute(IFLA_ADDRESS, mac.bytes, sizeof mac.bytes);
+    create.nest(IFLA_LINKINFO);
+    create.attribute(IFLA_INFO_KIND, std::string_view("bridge"));
+    create.end();
+    // Another agent of this machine may make it at the same moment.
+    socket.run(&create, {EEXIST});
+    made = true;
+  }
+  std::string kind = kind_of_link(&socket, name);
+  if (kind != "bridge") {
+    throw SystemError(EEXIST, "create bridge", name, "an interface of that name is there and is no bridge");
+  }
+  int index = index_of(name);
+  NetlinkRequests set;
+  set.begin(RTM_SETLINK, 0, link_header(index, true), "set up bridge " + name);
+  if (mtu > 0) set.attribute(IFLA_MTU, static_cast<uint32_t>(mtu));
+  for (const IpPrefix& prefix : addresses) add_address(&set, index, prefix, "add address to bridge " + name);
+  try {
+    socket.run(&set, {EEXIST});
+  } catch (const SystemError&) {
+    if (made) {
+      NetlinkRequests undo;
+      undo.begin(RTM_DELLINK, 0, link_header(index, false), "delete bridge " + name);
+      socket.run(&undo, {ENODEV});
+    }
+    throw;
+  }
+}
+
+Napi::Value ensure_bridge_call(const Napi::CallbackInfo& info) {
+  Napi::Object options = object_argument(info, 0, "options");
+  std::string name = text_field(options, "name");
+  std::vector<std::string> addresses = texts_field(options, "addresses");
+  int mtu = static_cast<int>(int_field(options, "mtu"));
+  return on_own_thread(info.Env(), [=]() -> Settle {
+    check_name(name, "name");
+    ensure_bridge(name, to_prefixes(addresses, "addresses"), mtu);
+    return settle_nothing();
+  });
+}
+
+// ---- veth ----
+
+struct Veth {
+  int name_space = no_namespace;
+  std::string bridge;
+  std::string host_name;
+  std::string pod_name;
+  std::string pod_mac;  // empty: the kernel chooses
+  int mtu = 0;
+  std::vector<std::string> addresses;
+  std::vector<std::string> gateways;
+};
+
+void create_pair(NetlinkSocket* host, const Veth& veth) {
+  std::string pair = "veth " + veth.host_name;
+  NetlinkRequests requests;
+  requests.begin(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, link_header(0, true), "create " + pair);
+  requests.attribute(IFLA_IFNAME, std::string_view(veth.host_name));
+  if (veth.mtu > 0) requests.attribute(IFLA_MTU, static_cast<uint32_t>(veth.mtu));
+  requests.attribute(IFLA_MASTER, static_cast<uint32_t>(index_of(veth.bridge)));
+  requests.nest(IFLA_LINKINFO);
+  requests.attribute(IFLA_INFO_KIND, std::string_view("veth"));
+  requests.nest(IFLA_INFO_DATA);
+  ifinfomsg peer = link_header(0, true);
+  requests.nest(VETH_INFO_PEER, &peer, sizeof peer);
+  requests.attribute(IFLA_IFNAME, std::string_view(veth.pod_name));
+  if (veth.mtu > 0) requests.attribute(IFLA_MTU, static_cast<uint32_t>(veth.mtu));
+  if (!veth.pod_mac.empty()) {
+    Mac mac = to_mac(veth.pod_mac, "podMac");
+    requests.attribute(IFLA_ADDRESS, mac.bytes, sizeof mac.bytes);
+  }
+  requests.attribute(IFLA_NET_NS_FD, static_cast<uint32_t>(veth.name_space));
+  requests.end();
+  requests.end();
+  requests.end();
+  host->run(&requests);
+}
+
+// A pod that calls its own service or host port gets its packets back through the port that they came from.
+void set_hairpin(NetlinkSocket* host, const Veth& veth) {
+  NetlinkRequests requests;
+  requests.begin(RTM_NEWLINK, 0, link_header(0, false), "set hairpin on " + veth.host_name);
+  requests.attribute(IFLA_IFNAME, std::string_view(veth.host_name));
+  requests.nest(IFLA_LINKINFO);
+  requests.attribute(IFLA_INFO_SLAVE_KIND, std::string_view("bridge"));
+  requests.nest(IFLA_INFO_SLAVE_DATA);
+  uint8_t on = 1;
+  requests.attribute(IFLA_BRPORT_MODE, &on, sizeof on);
+  requests.end();
+  requests.end();
+  host->run(&requests);
+}
+
+void set_up_pod_end(const Veth& veth, const std::vector<IpPrefix>& addresses, const std::vector<IpAddress>& gateways) {
+  enter_network_namespace(veth.name_space);
+  NetlinkSocket pod;
+  int index = index_of(veth.pod_name);
+  NetlinkRequests requests;
+  set_link_up(&requests, loopback_index, "set lo up");
+  for (size_t i = 0; i < addresses.size(); i++) {
+    add_address(&requests, index, addresses[i], "add address " + veth.addresses[i]);
+  }
+  for (size_t i = 0; i < gateways.size(); i++) {
+    add_default_route(&requests, index, gateways[i], "add default route via " + veth.gateways[i]);
+  }
+  pod.run(&requests);
+}
+
+void delete_link(NetlinkSocket* socket, const std::string& name) {
+  NetlinkRequests requests;
+  requests.begin(RTM_DELLINK, 0, link_header(0, false), "delete " + name);
+  requests.attribute(IFLA_IFNAME, std::string_view(name));
+  socket->run(&requests, {ENODEV});
+}
+
+void attach_veth(const Veth& veth) {
+  check_name(veth.host_name, "hostName");
+  check_name(veth.pod_name, "podName");
+  std::vector<IpPrefix> addresses = to_prefixes(veth.addresses, "addresses");
+  std::vector<IpAddress> gateways;
+  for (const std::string& text : veth.gateways) gateways.push_back(to_address(text, "gateways"));
+  NetlinkSocket host;
+  create_pair(&host, veth);
+  try {
+    set_hairpin(&host, veth);
+    set_up_pod_end(veth, addresses, gateways);
+  } catch (const SystemError&) {
+    delete_link(&host, veth.host_name);
+    throw;
+  }
+}
+
+Napi::Value attach_veth_call(const Napi::CallbackInfo& info) {
+  Napi::Object options = object_argument(info, 0, "options");
+  Veth veth;
+  veth.name_space = static_cast<int>(int_field(options, "namespaceFd"));
+  veth.bridge = text_field(options, "bridge");
+  veth.host_name = text_field(options, "hostName");
+  veth.pod_name = text_field(options, "podName");
+  veth.pod_mac = text_field(options, "podMac");
+  veth.mtu = static_cast<int>(int_field(options, "mtu"));
+  veth.addresses = texts_field(options, "addresses");
+  veth.gateways = texts_field(options, "gateways");
+  return on_own_thread(info.Env(), [veth]() -> Settle {
+    attach_veth(veth);
+    return settle_nothing();
+  });
+}
+
+Napi::Value delete_link_call(const Napi::CallbackInfo& info) {
+  std::string name = string_argument(info, 0, "name");
+  return on_own_thread(info.Env(), [name]() -> Settle {
+    check_name(name, "name");
+    NetlinkSocket socket;
+    delete_link(&socket, name);
+    return settle_nothing();
+  });
+}
+
+Napi::Value set_loopback_up(const Napi::CallbackInfo& info) {
+  int name_space = int_argument(info, 0, "namespaceFd");
+  return on_own_thread(info.Env(), [name_space]() -> Settle {
+    enter_network_namespace(name_space);
+    NetlinkSocket socket;
+    NetlinkRequests requests;
+    set_link_up(&requests, loopback_index, "set lo up");
+    socket.run(&requests);
+    return settle_nothing();
+  });
+}
+
+// ---- lists ----
+
+struct Link {
+  std::string name;
+  rtnl_link_stats64 statistics = {};
+};
+
+std::map<int, Link> list_links(NetlinkSocket* socket) {
+  std::map<int, Link> links;
+  NetlinkRequests request;
+  request.begin(RTM_GETLINK, 0, link_header(0, false), "list links");
+  socket->dump(&request, [&](const nlmsghdr* message) {
+    if (message->nlmsg_type != RTM_NEWLINK) return;
+    const auto* header = static_cast<const ifinfomsg*>(NLMSG_DATA(message));
+    NetlinkAttributes attributes(IFLA_RTA(header), IFLA_PAYLOAD(message));
+    Link link;
+    link.name = attributes.text(IFLA_IFNAME);
+    // Older kernels' struct is shorter: what is missing stays 0.
+    std::string_view bytes = attributes.bytes(IFLA_STATS64);
+    memcpy(&link.statistics, bytes.data(), std::min(bytes.size(), sizeof link.statistics));
+    links.emplace(header->ifi_index, std::move(link));
+  });
+  return links;
+}
+
+struct LinkAddress {
+  std::string name;
+  std::string address;
+};
+
+std::vector<LinkAddress> list_addresses(NetlinkSocket* socket) {
+  std::map<int, Link> links = list_links(socket);
+  std::vector<LinkAddress> addresses;
+  NetlinkRequests request;
+  request.begin(RTM_GETADDR, 0, ifaddrmsg{}, "list addresses");
+  socket->dump(&request, [&](const nlmsghdr* message) {
+    if (message->nlmsg_type != RTM_NEWADDR) return;
+    const auto* header = static_cast<const ifaddrmsg*>(NLMSG_DATA(message));
+    NetlinkAttributes attributes(IFA_RTA(header), IFA_PAYLOAD(message));
+    if (header->ifa_family != AF_INET && header->ifa_family != AF_INET6) return;
+    size_t size = header->ifa_family == AF_INET ? 4 : 16;
+    // On a point-to-point link IFA_ADDRESS is the peer's.
+    const void* own = attributes.find(IFA_LOCAL, size);
+    if (own == nullptr) own = attributes.find(IFA_ADDRESS, size);
+    auto link = links.find(static_cast<int>(header->ifa_index));
+    char text[INET6_ADDRSTRLEN];
+    if (own == nullptr || link == links.end() || inet_ntop(header->ifa_family, own, text, sizeof text) == nullptr) return;
+    addresses.push_back({link->second.name, std::string(text) + "/" + std::to_string(header->ifa_prefixlen)});
+  });
+  return addresses;
+}
+
+int optional_namespace(const Napi::CallbackInfo& info) {
+  Napi::Object options = object_argument(info, 0, "options");
+  return static_cast<int>(int_field_or(options, "namespaceFd", no_namespace));
+}
+
+Napi::Object to_js(Napi::Env env, const Link& link) {
+  Napi::Object object = Napi::Object::New(env);
+  auto set = [&](const char* name, uint64_t value) { object.Set(name, static_cast<double>(value)); };
+  object.Set("name", link.name);
+  set("rxBytes", link.statistics.rx_bytes);
+  set("rxPackets", link.statistics.rx_packets);
+  set("rxErrors", link.statistics.rx_errors);
+  set("rxDropped", link.statistics.rx_dropped);
+  set("txBytes", link.statistics.tx_bytes);
+  set("txPackets", link.statistics.tx_packets);
+  set("txErrors", link.statistics.tx_errors);
+  set("txDropped", link.statistics.tx_dropped);
+  return object;
+}
+
+Napi::Value list_links_call(const Napi::CallbackInfo& info) {
+  int name_space = optional_namespace(info);
+  return on_own_thread(info.Env(), [name_space]() -> Settle {
+    if (name_space != no_namespace) enter_network_namespace(name_space);
+    NetlinkSocket socket;
+    auto links = std::make_shared<std::map<int, Link>>(list_links(&socket));
+    return [links](Napi::Env env) {
+      Napi::Array result = Napi::Array::New(env, links->size());
+      uint32_t i = 0;
+      for (const auto& [index, link] : *links) result.Set(i++, to_js(env, link));
+      return result;
+    };
+  });
+}
+
+Napi::Value list_addresses_call(const Napi::CallbackInfo& info) {
+  int name_space = optional_namespace(info);
+  return on_own_thread(info.Env(), [name_space]() -> Settle {
+    if (name_space != no_namespace) enter_network_namespace(name_space);
+    NetlinkSocket socket;
+    auto addresses = std::make_shared<std::vector<LinkAddress>>(list_addresses(&socket));
+    return [addresses](Napi::Env env) {
+      Napi::Array result = Napi::Array::New(env, addresses->size());
+      for (uint32_t i = 0; i < addresses->size(); i++) {
+        Napi::Object object = Napi::Object::New(env);
+        object.Set("name", (*addresses)[i].name);
+        object.Set("address", (*addresses)[i].address);
+        result.Set(i, object);
+      }
+      return result;
+    };
+  });
+}
+
+}  // namespace
+
+void register_netlink(Napi::Object exports) {
+  export_function<ensure_bridge_call>(exports, "ensureBridge");
+  export_function<set_loopback_up>(exports, "setLoopbackUp");
+  export_function<attach_veth_call>(exports, "attachVeth");
+  export_function<delete_link_call>(exports, "deleteLink");
+  export_function<list_links_call>(exports, "listLinks");
+  export_function<list_addresses_call>(exports, "listAddresses");
+}
+
+}  // namespace berth

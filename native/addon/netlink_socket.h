@@ -1,0 +1,82 @@
+// rtnetlink: messages are built in one buffer, sent together, and answered one by one.
+#pragma once
+
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/unique_fd.h"
+
+namespace berth {
+
+// One or more requests. `what` says in words what a request does: it is the subject of its error.
+class NetlinkRequests {
+ public:
+  template <typename Header>
+  void begin(uint16_t type, uint16_t flags, const Header& header, std::string what) {
+    begin_raw(type, flags, &header, sizeof header, std::move(what));
+  }
+  void attribute(uint16_t type, const void* data, size_t size);
+  void attribute(uint16_t type, uint32_t value) { attribute(type, &value, sizeof value); }
+  void attribute(uint16_t type, std::string_view text);  // with its NUL
+  // Attributes until the matching end() are inside of it. A nested header (veth's peer) comes first.
+  void nest(uint16_t type, const void* header = nullptr, size_t size = 0);
+  void end();
+
+ private:
+  friend class NetlinkSocket;
+  void begin_raw(uint16_t type, uint16_t flags, const void* header, size_t size, std::string what);
+  void append(const void* data, size_t size);
+
+  std::vector<uint8_t> bytes_;
+  std::vector<size_t> starts_;  // of the messages in bytes_
+  std::vector<std::string> whats_;
+  std::vector<size_t> open_nests_;
+};
+
+// The attributes of one answer.
+class NetlinkAttributes {
+ public:
+  NetlinkAttributes(const void* data, size_t size);
+  // null: not there, or shorter than `size`
+  const void* find(uint16_t type, size_t size) const;
+  std::string text(uint16_t type) const;
+  NetlinkAttributes nested(uint16_t type) const;
+  std::string_view bytes(uint16_t type) const;
+
+ private:
+  const uint8_t* data_;
+  size_t size_;
+};
+
+// In the network namespace of the thread that makes it.
+class NetlinkSocket {
+ public:
+  NetlinkSocket();
+
+  // What an earlier request of the same batch made is seen by the later ones; after a failure the rest is not done by the
+  // caller's wish but was sent: so the first failure is thrown when all answers are in. `ignored` are errnos that count as
+  // success.
+  void run(NetlinkRequests* requests, std::initializer_list<int> ignored = {});
+  void dump(NetlinkRequests* request, const std::function<void(const nlmsghdr*)>& each);
+  // One answer to one request.
+  void get(NetlinkRequests* request, const std::function<void(const nlmsghdr*)>& answer);
+
+ private:
+  void send(NetlinkRequests* requests, uint16_t flags);
+  // Calls for each message of one datagram.
+  void receive(const std::function<void(const nlmsghdr*)>& each);
+  [[noreturn]] void throw_error(const nlmsghdr* message, int errno_value, const std::string& what);
+
+  UniqueFd socket_;
+  uint32_t sequence_ = 0;
+  uint32_t first_sequence_ = 0;
+  std::vector<uint8_t> buffer_;
+};
+
+}  // namespace berth
