@@ -1,0 +1,16 @@
+// Which extended attributes an image may bring.
+#pragma once
+
+#include <string_view>
+
+namespace berth::unpack {
+
+constexpr const char* kOpaque = "trusted.overlay.opaque";
+
+// trusted.* and user.overlay.* steer overlayfs, security.* other than capabilities belongs to the host's policy
+inline bool attribute_is_kept(std::string_view name) {
+  if (name.starts_with("user.")) return !name.starts_with("user.overlay.");
+  return name == "security.capability" || name == "system.posix_acl_access" || name == "system.posix_acl_default";
+}
+
+}  // namespace berth::unpack

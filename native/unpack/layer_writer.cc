@@ -1,0 +1,398 @@
+#include "unpack/layer_writer.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <climits>
+#include <cstring>
+#include <memory>
+
+#include "unpack/attributes.h"
+#include "unpack/failure.h"
+#include "unpack/path.h"
+
+namespace berth::unpack {
+namespace {
+
+constexpr std::string_view kWhiteout = ".wh.";
+constexpr std::string_view kWhiteoutMeta = ".wh..wh.";
+constexpr std::string_view kOpaqueMarker = ".wh..wh..opq";
+// with the host's path of the layer before it, it has to stay below PATH_MAX: otherwise nobody could delete it
+constexpr size_t kMaxDepthBytes = 3800;
+constexpr uint64_t kBlock = 4096;
+
+uint64_t on_disk(uint64_t size) { return (size + kBlock - 1) / kBlock * kBlock; }
+
+UniqueFd open_in_root(int root, const std::string& path, int flags, uint64_t resolve) {
+  open_how how{};
+  how.flags = static_cast<uint64_t>(flags | O_CLOEXEC);
+  how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve;
+  return UniqueFd(static_cast<int>(syscall(SYS_openat2, root, path.empty() ? "." : path.c_str(), &how, sizeof how)));
+}
+
+bool is_whiteout(const struct stat& status) { return S_ISCHR(status.st_mode) && status.st_rdev == makedev(0, 0); }
+
+timespec to_timespec(const Time& time) { return {time.seconds, time.nanoseconds}; }
+
+// GNU tar's own rule: what the file system cannot hold is left out, except for capabilities.
+void check_attribute(int result, const std::string& name, const std::string& path) {
+  if (result == 0) return;
+  if (name != "security.capability" && (errno == EOPNOTSUPP || errno == EPERM)) return;
+  fail("setxattr " + name, path);
+}
+
+void set_attributes(int fd, const Entry& entry) {
+  for (const auto& [name, value] : entry.attributes) {
+    if (!attribute_is_kept(name) || name == "system.posix_acl_default") continue;
+    check_attribute(fsetxattr(fd, name.c_str(), value.data(), value.size(), 0), name, entry.path);
+  }
+}
+
+void write_all(int fd, const uint8_t* data, size_t size, const std::string& path) {
+  while (size > 0) {
+    const ssize_t count = ::write(fd, data, size);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) fail("write", path);
+    data += count;
+    size -= static_cast<size_t>(count);
+  }
+}
+
+void remove_tree(int parent, const std::string& name, const std::string& path) {
+  UniqueFd fd(openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!fd) fail("open", path);
+  const std::unique_ptr<DIR, int (*)(DIR*)> directory(fdopendir(fd.get()), closedir);
+  if (!directory) fail("fdopendir", path);
+  const int inside = fd.release();
+  while (const dirent* item = readdir(directory.get())) {
+    if (strcmp(item->d_name, ".") == 0 || strcmp(item->d_name, "..") == 0) continue;
+    if (unlinkat(inside, item->d_name, 0) == 0) continue;
+    if (errno != EISDIR && errno != EPERM) fail("unlink", path);
+    remove_tree(inside, item->d_name, path);
+  }
+  if (unlinkat(parent, name.c_str(), AT_REMOVEDIR) != 0) fail("rmdir", path);
+}
+
+}  // namespace
+
+LayerWriter::LayerWriter() : root_(open("/", O_PATH | O_DIRECTORY | O_CLOEXEC)) {
+  if (!root_) fail("open", "/");
+}
+
+void LayerWriter::forget_parents() {
+  parent_.fd.reset();
+  link_parent_.fd.reset();
+}
+
+int LayerWriter::open_parent(const std::string& path, CachedParent& cache, bool make) {
+  const std::string parent = parent_of(path);
+  if (cache.fd && cache.path == parent) return cache.fd.get();
+  UniqueFd fd = open_in_root(root_.get(), parent, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
+  if (!fd && errno == ELOOP) {
+    fd = open_in_root(root_.get(), parent, O_PATH | O_DIRECTORY, 0);
+    if (fd) check_depth(fd.get(), path);
+  }
+  if (!fd && make && (errno == ENOENT || errno == ENOTDIR)) fd = make_parents(parent);
+  if (!fd) fail("open the parent of", path);
+  cache.path = parent;
+  cache.fd = std::move(fd);
+  return cache.fd.get();
+}
+
+// Links can lead deeper than any name in the archive is long.
+void LayerWriter::check_depth(int parent, const std::string& path) {
+  char where[PATH_MAX];
+  if (fchdir(parent) != 0) fail("fchdir", path);
+  const bool is_too_deep = getcwd(where, sizeof where) == nullptr || strlen(where) > kMaxDepthBytes - NAME_MAX;
+  if (is_too_deep) refuse("open the parent of", path, "directories are nested too deeply");
+}
+
+UniqueFd LayerWriter::make_parents(const std::string& path) {
+  UniqueFd current = open_in_root(root_.get(), "", O_PATH | O_DIRECTORY, 0);
+  for (size_t end = 0; end < path.size();) {
+    const size_t begin = end == 0 ? 0 : end + 1;
+    end = std::min(path.find('/', begin), path.size());
+    const std::string name = path.substr(begin, end - begin);
+    const std::string prefix = path.substr(0, end);
+    if (mkdirat(current.get(), name.c_str(), 0755) == 0) {
+      inodes_++;
+      bytes_ += kBlock;
+      implicit_.insert(prefix);
+    } else if (errno != EEXIST) {
+      fail("mkdir", prefix);
+    }
+    UniqueFd next = open_in_root(root_.get(), prefix, O_PATH | O_DIRECTORY, 0);
+    if (!next && errno == ENOTDIR) {
+      struct stat status {};
+      if (fstatat(current.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) fail("stat", prefix);
+      if (!is_whiteout(status)) {
+        errno = ENOTDIR;
+        fail("open", prefix);
+      }
+      // it was taken away from the layers below, and is made anew here
+      remove_existing(current.get(), name, prefix);
+      if (mkdirat(current.get(), name.c_str(), 0755) != 0) fail("mkdir", prefix);
+      inodes_++;
+      bytes_ += kBlock;
+      set_opaque(current.get(), name, prefix);
+      next = open_in_root(root_.get(), prefix, O_PATH | O_DIRECTORY, 0);
+    }
+    if (!next) fail("open", prefix);
+    current = std::move(next);
+    check_depth(current.get(), prefix);
+  }
+  return current;
+}
+
+void LayerWriter::write(const Entry& entry, TarReader& data) {
+  const std::string path = clean_path(entry.path);
+  if (path.size() > kMaxDepthBytes) refuse("make", path.substr(0, 200), "the path is longer than 3800 bytes");
+  if (path.empty()) {
+    if (entry.type != EntryType::directory) refuse("make", entry.path, "the entry would replace the root directory");
+  } else if (write_whiteout(path)) {
+    return;
+  }
+  switch (entry.type) {
+    case EntryType::directory:
+      return write_directory(entry, path);
+    case EntryType::regular:
+      return write_file(entry, path, data);
+    case EntryType::hard_link:
+      return write_link(entry, path);
+    case EntryType::symbolic_link:
+      return write_symlink(entry, path);
+    case EntryType::character_device:
+    case EntryType::block_device:
+    case EntryType::fifo:
+      return write_node(entry, path);
+  }
+}
+
+// A whiteout hides what the layers below hold, never what this layer holds itself.
+bool LayerWriter::write_whiteout(const std::string& path) {
+  const std::string name = name_of(path);
+  if (path.find("/.wh.") != std::string::npos || path.starts_with(kWhiteout)) {
+    // anything inside of a whiteout, and the private files of aufs, mean nothing
+    const std::string parent = parent_of(path);
+    if (parent.starts_with(kWhiteout) || parent.find("/.wh.") != std::string::npos) return true;
+  }
+  if (!name.starts_with(kWhiteout)) return false;
+  if (name == kOpaqueMarker) {
+    if (parent_of(path).empty()) refuse("make opaque", path, "a layer cannot hide the whole root directory below it");
+    set_opaque(open_parent(path, parent_, true), ".", path);
+    return true;
+  }
+  if (name.starts_with(kWhiteoutMeta)) return true;
+  const std::string hidden = name.substr(kWhiteout.size());
+  if (hidden.empty() || hidden == "." || hidden == "..") refuse("make a whiteout", path, "it names nothing");
+  const int parent = open_parent(path, parent_, true);
+  if (mknodat(parent, hidden.c_str(), S_IFCHR, makedev(0, 0)) == 0) {
+    inodes_++;
+    return true;
+  }
+  if (errno != EEXIST) fail("mknod a whiteout", path);
+  struct stat status {};
+  if (fstatat(parent, hidden.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) fail("stat", path);
+  if (S_ISDIR(status.st_mode)) set_opaque(parent, hidden, path);
+  return true;
+}
+
+void LayerWriter::set_opaque(int parent, const std::string& name, const std::string& path) {
+  const UniqueFd fd(openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!fd) fail("open", path);
+  if (fsetxattr(fd.get(), kOpaque, "y", 1, 0) != 0) fail("setxattr trusted.overlay.opaque", path);
+}
+
+bool LayerWriter::remove_existing(int parent, const std::string& name, const std::string& path) {
+  const UniqueFd kept(dup(parent));
+  if (!kept) fail("dup", path);
+  // the open parents may be what goes, or have been reached through it
+  forget_parents();
+  struct stat status {};
+  if (fstatat(kept.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) fail("stat", path);
+  if (S_ISDIR(status.st_mode)) remove_tree(kept.get(), name, path);
+  else if (unlinkat(kept.get(), name.c_str(), 0) != 0) fail("unlink", path);
+  return is_whiteout(status);
+}
+
+void LayerWriter::write_directory(const Entry& entry, const std::string& path) {
+  const std::string name = path.empty() ? "." : name_of(path);
+  const int parent = path.empty() ? root_.get() : open_parent(path, parent_, true);
+  if (path.empty()) {
+    root_is_implicit_ = false;
+  } else if (mkdirat(parent, name.c_str(), 0700) == 0) {
+    inodes_++;
+    bytes_ += kBlock;
+  } else {
+    if (errno != EEXIST) fail("mkdir", path);
+    struct stat status {};
+    if (fstatat(parent, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) fail("stat", path);
+    if (!S_ISDIR(status.st_mode)) {
+      const bool was_whiteout = remove_existing(parent, name, path);
+      const int reopened = open_parent(path, parent_, true);
+      if (mkdirat(reopened, name.c_str(), 0700) != 0) fail("mkdir", path);
+      inodes_++;
+      bytes_ += kBlock;
+      if (was_whiteout) set_opaque(reopened, name, path);
+    }
+  }
+  if (!implicit_.empty()) implicit_.erase(path);
+  const UniqueFd fd(path.empty() ? open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+                                 : openat(open_parent(path, parent_, true), name.c_str(),
+                                          O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!fd) fail("open", path);
+  if (fchown(fd.get(), entry.uid, entry.gid) != 0) fail("chown", path);
+  set_attributes(fd.get(), entry);
+  if (fchmod(fd.get(), entry.mode) != 0) fail("chmod", path);
+  DirectoryEnd end{path, entry.modified, ""};
+  for (const auto& [key, value] : entry.attributes) {
+    if (key == "system.posix_acl_default") end.default_acl = value;
+  }
+  directory_ends_.push_back(std::move(end));
+}
+
+void LayerWriter::write_file(const Entry& entry, const std::string& path, TarReader& data) {
+  const std::string name = name_of(path);
+  constexpr int kFlags = O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC;
+  UniqueFd fd(openat(open_parent(path, parent_, true), name.c_str(), kFlags, 0600));
+  if (!fd && errno == EEXIST) {
+    remove_existing(parent_.fd.get(), name, path);
+    fd.reset(openat(open_parent(path, parent_, true), name.c_str(), kFlags, 0600));
+  }
+  if (!fd) fail("create", path);
+  inodes_++;
+  write_content(fd.get(), entry, data);
+  if (fchown(fd.get(), entry.uid, entry.gid) != 0) fail("chown", path);
+  set_attributes(fd.get(), entry);
+  if (fchmod(fd.get(), entry.mode) != 0) fail("chmod", path);
+  const timespec times[2] = {{0, UTIME_OMIT}, to_timespec(entry.modified)};
+  if (futimens(fd.get(), times) != 0) fail("utimens", path);
+}
+
+void LayerWriter::write_content(int fd, const Entry& entry, TarReader& data) {
+  size_t count = 0;
+  if (!entry.sparse) {
+    while (const uint8_t* view = data.take(count)) {
+      if (count == 0) break;
+      write_all(fd, view, count, entry.path);
+    }
+    bytes_ += on_disk(entry.file_bytes);
+    return;
+  }
+  if (ftruncate(fd, static_cast<off_t>(entry.file_bytes)) != 0) fail("ftruncate", entry.path);
+  size_t index = 0;
+  uint64_t done = 0;
+  for (;;) {
+    const uint8_t* view = data.take(count);
+    if (count == 0) return;
+    // what was taken may end one extent and begin the next
+    while (count > 0) {
+      while (done == entry.extents[index].size) {
+        index++;
+        done = 0;
+      }
+      const Extent& extent = entry.extents[index];
+      const size_t piece = static_cast<size_t>(std::min<uint64_t>(count, extent.size - done));
+      if (lseek(fd, static_cast<off_t>(extent.offset + done), SEEK_SET) < 0) fail("lseek", entry.path);
+      write_all(fd, view, piece, entry.path);
+      bytes_ += piece;
+      done += piece;
+      view += piece;
+      count -= piece;
+    }
+  }
+}
+
+void LayerWriter::write_link(const Entry& entry, const std::string& path) {
+  const std::string target = clean_path(entry.link);
+  if (target.empty()) refuse("link", path, "a hard link to the root directory");
+  const std::string name = name_of(path);
+  const std::string target_name = name_of(target);
+  const auto try_link = [&]() {
+    const int parent = open_parent(path, parent_, true);
+    const int target_parent = open_parent(target, link_parent_, false);
+    return linkat(target_parent, target_name.c_str(), parent, name.c_str(), 0);
+  };
+  if (try_link() == 0) return;
+  if (errno == EEXIST) {
+    struct stat here {};
+    struct stat there {};
+    if (fstatat(parent_.fd.get(), name.c_str(), &here, AT_SYMLINK_NOFOLLOW) != 0) fail("stat", path);
+    if (fstatat(link_parent_.fd.get(), target_name.c_str(), &there, AT_SYMLINK_NOFOLLOW) != 0) fail("stat", target);
+    if (here.st_ino == there.st_ino && here.st_dev == there.st_dev) return;
+    remove_existing(parent_.fd.get(), name, path);
+    if (try_link() == 0) return;
+  }
+  fail("link to " + target, path);
+}
+
+void LayerWriter::write_symlink(const Entry& entry, const std::string& path) {
+  const std::string name = name_of(path);
+  int parent = open_parent(path, parent_, true);
+  if (symlinkat(entry.link.c_str(), parent, name.c_str()) != 0) {
+    if (errno != EEXIST) fail("symlink", path);
+    remove_existing(parent, name, path);
+    parent = open_parent(path, parent_, true);
+    if (symlinkat(entry.link.c_str(), parent, name.c_str()) != 0) fail("symlink", path);
+  }
+  inodes_++;
+  set_node_attributes(parent, name, entry);
+}
+
+void LayerWriter::write_node(const Entry& entry, const std::string& path) {
+  const std::string name = name_of(path);
+  const mode_t kind = entry.type == EntryType::fifo             ? S_IFIFO
+                      : entry.type == EntryType::block_device ? S_IFBLK
+                                                              : S_IFCHR;
+  const dev_t device = entry.type == EntryType::fifo ? 0 : makedev(entry.device_major, entry.device_minor);
+  int parent = open_parent(path, parent_, true);
+  if (mknodat(parent, name.c_str(), kind | (entry.mode & 0777), device) != 0) {
+    if (errno != EEXIST) fail("mknod", path);
+    remove_existing(parent, name, path);
+    parent = open_parent(path, parent_, true);
+    if (mknodat(parent, name.c_str(), kind | (entry.mode & 0777), device) != 0) fail("mknod", path);
+  }
+  inodes_++;
+  set_node_attributes(parent, name, entry);
+}
+
+void LayerWriter::set_node_attributes(int parent, const std::string& name, const Entry& entry) {
+  if (fchownat(parent, name.c_str(), entry.uid, entry.gid, AT_SYMLINK_NOFOLLOW) != 0) fail("chown", entry.path);
+  for (const auto& [key, value] : entry.attributes) {
+    if (!attribute_is_kept(key)) continue;
+    if (fchdir(parent) != 0) fail("fchdir", entry.path);
+    check_attribute(lsetxattr(name.c_str(), key.c_str(), value.data(), value.size(), 0), key, entry.path);
+  }
+  // mknod has made this very name, so that it is no link; chown or a default ACL may have changed the mode
+  if (entry.type != EntryType::symbolic_link && fchmodat(parent, name.c_str(), entry.mode, 0) != 0) {
+    fail("chmod", entry.path);
+  }
+  const timespec times[2] = {{0, UTIME_OMIT}, to_timespec(entry.modified)};
+  if (utimensat(parent, name.c_str(), times, AT_SYMLINK_NOFOLLOW) != 0) fail("utimens", entry.path);
+}
+
+void LayerWriter::finish() {
+  forget_parents();
+  for (const DirectoryEnd& end : directory_ends_) {
+    const UniqueFd fd = open_in_root(root_.get(), end.path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+    // a later entry may have replaced it
+    if (!fd && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP)) continue;
+    if (!fd) fail("open", end.path);
+    if (!end.default_acl.empty()) {
+      const int result =
+          fsetxattr(fd.get(), "system.posix_acl_default", end.default_acl.data(), end.default_acl.size(), 0);
+      check_attribute(result, "system.posix_acl_default", end.path);
+    }
+    const timespec times[2] = {{0, UTIME_OMIT}, to_timespec(end.modified)};
+    if (futimens(fd.get(), times) != 0) fail("utimens", end.path);
+  }
+}
+
+}  // namespace berth::unpack

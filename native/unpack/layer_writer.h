@@ -1,0 +1,68 @@
+// Puts the entries of a layer into the root directory of this (confined) process, in overlayfs's form.
+#pragma once
+
+#include <cstdint>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "common/unique_fd.h"
+#include "unpack/entry.h"
+#include "unpack/tar_reader.h"
+
+namespace berth::unpack {
+
+class LayerWriter {
+ public:
+  LayerWriter();
+
+  void write(const Entry& entry, TarReader& data);
+  // Times and default ACLs of directories: last, because making a file in them changes or uses these.
+  void finish();
+
+  uint64_t bytes() const { return bytes_; }
+  uint64_t inodes() const { return inodes_; }
+  // Directories that no entry describes: they look like the same directory of the layers below.
+  const std::set<std::string>& implicit_directories() const { return implicit_; }
+  bool root_is_implicit() const { return root_is_implicit_; }
+
+ private:
+  struct CachedParent {
+    std::string path;
+    UniqueFd fd;
+  };
+  struct DirectoryEnd {
+    std::string path;
+    Time modified;
+    std::string default_acl;
+  };
+
+  int open_parent(const std::string& path, CachedParent& cache, bool make);
+  UniqueFd make_parents(const std::string& path);
+  void check_depth(int parent, const std::string& path);
+  void forget_parents();
+
+  bool write_whiteout(const std::string& path);
+  void write_directory(const Entry& entry, const std::string& path);
+  void write_file(const Entry& entry, const std::string& path, TarReader& data);
+  void write_content(int fd, const Entry& entry, TarReader& data);
+  void write_link(const Entry& entry, const std::string& path);
+  void write_symlink(const Entry& entry, const std::string& path);
+  void write_node(const Entry& entry, const std::string& path);
+
+  // Removes what stands in the way of a new entry and closes the cached parents; true: it was a whiteout.
+  bool remove_existing(int parent, const std::string& name, const std::string& path);
+  void set_opaque(int parent, const std::string& name, const std::string& path);
+  void set_node_attributes(int parent, const std::string& name, const Entry& entry);
+
+  UniqueFd root_;
+  CachedParent parent_;
+  CachedParent link_parent_;
+  std::vector<DirectoryEnd> directory_ends_;
+  std::set<std::string> implicit_;
+  bool root_is_implicit_ = true;
+  uint64_t bytes_ = 0;
+  uint64_t inodes_ = 1;
+};
+
+}  // namespace berth::unpack

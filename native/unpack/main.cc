@@ -1,0 +1,145 @@
+// berth-unpack: one layer, from standard input into one directory, with nothing else of the host in reach.
+//
+//   berth-unpack --directory DIR --limit-bytes N      standard input: the layer, compressed or not
+//   berth-unpack --directory DIR --inherit [--lower DIR]...   standard input: NUL-terminated paths (see inherit.h)
+//
+// Standard output: {"diffId":"sha256:...","bytes":N,"inodes":N,"rootIsImplicit":B,"implicit":["path",...]}, or {} for
+// --inherit. On failure: {"step":"...","path":"...","errno":N,"message":"..."} on standard error, and exit code 1.
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <new>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "unpack/confine.h"
+#include "unpack/failure.h"
+#include "unpack/inherit.h"
+#include "unpack/layer_stream.h"
+#include "unpack/layer_writer.h"
+#include "unpack/tar_reader.h"
+
+namespace berth::unpack {
+namespace {
+
+struct Options {
+  std::string directory;
+  uint64_t limit_bytes = 0;
+  bool inherit = false;
+  std::vector<std::string> lower;
+};
+
+Options parse_options(int argc, char** argv) {
+  Options options;
+  for (int i = 1; i < argc; i++) {
+    const std::string_view name = argv[i];
+    if (name == "--inherit") {
+      options.inherit = true;
+      continue;
+    }
+    if (i + 1 >= argc) refuse("read the arguments", "", std::string(name) + " needs a value");
+    const char* value = argv[++i];
+    if (name == "--directory") options.directory = value;
+    else if (name == "--lower") options.lower.emplace_back(value);
+    else if (name == "--limit-bytes") options.limit_bytes = strtoull(value, nullptr, 10);
+    else refuse("read the arguments", "", std::string(name) + " is not known");
+  }
+  if (options.directory.empty()) refuse("read the arguments", "", "--directory is missing");
+  if (!options.inherit && options.limit_bytes == 0) refuse("read the arguments", "", "--limit-bytes is missing");
+  return options;
+}
+
+// Names are bytes: those that are no ASCII are written as if they were Latin-1, so that the line is always valid JSON
+// and the reader can get the bytes back.
+std::string quoted(std::string_view text) {
+  std::string json = "\"";
+  for (const char character : text) {
+    const unsigned char byte = static_cast<unsigned char>(character);
+    if (byte == '"' || byte == '\\') {
+      json += '\\';
+      json += character;
+    } else if (byte < 0x20 || byte >= 0x7f) {
+      char escape[8];
+      snprintf(escape, sizeof escape, "\\u%04x", byte);
+      json += escape;
+    } else {
+      json += character;
+    }
+  }
+  return json + '"';
+}
+
+void write_line(int fd, std::string line) {
+  line += '\n';
+  for (size_t done = 0; done < line.size();) {
+    const ssize_t count = write(fd, line.data() + done, line.size() - done);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) fail("write", "the result");
+    done += static_cast<size_t>(count);
+  }
+}
+
+std::string unpack_layer(LayerStream& stream) {
+  TarReader reader(stream);
+  LayerWriter writer;
+  while (const std::optional<Entry> entry = reader.next()) writer.write(*entry, reader);
+  writer.finish();
+  std::string json = "{\"diffId\":" + quoted(stream.finish()) + ",\"bytes\":" + std::to_string(writer.bytes()) +
+                     ",\"inodes\":" + std::to_string(writer.inodes()) +
+                     ",\"rootIsImplicit\":" + (writer.root_is_implicit() ? "true" : "false") + ",\"implicit\":[";
+  bool first = true;
+  for (const std::string& path : writer.implicit_directories()) {
+    if (!first) json += ',';
+    first = false;
+    json += quoted(path);
+  }
+  return json + "]}";
+}
+
+int run(int argc, char** argv) {
+  const Options options = parse_options(argc, argv);
+  // the agent may be killed at any time: nobody would want the result
+  if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) fail("prctl PR_SET_PDEATHSIG", "");
+  if (!options.inherit) {
+    LayerStream stream(STDIN_FILENO, options.limit_bytes);
+    confine(options.directory, {});
+    write_line(STDOUT_FILENO, unpack_layer(stream));
+    return 0;
+  }
+  std::vector<int> lower;
+  for (const std::string& path : options.lower) {
+    const int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0) fail("open", path);
+    lower.push_back(fd);
+  }
+  confine(options.directory, lower);
+  inherit(STDIN_FILENO, lower);
+  write_line(STDOUT_FILENO, "{}");
+  return 0;
+}
+
+void report(const Failure& failure) {
+  const std::string line = "{\"step\":" + quoted(failure.step) + ",\"path\":" + quoted(failure.path) +
+                           ",\"errno\":" + std::to_string(failure.errno_value) +
+                           ",\"message\":" + quoted(failure.message) + "}\n";
+  [[maybe_unused]] const ssize_t ignored = write(STDERR_FILENO, line.data(), line.size());
+}
+
+}  // namespace
+}  // namespace berth::unpack
+
+int main(int argc, char** argv) {
+  try {
+    return berth::unpack::run(argc, argv);
+  } catch (const berth::unpack::Failure& failure) {
+    berth::unpack::report(failure);
+  } catch (const std::bad_alloc&) {
+    berth::unpack::report({"allocate", "", ENOMEM, "the layer needs more memory than an unpacker may take"});
+  }
+  return 1;
+}
