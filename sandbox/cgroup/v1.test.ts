@@ -1,0 +1,149 @@
+import assert from "node:assert/strict";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import type { Hierarchy } from "./manager.js";
+import { v1Part } from "./v1.js";
+
+const alone = (controller: string): Hierarchy => ({
+  mountPoint: `/c/${controller}`,
+  version: 1,
+  controllers: [controller],
+  name: "",
+});
+const part = v1Part(["cpu", "cpuacct", "devices", "memory", "pids", "hugetlb"].map(alone));
+const writes = (resources: Parameters<typeof part.settings>[1]) =>
+  part.settings("/p/x", resources, { fresh: true }).map(({ file, value }) => `${file.slice(3)}=${value}`);
+
+describe("v1 settings", () => {
+  it("are v1's own values", () => {
+    assert.deepEqual(
+      writes({
+        devices: [{ allow: false }, { allow: true, type: "c", major: 1, minor: 3, access: "rwm" }],
+        cpu: { shares: 512, quota: 20_000, period: 50_000 },
+        memory: { limit: 1 << 20, swap: 2 << 20, reservation: 4096 },
+        pids: { limit: 10 },
+        hugepageLimits: [{ pageSize: "2MB", limit: 0 }],
+      }),
+      [
+        "devices/p/x/devices.deny=a",
+        "devices/p/x/devices.allow=c 1:3 rwm",
+        "cpu/p/x/cpu.shares=512",
+        "cpu/p/x/cpu.cfs_quota_us=20000",
+        "cpu/p/x/cpu.cfs_period_us=50000",
+        "memory/p/x/memory.soft_limit_in_bytes=4096",
+        "memory/p/x/memory.limit_in_bytes=1048576",
+        "memory/p/x/memory.memsw.limit_in_bytes=2097152",
+        "pids/p/x/pids.max=10",
+        "hugetlb/p/x/hugetlb.2MB.limit_in_bytes=0",
+        "hugetlb/p/x/hugetlb.2MB.rsvd.limit_in_bytes=0",
+      ],
+    );
+  });
+
+  it("write a longer period before its quota", () => {
+    assert.deepEqual(writes({ cpu: { quota: 300_000, period: 200_000 } }), [
+      "cpu/p/x/cpu.cfs_period_us=200000",
+      "cpu/p/x/cpu.cfs_quota_us=300000",
+    ]);
+  });
+
+  it("know no limit", () => {
+    assert.deepEqual(writes({ cpu: { quota: -1 }, memory: { limit: -1, swap: -1 }, pids: { limit: -1 } }), [
+      "cpu/p/x/cpu.cfs_quota_us=-1",
+      "memory/p/x/memory.limit_in_bytes=-1",
+      "memory/p/x/memory.memsw.limit_in_bytes=-1",
+      "pids/p/x/pids.max=max",
+    ]);
+  });
+
+  it("leave the kernel's defaults alone", () => assert.deepEqual(writes({}), []));
+});
+
+describe("v1 files that are there", () => {
+  let root = "";
+  before(() => {
+    root = mkdtempSync(join(tmpdir(), "berth-v1-"));
+    for (const directory of ["cpuset", "cpuset/a", "memory/a"]) mkdirSync(join(root, directory), { recursive: true });
+    for (const [file, content] of [
+      ["cpuset/cpuset.cpus", "0-1\n"],
+      ["cpuset/cpuset.mems", "0\n"],
+      ["cpuset/a/cpuset.cpus", "1\n"],
+      ["cpuset/a/cpuset.mems", "\n"],
+      ["memory/a/memory.memsw.limit_in_bytes", "20000000\n"],
+    ] as const) {
+      writeFileSync(join(root, file), content);
+    }
+  });
+  after(() => rmSync(root, { recursive: true }));
+  const mounted = () => v1Part(["cpuset", "memory"].map((name) => ({ ...alone(name), mountPoint: join(root, name) })));
+  const shown = (settings: { file: string; value: string }[]) =>
+    settings.map(({ file, value }) => `${file.slice(root.length + 1)}=${value}`);
+
+  it("fill every cpuset that has none, from the nearest parent that has", () => {
+    assert.deepEqual(shown(mounted().preparation("/a/b/c")), [
+      "cpuset/a/b/cpuset.cpus=1",
+      "cpuset/a/b/c/cpuset.cpus=1",
+      "cpuset/a/cpuset.mems=0",
+      "cpuset/a/b/cpuset.mems=0",
+      "cpuset/a/b/c/cpuset.mems=0",
+    ]);
+  });
+
+  it("raise the limit of memory and swap before that of memory, and lower it after", () => {
+    const update = (limit: number) =>
+      shown(mounted().settings("/a", { memory: { limit, swap: limit } }, { fresh: false }));
+    assert.deepEqual(update(40_000_000), [
+      "memory/a/memory.memsw.limit_in_bytes=40000000",
+      "memory/a/memory.limit_in_bytes=40000000",
+    ]);
+    assert.deepEqual(update(10_000_000), [
+      "memory/a/memory.limit_in_bytes=10000000",
+      "memory/a/memory.memsw.limit_in_bytes=10000000",
+    ]);
+  });
+});
+
+describe("v1 samples", () => {
+  const files = part.sampleFiles("/p/x");
+  const sampleOf = (contents: Record<string, string>) =>
+    part.readSample(files.map((file) => contents[file.slice(file.lastIndexOf("/") + 1)]));
+
+  it("count what is below, too", () => {
+    const sample = sampleOf({
+      "memory.usage_in_bytes": "1000\n",
+      "memory.stat":
+        "cache 1\nrss 2\nmapped_file 3\ntotal_cache 100\ntotal_rss 200\ntotal_mapped_file 50\ntotal_inactive_file 300\n",
+      "memory.limit_in_bytes": "9223372036854771712\n",
+      "memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 4\n",
+      "cpuacct.usage": "123456789012345678\n",
+      "cpuacct.stat": "user 5\nsystem 7\n",
+      "cpu.stat": "nr_periods 9\nnr_throttled 3\nthrottled_time 12\n",
+      "pids.max": "max\n",
+      "cgroup.procs": "1\n22\n",
+    });
+    assert.deepEqual(sample, {
+      cpuUsageNs: 123456789012345678n,
+      cpuUserNs: 50_000_000n,
+      cpuSystemNs: 70_000_000n,
+      cpuPeriods: 9,
+      cpuThrottledPeriods: 3,
+      cpuThrottledNs: 12n,
+      memoryUsageBytes: 1000,
+      memoryWorkingSetBytes: 700,
+      memoryRssBytes: 200,
+      memoryCacheBytes: 100,
+      memoryMappedFileBytes: 50,
+      oomKills: 4,
+      processes: 2,
+    });
+  });
+
+  it("never have a negative working set", () => {
+    const sample = sampleOf({ "memory.usage_in_bytes": "10\n", "memory.stat": "total_inactive_file 300\n" });
+    assert.equal(sample.memoryWorkingSetBytes, 0);
+  });
+
+  it("are empty when the cgroup is gone", () => assert.deepEqual(sampleOf({}), {}));
+});

@@ -1,0 +1,138 @@
+import assert from "node:assert/strict";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import { InvalidArgumentError } from "../errors.js";
+import { v2Part } from "./v2.js";
+
+const all = ["cpu", "cpuset", "hugetlb", "io", "memory", "misc", "pids"];
+const part = v2Part({ mountPoint: "/c", version: 2, controllers: all, name: "" });
+const writes = (resources: Parameters<typeof part.settings>[1]) =>
+  part.settings("/p", resources, { fresh: true }).map(({ file, value }) => `${file.slice(5)}=${value}`);
+
+describe("v2 settings", () => {
+  it("are converted from v1's terms", () => {
+    assert.deepEqual(
+      writes({
+        cpu: { shares: 1024, quota: 20_000, period: 50_000, cpus: "0-1", mems: "0" },
+        memory: { limit: 1 << 20, swap: 3 << 20, reservation: 4096 },
+        pids: { limit: 10 },
+        hugepageLimits: [{ pageSize: "2MB", limit: 2 << 20 }],
+        unified: { "memory.high": "900000", "memory.oom.group": "1" },
+      }),
+      [
+        "cpuset.cpus=0-1",
+        "cpuset.mems=0",
+        "cpu.weight=100",
+        "cpu.max=20000 50000",
+        "memory.low=4096",
+        "memory.swap.max=2097152",
+        "memory.max=1048576",
+        "pids.max=10",
+        "hugetlb.2MB.max=2097152",
+        "hugetlb.2MB.rsvd.max=2097152",
+        "memory.high=900000",
+        "memory.oom.group=1",
+      ],
+    );
+  });
+
+  it("know no limit", () => {
+    assert.deepEqual(writes({ cpu: { quota: -1, period: 100_000 }, memory: { limit: -1 }, pids: { limit: -1 } }), [
+      "cpu.max=max 100000",
+      "memory.max=max",
+      "pids.max=max",
+    ]);
+  });
+
+  it("refuse what only v1 has", () => {
+    assert.throws(() => writes({ memory: { swappiness: 10 } }), InvalidArgumentError);
+    assert.throws(() => writes({ memory: { disableOOMKiller: true } }), InvalidArgumentError);
+  });
+
+  it("are none on a hybrid host's unified side", () => {
+    const bare = v2Part({ mountPoint: "/c", version: 2, controllers: [], name: "" });
+    assert.deepEqual(bare.settings("/p", { cpu: { shares: 5 }, memory: { limit: 1 << 20 } }, { fresh: true }), []);
+    assert.deepEqual(bare.sampleFiles("/p"), []);
+  });
+});
+
+describe("v2 files that are there", () => {
+  let root = "";
+  before(() => {
+    root = mkdtempSync(join(tmpdir(), "berth-v2-"));
+    mkdirSync(join(root, "a"));
+    for (const [file, content] of [
+      ["cgroup.subtree_control", "cpu cpuset hugetlb io memory pids\n"],
+      ["a/cgroup.subtree_control", "memory\n"],
+      ["a/cpu.max", "20000 100000\n"],
+      ["a/memory.max", "1000000\n"],
+    ] as const) {
+      writeFileSync(join(root, file), content);
+    }
+  });
+  after(() => rmSync(root, { recursive: true }));
+  const mounted = () => v2Part({ mountPoint: root, version: 2, controllers: all, name: "" });
+  const shown = (settings: { file: string; value: string }[]) =>
+    settings.map(({ file, value }) => `${file.slice(root.length + 1)}=${value}`);
+
+  it("hand controllers down to the parent, not to the leaf", () => {
+    assert.deepEqual(shown(mounted().preparation("/a/b/c")), [
+      "a/cgroup.subtree_control=+cpu +cpuset +hugetlb +io +pids",
+      "a/b/cgroup.subtree_control=+cpu +cpuset +hugetlb +io +memory +pids",
+    ]);
+  });
+
+  it("keep the quota when only the period changes, and take swap from the present limit", () => {
+    assert.deepEqual(shown(mounted().settings("/a", { cpu: { period: 50_000 } }, { fresh: false })), [
+      "a/cpu.max=20000 50000",
+    ]);
+    assert.deepEqual(shown(mounted().settings("/a", { memory: { swap: 1_500_000 } }, { fresh: false })), [
+      "a/memory.swap.max=500000",
+    ]);
+  });
+});
+
+describe("v2 samples", () => {
+  it("are in nanoseconds and bytes", () => {
+    const contents: Record<string, string> = {
+      "cpu.stat": "usage_usec 30\nuser_usec 10\nsystem_usec 20\nnr_periods 1\nnr_throttled 2\nthrottled_usec 3\n",
+      "memory.current": "1000\n",
+      "memory.stat": "anon 200\nfile 400\nkernel 30\nfile_mapped 20\ninactive_file 150\npgfault 7\npgmajfault 2\n",
+      "memory.max": "max\n",
+      "memory.peak": "2000\n",
+      "memory.events": "low 0\nhigh 0\nmax 6\noom 1\noom_kill 1\noom_group_kill 0\n",
+      "memory.swap.current": "5\n",
+      "memory.swap.max": "0\n",
+      "pids.current": "3\n",
+      "pids.max": "100\n",
+      "cgroup.procs": "1\n",
+    };
+    const files = part.sampleFiles("/p").map((file) => contents[file.slice(5)]);
+    assert.deepEqual(part.readSample(files), {
+      cpuUsageNs: 30_000n,
+      cpuUserNs: 10_000n,
+      cpuSystemNs: 20_000n,
+      cpuPeriods: 1,
+      cpuThrottledPeriods: 2,
+      cpuThrottledNs: 3000n,
+      memoryUsageBytes: 1000,
+      memoryWorkingSetBytes: 850,
+      memoryRssBytes: 200,
+      memoryCacheBytes: 400,
+      memoryMappedFileBytes: 20,
+      memoryMaxUsageBytes: 2000,
+      memoryFailures: 6,
+      memoryKernelBytes: 30,
+      swapUsageBytes: 5,
+      swapLimitBytes: 0,
+      pageFaults: 7,
+      majorPageFaults: 2,
+      oomKills: 1,
+      processes: 1,
+      threads: 3,
+      pidsLimit: 100,
+    });
+  });
+});
