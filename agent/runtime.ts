@@ -1,10 +1,97 @@
 /** The runtime without gRPC: what calls/, cli/ and the metrics server share. */
+import { mkdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { native } from "../native/binding.js";
+import { openCgroupManager } from "../sandbox/cgroup/open.js";
+import type { Container } from "../sandbox/container.js";
+import { Flights } from "../sandbox/flights.js";
+import { Containers, Pods } from "../sandbox/index-of-ids.js";
+import { Monitors } from "../sandbox/monitors.js";
+import { BuiltinNetwork } from "../sandbox/network/builtin.js";
+import { NoNetwork } from "../sandbox/network/none.js";
+import type { NetworkProvider } from "../sandbox/network/provider.js";
 import type { SandboxNode } from "../sandbox/node.js";
+import { Observer } from "../sandbox/observer.js";
+import type { Pod } from "../sandbox/pod.js";
+import { openLayerStore } from "../sandbox/rootfs/layer-store.js";
+import { openSnapshots } from "../sandbox/rootfs/snapshots.js";
+import { Serial } from "../sandbox/serial.js";
+import { openStore } from "../sandbox/store.js";
 import type { Config } from "./config.js";
-import type { Images } from "./images/images.js";
+import { CpuRates } from "./container-stats.js";
+import { examineHost, type Finding } from "./doctor.js";
+import { type Images, openImages } from "./images/images.js";
 
 export interface Runtime {
   readonly config: Config;
   readonly node: SandboxNode;
   readonly images: Images;
+  readonly cpuRates: CpuRates;
+  /** what the host lacks at this moment */
+  examine(): Promise<Finding[]>;
+}
+
+/** Puts the parts of a node together. Nothing runs yet: recover(node) does that. */
+export async function createRuntime(config: Config): Promise<Runtime> {
+  for (const directory of [config.run, config.root]) mkdirSync(directory, { recursive: true, mode: 0o700 });
+  const containers = new Containers();
+  const layers = await openLayerStore(config.root);
+  const observer = new Observer();
+  const node: SandboxNode = {
+    paths: { run: config.run, root: config.root, netns: config.netnsDir },
+    cgroupRoot: config.cgroupRoot,
+    bootId: readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim(),
+    features: native.probeFeatures(),
+    store: openStore(config.root),
+    pods: new Pods(),
+    containers,
+    monitors: new Monitors(),
+    network: openNetwork(config),
+    cgroups: openCgroupManager(),
+    snapshots: await openSnapshots(config.root, layers),
+    observer,
+    serial: new Serial(),
+    podFlights: new Flights<Pod>(),
+    containerFlights: new Flights<Container>(),
+  };
+  const images = await openImages({
+    root: config.root,
+    layers,
+    registriesDirectory: config.registries,
+    inUse: () => containers.list().flatMap((container) => container.record.layers),
+    onBroken: (path, why) => observer.emit({ type: "repaired", what: `broken image record (${why})`, subject: path }),
+  });
+  return {
+    config,
+    node,
+    images,
+    cpuRates: new CpuRates(),
+    examine: () =>
+      examineHost({
+        root: "/",
+        cgroups: node.cgroups,
+        features: node.features,
+        network: config.network,
+        networkStatus: node.network.status(),
+        probeNftables,
+      }),
+  };
+}
+
+function openNetwork(config: Config): NetworkProvider {
+  switch (config.network) {
+    case "builtin": {
+      const { bridge, subnets } = config;
+      return new BuiltinNetwork({ addon: native, bridge, subnets, cidrPath: join(config.root, "pod-cidr") });
+    }
+    case "none":
+      return new NoNetwork(native);
+    default:
+      return config.network satisfies never;
+  }
+}
+
+/** Lists the tables: the cheapest thing that needs nftables. */
+export function probeNftables(): Promise<string> {
+  return native.runNftables(JSON.stringify({ nftables: [{ list: { tables: {} } }] }));
 }

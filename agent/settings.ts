@@ -46,8 +46,8 @@ export const settings: Readonly<Record<SettingName, Setting>> = {
   metrics: {
     argument: "HOST:PORT",
     help: 'where /metrics is served; "off": nowhere',
-    // loopback: names of pods and images are nobody's business until somebody says so; the port is no other exporter's
-    default: "127.0.0.1:9476",
+    // loopback: names of pods and images are nobody's business until somebody says so
+    default: "127.0.0.1:9464",
   },
   registries: {
     argument: "DIR",

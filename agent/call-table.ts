@@ -1,0 +1,112 @@
+/** Every RPC → its handler: the index of the program. services.ts has their messages; the types hold the two together. */
+import { containerStats } from "./calls/container-stats.js";
+import { containerStatus } from "./calls/container-status.js";
+import { createContainer } from "./calls/create-container.js";
+import { execSync } from "./calls/exec-sync.js";
+import { imageFsInfo } from "./calls/image-fs-info.js";
+import { imageStatus } from "./calls/image-status.js";
+import { importImage } from "./calls/import-image.js";
+import { listContainerStats } from "./calls/list-container-stats.js";
+import { listContainers } from "./calls/list-containers.js";
+import { listImages } from "./calls/list-images.js";
+import { listPodSandbox } from "./calls/list-pod-sandbox.js";
+import { podSandboxStatus } from "./calls/pod-sandbox-status.js";
+import { pullImage } from "./calls/pull-image.js";
+import { removeContainer } from "./calls/remove-container.js";
+import { removeImage } from "./calls/remove-image.js";
+import { removePodSandbox } from "./calls/remove-pod-sandbox.js";
+import { reopenContainerLog } from "./calls/reopen-container-log.js";
+import { runPodSandbox } from "./calls/run-pod-sandbox.js";
+import { runtimeConfig } from "./calls/runtime-config.js";
+import { startContainer } from "./calls/start-container.js";
+import { status } from "./calls/status.js";
+import { stopContainer } from "./calls/stop-container.js";
+import { stopPodSandbox } from "./calls/stop-pod-sandbox.js";
+import { unimplemented } from "./calls/unimplemented.js";
+import { updateContainerResources } from "./calls/update-container-resources.js";
+import { updateRuntimeConfig } from "./calls/update-runtime-config.js";
+import { version } from "./calls/version.js";
+import type { Runtime } from "./runtime.js";
+import type { AnyMethod, adminService, imageService, runtimeService } from "./services.js";
+
+type Methods = typeof runtimeService & typeof imageService & typeof adminService;
+type RequestOf<M extends AnyMethod> = ReturnType<M["request"]["decode"]>;
+type AnswerOf<M extends AnyMethod> = Parameters<M["response"]["encode"]>[0];
+
+type Handler<M extends AnyMethod> = (
+  runtime: Runtime,
+  request: RequestOf<M>,
+  signal: AbortSignal,
+) => M["stream"] extends true ? AsyncIterable<AnswerOf<M>> : AnswerOf<M> | Promise<AnswerOf<M>>;
+
+export type CallTable = { readonly [Name in keyof Methods]: Handler<Methods[Name]> };
+
+const noListStreams = "streaming lists are not built yet; the call that answers the whole list is there";
+
+export const callTable: CallTable = {
+  // the runtime
+  Version: version,
+  Status: status,
+  RuntimeConfig: runtimeConfig,
+  UpdateRuntimeConfig: updateRuntimeConfig,
+
+  // pods
+  RunPodSandbox: runPodSandbox,
+  StopPodSandbox: stopPodSandbox,
+  RemovePodSandbox: removePodSandbox,
+  PodSandboxStatus: podSandboxStatus,
+  ListPodSandbox: listPodSandbox,
+  StreamPodSandboxes: unimplemented(`StreamPodSandboxes: ${noListStreams}`),
+  UpdatePodSandboxResources: unimplemented("UpdatePodSandboxResources: resizing a pod in place is not built yet"),
+  PortForward: unimplemented("PortForward: port forwarding is not built yet"),
+
+  // containers
+  CreateContainer: createContainer,
+  StartContainer: startContainer,
+  StopContainer: stopContainer,
+  RemoveContainer: removeContainer,
+  ContainerStatus: containerStatus,
+  ListContainers: listContainers,
+  StreamContainers: unimplemented(`StreamContainers: ${noListStreams}`),
+  UpdateContainerResources: updateContainerResources,
+  ReopenContainerLog: reopenContainerLog,
+  ExecSync: execSync,
+  Exec: unimplemented("Exec: streaming exec is not built yet; ExecSync is there"),
+  Attach: unimplemented("Attach: attaching to a container is not built yet"),
+  CheckpointContainer: unimplemented("CheckpointContainer: checkpoints are not built yet"),
+  CheckpointPod: unimplemented("CheckpointPod: checkpoints are not built yet"),
+  RestorePod: unimplemented("RestorePod: checkpoints are not built yet"),
+
+  // statistics and events
+  ContainerStats: containerStats,
+  ListContainerStats: listContainerStats,
+  StreamContainerStats: unimplemented(`StreamContainerStats: ${noListStreams}`),
+  PodSandboxStats: unimplemented(
+    "PodSandboxStats: statistics of pods are not built yet; those of containers are there",
+  ),
+  ListPodSandboxStats: unimplemented(
+    "ListPodSandboxStats: statistics of pods are not built yet; those of containers are there",
+  ),
+  StreamPodSandboxStats: unimplemented(`StreamPodSandboxStats: ${noListStreams}`),
+  GetContainerEvents: unimplemented("GetContainerEvents: container events are not built yet"),
+  ListMetricDescriptors: unimplemented(
+    "ListMetricDescriptors: metrics over the CRI are not built yet; /metrics is there",
+  ),
+  ListPodSandboxMetrics: unimplemented(
+    "ListPodSandboxMetrics: metrics over the CRI are not built yet; /metrics is there",
+  ),
+  StreamPodSandboxMetrics: unimplemented(
+    "StreamPodSandboxMetrics: metrics over the CRI are not built yet; /metrics is there",
+  ),
+
+  // images
+  PullImage: pullImage,
+  ListImages: listImages,
+  StreamImages: unimplemented(`StreamImages: ${noListStreams}`),
+  ImageStatus: imageStatus,
+  RemoveImage: removeImage,
+  ImageFsInfo: imageFsInfo,
+
+  // Berth's own
+  ImportImage: importImage,
+};

@@ -1,0 +1,158 @@
+/**
+ * Around every call: cancellation, timer, log line, error → status. The socket is bound only after recovery, so that a
+ * call never meets a half-known node.
+ */
+import { once } from "node:events";
+import * as grpc from "@grpc/grpc-js";
+import { isSystemError } from "../native/binding.js";
+import { BerthError, CancelledError, type FailureKind, messageOf } from "../sandbox/errors.js";
+import type { Log } from "./log.js";
+
+/** What is told of a call when it has ended. */
+export interface FinishedCall {
+  /** "RunPodSandbox" */
+  method: string;
+  /** gRPC's name of the code: "OK", "NOT_FOUND" */
+  code: string;
+  seconds: number;
+}
+
+export interface CallSurroundings {
+  log: Log;
+  observeCall: (call: FinishedCall) => void;
+}
+
+export type UnaryHandler<Q, A> = (request: Q, signal: AbortSignal) => A | Promise<A>;
+export type StreamHandler<Q, A> = (request: Q, signal: AbortSignal) => AsyncIterable<A>;
+
+export interface Status {
+  code: grpc.status;
+  details: string;
+}
+
+const codes: Record<FailureKind, grpc.status> = {
+  CANCELLED: grpc.status.CANCELLED,
+  INVALID_ARGUMENT: grpc.status.INVALID_ARGUMENT,
+  DEADLINE_EXCEEDED: grpc.status.DEADLINE_EXCEEDED,
+  NOT_FOUND: grpc.status.NOT_FOUND,
+  ALREADY_EXISTS: grpc.status.ALREADY_EXISTS,
+  PERMISSION_DENIED: grpc.status.PERMISSION_DENIED,
+  RESOURCE_EXHAUSTED: grpc.status.RESOURCE_EXHAUSTED,
+  FAILED_PRECONDITION: grpc.status.FAILED_PRECONDITION,
+  UNIMPLEMENTED: grpc.status.UNIMPLEMENTED,
+  INTERNAL: grpc.status.INTERNAL,
+  UNAVAILABLE: grpc.status.UNAVAILABLE,
+};
+
+/** The one place where an error becomes a gRPC status. */
+export function statusOf(error: unknown): Status {
+  if (error instanceof BerthError) return { code: codes[error.kind], details: error.message };
+  if (isSystemError(error)) {
+    const subject = error.subject === "" ? "" : ` ${error.subject}`;
+    return { code: grpc.status.INTERNAL, details: `${error.syscall}${subject}: ${error.errnoName} (${error.errno})` };
+  }
+  return { code: grpc.status.INTERNAL, details: messageOf(error) };
+}
+
+/** A handler as grpc-js calls it, for a call with one answer. */
+export function wrapUnary<Q, A>(
+  method: string,
+  handle: UnaryHandler<Q, A>,
+  around: CallSurroundings,
+): grpc.handleUnaryCall<Q, A> {
+  return (call, callback) => {
+    const ended = beginCall(method, call.request, around);
+    const abort = abortWhenCancelled(call);
+    const answer = async () => handle(call.request, abort.signal);
+    answer().then(
+      (response) => {
+        ended(null);
+        callback(null, response);
+      },
+      (error: unknown) => callback(ended(abort.signal.aborted ? asCancelled(method, error) : error)),
+    );
+  };
+}
+
+/** The same for a call whose answer is a stream; the next message is made when the client has room for it. */
+export function wrapStream<Q, A>(
+  method: string,
+  handle: StreamHandler<Q, A>,
+  around: CallSurroundings,
+): grpc.handleServerStreamingCall<Q, A> {
+  return (call) => {
+    const ended = beginCall(method, call.request, around);
+    const { signal } = abortWhenCancelled(call);
+    const send = async () => {
+      for await (const message of handle(call.request, signal)) {
+        if (!call.write(message)) await once(call, "drain", { signal });
+      }
+    };
+    send().then(
+      () => {
+        ended(null);
+        call.end();
+      },
+      (error: unknown) => {
+        const status = ended(signal.aborted ? asCancelled(method, error) : error);
+        if (!signal.aborted) call.emit("error", status);
+      },
+    );
+  };
+}
+
+interface CancellableCall {
+  readonly cancelled: boolean;
+  on(event: "cancelled", listener: () => void): unknown;
+}
+
+function abortWhenCancelled(call: CancellableCall): AbortController {
+  const abort = new AbortController();
+  if (call.cancelled) abort.abort();
+  else call.on("cancelled", () => abort.abort());
+  return abort;
+}
+
+/** Whatever a handler throws after its caller has gone, nobody reads it: in the log it is a cancelled call. */
+function asCancelled(method: string, error: unknown): unknown {
+  if (error instanceof BerthError && error.kind !== "INTERNAL") return error;
+  return new CancelledError(`${method} was cancelled by its caller`, { cause: error });
+}
+
+/** Starts the clock; the function that it returns is called once, with the error or null. */
+function beginCall(method: string, request: unknown, around: CallSurroundings): (error: unknown) => Status {
+  const begun = process.hrtime.bigint();
+  return (error) => {
+    const seconds = Number(process.hrtime.bigint() - begun) / 1e9;
+    const status = error === null ? { code: grpc.status.OK, details: "" } : statusOf(error);
+    const code = grpc.status[status.code];
+    around.observeCall({ method, code, seconds });
+    const line = { method, code, ms: Math.round(seconds * 1e4) / 10, ...subjectsOf(request) };
+    if (error === null) around.log[quietCall.test(method) ? "debug" : "info"](line);
+    else if (status.code === grpc.status.INTERNAL)
+      around.log.error({ ...line, error: status.details, stack: stackOf(error) });
+    else around.log[quietCall.test(method) ? "info" : "warn"]({ ...line, error: status.details });
+    return status;
+  };
+}
+
+/** Calls that change nothing and come every second: a line each would hide the others. */
+const quietCall = /^(?:List|Version|Status|Stream|ExecSync|ImageFsInfo|RuntimeConfig)|(?:Status|Stats)$/;
+
+/** Which thing a request is about. Only names are taken: requests carry credentials and environments, too. */
+function subjectsOf(request: unknown): Record<string, string> {
+  const { pod_sandbox_id, container_id, image } = request as {
+    pod_sandbox_id?: string;
+    container_id?: string;
+    image?: { image?: string } | null;
+  };
+  return {
+    ...(pod_sandbox_id && { pod: pod_sandbox_id }),
+    ...(container_id && { container: container_id }),
+    ...(image?.image && { image: image.image }),
+  };
+}
+
+function stackOf(error: unknown): string | undefined {
+  return error instanceof Error ? error.stack : undefined;
+}

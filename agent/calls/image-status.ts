@@ -1,0 +1,15 @@
+import type { runtime as proto } from "../../cri-proto/generated/runtime.js";
+import { describeImage } from "../image-status.js";
+import { required } from "../requests.js";
+import type { Runtime } from "../runtime.js";
+
+/** An image that is not there is no error: the answer has no image. */
+export function imageStatus({ images }: Runtime, request: proto.v1.ImageStatusRequest): proto.v1.IImageStatusResponse {
+  const name = required(required(request.image, "image").image, "image.image");
+  const found = images.store.find(name);
+  if (found === undefined) return {};
+  const answer: proto.v1.IImageStatusResponse = { image: describeImage(found) };
+  if (request.verbose)
+    answer.info = { info: JSON.stringify({ chainID: found.layers.at(-1), imageSpec: found.config }) };
+  return answer;
+}

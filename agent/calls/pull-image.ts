@@ -1,0 +1,26 @@
+import type { runtime as proto } from "../../cri-proto/generated/runtime.js";
+import type { RegistryAuth } from "../images/pull.js";
+import { required } from "../requests.js";
+import type { Runtime } from "../runtime.js";
+
+export async function pullImage(
+  { images }: Runtime,
+  request: proto.v1.PullImageRequest,
+  signal: AbortSignal,
+): Promise<proto.v1.IPullImageResponse> {
+  const reference = required(required(request.image, "image").image, "image.image");
+  const { auth } = request;
+  const pulled = await images.pull({ reference, signal, ...(auth && { auth: registryAuth(auth) }) });
+  return { image_ref: pulled.id };
+}
+
+function registryAuth(auth: proto.v1.IAuthConfig): RegistryAuth {
+  return {
+    username: auth.username ?? "",
+    password: auth.password ?? "",
+    auth: auth.auth ?? "",
+    serverAddress: auth.server_address ?? "",
+    identityToken: auth.identity_token ?? "",
+    registryToken: auth.registry_token ?? "",
+  };
+}

@@ -1,0 +1,248 @@
+/** What this host has and lacks: found once at start, shown by `berth doctor` and by Status. */
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { KernelFeatures } from "../native/binding.js";
+import { messageOf } from "../sandbox/errors.js";
+import type { NetworkStatus } from "../sandbox/network/provider.js";
+
+/** The CRI's two conditions that a runtime must tell. */
+export type Condition = "RuntimeReady" | "NetworkReady";
+
+export interface Finding {
+  /** CamelCase, stable: the condition's reason */
+  id: string;
+  severity: "error" | "warning" | "note";
+  /** what is so; no period at the end */
+  what: string;
+  /** what follows from it for pods; no period at the end */
+  consequence: string;
+  /** a sentence: what to do */
+  remedy: string;
+  /** the condition that is false because of it */
+  breaks?: Condition;
+}
+
+export interface Host {
+  /** where /proc is looked for: "/", or a directory that a test has made */
+  root: string;
+  cgroups: { mode: "v1" | "hybrid" | "v2"; missingControllers: readonly string[] };
+  features: KernelFeatures;
+  network: "builtin" | "none";
+  /** asks the kernel for its nftables tables; rejects when it has none */
+  probeNftables: () => Promise<unknown>;
+  /** of a running agent */
+  networkStatus?: NetworkStatus;
+}
+
+/** All findings, the gravest first. */
+export async function examineHost(host: Host): Promise<Finding[]> {
+  const proc = (path: string) => readTrimmed(join(host.root, "proc", path));
+  const findings = [
+    ...controllerFindings(host.cgroups),
+    ...featureFindings(host.features),
+    ...overlayFindings(await proc("filesystems")),
+    ...swapFindings(await proc("swaps")),
+    ...(host.network === "builtin" ? await networkFindings(host, proc) : []),
+    ...networkStatusFindings(host.networkStatus),
+  ];
+  const order = { error: 0, warning: 1, note: 2 };
+  return findings.sort((one, other) => order[one.severity] - order[other.severity]);
+}
+
+/** Without these a limit of a pod would silently not hold. */
+const neededControllers = ["cpu", "memory"];
+
+function controllerFindings({ mode, missingControllers }: Host["cgroups"]): Finding[] {
+  const findings: Finding[] = missingControllers.map((name) => {
+    const needed = neededControllers.includes(name);
+    return {
+      id: "CgroupControllerMissing",
+      severity: needed ? "error" : "warning",
+      what: `the cgroup controller "${name}" is missing`,
+      consequence: `${limitsOf[name] ?? "its limits"} cannot be set, and its statistics are missing`,
+      remedy:
+        mode === "v2"
+          ? `Build a kernel that has it, or write +${name} to /sys/fs/cgroup/cgroup.subtree_control.`
+          : `Mount it at /sys/fs/cgroup/${name}, and see that the kernel's command line does not disable it.`,
+      ...(needed && { breaks: "RuntimeReady" as const }),
+    };
+  });
+  if (mode !== "v2") {
+    findings.push({
+      id: "CgroupV1",
+      severity: "warning",
+      what: mode === "v1" ? "cgroups are version 1" : "cgroup controllers are on version 1, beside a cgroup2 mount",
+      consequence: "a kubelet from 1.35 on refuses to start",
+      remedy:
+        "Set failCgroupV1: false in the kubelet's configuration, or boot with systemd.unified_cgroup_hierarchy=1.",
+    });
+  }
+  if (mode === "v1") {
+    findings.push({
+      id: "CgroupKillMissing",
+      severity: "warning",
+      what: "there is no cgroup2 mount",
+      consequence:
+        "the processes of an exec that has timed out are looked for one by one, and one that forks fast can escape",
+      remedy: "Mount one: mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified.",
+    });
+  }
+  return findings;
+}
+
+const limitsOf: Record<string, string> = {
+  cpu: "CPU limits and shares",
+  cpuacct: "CPU accounting",
+  cpuset: "CPU pinning",
+  devices: "device access",
+  hugetlb: "limits on huge pages",
+  memory: "memory limits",
+  pids: "limits on the number of processes",
+};
+
+const capSysAdmin = 21n;
+const capSysResource = 24n;
+
+function featureFindings(features: KernelFeatures): Finding[] {
+  const findings: Finding[] = [];
+  const has = (capability: bigint) => ((features.capabilities >> capability) & 1n) === 1n;
+  if (!has(capSysAdmin)) {
+    findings.push({
+      id: "NotPrivileged",
+      severity: "error",
+      what: "the agent lacks CAP_SYS_ADMIN",
+      consequence: "no pod can be started",
+      remedy: "Run it as root.",
+      breaks: "RuntimeReady",
+    });
+  }
+  if (!has(capSysResource)) {
+    findings.push({
+      id: "NoSysResource",
+      severity: "warning",
+      what: "the agent lacks CAP_SYS_RESOURCE",
+      consequence: "hard rlimits cannot be raised and oom_score_adj cannot be lowered: both stay at what is allowed",
+      remedy: "Give the agent the capability where that matters.",
+    });
+  }
+  if (!features.mountSetattr) {
+    findings.push({
+      id: "MountSetattrMissing",
+      severity: "error",
+      what: `Linux ${features.release} has no mount_setattr with AT_RECURSIVE`,
+      consequence: "root file systems and volumes cannot be attached",
+      remedy: "Use Linux 6.1 or newer.",
+      breaks: "RuntimeReady",
+    });
+  }
+  if (!features.seccomp) {
+    findings.push({
+      id: "SeccompMissing",
+      severity: "warning",
+      what: "the kernel has no seccomp filters",
+      consequence: "containers that ask for a seccomp profile, the default one included, do not start",
+      remedy: "Use a kernel with CONFIG_SECCOMP_FILTER.",
+    });
+  }
+  if (!features.overlayLowerdirPlus) {
+    findings.push({
+      id: "OverlayByScratchNamespace",
+      severity: "note",
+      what: `overlay of Linux ${features.release} takes its layers as one short string only`,
+      consequence: "root file systems are put together in a mount namespace of the agent's own, a little slower",
+      remedy: "Nothing needs to be done; Linux 6.8 has the newer interface.",
+    });
+  }
+  return findings;
+}
+
+function overlayFindings(filesystems: string | undefined): Finding[] {
+  // a kernel without the module loaded does not list it, and loads it at the first mount
+  if (filesystems === undefined || /\boverlay$/m.test(filesystems)) return [];
+  return [
+    {
+      id: "OverlayNotLoaded",
+      severity: "warning",
+      what: "/proc/filesystems does not list overlay",
+      consequence: "no container can be created unless the kernel loads the module by itself",
+      remedy: "Run modprobe overlay, and name it in /etc/modules-load.d/.",
+    },
+  ];
+}
+
+function swapFindings(swaps: string | undefined): Finding[] {
+  if (swaps === undefined || swaps.split("\n").length < 2) return [];
+  return [
+    {
+      id: "SwapOn",
+      severity: "note",
+      what: "swap is on",
+      consequence: "a kubelet refuses to start unless failSwapOn is false in its configuration",
+      remedy: "Set failSwapOn: false (and memorySwap.swapBehavior), or run swapoff -a.",
+    },
+  ];
+}
+
+async function networkFindings(host: Host, proc: (path: string) => Promise<string | undefined>): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  if ((await proc("sys/net/ipv4/ip_forward")) === "0") {
+    findings.push({
+      id: "IpForwardOff",
+      severity: "error",
+      what: "net.ipv4.ip_forward is 0",
+      consequence: "pods reach neither other nodes nor the world",
+      remedy: "Run sysctl -w net.ipv4.ip_forward=1, or start the agent, which sets it.",
+      breaks: "NetworkReady",
+    });
+  }
+  const bridgeCalls = await proc("sys/net/bridge/bridge-nf-call-iptables");
+  if (bridgeCalls !== "1") {
+    findings.push({
+      id: "BridgeNfCallOff",
+      severity: "warning",
+      what:
+        bridgeCalls === undefined
+          ? "net.bridge.bridge-nf-call-iptables is not there (br_netfilter is not loaded)"
+          : `net.bridge.bridge-nf-call-iptables is ${bridgeCalls}`,
+      consequence: "a pod that calls a service whose answer comes from a pod of the same node may get none",
+      remedy: "Run modprobe br_netfilter and sysctl -w net.bridge.bridge-nf-call-iptables=1.",
+    });
+  }
+  try {
+    await host.probeNftables();
+  } catch (error) {
+    findings.push({
+      id: "NftablesMissing",
+      severity: "error",
+      what: `nftables does not answer (${messageOf(error)})`,
+      consequence: "pods reach nothing outside of the node, and host ports lead nowhere",
+      remedy: "Run modprobe nf_tables, or use a kernel with CONFIG_NF_TABLES.",
+      breaks: "NetworkReady",
+    });
+  }
+  return findings;
+}
+
+function networkStatusFindings(status: NetworkStatus | undefined): Finding[] {
+  if (status === undefined || status.ready) return [];
+  return [
+    {
+      id: status.reason,
+      severity: "error",
+      what: status.message,
+      consequence: "pods with a network of their own cannot start",
+      remedy: "It is tried again with each pod.",
+      breaks: "NetworkReady",
+    },
+  ];
+}
+
+/** Undefined: not there. */
+async function readTrimmed(path: string): Promise<string | undefined> {
+  try {
+    return (await readFile(path, "utf8")).trim();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,44 @@
+import { isSystemError } from "../native/binding.js";
+import { messageOf } from "../sandbox/errors.js";
+import type { Happening, Observer } from "../sandbox/observer.js";
+import type { Log } from "./log.js";
+
+/** A log line for everything that happens beside the calls. */
+export function logHappenings(observer: Observer, log: Log): void {
+  observer.subscribe((happening) => tell(happening, log));
+}
+
+function tell(happening: Happening, log: Log): void {
+  switch (happening.type) {
+    case "step":
+      log.debug({ operation: happening.operation, ms: Math.round(happening.seconds * 1e5) / 100 }, happening.step);
+      break;
+    case "container-exit": {
+      const { podId, containerId, exitCode, oomKilled } = happening;
+      log.info({ pod: podId, container: containerId, exitCode, ...(oomKilled && { oomKilled }) }, "container ended");
+      break;
+    }
+    case "oom":
+      log.warn({ pod: happening.podId, container: happening.containerId }, "the kernel killed for memory");
+      break;
+    case "container-event":
+      log.debug({ pod: happening.podId, container: happening.containerId }, `container ${happening.event}`);
+      break;
+    case "monitor-lost":
+      log.error({ pod: happening.podId }, "the pod's monitor is gone; the pod is taken down");
+      break;
+    case "repaired":
+      log.info({ subject: happening.subject }, `left by an earlier agent and removed: ${happening.what}`);
+      break;
+    case "trouble":
+      log.warn({ subject: happening.subject, error: reasonOf(happening.error) }, `failed: ${happening.what}`);
+      break;
+    default:
+      happening satisfies never;
+  }
+}
+
+function reasonOf(error: unknown): string {
+  if (!isSystemError(error)) return messageOf(error);
+  return `${error.syscall} ${error.subject}: ${error.errnoName}`;
+}

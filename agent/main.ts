@@ -1,0 +1,58 @@
+/** The agent's boot order: configuration, locks, what the host can do, recovery, metrics, and then the socket. */
+
+import { startMetricsServer } from "../metrics/server.js";
+import { native } from "../native/binding.js";
+import { recover } from "../sandbox/recover.js";
+import { callTable } from "./call-table.js";
+import type { FinishedCall } from "./call-wrapper.js";
+import type { Config } from "./config.js";
+import { lockDirectories } from "./lock.js";
+import { type Log, openLog } from "./log.js";
+import { logHappenings } from "./log-happenings.js";
+import { createRuntime } from "./runtime.js";
+import { serveCri } from "./server.js";
+import { runtimeVersion } from "./version.js";
+
+/** Runs until SIGTERM or SIGINT. Pods do not notice its end, whichever way it comes. */
+export async function runAgent(config: Config): Promise<void> {
+  const log = openLog(config.logLevel);
+  lockDirectories(native, [config.root, config.run]);
+
+  const runtime = await createRuntime(config);
+  const { node } = runtime;
+  logHappenings(node.observer, log);
+
+  await node.network.start();
+  await recover(node);
+  await tellFindings(runtime.examine(), log);
+
+  const metrics =
+    config.metrics === null ? null : await startMetricsServer({ ...config.metrics, version: runtimeVersion }, node);
+  const observeCall = ({ method, code, seconds }: FinishedCall) => metrics?.observeCall(method, code, seconds);
+
+  // everything is known before the first call: whoever gets an answer from Version can go on
+  const server = await serveCri(config.listen, runtime, callTable, { log, observeCall });
+  log.info(
+    { listen: config.listen, metrics: metrics && `${metrics.host}:${metrics.port}`, pods: node.pods.size },
+    "ready",
+  );
+
+  const signal = await untilTold();
+  log.info({ signal }, "ending; pods run on");
+  await server.close();
+  await metrics?.close();
+  // monitors' connections and watched processes would keep the event loop alive
+  process.exit(0);
+}
+
+function untilTold(): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, resolve);
+  });
+}
+
+async function tellFindings(findings: ReturnType<Awaited<ReturnType<typeof createRuntime>>["examine"]>, log: Log) {
+  for (const { severity, what, consequence, remedy } of await findings) {
+    log[severity === "note" ? "info" : "warn"](`${what}: ${consequence}. ${remedy}`);
+  }
+}

@@ -1,0 +1,105 @@
+/** The gRPC server on the CRI socket. */
+import { chmodSync, mkdirSync, statSync, unlinkSync } from "node:fs";
+import { connect } from "node:net";
+import { dirname } from "node:path";
+import * as grpc from "@grpc/grpc-js";
+import { FailedPreconditionError } from "../sandbox/errors.js";
+import type { CallTable } from "./call-table.js";
+import { type CallSurroundings, type StreamHandler, type UnaryHandler, wrapStream, wrapUnary } from "./call-wrapper.js";
+import type { Runtime } from "./runtime.js";
+import { type Method, messageLimitBytes, methodDefinition, services } from "./services.js";
+
+/** How long calls in flight may go on after the server was told to close. */
+const closeTimeoutMs = 5_000;
+
+export interface CriServer {
+  /** Refuses new calls, lets those in flight end (for a while), removes the socket. */
+  close(): Promise<void>;
+}
+
+/** Binds the socket (mode 0660) and serves; the socket answers when this returns. */
+export async function serveCri(
+  path: string,
+  runtime: Runtime,
+  calls: CallTable,
+  around: CallSurroundings,
+): Promise<CriServer> {
+  const server = new grpc.Server({
+    "grpc.max_receive_message_length": messageLimitBytes,
+    "grpc.max_send_message_length": messageLimitBytes,
+  });
+  addCalls(server, runtime, calls, around);
+  await makeWay(path);
+  await new Promise<void>((resolve, reject) => {
+    server.bindAsync(`unix://${path}`, grpc.ServerCredentials.createInsecure(), (error) => {
+      if (error === null) resolve();
+      else
+        reject(new FailedPreconditionError(`the socket ${path} cannot be bound: ${error.message}`, { cause: error }));
+    });
+  });
+  chmodSync(path, 0o660);
+  return { close: () => close(server) };
+}
+
+function addCalls(server: grpc.Server, runtime: Runtime, calls: CallTable, around: CallSurroundings): void {
+  for (const [service, methods] of Object.entries(services)) {
+    const definition: Record<string, grpc.MethodDefinition<unknown, unknown>> = {};
+    const implementation: grpc.UntypedServiceImplementation = {};
+    // each handler fits its own method (the call table's type says so), which a loop over all of them cannot express
+    for (const [name, method] of Object.entries<Method<unknown, unknown, unknown, unknown>>(methods)) {
+      const handle = calls[name as keyof CallTable] as (
+        runtime: Runtime,
+        request: unknown,
+        signal: AbortSignal,
+      ) => never;
+      definition[name] = methodDefinition(service, name, method);
+      implementation[name] = method.stream
+        ? wrapStream(
+            name,
+            ((request, signal) => handle(runtime, request, signal)) as StreamHandler<unknown, unknown>,
+            around,
+          )
+        : wrapUnary(
+            name,
+            ((request, signal) => handle(runtime, request, signal)) as UnaryHandler<unknown, unknown>,
+            around,
+          );
+    }
+    server.addService(definition, implementation);
+  }
+}
+
+/** A directory for the socket, and no socket of an agent that is gone. */
+async function makeWay(path: string): Promise<void> {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (found === undefined) return;
+  if (!found.isSocket()) throw new FailedPreconditionError(`${path} is there and is no socket`);
+  if (await somebodyListens(path)) throw new FailedPreconditionError(`another program listens on ${path}`);
+  unlinkSync(path);
+}
+
+function somebodyListens(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path);
+    const settle = (answer: boolean) => {
+      socket.destroy();
+      resolve(answer);
+    };
+    socket.once("connect", () => settle(true));
+    socket.once("error", (error: NodeJS.ErrnoException) => settle(error.code !== "ECONNREFUSED"));
+  });
+}
+
+async function close(server: grpc.Server): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const timer = setTimeout(() => {
+      server.forceShutdown();
+      resolve();
+    }, closeTimeoutMs);
+    server.tryShutdown(() => {
+      clearTimeout(timer);
+      resolve();
+    });
+  });
+}
