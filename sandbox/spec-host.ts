@@ -1,0 +1,19 @@
+import { readFileSync } from "node:fs";
+import { hostname } from "node:os";
+import type { SandboxNode } from "./node.js";
+import type { SpecHost } from "./spec/build-spec.js";
+
+/** What of this host decides about a container's spec, as it is now. */
+export function specHost(node: SandboxNode): SpecHost {
+  const { features, cgroups } = node;
+  return {
+    capabilities: features.capabilities,
+    cgroup: { mode: cgroups.mode, hierarchies: cgroups.hierarchies },
+    apparmor: features.apparmor,
+    selinux: features.selinux,
+    arch: process.arch,
+    kernelRelease: features.release,
+    hostname: hostname(),
+    oomScoreAdj: Number(readFileSync("/proc/self/oom_score_adj", "utf8")),
+  };
+}
