@@ -67,6 +67,8 @@ export interface OverlayOptions {
   readonly?: boolean;
   /** the upper layer need not survive a crash of the machine */
   volatile?: boolean;
+  /** takes the way of kernels before 6.8 (a scratch mount namespace) on any kernel; for its test */
+  scratchNamespace?: boolean;
 }
 
 export interface MountAttributes {
@@ -95,7 +97,7 @@ export interface VethOptions {
   podMac: string;
   mtu: number;
   addresses: string[];
-  /** the default routes' gateways */
+  /** the default routes' gateways; each must be within one of the addresses' networks */
   gateways: string[];
 }
 
@@ -121,6 +123,7 @@ export interface LinkAddress {
 /** One rule of a seccomp profile, in the OCI runtime specification's words (linux.seccomp). */
 export interface SeccompArg {
   index: number;
+  /** a string (decimal, or hexadecimal after 0x) where 53 bits are not enough */
   value: number | string;
   valueTwo?: number | string;
   op: string;
@@ -134,7 +137,9 @@ export interface SeccompRule {
 export interface SeccompProfile {
   defaultAction: string;
   defaultErrnoRet?: number;
+  /** beside the native one; those that this machine cannot run are left out. Calls of others kill the process */
   architectures?: string[];
+  /** only checked: they are an argument of seccomp(2), not of the filter */
   flags?: string[];
   syscalls?: SeccompRule[];
 }
@@ -190,10 +195,12 @@ export interface Addon {
   pinNamespace(options: { source: string; path: string }): Promise<void>;
   /** umount2(MNT_DETACH) and unlink; nothing there is success */
   unpinNamespace(path: string): Promise<void>;
+  /** umount2(MNT_DETACH); EINVAL when nothing is mounted there */
   unmount(path: string): Promise<void>;
   /** opens read-only beneath root (openat2, RESOLVE_IN_ROOT, O_NONBLOCK), takes regular files only; reads at most limit
    *  bytes (EFBIG when there are more) */
   readFileInRoot(options: { rootFd: number; path: string; limitBytes: number }): Promise<Buffer>;
+  /** a file (also a namespace's) or directory: read-only, for setns, flock or as a root; anything else: O_PATH */
   openPath(path: string): number;
   closeDescriptor(fd: number): void;
 
@@ -205,27 +212,33 @@ export interface Addon {
   /** rmdir of each with all that is below; already gone is success; waits up to timeoutMs while EBUSY */
   removeCgroups(options: { directories: string[]; timeoutMs: number }): Promise<void>;
   /** SIGKILLs everything in the given cgroups and below: cgroup.kill where there is one, else a kill loop over
-   *  cgroup.procs until it is empty or the time is over (ETIMEDOUT) */
+   *  cgroup.procs (frozen meanwhile, if that is not enough), until it is empty or the time is over (ETIMEDOUT). EPERM, and
+   *  nothing is killed, when the agent itself is in there */
   killCgroups(options: { directories: string[]; timeoutMs: number }): Promise<void>;
-  /** BPF_PROG_TYPE_CGROUP_DEVICE from an array of struct bpf_insn, attached to a cgroup2 directory */
+  /** BPF_PROG_TYPE_CGROUP_DEVICE from an array of struct bpf_insn, attached to a cgroup2 directory; replaces the programs
+   *  that were attached to it before */
   attachDeviceProgram(options: { directory: string; instructions: Uint8Array }): Promise<void>;
 
   // stats.cc
   /** reads small files one after another, each at most 64 KiB */
   readFiles(paths: string[]): Promise<FileRead[]>;
-  /** blocks (512 bytes) and inodes below a directory, without crossing file systems */
+  /** what the blocks occupy and the inodes of a directory and all below it, without crossing file systems; hard links
+   *  count once */
   diskUsage(directory: string): Promise<{ bytes: number; inodes: number }>;
 
   // seccomp.cc
-  /** the native architecture's filter as an array of struct sock_filter; unknown syscall names are left out */
+  /** the native architecture's filter as an array of struct sock_filter; unknown syscall names are left out. Where the
+   *  default action refuses, calls newer than all that the profile names are answered ENOSYS. EINVAL or ENOTSUP
+   *  (SCMP_ACT_NOTIFY) names the field in `subject` */
   compileSeccomp(profile: SeccompProfile): Buffer;
 
   // netlink.cc
-  /** makes the bridge (or adopts one of that name), gives it the addresses, sets it up */
+  /** makes the bridge (or adopts one of that name), gives it the addresses, sets it up; EEXIST: another kind of interface
+   *  has the name */
   ensureBridge(options: BridgeOptions): Promise<void>;
   /** loopback up in a network namespace */
   setLoopbackUp(namespaceFd: number): Promise<void>;
-  /** veth with both ends up, addresses, default routes; on failure leaves nothing */
+  /** veth with both ends up, lo up, addresses, default routes, hairpin on the bridge's port; on failure leaves nothing */
   attachVeth(options: VethOptions): Promise<void>;
   /** gone already is success */
   deleteLink(name: string): Promise<void>;
@@ -234,14 +247,14 @@ export interface Addon {
   listAddresses(options: { namespaceFd?: number }): Promise<LinkAddress[]>;
 
   // nftables.cc
-  /** runs a libnftables JSON document in one transaction; answers its JSON output */
+  /** runs a libnftables JSON document in one transaction; answers its JSON output (empty when it asks for none) */
   runNftables(json: string): Promise<string>;
 
   // features.cc
   probeFeatures(): KernelFeatures;
 
   // lock.cc
-  /** flock(LOCK_EX|LOCK_NB) on a file it makes; the descriptor holds the lock. EWOULDBLOCK: somebody has it */
+  /** flock(LOCK_EX|LOCK_NB) on a file it makes; the descriptor holds the lock. EAGAIN: somebody has it */
   lockFile(path: string): number;
 }
 

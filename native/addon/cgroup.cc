@@ -100,7 +100,8 @@ void write_all(const Writes& writes) {
       write_file(path, value);
     } catch (const SystemError& error) {
       // What was refused is half of the explanation.
-      throw SystemError(error.errno_value(), "write \"" + value.substr(0, 200) + "\" to", path);
+      std::string detail = error.detail() + ", writing \"" + value.substr(0, 200) + "\"";
+      throw SystemError(error.errno_value(), error.syscall(), path, detail);
     }
   }
 }

@@ -244,7 +244,8 @@ void create_pair(NetlinkSocket* host, const Veth& veth) {
   requests.nest(IFLA_LINKINFO);
   requests.attribute(IFLA_INFO_KIND, std::string_view("veth"));
   requests.nest(IFLA_INFO_DATA);
-  ifinfomsg peer = link_header(0, true);
+  // The peer cannot be up yet: it is configured before the two ends are tied together.
+  ifinfomsg peer = link_header(0, false);
   requests.nest(VETH_INFO_PEER, &peer, sizeof peer);
   requests.attribute(IFLA_IFNAME, std::string_view(veth.pod_name));
   if (veth.mtu > 0) requests.attribute(IFLA_MTU, static_cast<uint32_t>(veth.mtu));
@@ -280,6 +281,7 @@ void set_up_pod_end(const Veth& veth, const std::vector<IpPrefix>& addresses, co
   int index = index_of(veth.pod_name);
   NetlinkRequests requests;
   set_link_up(&requests, loopback_index, "set lo up");
+  set_link_up(&requests, index, "set " + veth.pod_name + " up");
   for (size_t i = 0; i < addresses.size(); i++) {
     add_address(&requests, index, addresses[i], "add address " + veth.addresses[i]);
   }

@@ -69,6 +69,8 @@ class Nftables {
 
 Napi::Value run_nftables(const Napi::CallbackInfo& info) {
   std::string json = string_argument(info, 0, "json");
+  // What is no JSON would be read as nft's own language.
+  if (!json.starts_with('{')) throw Napi::TypeError::New(info.Env(), "json must be a JSON object");
   return on_own_thread(info.Env(), [json]() -> Settle {
     std::string output = Nftables::instance().run(json);
     return [output](Napi::Env env) { return Napi::String::New(env, output); };

@@ -21,9 +21,10 @@ std::string errno_text(int value) {
 
 SystemError::SystemError(int errno_value, std::string syscall, std::string subject, std::string detail)
     : errno_value_(errno_value), syscall_(std::move(syscall)), subject_(std::move(subject)) {
+  detail_ = detail.empty() ? errno_text(errno_value_) : std::move(detail);
   message_ = syscall_;
   if (!subject_.empty()) message_ += " " + subject_;
-  message_ += ": " + (detail.empty() ? errno_text(errno_value_) : detail) + " (" + errno_name(errno_value_) + ")";
+  message_ += ": " + detail_ + " (" + errno_name(errno_value_) + ")";
 }
 
 Napi::Error SystemError::to_js(Napi::Env env) const {

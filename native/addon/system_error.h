@@ -15,6 +15,8 @@ class SystemError : public std::exception {
 
   const char* what() const noexcept override { return message_.c_str(); }
   int errno_value() const { return errno_value_; }
+  const std::string& syscall() const { return syscall_; }
+  const std::string& detail() const { return detail_; }
 
   Napi::Error to_js(Napi::Env env) const;
 
@@ -22,6 +24,7 @@ class SystemError : public std::exception {
   int errno_value_;
   std::string syscall_;
   std::string subject_;
+  std::string detail_;
   std::string message_;
 };
 
