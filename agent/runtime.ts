@@ -21,6 +21,7 @@ import type { Config } from "./config.js";
 import { CpuRates } from "./container-stats.js";
 import { examineHost, type Finding } from "./doctor.js";
 import { type Images, openImages } from "./images/images.js";
+import { probeNftables } from "./nftables-probe.js";
 
 export interface Runtime {
   readonly config: Config;
@@ -89,9 +90,4 @@ function openNetwork(config: Config): NetworkProvider {
     default:
       return config.network satisfies never;
   }
-}
-
-/** Lists the tables: the cheapest thing that needs nftables. */
-export function probeNftables(): Promise<string> {
-  return native.runNftables(JSON.stringify({ nftables: [{ list: { tables: {} } }] }));
 }

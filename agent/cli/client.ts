@@ -1,0 +1,96 @@
+/** A client of the agent's socket, typed by services.ts. */
+import { createConnection } from "node:net";
+import * as grpc from "@grpc/grpc-js";
+import type { Command } from "commander";
+import { type AnyMethod, messageLimitBytes, methodDefinition, services } from "../services.js";
+
+type Services = typeof services;
+type Methods = Services["runtime.v1.RuntimeService"] & Services["runtime.v1.ImageService"] & Services["berth.v1.Admin"];
+type QuestionOf<M extends AnyMethod> = Parameters<M["request"]["encode"]>[0];
+type AnswerOf<M extends AnyMethod> = ReturnType<M["response"]["decode"]>;
+
+export interface Client {
+  /** @param timeoutMs for calls that may not wait for ever; pulls and stops have none */
+  call<Name extends keyof Methods>(
+    name: Name,
+    request: QuestionOf<Methods[Name]>,
+    timeoutMs?: number,
+  ): Promise<AnswerOf<Methods[Name]>>;
+  close(): void;
+}
+
+const defaultSocket = "unix:///run/berth/berth.sock";
+
+/** The options that every command with a client has. */
+export interface ClientOptions {
+  socket: string;
+  json?: boolean;
+}
+
+export function addClientOptions(command: Command): Command {
+  return command
+    .option("--socket <unix:///PATH>", "the agent's CRI socket", process.env["BERTH_SOCKET"] ?? defaultSocket)
+    .option("--json", "print JSON");
+}
+
+/** Runs `use` with a client that is closed afterwards. Rejects at once when nobody listens on the socket. */
+export async function withClient<T>(options: ClientOptions, use: (client: Client) => Promise<T>): Promise<T> {
+  const path = options.socket.startsWith("unix://") ? options.socket.slice("unix://".length) : options.socket;
+  if (!path.startsWith("/")) throw new Error(`--socket ${options.socket} is not unix:///PATH`);
+  await checkListening(path);
+  const client = connect(path);
+  try {
+    return await use(client);
+  } finally {
+    client.close();
+  }
+}
+
+function checkListening(path: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const socket = createConnection(path, () => {
+      socket.destroy();
+      resolve();
+    });
+    socket.once("error", (error: NodeJS.ErrnoException) => {
+      const nobody = error.code === "ENOENT" || error.code === "ECONNREFUSED";
+      const sentence = nobody ? `no agent answers on ${path}; is "berth serve" running?` : error.message;
+      reject(new Error(sentence, { cause: error }));
+    });
+  });
+}
+
+function connect(path: string): Client {
+  const connection = new grpc.Client(`unix://${path}`, grpc.credentials.createInsecure(), {
+    "grpc.max_receive_message_length": messageLimitBytes,
+    "grpc.max_send_message_length": messageLimitBytes,
+  });
+  return {
+    call: (name, request, timeoutMs) =>
+      new Promise((resolve, reject) => {
+        const { path: method, requestSerialize, responseDeserialize } = definitionOf(name);
+        const deadline = timeoutMs === undefined ? {} : { deadline: Date.now() + timeoutMs };
+        connection.makeUnaryRequest(
+          method,
+          requestSerialize as (message: typeof request) => Buffer,
+          responseDeserialize as (bytes: Buffer) => AnswerOf<Methods[typeof name]>,
+          request,
+          new grpc.Metadata(),
+          deadline,
+          (error, answer) => {
+            if (error !== null) reject(error);
+            else if (answer !== undefined) resolve(answer);
+          },
+        );
+      }),
+    close: () => connection.close(),
+  };
+}
+
+function definitionOf(name: keyof Methods) {
+  for (const [service, methods] of Object.entries(services)) {
+    const method = (methods as Record<string, AnyMethod>)[name];
+    if (method !== undefined) return methodDefinition(service, name, method);
+  }
+  throw new Error(`there is no call ${name}`);
+}

@@ -1,0 +1,58 @@
+#!/usr/bin/env -S MALLOC_ARENA_MAX=1 node --max-semi-space-size=2 --optimize-for-size
+/** `berth`: finds the command and loads that one only. The line above keeps the agent small (docs/architecture.md). */
+import { Command } from "commander";
+import { runtimeVersion } from "../version.js";
+import { sentenceOf } from "./failure.js";
+
+interface CommandModule {
+  addTo(parent: Command): void;
+}
+
+interface Entry {
+  summary: string;
+  load: () => Promise<CommandModule[]>;
+}
+
+const commands: Record<string, Entry> = {
+  serve: { summary: "run the agent", load: async () => [await import("./serve.js")] },
+  pods: { summary: "list pods", load: async () => [await import("./pods.js")] },
+  ps: { summary: "list containers", load: async () => [await import("./ps.js")] },
+  images: { summary: "list images", load: async () => [await import("./images.js")] },
+  image: {
+    summary: "import, pull or remove an image",
+    load: () => Promise.all([import("./image-import.js"), import("./image-pull.js"), import("./image-rm.js")]),
+  },
+  run: {
+    summary: "run an image as a pod of one container, in the foreground",
+    load: async () => [await import("./run.js")],
+  },
+  doctor: { summary: "say what this host has and lacks", load: async () => [await import("./doctor.js")] },
+  version: {
+    summary: "tell the versions of this command and of the agent",
+    load: async () => [await import("./version.js")],
+  },
+};
+
+async function main(argv: readonly string[]): Promise<void> {
+  const program = new Command("berth")
+    .description("A Kubernetes container runtime and node agent")
+    .version(runtimeVersion)
+    .enablePositionalOptions()
+    .showHelpAfterError("(berth --help lists the commands)");
+  const asked = argv[0] === "help" ? argv[1] : argv[0];
+  for (const [name, { summary, load }] of Object.entries(commands)) {
+    if (name !== asked) {
+      program.command(name).description(summary);
+      continue;
+    }
+    const parent = name === "image" ? program.command(name).description(summary) : program;
+    for (const module of await load()) module.addTo(parent);
+  }
+  if (argv.length === 0) program.help();
+  await program.parseAsync(argv, { from: "user" });
+}
+
+main(process.argv.slice(2)).catch((error: unknown) => {
+  process.stderr.write(`berth: ${sentenceOf(error)}\n`);
+  process.exit(1);
+});

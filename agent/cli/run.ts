@@ -1,0 +1,105 @@
+import { randomUUID } from "node:crypto";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Command } from "commander";
+import Long from "long";
+import { runtime } from "../../cri-proto/generated/runtime.js";
+import { addClientOptions, type Client, type ClientOptions, withClient } from "./client.js";
+import { openLogFollower } from "./log-follower.js";
+
+const { ContainerState } = runtime.v1;
+
+interface RunOptions extends ClientOptions {
+  env: string[];
+}
+
+/** How often the log and the state are looked at. */
+const pollMs = 50;
+const graceSeconds = 10;
+const logName = "0.log";
+
+export function addTo(parent: Command): void {
+  const command = parent
+    .command("run <IMAGE> [CMD...]")
+    .description("run an image as a pod of one container, in the foreground; ends with its exit code")
+    .option("-e, --env <NAME=value>", "set an environment variable", (value, all: string[]) => [...all, value], [])
+    .passThroughOptions();
+  addClientOptions(command).action(run);
+}
+
+async function run(image: string, args: string[], options: RunOptions): Promise<void> {
+  process.exitCode = await withClient(options, async (client) => {
+    await pullWhenMissing(client, image);
+    const logDirectory = await mkdtemp(join(tmpdir(), "berth-run-"));
+    const uid = randomUUID();
+    const podConfig = {
+      metadata: { name: `run-${uid.slice(0, 8)}`, namespace: "berth-run", uid },
+      log_directory: logDirectory,
+    };
+    let podId = "";
+    try {
+      podId = (await client.call("RunPodSandbox", { config: podConfig })).pod_sandbox_id;
+      const config = {
+        metadata: { name: "main" },
+        image: { image },
+        args,
+        envs: options.env.map(environmentVariable),
+        log_path: logName,
+      };
+      const request = { pod_sandbox_id: podId, config, sandbox_config: podConfig };
+      const { container_id } = await client.call("CreateContainer", request);
+      await client.call("StartContainer", { container_id });
+      return await follow(client, container_id, join(logDirectory, logName), options.json ?? false);
+    } finally {
+      if (podId !== "") await client.call("RemovePodSandbox", { pod_sandbox_id: podId });
+      await rm(logDirectory, { recursive: true });
+    }
+  });
+}
+
+async function pullWhenMissing(client: Client, image: string): Promise<void> {
+  const { image: found } = await client.call("ImageStatus", { image: { image } });
+  if (!found) await client.call("PullImage", { image: { image } });
+}
+
+function environmentVariable(text: string): runtime.v1.IKeyValue {
+  const [, key, value] = /^([^=]+)=(.*)$/s.exec(text) ?? [];
+  if (key === undefined || value === undefined) throw new Error(`--env ${text} is not NAME=value`);
+  return { key, value: Buffer.from(value) };
+}
+
+/** Prints the log until the container has ended; answers its exit code. The first Ctrl-C stops it, the next one kills. */
+async function follow(client: Client, containerId: string, logPath: string, json: boolean): Promise<number> {
+  const log = openLogFollower(logPath, json);
+  const stop = stopOnSignals(client, containerId);
+  try {
+    while (true) {
+      const { status } = await client.call("ContainerStatus", { container_id: containerId });
+      // read after the state was asked: what it had written before its end is there by now
+      await log.print();
+      if (status?.state === ContainerState.CONTAINER_EXITED) return status.exit_code ?? 0;
+      await sleep(pollMs);
+    }
+  } finally {
+    stop.forget();
+    await log.close();
+  }
+}
+
+function stopOnSignals(client: Client, containerId: string): { forget(): void } {
+  let asked = 0;
+  const onSignal = () => {
+    asked += 1;
+    const timeout = Long.fromNumber(asked === 1 ? graceSeconds : 0);
+    // the loop sees the end; a failure shows there as a container that runs on
+    client.call("StopContainer", { container_id: containerId, timeout }).catch(() => undefined);
+  };
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, onSignal);
+  return {
+    forget() {
+      for (const signal of ["SIGINT", "SIGTERM"] as const) process.off(signal, onSignal);
+    },
+  };
+}
