@@ -8,7 +8,6 @@ import { defaultRouteInterface } from "./host-settings.js";
 const addon: NetworkAddon = {
   ensureBridge: () => Promise.reject(new Error("mkbridge: EPERM")),
   attachVeth: () => Promise.reject(new Error("not here")),
-  setLoopbackUp: () => Promise.reject(new Error("not here")),
   deleteLink: () => Promise.reject(new Error("not here")),
   runNftables: () => Promise.reject(new Error("not here")),
 };

@@ -20,7 +20,7 @@ import {
 } from "./nftables.js";
 import type { NetworkLease, NetworkProvider, NetworkStatus, PortMapping } from "./provider.js";
 
-export type NetworkAddon = Pick<Addon, "ensureBridge" | "attachVeth" | "setLoopbackUp" | "deleteLink" | "runNftables">;
+export type NetworkAddon = Pick<Addon, "ensureBridge" | "attachVeth" | "deleteLink" | "runNftables">;
 
 export interface BuiltinNetworkOptions {
   addon: NetworkAddon;
@@ -102,14 +102,11 @@ export class BuiltinNetwork implements NetworkProvider {
   async attach(podId: string, lease: NetworkLease, { namespaceFd }: { namespaceFd: number }): Promise<void> {
     if (!this.#status.ready) await this.#tryToSetUp();
     if (!this.#status.ready) throw new UnavailableError(`the pod network is not ready: ${this.#status.message}`);
-    await this.#publish(podId, lease);
-    try {
-      await Promise.all([this.#addon.setLoopbackUp(namespaceFd), this.#attachVeth(lease, namespaceFd)]);
-    } catch (error) {
-      await this.#addon.deleteLink(lease.hostInterface);
-      await this.#unpublish(podId, lease);
-      throw error;
-    }
+    const [veth, ports] = await Promise.allSettled([this.#attachVeth(lease, namespaceFd), this.#publish(podId, lease)]);
+    if (veth.status === "fulfilled" && ports.status === "fulfilled") return;
+    if (veth.status === "fulfilled") await this.#addon.deleteLink(lease.hostInterface);
+    if (ports.status === "fulfilled") await this.#unpublish(podId, lease);
+    throw veth.status === "rejected" ? veth.reason : (ports as PromiseRejectedResult).reason;
   }
 
   async detach(podId: string, lease: NetworkLease, { namespaceGone }: { namespaceGone: boolean }): Promise<void> {
@@ -175,9 +172,6 @@ export class BuiltinNetwork implements NetworkProvider {
     this.#mtu = uplinkMtu();
     const addresses = this.#pools.map(({ gateway, prefix }) => `${gateway}/${prefix}`);
     const withIpv6 = addresses.some((address) => address.includes(":"));
-    // The bridge first gets its switches, then its addresses: without a port they would stay tentative.
-    await this.#addon.ensureBridge({ name: bridge, addresses: [], mtu: this.#mtu });
-    if (withIpv6) setSwitch(`ipv6/conf/${bridge}/accept_dad`, "0");
     await this.#addon.ensureBridge({ name: bridge, addresses, mtu: this.#mtu });
     // the rule that guards route_localnet comes first
     await this.#transaction(() => tableDocument(bridge, [...this.#allPools.keys()]));
