@@ -3,8 +3,8 @@ import { hostname } from "node:os";
 import type { SandboxNode } from "./node.js";
 import type { SpecHost } from "./spec/build-spec.js";
 
-/** What of this host decides about a container's spec, as it is now. */
-export function specHost(node: SandboxNode): SpecHost {
+/** What of this host decides about a container's spec. */
+export function specHost(node: Pick<SandboxNode, "features" | "cgroups">): SpecHost {
   const { features, cgroups } = node;
   return {
     capabilities: features.capabilities,

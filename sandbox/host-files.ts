@@ -1,0 +1,101 @@
+/** What a container's request names on the host and has to be read before its spec can be built. */
+import { constants } from "node:fs";
+import { open, readdir, realpath, stat } from "node:fs/promises";
+import { join, posix } from "node:path";
+import type { ContainerConfig } from "./container.js";
+import { InvalidArgumentError, messageOf } from "./errors.js";
+import type { HostFiles } from "./spec/build-spec.js";
+import type { HostDevice } from "./spec/devices.js";
+import { absolutePath } from "./spec/paths.js";
+import { seccompChoice } from "./spec/seccomp.js";
+
+const maxProfileBytes = 1024 * 1024;
+/** Directories of the host's /dev that are other namespaces' or links, and the host's own terminal. */
+const skippedInDev = new Set(["console", "core", "fd", "mqueue", "pts", "ptmx", "shm", ".lxc", ".lxd-mounts", ".udev"]);
+
+/** InvalidArgumentError names the field whose file or device cannot be read. */
+export async function readHostFiles(config: ContainerConfig): Promise<HostFiles> {
+  const choice = seccompChoice(config.linux?.security_context);
+  const seccompProfile = choice.kind === "localhost" ? await readProfile(choice.path) : null;
+  const requested = await Promise.all((config.devices ?? []).map(requestedDevices));
+  const ofHost = config.linux?.security_context?.privileged ? await devicesBelow("/dev", "/dev", "rwm") : [];
+  return { devices: [...ofHost, ...requested.flat()], seccompProfile };
+}
+
+async function readProfile(path: string): Promise<string> {
+  const field = "config.linux.security_context.seccomp.localhost_ref";
+  try {
+    const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    try {
+      const stats = await file.stat();
+      if (!stats.isFile()) throw new InvalidArgumentError(`${field}: ${path} is no regular file`);
+      if (stats.size > maxProfileBytes) throw new InvalidArgumentError(`${field}: ${path} is larger than 1 MiB`);
+      return await file.readFile("utf8");
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    if (error instanceof InvalidArgumentError) throw error;
+    throw new InvalidArgumentError(`${field}: the seccomp profile cannot be read: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+async function requestedDevices(
+  device: { container_path?: string | null; host_path?: string | null; permissions?: string | null },
+  index: number,
+): Promise<HostDevice[]> {
+  const field = `config.devices[${index}]`;
+  const hostPath = absolutePath(device.host_path, `${field}.host_path`);
+  const containerPath = absolutePath(device.container_path || device.host_path, `${field}.container_path`);
+  const access = device.permissions ?? "";
+  if (!/^[rwm]{1,3}$/.test(access) || new Set(access).size !== access.length) {
+    throw new InvalidArgumentError(`${field}.permissions: ${JSON.stringify(access)} is not made of r, w and m`);
+  }
+  let found: HostDevice[];
+  try {
+    const real = await realpath(hostPath);
+    const isDirectory = (await stat(real)).isDirectory();
+    found = isDirectory ? await devicesBelow(real, containerPath, access) : await deviceAt(real, containerPath, access);
+  } catch (error) {
+    throw new InvalidArgumentError(`${field}.host_path: ${messageOf(error)}`, { cause: error });
+  }
+  if (found.length === 0) throw new InvalidArgumentError(`${field}.host_path: ${hostPath} is no device and holds none`);
+  return found;
+}
+
+/** Device nodes below a directory, at the same places below another one. A node that vanishes meanwhile is passed over. */
+async function devicesBelow(directory: string, containerDirectory: string, access: string): Promise<HostDevice[]> {
+  const entries = await readdir(directory, { withFileTypes: true });
+  const found = await Promise.all(
+    entries.map(async (entry): Promise<HostDevice[]> => {
+      if (posix.normalize(directory) === "/dev" && skippedInDev.has(entry.name)) return [];
+      const path = join(directory, entry.name);
+      const containerPath = join(containerDirectory, entry.name);
+      try {
+        if (entry.isDirectory()) return await devicesBelow(path, containerPath, access);
+        return entry.isCharacterDevice() || entry.isBlockDevice() ? await deviceAt(path, containerPath, access) : [];
+      } catch {
+        return [];
+      }
+    }),
+  );
+  return found.flat();
+}
+
+async function deviceAt(path: string, containerPath: string, access: string): Promise<HostDevice[]> {
+  const stats = await stat(path, { bigint: true });
+  if (!stats.isCharacterDevice() && !stats.isBlockDevice()) return [];
+  const device = {
+    path: containerPath,
+    type: stats.isBlockDevice() ? ("b" as const) : ("c" as const),
+    major: Number(((stats.rdev >> 8n) & 0xfffn) | ((stats.rdev >> 32n) & ~0xfffn)),
+    minor: Number((stats.rdev & 0xffn) | ((stats.rdev >> 12n) & ~0xffn & 0xffff_ffffn)),
+    fileMode: Number(stats.mode & 0o777n),
+    uid: Number(stats.uid),
+    gid: Number(stats.gid),
+    access,
+  };
+  return [device];
+}

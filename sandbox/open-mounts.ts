@@ -1,0 +1,137 @@
+/** Bind mounts' sources as detached mounts: nothing is attached anywhere on the host. */
+import { fstatSync, mkdirSync, readFileSync, rmdirSync } from "node:fs";
+import { stat } from "node:fs/promises";
+import { dirname } from "node:path";
+import { native } from "../native/binding.js";
+import type { ContainerConfig } from "./container.js";
+import { InvalidArgumentError, messageOf } from "./errors.js";
+import { mountPropagation, parseMountOptions } from "./mount-options.js";
+import type { Mount, OciSpec } from "./spec/oci.js";
+
+export interface OpenMount {
+  /** the mount of the spec that it belongs to */
+  mount: Mount;
+  /** detached, with its attributes and propagation set */
+  fd: number;
+  isFile: boolean;
+}
+
+export interface OpenMounts {
+  mounts: OpenMount[];
+  /** closes the descriptors; the kernel has given the receiver of a message its own */
+  close(): void;
+  /** takes back the directories that were made for missing sources, where they are still empty */
+  removeMade(): void;
+}
+
+/**
+ * A source that is missing is an error, the CRI says. The kubelet, however, leaves `hostPath` volumes without a type to
+ * the runtime, and every runtime makes a directory then. Its containers are known by the label that it gives to all.
+ */
+export function makesMissingSources(config: ContainerConfig): boolean {
+  return config.labels?.["io.kubernetes.container.name"] !== undefined;
+}
+
+/**
+ * Opens the source of each bind mount, links followed, as the options of the spec ask. A source that cannot be opened is
+ * an InvalidArgumentError that names both paths; then everything is closed and nothing left.
+ */
+export async function openMounts(spec: OciSpec, { makeMissing }: { makeMissing: boolean }): Promise<OpenMounts> {
+  const opened: OpenMount[] = [];
+  const made: string[] = [];
+  const close = (): void => {
+    for (const { fd } of opened.splice(0)) native.closeDescriptor(fd);
+  };
+  const removeMade = (): void => {
+    for (const path of made.splice(0).reverse()) removeEmpty(path);
+  };
+  try {
+    for (const mount of spec.mounts) {
+      if (mount.type !== "bind") continue;
+      try {
+        if (makeMissing) made.push(...(await makeSource(mount.source)));
+        const fd = await openSource(mount);
+        opened.push({ mount, fd, isFile: !fstatSync(fd).isDirectory() });
+      } catch (error) {
+        throw sourceError(mount, error);
+      }
+    }
+    return { mounts: opened, close, removeMade };
+  } catch (error) {
+    close();
+    removeMade();
+    throw error;
+  }
+}
+
+async function openSource({ source, options }: Mount): Promise<number> {
+  const { attributes, recursiveReadonly, propagation } = parseMountOptions(options);
+  if (propagation !== mountPropagation.rprivate) checkPropagation(source, propagation);
+  const fd = await native.openTree({
+    path: source,
+    recursive: options.includes("rbind"),
+    // the clone of a shared mount is its peer already
+    ...(propagation !== mountPropagation.rshared && { attributes: { propagation, recursive: true } }),
+  });
+  try {
+    if (attributes !== 0) native.setMountAttributes(fd, { set: attributes, recursive: recursiveReadonly });
+  } catch (error) {
+    native.closeDescriptor(fd);
+    throw error;
+  }
+  return fd;
+}
+
+/** Propagation comes from the mount that the source lies on: of a private one nothing would ever arrive. */
+function checkPropagation(source: string, propagation: number): void {
+  const fd = native.openPath(source);
+  try {
+    const id = /^mnt_id:\s*(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, "utf8"))?.[1];
+    const line = readFileSync("/proc/self/mountinfo", "utf8")
+      .split("\n")
+      .find((candidate) => candidate.startsWith(`${id} `));
+    const fields = line?.split(" ") ?? [];
+    const optional = fields.slice(6, fields.indexOf("-"));
+    const isShared = optional.some((tag) => tag.startsWith("shared:"));
+    const isSlave = optional.some((tag) => tag.startsWith("master:"));
+    if (isShared || (isSlave && propagation === mountPropagation.rslave)) return;
+    const wanted = propagation === mountPropagation.rslave ? "neither shared nor a slave" : "not shared";
+    throw new InvalidArgumentError(
+      `it lies on the mount ${fields[4] ?? "?"}, which is ${wanted}, as its propagation needs`,
+    );
+  } finally {
+    native.closeDescriptor(fd);
+  }
+}
+
+/** Answers the directories that were made, the outermost first. */
+async function makeSource(path: string): Promise<string[]> {
+  try {
+    await stat(path);
+    return [];
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) return [];
+  }
+  const outermost = mkdirSync(path, { recursive: true, mode: 0o755 });
+  if (outermost === undefined) return [];
+  const made: string[] = [];
+  for (let directory = path; directory.length >= outermost.length; directory = dirname(directory)) {
+    made.unshift(directory);
+  }
+  return made;
+}
+
+function removeEmpty(path: string): void {
+  try {
+    rmdirSync(path);
+  } catch {
+    // somebody has put something into it: it stays
+  }
+}
+
+function sourceError({ source, destination }: Mount, error: unknown): InvalidArgumentError {
+  return new InvalidArgumentError(
+    `config.mounts: the host_path ${source} of the mount with container_path ${destination} cannot be opened: ${messageOf(error)}`,
+    { cause: error },
+  );
+}

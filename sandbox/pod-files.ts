@@ -1,0 +1,91 @@
+/** The files that every container of a pod gets: /etc/resolv.conf, /etc/hostname, /etc/hosts. */
+import { chmodSync, readFileSync, writeFileSync } from "node:fs";
+import { isIP } from "node:net";
+import { hostname } from "node:os";
+import { join } from "node:path";
+import { runtime } from "../cri-proto/generated/runtime.js";
+import { InvalidArgumentError } from "./errors.js";
+import type { PodSandboxConfig } from "./pod.js";
+
+const { NamespaceMode } = runtime.v1;
+
+const maxHostnameBytes = 64;
+
+/** The hostname that the pod's UTS namespace gets; empty: it is the host's. InvalidArgumentError: it cannot be one. */
+export function hostnameOf(config: PodSandboxConfig): string {
+  if (usesHostNetwork(config)) return "";
+  const name = config.hostname ?? "";
+  if (name !== "" && (name.length > maxHostnameBytes || !/^[a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?$/.test(name))) {
+    throw new InvalidArgumentError(
+      `config.hostname: ${JSON.stringify(name)} is no hostname of at most ${maxHostnameBytes} bytes`,
+    );
+  }
+  return name;
+}
+
+/** Writes the three files into the pod's run directory, readable by all. `addresses`: the pod's own, without lengths. */
+export function writePodFiles(directory: string, config: PodSandboxConfig, addresses: readonly string[]): void {
+  const name = hostnameOf(config) || hostname();
+  write(join(directory, "resolv.conf"), resolvConf(config.dns_config));
+  write(join(directory, "hostname"), `${name}\n`);
+  write(join(directory, "hosts"), usesHostNetwork(config) ? readHostFile("/etc/hosts") : hosts(name, addresses));
+}
+
+/** Without servers, searches and options a pod resolves names as its host does. */
+export function resolvConf(dns: runtime.v1.IDNSConfig | null | undefined): string {
+  const servers = dns?.servers ?? [];
+  const searches = dns?.searches ?? [];
+  const options = dns?.options ?? [];
+  if (servers.length + searches.length + options.length === 0) return readHostFile("/etc/resolv.conf");
+  for (const [index, server] of servers.entries()) {
+    if (isIP(server) === 0) {
+      throw new InvalidArgumentError(`config.dns_config.servers[${index}]: ${JSON.stringify(server)} is no IP address`);
+    }
+  }
+  checkWords(searches, "config.dns_config.searches");
+  checkWords(options, "config.dns_config.options");
+  return [
+    searches.length > 0 ? `search ${searches.join(" ")}\n` : "",
+    ...servers.map((server) => `nameserver ${server}\n`),
+    options.length > 0 ? `options ${options.join(" ")}\n` : "",
+  ].join("");
+}
+
+/** A space or a line's end in one of them would begin another setting. */
+function checkWords(list: readonly string[], field: string): void {
+  for (const [index, word] of list.entries()) {
+    if (!/^[!-~]+$/.test(word))
+      throw new InvalidArgumentError(`${field}[${index}]: ${JSON.stringify(word)} is no word`);
+  }
+}
+
+function hosts(name: string, addresses: readonly string[]): string {
+  return [
+    "127.0.0.1\tlocalhost",
+    "::1\tlocalhost ip6-localhost ip6-loopback",
+    "fe00::0\tip6-localnet",
+    "ff02::1\tip6-allnodes",
+    "ff02::2\tip6-allrouters",
+    ...addresses.map((address) => `${address}\t${name}`),
+    "",
+  ].join("\n");
+}
+
+function usesHostNetwork(config: PodSandboxConfig): boolean {
+  return config.linux?.security_context?.namespace_options?.network === NamespaceMode.NODE;
+}
+
+function readHostFile(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    // a host without the file gives its pods an empty one
+    return "";
+  }
+}
+
+function write(path: string, content: string): void {
+  writeFileSync(path, content, { mode: 0o644 });
+  // whatever the agent's umask is
+  chmodSync(path, 0o644);
+}

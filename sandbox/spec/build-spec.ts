@@ -1,0 +1,129 @@
+/** CRI configuration + image configuration → OCI runtime spec. Pure: what must be read from the host comes in. */
+import { runtime } from "../../cri-proto/generated/runtime.js";
+import type { Hierarchy } from "../cgroup/manager.js";
+import type { ContainerConfig } from "../container.js";
+import type { ResolvedUser } from "../identity.js";
+import type { OciImageConfig } from "../image-config.js";
+import type { PodSandboxConfig } from "../pod.js";
+import { capabilities, sysResourceBit } from "./capabilities.js";
+import { devices, type HostDevice } from "./devices.js";
+import { environment } from "./environment.js";
+import { maskedPaths } from "./masked-paths.js";
+import { mounts, type PodFilePaths } from "./mounts.js";
+import { checkPodNamespaces, namespaces, pidSharing, pidSharingAnnotation } from "./namespaces.js";
+import type { OciSpec } from "./oci.js";
+import { processArgs } from "./process-args.js";
+import { linuxResources, oomScoreAdj } from "./resources.js";
+import { seccomp, seccompChoice } from "./seccomp.js";
+import { apparmorProfile, selinuxLabel } from "./security-labels.js";
+import { workingDirectory } from "./working-directory.js";
+
+const { NamespaceMode } = runtime.v1;
+
+/** What of the host decides about a spec. */
+export interface SpecHost {
+  /** the agent's own: bit n is capability number n */
+  capabilities: bigint;
+  cgroup: { mode: "v1" | "hybrid" | "v2"; hierarchies: readonly Hierarchy[] };
+  apparmor: boolean;
+  selinux: boolean;
+  /** Node's name: "x64", "arm64" */
+  arch: string;
+  /** "6.1.0-18-amd64" */
+  kernelRelease: string;
+  hostname: string;
+  /** the agent's own; without CAP_SYS_RESOURCE nobody below it gets a lower one */
+  oomScoreAdj: number;
+}
+
+/** What a request names on the host and has to be read there first (sandbox/host-files.ts). */
+export interface HostFiles {
+  devices: HostDevice[];
+  /** the text of the Localhost seccomp profile; null: none is asked for */
+  seccompProfile: string | null;
+}
+
+export interface SpecInput {
+  containerId: string;
+  podId: string;
+  config: ContainerConfig;
+  podConfig: PodSandboxConfig;
+  image: OciImageConfig;
+  user: ResolvedUser;
+  host: SpecHost;
+  hostFiles: HostFiles;
+  podFiles: PodFilePaths;
+  cgroupPath: string;
+}
+
+const resourcesField = "config.linux.resources";
+
+/** The spec of a container. InvalidArgumentError names the field that cannot be as it is. */
+export function buildSpec(input: SpecInput): OciSpec {
+  const { config, podConfig, host, user } = input;
+  const image = input.image.config;
+  const context = config.linux?.security_context;
+  const privileged = context?.privileged ?? false;
+  const ofPod = podConfig.linux?.security_context?.namespace_options;
+  const hostNetwork = ofPod?.network === NamespaceMode.NODE;
+
+  checkPodNamespaces(config, podConfig);
+  const sharing = pidSharing(config, podConfig);
+  const sets = capabilities(context?.capabilities, { privileged, uid: user.uid, hostMask: host.capabilities });
+  const containerMounts = mounts({
+    config,
+    podFiles: input.podFiles,
+    privileged,
+    readonlyRootfs: context?.readonly_rootfs ?? false,
+    hostIpc: ofPod?.ipc === NamespaceMode.NODE,
+  });
+  const devIsMounted = containerMounts.some(({ destination, type }) => destination === "/dev" && type === "bind");
+  const { nodes, rules } = devices(input.hostFiles.devices, { privileged, devIsMounted });
+  const hidden = maskedPaths(context, { privileged, ownUserNamespace: false });
+  const filter = seccomp(seccompChoice(context), {
+    bounding: sets.bounding,
+    arch: host.arch,
+    kernelRelease: host.kernelRelease,
+    localhostProfile: input.hostFiles.seccompProfile,
+  });
+  const profile = apparmorProfile(context, host);
+  const label = selinuxLabel(context, host);
+  // a pod without a UTS namespace or a name of its own has the host's
+  const hostname = (!hostNetwork && podConfig.hostname) || host.hostname;
+
+  return {
+    ociVersion: "1.2.0",
+    process: {
+      terminal: config.tty ?? false,
+      user: { uid: user.uid, gid: user.gid, additionalGids: user.additionalGids },
+      args: processArgs(config, image),
+      env: environment(config, image, { hostname, home: user.home }),
+      cwd: workingDirectory(config, image),
+      capabilities: sets,
+      noNewPrivileges: context?.no_new_privs ?? false,
+      oomScoreAdj: clampedOomScoreAdj(config, host),
+      ...(profile !== undefined && { apparmorProfile: profile }),
+      ...(label !== undefined && { selinuxLabel: label }),
+    },
+    root: { path: "rootfs", readonly: context?.readonly_rootfs ?? false },
+    mounts: containerMounts,
+    annotations: { "berth.pod": input.podId, "berth.container": input.containerId, [pidSharingAnnotation]: sharing },
+    linux: {
+      namespaces: namespaces(sharing),
+      devices: nodes,
+      cgroupsPath: input.cgroupPath,
+      resources: {
+        devices: rules,
+        ...linuxResources(config.linux?.resources, { field: resourcesField, cgroupMode: host.cgroup.mode }),
+      },
+      ...(filter !== undefined && { seccomp: filter }),
+      maskedPaths: hidden.masked,
+      readonlyPaths: hidden.readonly,
+    },
+  };
+}
+
+function clampedOomScoreAdj(config: ContainerConfig, host: SpecHost): number {
+  const asked = oomScoreAdj(config.linux?.resources, resourcesField);
+  return (host.capabilities & sysResourceBit) !== 0n ? asked : Math.max(asked, host.oomScoreAdj);
+}

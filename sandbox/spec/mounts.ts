@@ -1,0 +1,158 @@
+import { runtime } from "../../cri-proto/generated/runtime.js";
+import type { ContainerConfig } from "../container.js";
+import { InvalidArgumentError, UnimplementedError } from "../errors.js";
+import type { Mount } from "./oci.js";
+import { absolutePath, isWithin, pathDepth } from "./paths.js";
+
+const { MountPropagation } = runtime.v1;
+
+/** Absolute paths on the host of the files that every container of the pod gets. */
+export interface PodFilePaths {
+  resolvConf: string;
+  hostname: string;
+  hosts: string;
+}
+
+/** The source by which a spec's tmpfs on /dev/shm is known as the pod's own. */
+export const podShmSource = "shm";
+const podShmSize = "size=65536k";
+
+/** What lxcfs puts over single files of /proc; whatever else is put there could fake what the launcher relies on. */
+const coverableProcFiles = new Set(
+  ["cpuinfo", "diskstats", "loadavg", "meminfo", "slabinfo", "stat", "swaps", "uptime"].map((name) => `/proc/${name}`),
+);
+
+/** Options of Mount.mount_options: each takes something away from what the mount can be used for. */
+const extraOptions = new Set([
+  "nosuid",
+  "nodev",
+  "noexec",
+  "noatime",
+  "nodiratime",
+  "relatime",
+  "strictatime",
+  "nosymfollow",
+]);
+
+export interface MountInput {
+  config: ContainerConfig;
+  podFiles: PodFilePaths;
+  privileged: boolean;
+  readonlyRootfs: boolean;
+  hostIpc: boolean;
+}
+
+/** All mounts of a container, the outer before the inner. Where the request mounts something itself, ours is left out. */
+export function mounts(input: MountInput): Mount[] {
+  const requested = (input.config.mounts ?? []).map((mount, index) => requestedMount(mount, `config.mounts[${index}]`));
+  const taken = new Set(requested.map((mount) => mount.destination));
+  const ours = [...systemMounts(input), ...podFileMounts(input)].filter(
+    ({ destination }) => !taken.has(destination) && !(taken.has("/dev") && isWithin(destination, "/dev")),
+  );
+  // sort is stable: of two at one place the later one covers the earlier
+  return [...ours, ...requested].sort((a, b) => pathDepth(a.destination) - pathDepth(b.destination));
+}
+
+function systemMounts({ privileged, hostIpc }: MountInput): Mount[] {
+  const access = privileged ? "rw" : "ro";
+  const shm: Mount = hostIpc
+    ? bind("/dev/shm", "/dev/shm", ["rprivate", "rw", "nosuid", "nodev", "noexec"])
+    : {
+        destination: "/dev/shm",
+        type: "tmpfs",
+        source: podShmSource,
+        options: ["nosuid", "noexec", "nodev", "mode=1777", podShmSize],
+      };
+  return [
+    { destination: "/proc", type: "proc", source: "proc", options: ["nosuid", "noexec", "nodev"] },
+    {
+      destination: "/dev",
+      type: "tmpfs",
+      source: "tmpfs",
+      options: ["nosuid", "strictatime", "mode=755", "size=65536k"],
+    },
+    {
+      destination: "/dev/pts",
+      type: "devpts",
+      source: "devpts",
+      options: ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+    },
+    shm,
+    { destination: "/dev/mqueue", type: "mqueue", source: "mqueue", options: ["nosuid", "noexec", "nodev"] },
+    { destination: "/sys", type: "sysfs", source: "sysfs", options: ["nosuid", "noexec", "nodev", access] },
+    {
+      destination: "/sys/fs/cgroup",
+      type: "cgroup",
+      source: "cgroup",
+      options: ["nosuid", "noexec", "nodev", "relatime", access],
+    },
+  ];
+}
+
+function podFileMounts({ podFiles, readonlyRootfs }: MountInput): Mount[] {
+  const options = ["rprivate", readonlyRootfs ? "ro" : "rw"];
+  return [
+    bind("/etc/hosts", podFiles.hosts, options),
+    bind("/etc/hostname", podFiles.hostname, options),
+    bind("/etc/resolv.conf", podFiles.resolvConf, options),
+  ];
+}
+
+function bind(destination: string, source: string, options: string[]): Mount {
+  return { destination, type: "bind", source, options: ["rbind", ...options] };
+}
+
+function requestedMount(mount: runtime.v1.IMount, field: string): Mount {
+  const destination = absolutePath(mount.container_path, `${field}.container_path`);
+  if (destination === "/")
+    throw new InvalidArgumentError(`${field}.container_path: nothing can be mounted over the root`);
+  if (isWithin(destination, "/proc") && !coverableProcFiles.has(destination)) {
+    throw new InvalidArgumentError(`${field}.container_path: ${destination} is part of the container's own /proc`);
+  }
+  if (mount.image?.image) {
+    if (mount.host_path)
+      throw new InvalidArgumentError(`${field}.host_path: a mount has an image or a host_path, not both`);
+    throw new UnimplementedError(`${field}.image: image volumes are not built yet`);
+  }
+  if (mount.image_sub_path) throw new InvalidArgumentError(`${field}.image_sub_path: it needs an image`);
+  if (mount.uidMappings?.length || mount.gidMappings?.length) {
+    throw new UnimplementedError(`${field}.uidMappings: mounts with id mappings are not built yet`);
+  }
+  const source = absolutePath(mount.host_path, `${field}.host_path`);
+  return bind(destination, source, [
+    propagationOption(mount, field),
+    readonlyOption(mount, field),
+    ...additionalOptions(mount, field),
+  ]);
+}
+
+function propagationOption(mount: runtime.v1.IMount, field: string): string {
+  switch (mount.propagation ?? MountPropagation.PROPAGATION_PRIVATE) {
+    case MountPropagation.PROPAGATION_PRIVATE:
+      return "rprivate";
+    case MountPropagation.PROPAGATION_HOST_TO_CONTAINER:
+      return "rslave";
+    case MountPropagation.PROPAGATION_BIDIRECTIONAL:
+      return "rshared";
+    default:
+      throw new InvalidArgumentError(`${field}.propagation: ${mount.propagation} is no MountPropagation`);
+  }
+}
+
+function readonlyOption(mount: runtime.v1.IMount, field: string): string {
+  if (!mount.recursive_read_only) return mount.readonly ? "ro" : "rw";
+  if (!mount.readonly) throw new InvalidArgumentError(`${field}.recursive_read_only: it needs readonly, too`);
+  if (mount.propagation) {
+    throw new InvalidArgumentError(`${field}.recursive_read_only: it needs propagation PROPAGATION_PRIVATE`);
+  }
+  return "rro";
+}
+
+function additionalOptions(mount: runtime.v1.IMount, field: string): string[] {
+  for (const [index, option] of (mount.mount_options ?? []).entries()) {
+    if (!extraOptions.has(option)) {
+      throw new InvalidArgumentError(`${field}.mount_options[${index}]: ${JSON.stringify(option)} is not supported`);
+    }
+  }
+  return [...(mount.mount_options ?? [])];
+}
