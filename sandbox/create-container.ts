@@ -5,6 +5,7 @@ import { native } from "../native/binding.js";
 import type { Container, ContainerConfig, ContainerRecord } from "./container.js";
 import { AlreadyExistsError, FailedPreconditionError, InvalidArgumentError } from "./errors.js";
 import { checkNotCancelled } from "./flights.js";
+import { readHostFiles } from "./host-files.js";
 import { resolveUser } from "./identity.js";
 import type { OciImageConfig } from "./image-config.js";
 import { newId } from "./index-of-ids.js";
@@ -13,12 +14,12 @@ import { toLaunchPlan } from "./launch-plan.js";
 import { toCallError } from "./monitor-client.js";
 import { podDirectory } from "./monitors.js";
 import type { SandboxNode } from "./node.js";
-import { openMounts } from "./open-mounts.js";
+import { makesMissingSources, openMounts } from "./open-mounts.js";
 import type { Pod, PodSandboxConfig } from "./pod.js";
-import { seccompFilter } from "./seccomp-filters.js";
+import { seccompFilter, storedSpec } from "./seccomp-filters.js";
 import { buildSpec } from "./spec/build-spec.js";
-import type { OciSpec } from "./spec/oci.js";
 import { criStopSignal } from "./spec/stop-signal.js";
+import { specHost } from "./spec-host.js";
 import { update } from "./store.js";
 import { Undo } from "./undo.js";
 
@@ -118,13 +119,15 @@ async function makeContainer(
       image: image.config,
       user,
       host: specHost(node),
+      hostFiles: await readHostFiles(config),
       podFiles: podFiles(node, pod),
       cgroupPath,
     });
   });
 
-  const mountFds = await step("mounts", () => openMounts(spec));
+  const mountFds = await step("mounts", () => openMounts(spec, { makeMissing: makesMissingSources(config) }));
   scratch.push("close the mounts", () => mountFds.close());
+  undo.push("remove the directories made for volumes", () => mountFds.removeMade());
 
   undo.push("remove the cgroup", () => node.cgroups.remove(cgroupPath));
   await step("cgroup", () => node.cgroups.create(cgroupPath, spec.linux.resources));
@@ -134,16 +137,17 @@ async function makeContainer(
     rootFd,
     mountFds,
     cgroup: node.cgroups.handles(cgroupPath),
+    hierarchies: node.cgroups.hierarchies,
     logPath,
     stdin: config.stdin ?? false,
     stdinOnce: config.stdin_once ?? false,
     seccompFilter: seccompFilter(spec),
-    pidTarget: config.linux?.security_context?.namespace_options?.target_id ?? "",
+    pidTarget: pidTargetOf(node, pod, config),
   });
   undo.push("end the init", () => monitor.deleteContainer(id));
   const pid = await step("init", () => monitor.createContainer(id, plan, descriptors));
 
-  const container: Container = { record: { ...record, spec: storedSpec(spec) }, config, pid, ended: new Latch() };
+  const container: Container = { record: { ...record, spec: storedSpec(spec, config) }, config, pid, ended: new Latch() };
   await step("created", () => {
     // a stop of the pod that came in between has not seen this container
     checkReady(pod);
@@ -182,10 +186,17 @@ function planRecord(
   };
 }
 
-/** As it is kept: the seccomp rules, most of its size, are found again by the profile when an exec needs them. */
-function storedSpec(spec: OciSpec): OciSpec {
-  const { seccomp: _, ...linux } = spec.linux;
-  return { ...spec, linux };
+/** The whole id of the container whose PID namespace is asked for; empty: none is. It must be of the same pod. */
+function pidTargetOf(node: SandboxNode, pod: Pod, config: ContainerConfig): string {
+  const options = config.linux?.security_context?.namespace_options;
+  if (options?.pid !== runtime.v1.NamespaceMode.TARGET) return "";
+  const { record } = node.containers.resolve(options.target_id ?? "");
+  if (record.podId !== pod.record.id) {
+    throw new InvalidArgumentError(
+      `config.linux.security_context.namespace_options.target_id: container ${record.id} is not of this pod`,
+    );
+  }
+  return record.id;
 }
 
 /** The CRI's log path is relative to the pod's log directory and stays in it. Empty: no log. */

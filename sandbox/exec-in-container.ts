@@ -4,7 +4,7 @@ import { checkNotCancelled } from "./flights.js";
 import { toExecProcess } from "./launch-plan.js";
 import { isNotRunning, toCallError } from "./monitor-client.js";
 import type { SandboxNode } from "./node.js";
-import { containerSeccompFilter } from "./seccomp-filters.js";
+import { seccompFilter } from "./seccomp-filters.js";
 
 export interface ExecOptions {
   command: string[];
@@ -39,7 +39,7 @@ export async function execInContainer(
   const process = toExecProcess(spec, {
     args: options.command,
     terminal: false,
-    seccompFilter: containerSeccompFilter(container.config),
+    seccompFilter: seccompFilter(spec),
   });
   try {
     const outcome = await node.monitors.get(podId).exec(

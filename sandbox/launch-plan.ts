@@ -55,8 +55,6 @@ export interface LaunchPlanOptions {
   hierarchies: readonly Hierarchy[];
   /** absolute; empty: no log */
   logPath: string;
-  /** 0: the monitor's default */
-  maxLogLineBytes: number;
   stdin: boolean;
   stdinOnce: boolean;
   /** empty: unconfined */
@@ -103,7 +101,7 @@ export function toLaunchPlan(spec: OciSpec, options: LaunchPlanOptions): LaunchP
         cgroup2_directory: cgroup.cgroup2Directory,
         oom_kill_file: cgroup.oomKillFile,
       },
-      log: { path: options.logPath, max_line_bytes: options.maxLogLineBytes },
+      log: { path: options.logPath },
       stdin: options.stdin,
       stdin_once: options.stdinOnce,
     },
