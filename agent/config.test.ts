@@ -66,7 +66,7 @@ const wrong: [WrittenSettings, RegExp][] = [
   [{ listen: "/run/x.sock" }, /^--listen "\/run\/x.sock" is not unix/],
   [{ listen: `unix:///${"x".repeat(107)}` }, /is longer than 107 bytes/],
   [{ run: "relative" }, /^--run "relative" is not an absolute path/],
-  [{ metrics: "9464" }, /^--metrics "9476" is neither/],
+  [{ metrics: "9464" }, /^--metrics "9464" is neither/],
   [{ metrics: "localhost:70000" }, /is neither/],
   [{ subnet: "10.0.0.0" }, /is not a CIDR/],
   [{ subnet: "10.0.0.0/16,10.1.0.0/16" }, /two CIDRs of a family/],

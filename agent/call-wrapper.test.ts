@@ -1,0 +1,137 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import * as grpc from "@grpc/grpc-js";
+import pino from "pino";
+import { InvalidArgumentError, NotFoundError } from "../sandbox/errors.js";
+import { type FinishedCall, statusOf, wrapStream, wrapUnary } from "./call-wrapper.js";
+import { methodDefinition, runtimeService } from "./services.js";
+
+const scratch = mkdtempSync(join(tmpdir(), "berth-wrapper-"));
+const lines: Record<string, unknown>[] = [];
+const finished: FinishedCall[] = [];
+const log = pino({ level: "debug" }, { write: (line: string) => lines.push(JSON.parse(line)) });
+const around = { log, observeCall: (call: FinishedCall) => finished.push(call) };
+const server = new grpc.Server();
+let client: grpc.Client;
+
+const exec = methodDefinition("t", "ExecSync", runtimeService.ExecSync);
+const events = methodDefinition("t", "GetContainerEvents", runtimeService.GetContainerEvents);
+let aborted: Promise<void>;
+
+before(async () => {
+  let onAbort: () => void;
+  aborted = new Promise((resolve) => {
+    onAbort = resolve;
+  });
+  const unary = wrapUnary(
+    "ExecSync",
+    async (request: { container_id: string }, signal) => {
+      if (request.container_id === "none") throw new NotFoundError('container "none" is not known');
+      if (request.container_id === "bug") throw new Error("a bug");
+      if (request.container_id !== "wait") return { exit_code: 3 };
+      return new Promise<never>((_, reject) => {
+        signal.addEventListener("abort", () => {
+          onAbort();
+          reject(new Error("whatever the kernel said"));
+        });
+      });
+    },
+    around,
+  );
+  const stream = wrapStream(
+    "GetContainerEvents",
+    async function* () {
+      yield { container_id: "1" };
+      yield { container_id: "2" };
+      throw new InvalidArgumentError("enough");
+    },
+    around,
+  );
+  server.addService({ ExecSync: exec, GetContainerEvents: events }, { ExecSync: unary, GetContainerEvents: stream });
+  const address = `unix://${join(scratch, "s")}`;
+  await new Promise<void>((resolve, reject) => {
+    server.bindAsync(address, grpc.ServerCredentials.createInsecure(), (error) => (error ? reject(error) : resolve()));
+  });
+  client = new grpc.Client(address, grpc.credentials.createInsecure());
+});
+
+after(() => {
+  client.close();
+  server.forceShutdown();
+  rmSync(scratch, { recursive: true });
+});
+
+function call(containerId: string, deadlineMs = 5_000): Promise<{ exit_code: number } | grpc.ServiceError> {
+  return new Promise((resolve) => {
+    client.makeUnaryRequest(
+      exec.path,
+      exec.requestSerialize,
+      exec.responseDeserialize,
+      { container_id: containerId },
+      new grpc.Metadata(),
+      { deadline: Date.now() + deadlineMs },
+      (error, answer) => resolve(error ?? (answer as { exit_code: number })),
+    );
+  });
+}
+
+test("an answer, its timing and its line", async () => {
+  const answer = await call("abc");
+  assert.equal("exit_code" in answer && answer.exit_code, 3);
+  const told = finished.at(-1);
+  assert.deepEqual([told?.method, told?.code], ["ExecSync", "OK"]);
+  assert.ok(told !== undefined && told.seconds > 0 && told.seconds < 5);
+  const line = lines.at(-1);
+  assert.deepEqual([line?.["method"], line?.["code"], line?.["container"]], ["ExecSync", "OK", "abc"]);
+});
+
+test("an error of ours has its own code and sentence", async () => {
+  const error = (await call("none")) as grpc.ServiceError;
+  assert.deepEqual([error.code, error.details], [grpc.status.NOT_FOUND, 'container "none" is not known']);
+  assert.equal(finished.at(-1)?.code, "NOT_FOUND");
+});
+
+test("an unknown error is INTERNAL and is logged with its stack", async () => {
+  const error = (await call("bug")) as grpc.ServiceError;
+  assert.deepEqual([error.code, error.details], [grpc.status.INTERNAL, "a bug"]);
+  assert.match(String(lines.at(-1)?.["stack"]), /call-wrapper\.test/);
+});
+
+test("a deadline of the caller aborts the handler and is told as cancelled", { timeout: 5_000 }, async () => {
+  const error = (await call("wait", 100)) as grpc.ServiceError;
+  assert.equal(error.code, grpc.status.DEADLINE_EXCEEDED);
+  await aborted;
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(finished.at(-1)?.code, "CANCELLED");
+});
+
+test("a stream's messages come in order, and then its error", async () => {
+  const stream = client.makeServerStreamRequest(events.path, events.requestSerialize, events.responseDeserialize, {});
+  const seen: string[] = [];
+  const error = await new Promise<grpc.ServiceError>((resolve) => {
+    stream.on("data", (message: { container_id: string }) => seen.push(message.container_id));
+    stream.on("error", resolve);
+  });
+  assert.deepEqual(seen, ["1", "2"]);
+  assert.deepEqual([error.code, error.details], [grpc.status.INVALID_ARGUMENT, "enough"]);
+});
+
+test("a failed system call says call, path and errno", () => {
+  const error = Object.assign(new Error("x"), {
+    syscall: "mkdir",
+    errnoName: "ENOSPC",
+    errno: 28,
+    subject: "/sys/fs/cgroup/x",
+  });
+  assert.deepEqual(statusOf(error), {
+    code: grpc.status.INTERNAL,
+    details: "mkdir /sys/fs/cgroup/x: ENOSPC (28)",
+  });
+});
+
+test("an error with a number for a code does not choose the status", () => {
+  assert.equal(statusOf(Object.assign(new Error("x"), { code: 5 })).code, grpc.status.INTERNAL);
+});
