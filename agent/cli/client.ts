@@ -60,7 +60,8 @@ function checkListening(path: string): Promise<void> {
   });
 }
 
-function connect(path: string): Client {
+/** A client that its owner closes. Nobody needs to listen yet: calls fail with UNAVAILABLE then. */
+export function connect(path: string): Client {
   const connection = new grpc.Client(`unix://${path}`, grpc.credentials.createInsecure(), {
     "grpc.max_receive_message_length": messageLimitBytes,
     "grpc.max_send_message_length": messageLimitBytes,

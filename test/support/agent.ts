@@ -1,0 +1,232 @@
+/** A real `berth serve` process on private paths, with a bridge, a subnet and cgroups of its own. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
+import { createConnection, createServer } from "node:net";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { type Client, connect } from "../../agent/cli/client.js";
+import { native } from "../../native/binding.js";
+import { removeBuiltinNetwork } from "../../sandbox/network/builtin.js";
+import { assertNothingLeft, leftCgroups, leftProcesses, mountsBelow } from "./leaks.js";
+import { claimSlot, type Slot } from "./slot.js";
+
+export interface AgentPaths {
+  /** the directory that has all the others in it */
+  base: string;
+  run: string;
+  root: string;
+  netns: string;
+  /** registries' hosts.toml files */
+  registries: string;
+  /** for pods' log_directory */
+  logs: string;
+}
+
+export interface TestAgent {
+  /** of the process that runs now */
+  readonly client: Client;
+  readonly pid: number;
+  /** "unix:///PATH" */
+  readonly socket: string;
+  readonly paths: AgentPaths;
+  readonly slot: Slot;
+  /** cgroup of the pods that name no parent */
+  readonly cgroupRoot: string;
+  /** "http://127.0.0.1:PORT/metrics" */
+  readonly metricsUrl: string;
+  /** standard error of all its processes so far */
+  logs(): string;
+  /** SIGKILL; back when the process is gone */
+  kill9(): Promise<void>;
+  /** SIGTERM; answers the exit code */
+  terminate(): Promise<number | null>;
+  /** starts it again (after ending it, when it runs) */
+  restart(): Promise<void>;
+  /** nothing of a pod may be on the machine */
+  assertNothingLeft(): Promise<void>;
+  /** removes all pods, ends the agent, checks that nothing is left, and takes its directories and its bridge away */
+  stop(): Promise<void>;
+}
+
+export interface AgentOptions {
+  /** further flags of `berth serve`; they win over the defaults here */
+  flags?: Record<string, string>;
+  /** further environment */
+  env?: Record<string, string>;
+}
+
+const program = fileURLToPath(new URL("../../agent/cli/main.js", import.meta.url));
+// the same as the program's first line
+const nodeFlags = ["--max-semi-space-size=2", "--optimize-for-size"];
+const startTimeoutMs = 20_000;
+
+export async function startAgent(options: AgentOptions = {}): Promise<TestAgent> {
+  const slot = claimSlot();
+  const paths = makePaths();
+  const cgroupRoot = `/berth-test-${slot.number}-${process.pid}`;
+  const socket = join(paths.run, "berth.sock");
+  const logFile = join(paths.base, "agent.log");
+  const metrics = `127.0.0.1:${await freePort()}`;
+  const flags: Record<string, string> = {
+    config: join(paths.base, "config.toml"),
+    run: paths.run,
+    root: paths.root,
+    "netns-dir": paths.netns,
+    registries: paths.registries,
+    metrics,
+    bridge: slot.bridge,
+    subnet: slot.subnet,
+    "cgroup-root": cgroupRoot,
+    "log-level": "debug",
+    ...options.flags,
+  };
+  const args = [...nodeFlags, program, "serve", ...Object.entries(flags).map(([name, value]) => `--${name}=${value}`)];
+  const logs = () => readFileSync(logFile, "utf8");
+  let child: ChildProcess;
+  let client: Client | undefined;
+
+  const start = async (): Promise<void> => {
+    const log = openSync(logFile, "a");
+    const env = { ...process.env, MALLOC_ARENA_MAX: "1", ...options.env };
+    child = spawn(process.execPath, args, { stdio: ["ignore", log, log], env });
+    closeSync(log);
+    await untilListening(child, socket, logs);
+    client = connect(socket);
+    await client.call("Version", { version: "v1" }, 5_000);
+  };
+  const end = async (signal: NodeJS.Signals): Promise<number | null> => {
+    client?.close();
+    if (child.exitCode === null && child.signalCode === null) {
+      child.kill(signal);
+      await once(child, "exit");
+    }
+    return child.exitCode;
+  };
+  const scope = { ...paths, cgroupRoot, bridge: slot.bridge };
+
+  const agent: TestAgent = {
+    get client() {
+      if (client === undefined) throw new Error("the agent was not started");
+      return client;
+    },
+    get pid() {
+      return child.pid as number;
+    },
+    socket: `unix://${socket}`,
+    paths,
+    slot,
+    cgroupRoot,
+    metricsUrl: `http://${metrics}/metrics`,
+    logs,
+    kill9: async () => void (await end("SIGKILL")),
+    terminate: () => end("SIGTERM"),
+    async restart() {
+      await end("SIGTERM");
+      await start();
+    },
+    assertNothingLeft: () => assertNothingLeft(scope),
+    async stop() {
+      try {
+        await removeAllPods(agent.client);
+        await assertNothingLeft(scope);
+        const code = await end("SIGTERM");
+        if (code !== 0) throw new Error(`the agent ended with ${code} after SIGTERM`);
+      } catch (error) {
+        throw new Error(`${String(error)}\nThe agent's log ends with:\n${logs().slice(-8_000)}`, { cause: error });
+      } finally {
+        await end("SIGKILL");
+        await sweep(agent);
+        slot.release();
+      }
+    },
+  };
+  try {
+    await start();
+  } catch (error) {
+    await end("SIGKILL");
+    await sweep(agent);
+    slot.release();
+    throw error;
+  }
+  return agent;
+}
+
+/** Short: a socket's path has at most 107 bytes. */
+function makePaths(): AgentPaths {
+  const base = mkdtempSync("/tmp/b-");
+  const below = (name: string): string => {
+    mkdirSync(join(base, name), { mode: 0o700 });
+    return join(base, name);
+  };
+  // what the machine itself is configured to is not for tests
+  writeFileSync(join(base, "config.toml"), "");
+  return {
+    base,
+    run: below("run"),
+    root: below("root"),
+    netns: below("netns"),
+    registries: below("certs.d"),
+    logs: below("logs"),
+  };
+}
+
+/** Before a gRPC client exists: one that fails to connect waits a second before it tries again. */
+async function untilListening(child: ChildProcess, path: string, logs: () => string): Promise<void> {
+  for (const until = Date.now() + startTimeoutMs; ; await sleep(10)) {
+    if (child.exitCode !== null || child.signalCode !== null) {
+      throw new Error(`the agent ended with ${child.exitCode ?? child.signalCode}:\n${logs()}`);
+    }
+    if (await listens(path)) return;
+    if (Date.now() > until) throw new Error(`the agent does not listen on ${path}:\n${logs()}`);
+  }
+}
+
+function listens(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = createConnection(path);
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once("error", () => resolve(false));
+  });
+}
+
+async function removeAllPods(client: Client): Promise<void> {
+  const { items } = await client.call("ListPodSandbox", {});
+  await Promise.all(items.map(({ id }) => client.call("RemovePodSandbox", { pod_sandbox_id: id ?? "" })));
+}
+
+/** Whatever a failed test has left, so that it does not fail the others. */
+async function sweep(agent: TestAgent): Promise<void> {
+  const { paths, slot, cgroupRoot } = agent;
+  for (let tries = 0; tries < 100; tries++) {
+    const processes = leftProcesses({ run: paths.run, cgroupRoot });
+    if (processes.length === 0) break;
+    for (const { pid } of processes) kill(pid);
+    await sleep(10);
+  }
+  for (const line of mountsBelow(paths.base)) await native.unmount(line.split(" ")[4] ?? "").catch(() => undefined);
+  await removeBuiltinNetwork(native, slot.bridge);
+  for (const path of leftCgroups(cgroupRoot)) rmdirSync(path);
+  rmSync(paths.base, { recursive: true, force: true });
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch {
+    // it has ended meanwhile
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as { port: number };
+  server.close();
+  await once(server, "close");
+  return port;
+}
