@@ -1,11 +1,14 @@
 /** The agent's boot order: configuration, locks, what the host can do, recovery, metrics, and then the socket. */
 
-import { startMetricsServer } from "../metrics/server.js";
+import { type MetricsServer, startMetricsServer } from "../metrics/server.js";
 import { native } from "../native/binding.js";
+import { FailedPreconditionError, messageOf } from "../sandbox/errors.js";
+import type { SandboxNode } from "../sandbox/node.js";
 import { recover } from "../sandbox/recover.js";
 import { callTable } from "./call-table.js";
 import type { FinishedCall } from "./call-wrapper.js";
 import type { Config } from "./config.js";
+import type { Finding } from "./doctor.js";
 import { lockDirectories } from "./lock.js";
 import { type Log, openLog } from "./log.js";
 import { logHappenings } from "./log-happenings.js";
@@ -24,10 +27,9 @@ export async function runAgent(config: Config): Promise<void> {
 
   await node.network.start();
   await recover(node);
-  await tellFindings(runtime.examine(), log);
+  tellFindings(await runtime.examine(), log);
 
-  const metrics =
-    config.metrics === null ? null : await startMetricsServer({ ...config.metrics, version: runtimeVersion }, node);
+  const metrics = await serveMetrics(config.metrics, node);
   const observeCall = ({ method, code, seconds }: FinishedCall) => metrics?.observeCall(method, code, seconds);
 
   // everything is known before the first call: whoever gets an answer from Version can go on
@@ -45,14 +47,26 @@ export async function runAgent(config: Config): Promise<void> {
   process.exit(0);
 }
 
+async function serveMetrics(address: Config["metrics"], node: SandboxNode): Promise<MetricsServer | null> {
+  if (address === null) return null;
+  try {
+    return await startMetricsServer({ ...address, version: runtimeVersion }, node);
+  } catch (error) {
+    const where = `${address.host}:${address.port}`;
+    throw new FailedPreconditionError(`/metrics cannot be served (--metrics ${where}): ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+}
+
 function untilTold(): Promise<NodeJS.Signals> {
   return new Promise((resolve) => {
     for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, resolve);
   });
 }
 
-async function tellFindings(findings: ReturnType<Awaited<ReturnType<typeof createRuntime>>["examine"]>, log: Log) {
-  for (const { severity, what, consequence, remedy } of await findings) {
+function tellFindings(findings: readonly Finding[], log: Log): void {
+  for (const { severity, what, consequence, remedy } of findings) {
     log[severity === "note" ? "info" : "warn"](`${what}: ${consequence}. ${remedy}`);
   }
 }

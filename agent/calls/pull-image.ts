@@ -1,5 +1,5 @@
 import type { runtime as proto } from "../../cri-proto/generated/runtime.js";
-import type { RegistryAuth } from "../images/pull.js";
+import type { RegistryAuth } from "../images/registry-auth.js";
 import { required } from "../requests.js";
 import type { Runtime } from "../runtime.js";
 

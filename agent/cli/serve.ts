@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import { defaultConfigFile, type SettingName, settings } from "../settings.js";
+import { endWithNpm } from "./npm-parent.js";
 
 /** `berth serve`: an option for each setting; what is not given comes from the configuration file. */
 export function addTo(parent: Command): void {
@@ -25,6 +26,7 @@ async function serve(_options: unknown, command: Command): Promise<void> {
   const { loadConfig } = await import("../config.js");
   const config = loadConfig(written, typeof file === "string" ? file : null);
   const { runAgent } = await import("../main.js");
+  endWithNpm();
   await runAgent(config);
 }
 
