@@ -35,10 +35,8 @@ export function addClientOptions(command: Command): Command {
 
 /** Runs `use` with a client that is closed afterwards. Rejects at once when nobody listens on the socket. */
 export async function withClient<T>(options: ClientOptions, use: (client: Client) => Promise<T>): Promise<T> {
-  const path = options.socket.startsWith("unix://") ? options.socket.slice("unix://".length) : options.socket;
-  if (!path.startsWith("/")) throw new Error(`--socket ${options.socket} is not unix:///PATH`);
-  await checkListening(path);
-  const client = connect(path);
+  await checkListening(socketPath(options.socket));
+  const client = connect(options.socket);
   try {
     return await use(client);
   } finally {
@@ -61,8 +59,15 @@ function checkListening(path: string): Promise<void> {
 }
 
 /** A client that its owner closes. Nobody needs to listen yet: calls fail with UNAVAILABLE then. */
-export function connect(path: string): Client {
-  const connection = new grpc.Client(`unix://${path}`, grpc.credentials.createInsecure(), {
+export function socketPath(socket: string): string {
+  const path = socket.startsWith("unix://") ? socket.slice("unix://".length) : socket;
+  if (!path.startsWith("/")) throw new Error(`${socket} is not unix:///PATH`);
+  return path;
+}
+
+/** A client of the socket "unix:///PATH" (or "/PATH"). It connects at its first call, and again when the agent comes back. */
+export function connect(socket: string): Client {
+  const connection = new grpc.Client(`unix://${socketPath(socket)}`, grpc.credentials.createInsecure(), {
     "grpc.max_receive_message_length": messageLimitBytes,
     "grpc.max_send_message_length": messageLimitBytes,
   });
