@@ -1,8 +1,104 @@
-import type { LayerStore } from "../../sandbox/rootfs/layer-store.js";
+/**
+ * Brings layers into the layer store: source → sha256 → unpacker, no compressed blob on disk, two at a time. Layers are
+ * unpacked in any order, but become visible from the bottom up. Whoever else wants the same layer joins.
+ */
+import { chmod, chown, stat } from "node:fs/promises";
+import { InternalError } from "../../sandbox/errors.js";
+import { Flights } from "../../sandbox/flights.js";
+import type { LayerStaging, LayerStore } from "../../sandbox/rootfs/layer-store.js";
+import { inheritDirectories, type UnpackedLayer, unpackLayer } from "../../sandbox/rootfs/unpack-layer.js";
+import { joinFlight } from "./join-flight.js";
+
+export interface LayerSource {
+  chainId: string;
+  diffId: string;
+  /** The layer as it comes, compressed or not; fails when it is not what was promised. */
+  open(signal: AbortSignal): AsyncIterable<Uint8Array>;
+}
 
 export interface LayerFetcher {
-  readonly layers: LayerStore;
+  /** @param sources bottom first; layers that are there already are not opened */
+  ensure(sources: readonly LayerSource[], signal: AbortSignal): Promise<void>;
 }
+
+const layersAtOnce = 2;
+
 export function openLayerFetcher(layers: LayerStore): LayerFetcher {
-  return { layers };
+  const flights = new Flights<void>();
+  return {
+    async ensure(sources, signal) {
+      const stop = new AbortController();
+      const either = AbortSignal.any([signal, stop.signal]);
+      const running: Promise<void>[] = [];
+      let next = 0;
+      let failure: { error: unknown } | undefined;
+      const work = async (): Promise<void> => {
+        while (next < sources.length && failure === undefined) {
+          const index = next++;
+          const source = sources[index] as LayerSource;
+          if (layers.has(source.chainId)) continue;
+          const below = index === 0 ? undefined : running[index - 1];
+          const lower = sources.slice(0, index).map((layer) => layer.chainId);
+          const flight = joinFlight(flights, source.chainId, either, (flightSignal) =>
+            fetchLayer(layers, source, below, lower, flightSignal),
+          );
+          running[index] = flight;
+          try {
+            await flight;
+          } catch (error) {
+            failure ??= { error };
+            stop.abort();
+          }
+        }
+      };
+      await Promise.all(Array.from({ length: layersAtOnce }, work));
+      if (failure !== undefined) throw failure.error;
+    },
+  };
+}
+
+async function fetchLayer(
+  layers: LayerStore,
+  source: LayerSource,
+  below: Promise<void> | undefined,
+  lower: readonly string[],
+  signal: AbortSignal,
+): Promise<void> {
+  if (layers.has(source.chainId)) return;
+  const staging = await layers.stage(source.chainId);
+  try {
+    const unpacked = await unpackLayer({ directory: staging.directory, source: source.open(signal), signal });
+    if (unpacked.diffId !== source.diffId) {
+      throw new InternalError(
+        `the image's configuration promises a layer with diff id ${source.diffId}, but it has ${unpacked.diffId}`,
+      );
+    }
+    await below;
+    await completeDirectories(layers, staging, unpacked, lower);
+    const { diffId, bytes, inodes } = unpacked;
+    await layers.commit(staging, { diffId, bytes, inodes });
+  } catch (error) {
+    await layers.abort(staging);
+    throw error;
+  }
+}
+
+/** Unpacked one upon another, directories that the layer does not describe would look as below: make them so. */
+async function completeDirectories(
+  layers: LayerStore,
+  staging: LayerStaging,
+  unpacked: UnpackedLayer,
+  lower: readonly string[],
+): Promise<void> {
+  const directories = lower.map((chainId) => layers.path(chainId)).reverse();
+  const top = directories[0];
+  if (top === undefined) return;
+  if (unpacked.rootIsImplicit) {
+    const root = await stat(top);
+    await chown(staging.directory, root.uid, root.gid);
+    await chmod(staging.directory, root.mode & 0o7777);
+  }
+  if (unpacked.implicit.length > 0) {
+    await inheritDirectories({ directory: staging.directory, lower: directories, paths: unpacked.implicit });
+  }
 }

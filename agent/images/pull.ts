@@ -1,21 +1,19 @@
-import { InternalError } from "../../sandbox/errors.js";
-import type { LayerStore } from "../../sandbox/rootfs/layer-store.js";
+/** PullImage: reference → manifest → configuration and layers → record. */
+import { createHash } from "node:crypto";
+import { BerthError, InternalError, NotFoundError } from "../../sandbox/errors.js";
+import { Flights } from "../../sandbox/flights.js";
+import { readAll } from "./digest.js";
 import type { ImageRecord, ImageStore } from "./image-store.js";
-import type { LayerFetcher } from "./layer-fetcher.js";
-import type { Registries } from "./registries.js";
+import { type InstallDeps, installImage } from "./install-image.js";
+import { joinFlight } from "./join-flight.js";
+import { choosePlatform, type Descriptor, parseManifest } from "./manifest.js";
+import { hostPlatform } from "./platform.js";
+import { formatName, formatReference, parseReference, type Reference } from "./reference.js";
+import type { Registries, RegistryHost } from "./registries.js";
+import type { RegistryAuth } from "./registry-auth.js";
+import { openRegistryClient, type RegistryClient } from "./registry-client.js";
 
-/** The CRI's AuthConfig; empty strings are as good as absent. Never logged. */
-export interface RegistryAuth {
-  username?: string;
-  password?: string;
-  /** base64 of "username:password" */
-  auth?: string;
-  serverAddress?: string;
-  /** an OAuth2 refresh token */
-  identityToken?: string;
-  /** a bearer token for the registry itself */
-  registryToken?: string;
-}
+export type { RegistryAuth };
 
 export interface PullRequest {
   /** in any familiar form */
@@ -24,14 +22,98 @@ export interface PullRequest {
   signal?: AbortSignal;
 }
 
-export interface PullDeps {
-  images: ImageStore;
-  layers: LayerStore;
-  fetcher: LayerFetcher;
+export interface PullDeps extends InstallDeps {
   registries: Registries;
 }
 
-/** Pulls an image. Calls for the same reference with the same credentials share one flight. */
-export async function pullImage(_deps: PullDeps, request: PullRequest): Promise<ImageRecord> {
-  throw new InternalError(`pulling ${request.reference} is not there yet`);
+const flightsOf = new WeakMap<ImageStore, Flights<ImageRecord>>();
+const maxIndexDepth = 3;
+
+/**
+ * Pulls an image; calls for the same reference with the same credentials share one flight. Hosts are tried in their
+ * order; the failure that is told is the last one's, the registry itself.
+ * @throws InvalidArgumentError, NotFoundError, PermissionDeniedError, UnavailableError, ResourceExhaustedError,
+ *   InternalError (other bytes than a digest promised), CancelledError
+ */
+export async function pullImage(deps: PullDeps, request: PullRequest): Promise<ImageRecord> {
+  const reference = parseReference(request.reference);
+  const flights = flightsOf.get(deps.images) ?? new Flights<ImageRecord>();
+  flightsOf.set(deps.images, flights);
+  const signal = request.signal ?? new AbortController().signal;
+  const key = `${formatReference(reference)} ${fingerprint(request.auth)}`;
+  return joinFlight(flights, key, signal, (flightSignal) => pullFromAny(deps, reference, request.auth, flightSignal));
+}
+
+/** Credentials are told apart without being kept as a key. */
+function fingerprint(auth: RegistryAuth | undefined): string {
+  return auth === undefined ? "" : createHash("sha256").update(JSON.stringify(auth)).digest("hex");
+}
+
+async function pullFromAny(
+  deps: PullDeps,
+  reference: Reference,
+  auth: RegistryAuth | undefined,
+  signal: AbortSignal,
+): Promise<ImageRecord> {
+  const hosts = await deps.registries.hostsOf(reference.registry);
+  const usable = hosts.filter((host) => host.pulls && (host.resolves || reference.digest !== undefined));
+  let failure: unknown = new NotFoundError(`no configured host of ${reference.registry} may be pulled from`);
+  for (const host of usable) {
+    try {
+      return await pullFrom(deps, host, reference, auth, signal);
+    } catch (error) {
+      if (signal.aborted || isOurOwn(error)) throw error;
+      failure = error;
+    }
+  }
+  throw failure;
+}
+
+/** A full disk here would not be less full with the next host. */
+function isOurOwn(error: unknown): boolean {
+  return error instanceof BerthError && error.kind === "RESOURCE_EXHAUSTED";
+}
+
+async function pullFrom(
+  deps: PullDeps,
+  host: RegistryHost,
+  reference: Reference,
+  auth: RegistryAuth | undefined,
+  signal: AbortSignal,
+): Promise<ImageRecord> {
+  const client = await openRegistryClient(host, reference, auth);
+  try {
+    const { digest, config, layers } = await resolve(client, reference, signal);
+    const image = {
+      what: formatReference(reference),
+      configuration: await readAll(client.blob(config, signal)),
+      layers: layers.map((layer) => (layerSignal: AbortSignal) => client.blob(layer, layerSignal)),
+      repoTags: reference.tag === undefined ? [] : [formatReference(reference)],
+      repoDigests: [`${formatName(reference)}@${digest}`],
+    };
+    return await installImage(deps, image, signal);
+  } finally {
+    await client.close();
+  }
+}
+
+interface Resolved {
+  /** of what the reference names: a manifest or an index */
+  digest: string;
+  config: Descriptor;
+  layers: Descriptor[];
+}
+
+async function resolve(client: RegistryClient, reference: Reference, signal: AbortSignal): Promise<Resolved> {
+  const what = formatReference(reference);
+  let version = reference.digest ?? reference.tag ?? "latest";
+  let digest: string | undefined;
+  for (let depth = 0; depth <= maxIndexDepth; depth++) {
+    const fetched = await client.manifest(version, signal);
+    digest ??= fetched.digest;
+    const manifest = parseManifest(fetched.bytes, fetched.contentType, what);
+    if (manifest.kind === "image") return { digest, config: manifest.config, layers: manifest.layers };
+    version = choosePlatform(manifest.manifests, hostPlatform(), what).digest;
+  }
+  throw new InternalError(`${what} is an index of indexes more than ${maxIndexDepth} deep`);
 }

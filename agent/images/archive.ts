@@ -1,0 +1,213 @@
+/** Reading files of an image archive, which is a directory or an uncompressed tar, without unpacking it. */
+import { type FileHandle, open, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { InvalidArgumentError, messageOf, NotFoundError } from "../../sandbox/errors.js";
+
+export interface Archive {
+  /** @throws InvalidArgumentError when it is not there or longer than the limit */
+  read(name: string, limitBytes: number): Promise<Buffer>;
+  has(name: string): Promise<boolean>;
+  /** @throws InvalidArgumentError when it is not there */
+  size(name: string): Promise<number>;
+  stream(name: string, signal: AbortSignal): AsyncIterable<Uint8Array>;
+  close(): Promise<void>;
+}
+
+interface Location {
+  offset: number;
+  size: number;
+}
+
+const blockBytes = 512;
+const maxMembers = 100_000;
+const maxNameBytes = 1024 ** 2;
+const chunkBytes = 256 * 1024;
+
+/** @throws NotFoundError, InvalidArgumentError */
+export async function openArchive(path: string): Promise<Archive> {
+  let isDirectory: boolean;
+  try {
+    const status = await stat(path);
+    isDirectory = status.isDirectory();
+    if (!isDirectory && !status.isFile()) throw new InvalidArgumentError(`${path} is neither a file nor a directory`);
+  } catch (error) {
+    if (error instanceof InvalidArgumentError) throw error;
+    throw new NotFoundError(`${path} cannot be read: ${messageOf(error)}`, { cause: error });
+  }
+  return isDirectory ? openDirectory(path) : openTar(path);
+}
+
+function openDirectory(path: string): Archive {
+  const withFile = async <T>(name: string, use: (file: FileHandle, size: number) => Promise<T>): Promise<T> => {
+    let file: FileHandle;
+    try {
+      file = await open(join(path, name));
+    } catch (error) {
+      throw new InvalidArgumentError(`${path} has no readable file ${name}: ${messageOf(error)}`, { cause: error });
+    }
+    try {
+      const status = await file.stat();
+      if (!status.isFile()) throw new InvalidArgumentError(`${name} in ${path} is no regular file`);
+      return await use(file, status.size);
+    } finally {
+      await file.close();
+    }
+  };
+  return {
+    read: (name, limitBytes) =>
+      withFile(name, async (file, size) => readPiece(file, checked({ offset: 0, size }, name, limitBytes))),
+    has: (name) =>
+      withFile(name, async () => true).catch((error: unknown) => {
+        if (error instanceof InvalidArgumentError) return false;
+        throw error;
+      }),
+    size: (name) => withFile(name, async (_file, size) => size),
+    async *stream(name, signal) {
+      const size = await withFile(name, async (_file, bytes) => bytes);
+      const file = await open(join(path, name));
+      try {
+        yield* pieces(file, { offset: 0, size }, signal);
+      } finally {
+        await file.close();
+      }
+    },
+    close: async () => undefined,
+  };
+}
+
+async function openTar(path: string): Promise<Archive> {
+  const file = await open(path);
+  let members: Map<string, Location>;
+  try {
+    members = await listMembers(file, path);
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+  const find = (name: string): Location => {
+    const member = members.get(name);
+    if (member === undefined) throw new InvalidArgumentError(`${path} has no member ${name}`);
+    return member;
+  };
+  return {
+    read: async (name, limitBytes) => readPiece(file, checked(find(name), name, limitBytes)),
+    has: async (name) => members.has(name),
+    size: async (name) => find(name).size,
+    stream: (name, signal) => pieces(file, find(name), signal),
+    close: () => file.close(),
+  };
+}
+
+function checked(location: Location, name: string, limitBytes: number): Location {
+  if (location.size > limitBytes) throw new InvalidArgumentError(`${name} is longer than ${limitBytes} bytes`);
+  return location;
+}
+
+async function readPiece(file: FileHandle, location: Location): Promise<Buffer> {
+  const bytes = Buffer.alloc(location.size);
+  for (let done = 0; done < bytes.length; ) {
+    const { bytesRead } = await file.read(bytes, done, bytes.length - done, location.offset + done);
+    if (bytesRead === 0) throw new InvalidArgumentError("the archive ends too early");
+    done += bytesRead;
+  }
+  return bytes;
+}
+
+async function* pieces(file: FileHandle, location: Location, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  for (let done = 0; done < location.size; ) {
+    signal.throwIfAborted();
+    const size = Math.min(chunkBytes, location.size - done);
+    yield await readPiece(file, { offset: location.offset + done, size });
+    done += size;
+  }
+}
+
+/** Regular members by name, and links to them (older `docker save` links layers that are alike). */
+async function listMembers(file: FileHandle, path: string): Promise<Map<string, Location>> {
+  const members = new Map<string, Location>();
+  const links: [name: string, target: string][] = [];
+  const { size: total } = await file.stat();
+  let longName: string | undefined;
+  let longLink: string | undefined;
+  let pax: Record<string, string> = {};
+  let count = 0;
+  for (let offset = 0; offset + blockBytes <= total; ) {
+    const header = await readPiece(file, { offset, size: blockBytes });
+    if (header.every((byte) => byte === 0)) break;
+    checkSum(header, path);
+    if (++count > maxMembers) throw new InvalidArgumentError(`${path} has more than ${maxMembers} members`);
+    const type = String.fromCharCode(header[156] ?? 0);
+    const declared = pax.size !== undefined && !"xgLK".includes(type) ? Number(pax.size) : readNumber(header, 124, 12);
+    if (!Number.isSafeInteger(declared) || declared < 0 || offset + blockBytes + declared > total) {
+      throw new InvalidArgumentError(`${path} ends too early, or is no tar archive`);
+    }
+    const data: Location = { offset: offset + blockBytes, size: declared };
+    offset = data.offset + Math.ceil(declared / blockBytes) * blockBytes;
+    if (type === "x" || type === "L" || type === "K") {
+      const text = (await readPiece(file, checked(data, "an extended header", maxNameBytes))).toString("utf8");
+      if (type === "x") pax = parsePax(text);
+      else if (type === "L") longName = text.replace(/\0.*$/s, "");
+      else longLink = text.replace(/\0.*$/s, "");
+      continue;
+    }
+    const name = cleanName(pax.path ?? longName ?? ustarName(header));
+    if (type === "0" || type === "\0") members.set(name, data);
+    else if (type === "1") links.push([name, cleanName(pax.linkpath ?? longLink ?? readText(header, 157, 100))]);
+    else if (type === "2") {
+      const target = pax.linkpath ?? longLink ?? readText(header, 157, 100);
+      links.push([name, cleanName(target.startsWith("/") ? target : join(name, "..", target))]);
+    }
+    longName = longLink = undefined;
+    pax = {};
+  }
+  for (const [name, target] of links) {
+    const member = members.get(target);
+    if (member !== undefined && !members.has(name)) members.set(name, member);
+  }
+  return members;
+}
+
+function checkSum(header: Buffer, path: string): void {
+  let sum = 0;
+  for (let i = 0; i < blockBytes; i++) sum += i >= 148 && i < 156 ? 32 : (header[i] as number);
+  if (sum === readNumber(header, 148, 8)) return;
+  if (header[0] === 0x1f && header[1] === 0x8b) {
+    throw new InvalidArgumentError(`${path} is compressed: decompress the archive first (its layers may stay so)`);
+  }
+  throw new InvalidArgumentError(`${path} is no tar archive, or it is damaged`);
+}
+
+function readText(header: Buffer, offset: number, size: number): string {
+  return header.toString("utf8", offset, offset + size).replace(/\0.*$/s, "");
+}
+
+function ustarName(header: Buffer): string {
+  const name = readText(header, 0, 100);
+  const prefix = header.toString("latin1", 257, 263) === "ustar\0" ? readText(header, 345, 155) : "";
+  return prefix === "" ? name : `${prefix}/${name}`;
+}
+
+function readNumber(header: Buffer, offset: number, size: number): number {
+  if (((header[offset] as number) & 0x80) !== 0) return Number(header.readBigUInt64BE(offset + size - 8));
+  return Number.parseInt(readText(header, offset, size).trim() || "0", 8);
+}
+
+function cleanName(name: string): string {
+  return join("/", name).slice(1).replace(/\/$/, "");
+}
+
+/** Records are "LENGTH KEY=VALUE\n", the length in bytes. */
+function parsePax(text: string): Record<string, string> {
+  const bytes = Buffer.from(text, "utf8");
+  const records: Record<string, string> = {};
+  for (let at = 0; at < bytes.length; ) {
+    const space = bytes.indexOf(0x20, at);
+    const length = Number(bytes.toString("latin1", at, space));
+    if (space < 0 || !(length > space - at)) break;
+    const record = bytes.toString("utf8", space + 1, at + length - 1);
+    const equals = record.indexOf("=");
+    if (equals > 0) records[record.slice(0, equals)] = record.slice(equals + 1);
+    at += length;
+  }
+  return records;
+}

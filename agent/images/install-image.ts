@@ -1,0 +1,94 @@
+import { InternalError, InvalidArgumentError } from "../../sandbox/errors.js";
+import { type OciImageConfig, parseImageConfig } from "../../sandbox/image-config.js";
+import type { LayerStore } from "../../sandbox/rootfs/layer-store.js";
+import { chainIdsOf, digestOf } from "./digest.js";
+import type { ImageRecord, ImageStore } from "./image-store.js";
+import type { LayerFetcher } from "./layer-fetcher.js";
+import { formatPlatform, hostPlatform, platformFit } from "./platform.js";
+
+export interface InstallDeps {
+  images: ImageStore;
+  layers: LayerStore;
+  fetcher: LayerFetcher;
+}
+
+export interface ImageToInstall {
+  /** for errors: the reference or the archive */
+  what: string;
+  /** the image's configuration, byte for byte */
+  configuration: Buffer;
+  /** one for each layer, bottom first; each fails when its bytes are not what was promised */
+  layers: ((signal: AbortSignal) => AsyncIterable<Uint8Array>)[];
+  /** complete names */
+  repoTags: string[];
+  repoDigests: string[];
+}
+
+/** Brings an image's layers in and records it. When it fails, nothing stays that was not there before. */
+export async function installImage(
+  deps: InstallDeps,
+  image: ImageToInstall,
+  signal: AbortSignal,
+): Promise<ImageRecord> {
+  const config = parseConfiguration(image);
+  const chainIds = chainIdsOf(config.rootfs.diff_ids);
+  const release = deps.images.hold(chainIds);
+  try {
+    const sources = image.layers.map((open, index) => ({
+      chainId: chainIds[index] as string,
+      diffId: config.rootfs.diff_ids[index] as string,
+      open,
+    }));
+    await deps.fetcher.ensure(sources, signal);
+    const id = digestOf(image.configuration);
+    return await deps.images.put({
+      version: 1,
+      id,
+      configDigest: id,
+      repoTags: image.repoTags,
+      repoDigests: image.repoDigests,
+      sizeBytes: sizeOf(deps.layers, chainIds) + image.configuration.length,
+      layers: chainIds,
+      config,
+      pinned: false,
+      pulledAt: `${Date.now()}000000`,
+    });
+  } catch (error) {
+    release();
+    await deps.images.collect();
+    throw error;
+  } finally {
+    release();
+  }
+}
+
+function parseConfiguration(image: ImageToInstall): OciImageConfig {
+  let json: unknown;
+  try {
+    json = JSON.parse(image.configuration.toString("utf8"));
+  } catch (error) {
+    throw new InvalidArgumentError(`the configuration of ${image.what} is no JSON`, { cause: error });
+  }
+  const config = parseImageConfig(json);
+  if (config.rootfs.diff_ids.length !== image.layers.length) {
+    throw new InvalidArgumentError(
+      `${image.what} has ${image.layers.length} layers, but its configuration has ${config.rootfs.diff_ids.length} diff ids`,
+    );
+  }
+  const host = hostPlatform();
+  const platform = { os: config.os || host.os, architecture: config.architecture || host.architecture };
+  if (platformFit(platform, host) === 0) {
+    throw new InvalidArgumentError(
+      `${image.what} is for ${formatPlatform(platform)}, this machine is ${formatPlatform(host)}`,
+    );
+  }
+  return config;
+}
+
+function sizeOf(layers: LayerStore, chainIds: readonly string[]): number {
+  const wanted = new Set(chainIds);
+  let bytes = 0;
+  for (const layer of layers.list()) if (wanted.delete(layer.chainId)) bytes += layer.bytes;
+  if (wanted.size > 0) throw new InternalError(`layer ${[...wanted][0]} vanished while its image was recorded`);
+  return bytes;
+}

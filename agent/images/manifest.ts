@@ -1,0 +1,133 @@
+/** Manifests and indexes of the OCI image specification and Docker's schema 2, checked: they come from outside. */
+import { InvalidArgumentError, NotFoundError } from "../../sandbox/errors.js";
+import { digestPattern } from "./digest.js";
+import { formatPlatform, type Platform, platformFit } from "./platform.js";
+
+export interface Descriptor {
+  mediaType: string;
+  digest: string;
+  /** bytes */
+  size: number;
+  platform?: Platform;
+  annotations: Record<string, string>;
+}
+
+export type ParsedManifest =
+  | { kind: "image"; config: Descriptor; layers: Descriptor[] }
+  | { kind: "index"; manifests: Descriptor[] };
+
+/** Also the bound of configurations. */
+export const maxManifestBytes = 4 * 1024 ** 2;
+const maxLayers = 500;
+const maxIndexEntries = 10_000;
+
+const imageTypes = new Set([
+  "application/vnd.oci.image.manifest.v1+json",
+  "application/vnd.docker.distribution.manifest.v2+json",
+]);
+const indexTypes = new Set([
+  "application/vnd.oci.image.index.v1+json",
+  "application/vnd.docker.distribution.manifest.list.v2+json",
+]);
+const layerPattern =
+  /^application\/vnd\.(?:oci\.image\.layer(?:\.nondistributable)?\.v1\.tar|docker\.image\.rootfs\.(?:diff|foreign\.diff)\.tar)(?:[+.](?:gzip|zstd))?$/;
+
+/** For the Accept header. */
+export const manifestTypes: readonly string[] = [...imageTypes, ...indexTypes];
+
+/**
+ * @param what names the manifest in errors: the reference or digest
+ * @param contentType what the server said; the document's own mediaType wins
+ * @throws InvalidArgumentError
+ */
+export function parseManifest(bytes: Uint8Array, contentType: string, what: string): ParsedManifest {
+  const refuse = (why: string): never => {
+    throw new InvalidArgumentError(`the manifest of ${what} ${why}`);
+  };
+  let json: unknown;
+  try {
+    json = JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8"));
+  } catch {
+    refuse(`is no JSON (the registry called it ${JSON.stringify(contentType.slice(0, 100))})`);
+  }
+  if (typeof json !== "object" || json === null || Array.isArray(json)) refuse("is no JSON object");
+  const document = json as Record<string, unknown>;
+  if (document.schemaVersion === 1) {
+    refuse(
+      "has Docker's schema 1, which carries no verifiable configuration and is not supported: push it again with a current tool",
+    );
+  }
+  if (document.schemaVersion !== 2) refuse("has no schemaVersion 2");
+  const type = typeof document.mediaType === "string" ? document.mediaType : contentType.split(";")[0]?.trim();
+  // older OCI documents carry no type at all: their fields tell
+  if (indexTypes.has(type ?? "") || (!imageTypes.has(type ?? "") && Array.isArray(document.manifests))) {
+    return { kind: "index", manifests: descriptors(document.manifests, "manifests", maxIndexEntries, refuse) };
+  }
+  const config = descriptor(document.config, "config", refuse);
+  const layers = descriptors(document.layers, "layers", maxLayers, refuse);
+  if (config.size > maxManifestBytes) refuse(`has a configuration of ${config.size} bytes, more than 4 MiB`);
+  for (const layer of layers) {
+    if (!layerPattern.test(layer.mediaType))
+      refuse(`has a layer of type "${layer.mediaType}": it is no container image`);
+  }
+  return { kind: "image", config, layers };
+}
+
+/**
+ * The entry of an index that fits the machine best; one that names no platform only when none that does fits.
+ * @throws NotFoundError that lists what there is
+ */
+export function choosePlatform(manifests: readonly Descriptor[], host: Platform, what: string): Descriptor {
+  const known = manifests.filter((entry) => imageTypes.has(entry.mediaType) || indexTypes.has(entry.mediaType));
+  const fitOf = (entry: Descriptor): number => {
+    if (entry.platform === undefined) return isAttestation(entry) ? 0 : 0.5;
+    return platformFit(entry.platform, host);
+  };
+  let best: Descriptor | undefined;
+  for (const entry of known) if (fitOf(entry) > (best === undefined ? 0 : fitOf(best))) best = entry;
+  if (best !== undefined) return best;
+  const offered = known.flatMap((entry) => (entry.platform ? [formatPlatform(entry.platform)] : [])).slice(0, 20);
+  throw new NotFoundError(
+    `${what} has no image for ${formatPlatform(host)}; it has ${offered.length > 0 ? offered.join(", ") : "none at all"}`,
+  );
+}
+
+function isAttestation(entry: Descriptor): boolean {
+  return entry.annotations["vnd.docker.reference.type"] !== undefined;
+}
+
+type Refuse = (why: string) => never;
+
+function descriptors(value: unknown, field: string, limit: number, refuse: Refuse): Descriptor[] {
+  if (!Array.isArray(value)) return refuse(`has no list "${field}"`);
+  if (value.length > limit) return refuse(`has more than ${limit} ${field}`);
+  return value.map((item: unknown, index) => descriptor(item, `${field}[${index}]`, refuse));
+}
+
+function descriptor(value: unknown, field: string, refuse: Refuse): Descriptor {
+  if (typeof value !== "object" || value === null) return refuse(`has no descriptor "${field}"`);
+  const { mediaType, digest, size, platform, annotations } = value as Record<string, unknown>;
+  if (typeof digest !== "string" || !digestPattern.test(digest)) return refuse(`has no sha256 digest in ${field}`);
+  if (typeof size !== "number" || !Number.isSafeInteger(size) || size < 0) return refuse(`has no size in ${field}`);
+  const fits = parsePlatform(platform);
+  return {
+    mediaType: typeof mediaType === "string" ? mediaType : "",
+    digest,
+    size,
+    ...(fits !== undefined && { platform: fits }),
+    annotations: parseAnnotations(annotations),
+  };
+}
+
+function parsePlatform(value: unknown): Platform | undefined {
+  if (typeof value !== "object" || value === null) return undefined;
+  const { os, architecture, variant } = value as Record<string, unknown>;
+  if (typeof os !== "string" || typeof architecture !== "string") return undefined;
+  return { os, architecture, ...(typeof variant === "string" && { variant }) };
+}
+
+function parseAnnotations(value: unknown): Record<string, string> {
+  if (typeof value !== "object" || value === null) return {};
+  const strings = Object.entries(value).filter((entry): entry is [string, string] => typeof entry[1] === "string");
+  return Object.fromEntries(strings);
+}

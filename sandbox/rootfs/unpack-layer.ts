@@ -1,0 +1,160 @@
+/** Runs berth-unpack: one confined process that turns a layer's stream into a directory. */
+import { type ChildProcessByStdio, spawn } from "node:child_process";
+import type { Readable, Writable } from "node:stream";
+import { programs } from "../../native/binding.js";
+import { type BerthError, CancelledError, InternalError, ResourceExhaustedError } from "../errors.js";
+
+export interface UnpackedLayer {
+  /** "sha256:<hex>" of the uncompressed layer as it was unpacked */
+  diffId: string;
+  bytes: number;
+  inodes: number;
+  /** no entry of the layer describes its root directory */
+  rootIsImplicit: boolean;
+  /** other directories that no entry describes; each character is one byte */
+  implicit: string[];
+}
+
+/** An uncompressed layer may be this large. */
+export const maxLayerBytes = 256 * 1024 ** 3;
+const maxOutputBytes = 64 * 1024 ** 2;
+const errnoOfFullDisk = new Set([28, 122]); // ENOSPC, EDQUOT
+const errnoOfMemory = 12;
+
+type Unpacker = ChildProcessByStdio<Writable, Readable, Readable>;
+
+/**
+ * Unpacks a layer, compressed or not, into an empty directory. When this settles, the process has ended.
+ * @throws ResourceExhaustedError for a full disk, CancelledError after the signal, InternalError for a layer that is
+ *   malformed; what the source throws is passed on
+ */
+export async function unpackLayer(options: {
+  directory: string;
+  source: AsyncIterable<Uint8Array>;
+  signal?: AbortSignal;
+}): Promise<UnpackedLayer> {
+  const output = await run(
+    ["--directory", options.directory, "--limit-bytes", String(maxLayerBytes)],
+    options.source,
+    options.signal,
+  );
+  return JSON.parse(output) as UnpackedLayer;
+}
+
+/**
+ * Gives directories of a layer the mode, owner and attributes that they have in the layers below (topmost first).
+ * @param options.paths as UnpackedLayer.implicit has them
+ */
+export async function inheritDirectories(options: {
+  directory: string;
+  lower: readonly string[];
+  paths: readonly string[];
+}): Promise<void> {
+  const list = async function* (): AsyncGenerator<Uint8Array> {
+    for (const path of options.paths) yield Buffer.from(`${path}\0`, "latin1");
+  };
+  const lower = options.lower.flatMap((directory) => ["--lower", directory]);
+  await run(["--directory", options.directory, "--inherit", ...lower], list(), undefined);
+}
+
+async function run(
+  args: string[],
+  source: AsyncIterable<Uint8Array>,
+  signal: AbortSignal | undefined,
+): Promise<string> {
+  if (signal?.aborted) throw new CancelledError("unpacking was cancelled");
+  // an empty environment: nothing of the agent's steers the loader or the libraries
+  const child = spawn(programs.unpack, args, { stdio: ["pipe", "pipe", "pipe"], env: {} });
+  const stop = (): void => {
+    child.kill("SIGKILL");
+  };
+  signal?.addEventListener("abort", stop, { once: true });
+  const output = collect(child.stdout);
+  const errors = collect(child.stderr);
+  const ended = new Promise<Ending>((resolve) => {
+    child.once("error", (error) => resolve({ error }));
+    child.once("close", (code, name) => resolve({ code, name }));
+  });
+  try {
+    let sourceError: unknown;
+    try {
+      await feed(child, source, ended);
+    } catch (error) {
+      sourceError = error;
+      stop();
+    }
+    const ending = await ended;
+    if (signal?.aborted) throw new CancelledError("unpacking was cancelled");
+    if (sourceError !== undefined) throw sourceError;
+    if (ending.code !== 0) throw failureOf(ending, errors.text());
+    return output.text();
+  } finally {
+    signal?.removeEventListener("abort", stop);
+  }
+}
+
+interface Ending {
+  error?: Error;
+  code?: number | null;
+  name?: NodeJS.Signals | null;
+}
+
+/** Writes the source into the process, no faster than it reads; stops when the process has ended. */
+async function feed(child: Unpacker, source: AsyncIterable<Uint8Array>, ended: Promise<Ending>): Promise<void> {
+  // EPIPE: the process has ended and says itself why
+  child.stdin.on("error", () => undefined);
+  const over = ended.then(() => "over" as const);
+  const chunks = source[Symbol.asyncIterator]();
+  try {
+    for (;;) {
+      const next = await Promise.race([chunks.next(), over]);
+      if (next === "over") return;
+      if (next.done) break;
+      if (child.stdin.write(next.value)) continue;
+      const drained = new Promise<void>((resolve) => child.stdin.once("drain", resolve));
+      if ((await Promise.race([drained, over])) === "over") return;
+    }
+    child.stdin.end();
+  } finally {
+    await chunks.return?.();
+  }
+}
+
+function collect(stream: Readable): { text(): string } {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  stream.on("data", (chunk: Buffer) => {
+    bytes += chunk.length;
+    if (bytes <= maxOutputBytes) chunks.push(chunk);
+  });
+  return { text: () => Buffer.concat(chunks).toString("utf8") };
+}
+
+function failureOf(ending: Ending, errors: string): BerthError {
+  if (ending.error !== undefined) {
+    return new InternalError(`${programs.unpack} could not be started: ${ending.error.message}`, {
+      cause: ending.error,
+    });
+  }
+  const told = parseFailure(errors);
+  if (told === undefined) {
+    const how = ending.name ? `was ended by ${ending.name}` : `ended with code ${ending.code}`;
+    return new InternalError(`the unpacker ${how}: ${errors.slice(0, 500)}`);
+  }
+  const path = Buffer.from(told.path, "latin1").toString("utf8");
+  const where = path === "" ? "" : ` "${path}"`;
+  const why = told.errno !== 0 ? `errno ${told.errno}` : told.message;
+  const message = `the layer could not be unpacked: ${told.step}${where}: ${why}`;
+  if (errnoOfFullDisk.has(told.errno)) return new ResourceExhaustedError(`${message} (no space left)`);
+  if (told.errno === errnoOfMemory) return new ResourceExhaustedError(`${message} (${told.message})`);
+  return new InternalError(message);
+}
+
+function parseFailure(text: string): { step: string; path: string; errno: number; message: string } | undefined {
+  try {
+    const told = JSON.parse(text) as { step: string; path: string; errno: number; message: string };
+    return typeof told.step === "string" ? told : undefined;
+  } catch {
+    return undefined;
+  }
+}
