@@ -228,7 +228,7 @@ export interface Addon {
 
   // seccomp.cc
   /** the native architecture's filter as an array of struct sock_filter; unknown syscall names are left out. Where the
-   *  default action refuses, calls newer than all that the profile names are answered ENOSYS. EINVAL or ENOTSUP
+   *  default action refuses, calls newer than all that the profile names are answered ENOSYS. EINVAL or EOPNOTSUPP
    *  (SCMP_ACT_NOTIFY) names the field in `subject` */
   compileSeccomp(profile: SeccompProfile): Buffer;
 

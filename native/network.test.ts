@@ -1,0 +1,150 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { type TestContext, test } from "node:test";
+import { type LinkStatistics, native, type VethOptions } from "./binding.js";
+import { failure, networkNamespace, openDescriptors, run, uniqueName } from "./test-support.js";
+
+// Of this process alone, so that two runs at once do not meet.
+const net = `10.${100 + (process.pid % 100)}.${Math.floor(process.pid / 100) % 256}`;
+const net6 = `fd00:${(process.pid & 0xffff).toString(16)}`;
+
+async function bridge(t: TestContext): Promise<string> {
+  const name = uniqueName("bb");
+  t.after(() => native.deleteLink(name));
+  await native.ensureBridge({ name, addresses: [`${net}.1/24`, `${net6}::1/64`], mtu: 1400 });
+  return name;
+}
+
+function veth(bridgeName: string, namespaceFd: number, host: number): VethOptions {
+  return {
+    namespaceFd,
+    bridge: bridgeName,
+    hostName: uniqueName("bv"),
+    podName: "eth0",
+    podMac: `0a:58:00:00:00:0${host}`,
+    mtu: 1400,
+    addresses: [`${net}.${host}/24`, `${net6}::${host}/64`],
+    gateways: [`${net}.1`, `${net6}::1`],
+  };
+}
+
+const namesOf = (links: LinkStatistics[]) => links.map((link) => link.name);
+
+test("two pods and the host reach each other through the bridge", async (t) => {
+  const name = await bridge(t);
+  const [one, two] = [await networkNamespace(t), await networkNamespace(t)];
+  const first = veth(name, one.fd, 2);
+  await native.attachVeth(first);
+  await native.attachVeth(veth(name, two.fd, 3));
+  for (const address of [`${net}.1`, `${net}.3`, `${net6}::1`, `${net6}::3`, "127.0.0.1"]) {
+    await run("ip", "netns", "exec", one.name, "busybox", "ping", "-c", "1", "-W", "2", address);
+  }
+  const addresses = (await native.listAddresses({ namespaceFd: one.fd })).filter((a) => !a.address.startsWith("fe80"));
+  assert.deepEqual(
+    new Set(addresses.map((a) => `${a.name} ${a.address}`)),
+    new Set(["lo 127.0.0.1/8", "lo ::1/128", `eth0 ${net}.2/24`, `eth0 ${net6}::2/64`]),
+  );
+  const eth0 = (await native.listLinks({ namespaceFd: one.fd })).find((link) => link.name === "eth0");
+  assert.ok(eth0 && eth0.rxPackets > 3 && eth0.rxBytes > 300 && eth0.txBytes > 300 && eth0.rxErrors === 0);
+  const link = await run("ip", "netns", "exec", one.name, "ip", "link", "show", "eth0");
+  assert.match(link, /mtu 1400 .*\n.*0a:58:00:00:00:02/);
+  assert.equal(readFileSync(`/sys/class/net/${first.hostName}/brport/hairpin_mode`, "utf8"), "1\n");
+  assert.equal(readFileSync(`/sys/class/net/${first.hostName}/mtu`, "utf8"), "1400\n");
+});
+
+test("a bridge is made once and adopted after that", async (t) => {
+  const name = await bridge(t);
+  const mac = () => readFileSync(`/sys/class/net/${name}/address`, "utf8");
+  const before = mac();
+  await native.ensureBridge({ name, addresses: [`${net}.1/24`], mtu: 1300 });
+  assert.equal(readFileSync(`/sys/class/net/${name}/mtu`, "utf8"), "1300\n");
+  const pod = await networkNamespace(t);
+  await native.attachVeth(veth(name, pod.fd, 2));
+  assert.equal(mac(), before);
+  const own = (await native.listAddresses({})).filter((a) => a.name === name && !a.address.startsWith("fe80"));
+  assert.deepEqual(
+    own.map((a) => a.address),
+    [`${net}.1/24`, `${net6}::1/64`],
+  );
+});
+
+test("an interface that is no bridge is not taken for one", async () => {
+  const error = await failure(() => native.ensureBridge({ name: "lo", addresses: [], mtu: 1500 }));
+  assert.deepEqual([error.errnoName, error.subject], ["EEXIST", "lo"]);
+});
+
+test("a bridge that cannot be set up is not left", async () => {
+  const name = uniqueName("bb");
+  const error = await failure(() => native.ensureBridge({ name, addresses: [], mtu: 70_000 }));
+  assert.ok(error.subject.includes(name));
+  assert.ok(!namesOf(await native.listLinks({})).includes(name));
+});
+
+test("a failing attachment is explained and leaves nothing", async (t) => {
+  const name = await bridge(t);
+  const pod = await networkNamespace(t);
+  const wanted = veth(name, pod.fd, 2);
+  const before = openDescriptors();
+  const cases: [Partial<VethOptions>, string, RegExp][] = [
+    [{ gateways: ["192.0.2.1"] }, "ENETUNREACH", /default route via 192\.0\.2\.1.*invalid gateway/],
+    [{ bridge: "nosuchbridge" }, "ENODEV", /nosuchbridge/],
+    [{ podMac: "0a:58" }, "EINVAL", /podMac/],
+    [{ addresses: ["10.0.0.1"] }, "EINVAL", /addresses.*has no \/length/],
+    [{ addresses: ["10.0.0.1/33"] }, "EINVAL", /wrong length/],
+    [{ addresses: ["ten/8"] }, "EINVAL", /"ten" is no IP address/],
+    [{ hostName: "a-name-that-is-too-long" }, "EINVAL", /hostName/],
+    [{ namespaceFd: 0 }, "EINVAL", /create veth/],
+  ];
+  for (const [change, errnoName, message] of cases) {
+    const error = await failure(() => native.attachVeth({ ...wanted, ...change }));
+    assert.equal(error.errnoName, errnoName, error.message);
+    assert.match(error.message, message);
+    assert.deepEqual(namesOf(await native.listLinks({ namespaceFd: pod.fd })), ["lo"]);
+    assert.ok(!namesOf(await native.listLinks({})).includes(wanted.hostName));
+  }
+  assert.equal(openDescriptors(), before);
+  await native.attachVeth(wanted);
+  assert.equal((await failure(() => native.attachVeth(wanted))).errnoName, "EEXIST");
+  await native.deleteLink(wanted.hostName);
+  await native.deleteLink(wanted.hostName);
+  assert.deepEqual(namesOf(await native.listLinks({ namespaceFd: pod.fd })), ["lo"]);
+});
+
+test("loopback is set up in a namespace, and the agent stays in its own", async (t) => {
+  const pod = await networkNamespace(t);
+  const before = await native.listLinks({});
+  await native.setLoopbackUp(pod.fd);
+  await run("ip", "netns", "exec", pod.name, "busybox", "ping", "-c", "1", "-W", "2", "127.0.0.1");
+  assert.deepEqual(namesOf(await native.listLinks({})), namesOf(before));
+  assert.equal((await failure(() => native.setLoopbackUp(0))).syscall, "setns");
+});
+
+test("nftables: a transaction, its listing, and what the kernel refuses", async (t) => {
+  const name = uniqueName("berth_test_");
+  const table = { family: "ip", name };
+  const execute = (...commands: object[]) => native.runNftables(JSON.stringify({ nftables: commands }));
+  t.after(() => execute({ add: { table } }, { delete: { table } }));
+  const chain = {
+    family: "ip",
+    table: name,
+    name: "post",
+    type: "nat",
+    hook: "postrouting",
+    prio: 100,
+    policy: "accept",
+  };
+  assert.equal(await execute({ add: { table } }, { add: { chain } }), "");
+  const listing = JSON.parse(await execute({ list: { table } })) as { nftables: { chain?: { name: string } }[] };
+  assert.deepEqual(
+    listing.nftables.flatMap((item) => item.chain?.name ?? []),
+    ["post"],
+  );
+  // All or nothing: the second command's failure takes the first with it.
+  const map = { family: "ip", table: name, name: "m", type: "ipv4_addr", map: "verdict" };
+  const error = await failure(() => execute({ add: { map } }, { delete: { chain: { ...chain, name: "none" } } }));
+  assert.equal(error.errnoName, "ENOENT");
+  assert.doesNotMatch(await execute({ list: { table } }), /"map"/);
+  const bad = await failure(() => execute({ frobnicate: { table } }));
+  assert.equal(bad.errnoName, "EINVAL");
+  assert.throws(() => native.runNftables("list ruleset"), TypeError);
+});
