@@ -7,8 +7,6 @@ export interface Archive {
   /** @throws InvalidArgumentError when it is not there or longer than the limit */
   read(name: string, limitBytes: number): Promise<Buffer>;
   has(name: string): Promise<boolean>;
-  /** @throws InvalidArgumentError when it is not there */
-  size(name: string): Promise<number>;
   stream(name: string, signal: AbortSignal): AsyncIterable<Uint8Array>;
   close(): Promise<void>;
 }
@@ -41,7 +39,7 @@ function openDirectory(path: string): Archive {
   const withFile = async <T>(name: string, use: (file: FileHandle, size: number) => Promise<T>): Promise<T> => {
     let file: FileHandle;
     try {
-      file = await open(join(path, name));
+      file = await open(join(path, cleanName(name)));
     } catch (error) {
       throw new InvalidArgumentError(`${path} has no readable file ${name}: ${messageOf(error)}`, { cause: error });
     }
@@ -61,10 +59,9 @@ function openDirectory(path: string): Archive {
         if (error instanceof InvalidArgumentError) return false;
         throw error;
       }),
-    size: (name) => withFile(name, async (_file, size) => size),
     async *stream(name, signal) {
       const size = await withFile(name, async (_file, bytes) => bytes);
-      const file = await open(join(path, name));
+      const file = await open(join(path, cleanName(name)));
       try {
         yield* pieces(file, { offset: 0, size }, signal);
       } finally {
@@ -92,7 +89,6 @@ async function openTar(path: string): Promise<Archive> {
   return {
     read: async (name, limitBytes) => readPiece(file, checked(find(name), name, limitBytes)),
     has: async (name) => members.has(name),
-    size: async (name) => find(name).size,
     stream: (name, signal) => pieces(file, find(name), signal),
     close: () => file.close(),
   };
