@@ -1,0 +1,25 @@
+#!/bin/sh
+# The guest's init: the mounts and modules that a booted Debian has, then the tests, then power off.
+mount -t proc -o nosuid,nodev,noexec proc /proc
+mount -t sysfs -o nosuid,nodev,noexec sysfs /sys
+mkdir -p /dev/pts /dev/shm
+mount -t devpts -o nosuid,noexec,gid=5,mode=620,ptmxmode=666 devpts /dev/pts
+mount -t tmpfs -o nosuid,nodev shm /dev/shm
+mount -t mqueue mqueue /dev/mqueue 2>/dev/null
+mount -t tmpfs -o nosuid,nodev,mode=755 run /run
+mount -t cgroup2 -o nosuid,nodev,noexec,nsdelegate,memory_recursiveprot cgroup2 /sys/fs/cgroup
+mount -t bpf bpf /sys/fs/bpf
+mount -t securityfs securityfs /sys/kernel/security
+mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
+mount --make-rshared /
+mkdir -p /run/lock /run/netns
+while read -r module; do insmod "$module" || echo "init: no module $module"; done </modules/order
+hostname berth-vm
+ip link set lo up
+ulimit -n 65536
+ulimit -c 0
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root BERTH_TEST_SLOW=1 BERTH_TEST_VM=1
+cd /berth
+node dist/test/vm/guest/main.js || echo "init: the runner ended with $?"
+sync
+poweroff -f

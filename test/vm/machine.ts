@@ -1,0 +1,92 @@
+/** One virtual machine from start to end: qemu with TCG (no /dev/kvm needed), no network, results over a virtio port. */
+import { spawn } from "node:child_process";
+import { setPriority } from "node:os";
+import { createInterface } from "node:readline";
+import { type GuestRecord, resultsPort } from "./guest/plan.js";
+
+export interface MachineOptions {
+  kernel: string;
+  initramfs: string;
+  /** raw image; the guest's writes go to a temporary file and are dropped */
+  disk: string;
+  consolePath: string;
+  timeoutMs: number;
+  signal: AbortSignal;
+  onRecord: (record: GuestRecord) => void;
+}
+
+export interface MachineEnd {
+  /** why the machine was ended from outside, or what qemu complained about; undefined when the guest powered off */
+  problem: string | undefined;
+  durationMs: number;
+}
+
+/** Boots and waits for the end. The machine never outlives this call: it is killed on time-out and on abort. */
+export async function runMachine(options: MachineOptions): Promise<MachineEnd> {
+  const started = performance.now();
+  // stdin stays open and silent: at its end qemu would tell the guest that nobody listens on the port
+  const child = spawn("qemu-system-x86_64", qemuArguments(options), { stdio: ["pipe", "pipe", "pipe"] });
+  if (child.pid !== undefined) setPriority(child.pid, 10);
+  let problem: string | undefined;
+  let complaints = "";
+  child.stderr.on("data", (chunk: Buffer) => {
+    complaints = (complaints + chunk.toString()).slice(-4000);
+  });
+  const kill = (reason: string): void => {
+    problem ??= reason;
+    child.kill("SIGKILL");
+  };
+  const timer = setTimeout(() => kill(`not through after ${options.timeoutMs / 1000} s: killed`), options.timeoutMs);
+  const onAbort = (): void => kill("interrupted: killed");
+  options.signal.addEventListener("abort", onAbort);
+  const onExit = (): void => void child.kill("SIGKILL");
+  process.once("exit", onExit);
+
+  const lines = createInterface({ input: child.stdout });
+  lines.on("line", (line) => {
+    try {
+      options.onRecord(JSON.parse(line) as GuestRecord);
+    } catch (error) {
+      kill(`cannot read a result of the guest: ${line.slice(0, 200)}: ${String(error)}`);
+    }
+  });
+  const drained = new Promise<void>((resolve) => lines.once("close", resolve));
+  await new Promise<void>((resolve) => {
+    child.once("error", (error) => {
+      problem ??= `cannot start qemu-system-x86_64: ${error.message}`;
+      resolve();
+    });
+    child.once("close", (code) => {
+      if (code !== 0) problem ??= `qemu ended with ${code}: ${complaints.trim()}`;
+      resolve();
+    });
+  });
+  if (child.pid !== undefined) await drained;
+  clearTimeout(timer);
+  options.signal.removeEventListener("abort", onAbort);
+  process.removeListener("exit", onExit);
+  return { problem, durationMs: performance.now() - started };
+}
+
+function qemuArguments(options: MachineOptions): string[] {
+  const commandLine = [
+    "console=ttyS0",
+    "loglevel=4",
+    "panic=-1",
+    "reboot=t",
+    "mitigations=off",
+    "nokaslr",
+    "init_on_alloc=0",
+    "random.trust_cpu=on",
+  ];
+  return [
+    ...["-accel", "tcg,thread=multi", "-cpu", "max", "-m", "2G", "-smp", "2", "-nodefaults", "-no-user-config"],
+    ...["-display", "none", "-monitor", "none", "-nic", "none", "-no-reboot"],
+    ...["-kernel", options.kernel, "-initrd", options.initramfs, "-append", commandLine.join(" ")],
+    ...["-drive", `file=${options.disk},format=raw,if=none,id=disk,snapshot=on,cache=unsafe`],
+    ...["-device", "virtio-blk-pci,drive=disk"],
+    ...["-serial", `file:${options.consolePath}`],
+    ...["-chardev", "stdio,id=results,signal=off", "-device", "virtio-serial-pci"],
+    ...["-device", `virtserialport,chardev=results,name=${resultsPort}`],
+  ];
+}

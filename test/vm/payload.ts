@@ -1,0 +1,175 @@
+/** What the guest's disk holds: enough of a Debian for the tests, and the built repository at /berth. */
+import { execFile } from "node:child_process";
+import { access, readdir, readFile, realpath, stat } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { promisify } from "node:util";
+import type { Kernel } from "./kernel.js";
+import { moduleOrder, nodeModules } from "./modules.js";
+
+const run = promisify(execFile);
+
+export const guestRepository = "/berth";
+
+/** One file of the image: a copy of a host's file, a text, or a symbolic link. */
+export type PayloadEntry = { path: string; executable?: boolean } & (
+  | { source: string }
+  | { text: string }
+  | { link: string }
+);
+
+export interface Payload {
+  /** directories besides those that the entries need, with their modes */
+  directories: { path: string; mode: number }[];
+  entries: PayloadEntry[];
+}
+
+/** Programs that tests start, taken when the host has them; busybox stands in for everything smaller. */
+const optionalPrograms = ["docker-registry", "nft", "openssl", "curl", "setpriv", "unshare", "nsenter"];
+const programFolders = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
+
+/** Lists the whole content of the image; nothing is copied here. */
+export async function payloadOf(repository: string, kernel: Kernel): Promise<Payload> {
+  const programs = await programPaths();
+  const built = await repositoryEntries(repository);
+  const binaries = [...programs.map((program) => program.source), ...(await elfFiles(built))];
+  const modules = await moduleOrder(kernel.modules, nodeModules);
+  const entries: PayloadEntry[] = [
+    ...["bin", "sbin", "lib", "lib64"].map((name) => ({ path: `/${name}`, link: `usr/${name}` })),
+    { path: "/usr/bin/busybox", source: "/usr/bin/busybox", executable: true },
+    ...(await busyboxLinks(new Set(programs.map((program) => basename(program.path))))),
+    ...programs,
+    ...(await libraries(binaries)).map((path) => ({ path: usrPath(path), source: path, executable: true })),
+    ...modules.map((path) => ({ path: `/modules/${basename(path)}`, source: path })),
+    { path: "/modules/order", text: modules.map((path) => `/modules/${basename(path)}\n`).join("") },
+    { path: "/usr/sbin/init", source: join(repository, "test/vm/guest/init.sh"), executable: true },
+    ...systemFiles(),
+    ...built,
+  ];
+  const directories = ["/dev", "/proc", "/sys", "/run", "/var/lib", "/var/log", "/root", "/mnt", "/srv", "/opt"].map(
+    (path) => ({ path, mode: 0o755 }),
+  );
+  for (const path of ["/tmp", "/var/tmp"]) directories.push({ path, mode: 0o1777 });
+  return { directories, entries };
+}
+
+async function programPaths(): Promise<{ path: string; source: string; executable: true }[]> {
+  const found: { path: string; source: string; executable: true }[] = [
+    { path: "/usr/bin/node", source: await realpath(process.execPath), executable: true },
+  ];
+  for (const name of optionalPrograms) {
+    for (const folder of programFolders) {
+      const path = join(folder, name);
+      const exists = await access(path).then(
+        () => true,
+        () => false,
+      );
+      if (!exists) continue;
+      found.push({ path, source: await realpath(path), executable: true });
+      break;
+    }
+  }
+  return found;
+}
+
+async function busyboxLinks(taken: ReadonlySet<string>): Promise<PayloadEntry[]> {
+  const { stdout } = await run("/usr/bin/busybox", ["--list-full"]);
+  return stdout
+    .split("\n")
+    .filter((line) => line !== "" && !taken.has(basename(line)) && !["init", "busybox"].includes(basename(line)))
+    .map((line) => ({
+      path: `/usr/${line.includes("sbin/") ? "sbin" : "bin"}/${basename(line)}`,
+      link: "/usr/bin/busybox",
+    }));
+}
+
+/** What a bare system has in /etc, with no network but loopback. */
+function systemFiles(): PayloadEntry[] {
+  return [
+    {
+      path: "/etc/passwd",
+      text: "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
+    },
+    { path: "/etc/group", text: "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n" },
+    { path: "/etc/hosts", text: "127.0.0.1 localhost berth-vm\n::1 localhost\n" },
+    { path: "/etc/hostname", text: "berth-vm\n" },
+    { path: "/etc/resolv.conf", text: "nameserver 127.0.0.1\n" },
+    { path: "/etc/nsswitch.conf", text: "passwd: files\ngroup: files\nhosts: files\n" },
+    { path: "/etc/os-release", source: "/etc/os-release" },
+    { path: "/etc/protocols", text: "icmp 1 ICMP\ntcp 6 TCP\nudp 17 UDP\n" },
+    { path: "/etc/mtab", link: "/proc/self/mounts" },
+  ];
+}
+
+/** The repository as built: compiled TypeScript, native products, the data that tests read, production packages. */
+async function repositoryEntries(repository: string): Promise<PayloadEntry[]> {
+  const entries: PayloadEntry[] = [];
+  const add = (path: string): void => {
+    entries.push({ path: join(guestRepository, path), source: join(repository, path), executable: true });
+  };
+  add("package.json");
+  for (const folder of ["dist", "cri-proto", "test/fixtures", "deploy"]) {
+    for (const path of await filesBelow(join(repository, folder))) add(join(folder, path));
+  }
+  for (const file of await readdir(join(repository, "build"), { withFileTypes: true })) {
+    const path = join("build", file.name);
+    if (file.isFile() && (await isElf(join(repository, path)))) add(path);
+  }
+  for (const folder of await productionPackages(repository)) {
+    for (const path of await filesBelow(join(repository, folder), "node_modules")) {
+      if (!/\.(ts|mts|cts|map|md|cc|h|gypi?)$/.test(path)) add(join(folder, path));
+    }
+  }
+  return entries;
+}
+
+async function productionPackages(repository: string): Promise<string[]> {
+  const lock = JSON.parse(await readFile(join(repository, "package-lock.json"), "utf8")) as {
+    packages: Record<string, { dev?: boolean; optional?: boolean }>;
+  };
+  const folders = Object.entries(lock.packages).filter(([path, entry]) => path !== "" && entry.dev !== true);
+  return folders.map(([path]) => path);
+}
+
+async function filesBelow(directory: string, except?: string): Promise<string[]> {
+  const names: string[] = [];
+  for (const entry of await readdir(directory, { withFileTypes: true }).catch(() => [])) {
+    if (entry.name === except || entry.name === ".tsbuildinfo") continue;
+    if (entry.isDirectory()) {
+      for (const name of await filesBelow(join(directory, entry.name), except)) names.push(join(entry.name, name));
+    } else if (entry.isFile()) {
+      names.push(entry.name);
+    }
+  }
+  return names;
+}
+
+async function elfFiles(entries: readonly PayloadEntry[]): Promise<string[]> {
+  const found: string[] = [];
+  for (const entry of entries) {
+    if (!("source" in entry) || !/\.node$|\/build\/[^/]+$/.test(entry.source)) continue;
+    if (await isElf(entry.source)) found.push(entry.source);
+  }
+  return found;
+}
+
+async function isElf(path: string): Promise<boolean> {
+  const { size } = await stat(path);
+  return size > 4 && (await readFile(path)).subarray(0, 4).equals(Buffer.from("\x7fELF", "latin1"));
+}
+
+/** The shared libraries (and the loader) of all given programs, as the dynamic loader finds them here. */
+async function libraries(binaries: readonly string[]): Promise<string[]> {
+  const paths = new Set<string>();
+  for (const binary of binaries) {
+    // ldd fails for a static program: it has no libraries, which is the answer
+    const { stdout } = await run("ldd", [binary]).catch(() => ({ stdout: "" }));
+    if (stdout.includes("not found")) throw new Error(`${binary} needs a library that is not here:\n${stdout}`);
+    for (const match of stdout.matchAll(/(?:=> |^\s+)(\/\S+)/gm)) if (match[1] !== undefined) paths.add(match[1]);
+  }
+  return [...paths];
+}
+
+/** Debian's /lib and /bin are links into /usr, in the image, too. */
+function usrPath(path: string): string {
+  return dirname(path).startsWith("/usr") ? path : `/usr${path}`;
+}
