@@ -2,16 +2,16 @@
 
 /** The value after `name ` at the beginning of a line of a flat keyed file (memory.stat, cpu.stat). */
 export function keyed(content: string | undefined, name: string): number | undefined {
-  const digits = keyedDigits(content, name);
+  const digits = keyedText(content, name);
   return digits === undefined ? undefined : Number(digits);
 }
 
 export function keyedBig(content: string | undefined, name: string): bigint | undefined {
-  const digits = keyedDigits(content, name);
+  const digits = keyedText(content, name);
   return digits === undefined ? undefined : BigInt(digits);
 }
 
-function keyedDigits(content: string | undefined, name: string): string | undefined {
+export function keyedText(content: string | undefined, name: string): string | undefined {
   if (content === undefined) return undefined;
   const key = `${name} `;
   let at = content.startsWith(key) ? 0 : content.indexOf(`\n${key}`);

@@ -53,8 +53,10 @@ function managerOf(
   const mode = unifiedRoot === "" ? "v1" : hierarchies.length === 1 ? "v2" : "hybrid";
   const controllers = new Set(parts.flatMap((part) => [...part.controllers]));
   const roots = hierarchies.map(({ mountPoint }) => mountPoint);
-  // Processes are killed by cgroup2's one write where there is one.
-  const rootsToKill = unifiedRoot === "" ? roots : [unifiedRoot, ...roots.filter((root) => root !== unifiedRoot)];
+  // v1's freezer holds back even SIGKILL: it is thawed first, and the others are waited for after that.
+  const rootsToKill = hierarchies
+    .toSorted((a, b) => Number(b.controllers.includes("freezer")) - Number(a.controllers.includes("freezer")))
+    .map(({ mountPoint }) => mountPoint);
   const tasksRoots = hierarchies.filter(({ version }) => version === 1).map(({ mountPoint }) => mountPoint);
   const memory = hierarchies.find((hierarchy) => hierarchy.controllers.includes("memory"));
 

@@ -26,7 +26,10 @@ export function writesOf(settings: readonly Setting[]): [path: string, value: st
 export function refusal(error: unknown, settings: readonly Setting[], path: string): Error {
   if (error instanceof BerthError || !isSystemError(error))
     return error instanceof Error ? error : new Error(`${error}`);
-  const setting = settings.find(({ file }) => file === error.subject);
+  // A file may be written more than once: the parent's value before the own one, or a list of devices one by one. The
+  // error tells the value, too.
+  const candidates = settings.filter(({ file }) => file === error.subject);
+  const setting = candidates.find(({ value }) => error.message.includes(`"${value}"`)) ?? candidates.at(-1);
   if (setting === undefined) return refusedDirectory(error, path);
   if (setting.field === "") return refusedPreparation(error, setting);
   const { field, given, file } = setting;

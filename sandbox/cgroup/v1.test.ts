@@ -120,7 +120,7 @@ describe("v1 samples", () => {
       "cpuacct.usage": "123456789012345678\n",
       "cpuacct.stat": "user 5\nsystem 7\n",
       "cpu.stat": "nr_periods 9\nnr_throttled 3\nthrottled_time 12\n",
-      "pids.max": "max\n",
+      "pids.current": "3\n",
       "cgroup.procs": "1\n22\n",
     });
     assert.deepEqual(sample, {
@@ -137,6 +137,7 @@ describe("v1 samples", () => {
       memoryMappedFileBytes: 50,
       oomKills: 4,
       processes: 2,
+      threads: 3,
     });
   });
 

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { FailedPreconditionError } from "../errors.js";
 import type { LinuxCpu, LinuxMemory, LinuxResources } from "../spec/oci.js";
 import { deviceListWrites, devicePolicy } from "./device-rules.js";
-import { keyed, keyedBig, known, lines, single, singleBig, workingSet } from "./fields.js";
+import { keyed, keyedBig, keyedText, known, lines, single, singleBig, workingSet } from "./fields.js";
 import type { CgroupSample, Hierarchy } from "./manager.js";
 import type { CgroupPart } from "./part.js";
 import { parentsOf } from "./paths.js";
@@ -190,6 +190,7 @@ function readTrimmed(file: string): string {
   }
 }
 
+/** Opening a file is most of what reading it takes: what is rarely asked for (kmem, pids.max) is left out. */
 const sampleFields = [
   { controller: "cpuacct", file: "cpuacct.usage" },
   { controller: "cpuacct", file: "cpuacct.stat" },
@@ -200,10 +201,7 @@ const sampleFields = [
   { controller: "memory", file: "memory.max_usage_in_bytes" },
   { controller: "memory", file: "memory.failcnt" },
   { controller: "memory", file: "memory.oom_control" },
-  { controller: "memory", file: "memory.kmem.usage_in_bytes" },
-  { controller: "memory", file: "memory.memsw.limit_in_bytes" },
   { controller: "pids", file: "pids.current" },
-  { controller: "pids", file: "pids.max" },
   { controller: "pids", file: "cgroup.procs" },
 ] as const;
 
@@ -231,15 +229,16 @@ function readFields(files: Partial<Record<SampleFile, string>>): Partial<CgroupS
     memoryMaxUsageBytes: single(files["memory.max_usage_in_bytes"]),
     memoryLimitBytes: single(files["memory.limit_in_bytes"]),
     memoryFailures: single(files["memory.failcnt"]),
-    memoryKernelBytes: single(files["memory.kmem.usage_in_bytes"]),
     swapUsageBytes: keyed(stat, "total_swap"),
-    swapLimitBytes: swapLimit(single(files["memory.memsw.limit_in_bytes"]), single(files["memory.limit_in_bytes"])),
+    swapLimitBytes: swapLimit(
+      single(keyedText(stat, "hierarchical_memsw_limit")),
+      single(keyedText(stat, "hierarchical_memory_limit")),
+    ),
     pageFaults: keyed(stat, "total_pgfault"),
     majorPageFaults: keyed(stat, "total_pgmajfault"),
     oomKills: keyed(files["memory.oom_control"], "oom_kill"),
     processes: lines(files["cgroup.procs"]),
     threads: single(files["pids.current"]),
-    pidsLimit: single(files["pids.max"]),
   });
 }
 
