@@ -1,0 +1,61 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { FailedPreconditionError, InvalidArgumentError, UnimplementedError } from "../errors.js";
+import { checkPodNamespaces, namespaces, pidSharing } from "./namespaces.js";
+import { apparmorProfile, selinuxLabel } from "./security-labels.js";
+import { podConfig, withSecurity } from "./spec-fixtures.js";
+
+const container = (options: Record<string, unknown>) => withSecurity({ namespace_options: options });
+const pod = (options: Record<string, unknown>) =>
+  podConfig({ linux: { security_context: { namespace_options: options } } });
+
+test("whose processes a container sees", () => {
+  assert.equal(pidSharing(container({}), pod({})), "pod");
+  assert.equal(pidSharing(container({ pid: "CONTAINER" }), pod({ pid: "NODE" })), "container");
+  assert.equal(pidSharing(container({ pid: "POD" }), pod({ pid: "NODE" })), "host");
+  assert.equal(pidSharing(container({ pid: "NODE" }), pod({ pid: "NODE" })), "host");
+  assert.equal(pidSharing(container({ pid: "TARGET", target_id: "x" }), pod({})), "target");
+  assert.throws(() => pidSharing(container({ pid: "NODE" }), pod({})), /namespace_options\.pid: NODE/);
+  assert.throws(() => pidSharing(container({ pid: "TARGET" }), pod({})), /namespace_options\.target_id/);
+  assert.throws(() => pidSharing(container({ pid: 9 }), pod({})), InvalidArgumentError);
+});
+
+test("network and IPC are the pod's", () => {
+  checkPodNamespaces(container({}), pod({ network: "NODE", ipc: "NODE" }));
+  checkPodNamespaces(container({ network: "NODE" }), pod({ network: "NODE" }));
+  assert.throws(() => checkPodNamespaces(container({ network: "NODE" }), pod({})), /namespace_options\.network: NODE/);
+  assert.throws(() => checkPodNamespaces(container({ ipc: "CONTAINER" }), pod({})), UnimplementedError);
+  assert.deepEqual(
+    namespaces("container").map(({ type }) => type),
+    ["pid", "mount", "cgroup"],
+  );
+  assert.deepEqual(
+    namespaces("pod").map(({ type }) => type),
+    ["mount", "cgroup"],
+  );
+});
+
+test("AppArmor: a named profile needs the kernel's module, the new field counts", () => {
+  const profile = (context: Record<string, unknown>, apparmor = true) =>
+    apparmorProfile(withSecurity(context).linux?.security_context, { apparmor });
+  assert.equal(
+    profile({ apparmor: { profile_type: "Localhost", localhost_ref: "p" }, apparmor_profile: "unconfined" }),
+    "p",
+  );
+  assert.equal(profile({ apparmor_profile: "localhost/q" }), "q");
+  assert.equal(profile({ apparmor: {} }), undefined);
+  assert.equal(profile({ apparmor_profile: "runtime/default" }, false), undefined);
+  assert.equal(profile({ privileged: true, apparmor_profile: "localhost/q" }, false), undefined);
+  assert.throws(() => profile({ apparmor_profile: "localhost/q" }, false), FailedPreconditionError);
+  assert.throws(() => profile({ apparmor_profile: "q" }), InvalidArgumentError);
+  assert.throws(() => profile({ apparmor: { profile_type: "Localhost" } }), /apparmor\.localhost_ref/);
+});
+
+test("SELinux: a label needs the kernel's module", () => {
+  const label = (options: Record<string, unknown>, selinux = true) =>
+    selinuxLabel(withSecurity({ selinux_options: options }).linux?.security_context, { selinux });
+  assert.equal(label({}), undefined);
+  assert.equal(label({ level: "s0:c1,c2" }), "system_u:system_r:container_t:s0:c1,c2");
+  assert.throws(() => label({ type: "t" }, false), FailedPreconditionError);
+  assert.throws(() => label({ type: "t t" }), InvalidArgumentError);
+});
