@@ -82,13 +82,13 @@ async function openTar(path: string): Promise<Archive> {
     throw error;
   }
   const find = (name: string): Location => {
-    const member = members.get(name);
+    const member = members.get(cleanName(name));
     if (member === undefined) throw new InvalidArgumentError(`${path} has no member ${name}`);
     return member;
   };
   return {
     read: async (name, limitBytes) => readPiece(file, checked(find(name), name, limitBytes)),
-    has: async (name) => members.has(name),
+    has: async (name) => members.has(cleanName(name)),
     stream: (name, signal) => pieces(file, find(name), signal),
     close: () => file.close(),
   };

@@ -1,0 +1,36 @@
+/** An image service on a directory of its own, for tests. */
+import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Images, openImages } from "../../agent/images/images.js";
+import { type LayerStore, openLayerStore } from "../../sandbox/rootfs/layer-store.js";
+
+export interface TestImages {
+  root: string;
+  images: Images;
+  layers: LayerStore;
+  /** names under `<root>/layers`, staging included; deletions have ended */
+  layerNames(): Promise<string[]>;
+  close(): Promise<void>;
+}
+
+export async function openTestImages(
+  options: { registriesDirectory?: string; inUse?: () => Iterable<string>; root?: string } = {},
+): Promise<TestImages> {
+  const root = options.root ?? (await mkdtemp(join(tmpdir(), "berth-images-")));
+  const layers = await openLayerStore(root);
+  const images = await openImages({ ...options, root, layers });
+  return {
+    root,
+    images,
+    layers,
+    async layerNames() {
+      await layers.settle();
+      return (await readdir(join(root, "layers"))).sort();
+    },
+    async close() {
+      await layers.settle();
+      await rm(root, { recursive: true, force: true });
+    },
+  };
+}
