@@ -5,6 +5,9 @@ import type { Container } from "../sandbox/container.js";
 import type { SandboxNode } from "../sandbox/node.js";
 import type { Pod } from "../sandbox/pod.js";
 
+/** What metrics see of a node: they read, and never steer. */
+export type ObservedNode = Pick<SandboxNode, "pods" | "containers" | "cgroups" | "observer">;
+
 export interface ContainerSample {
   pod: Pod;
   container: Container;
@@ -34,29 +37,29 @@ interface Pass<T> {
   result: Promise<T>;
 }
 
-const containerPasses = new WeakMap<SandboxNode, Pass<ContainerSample[]>>();
-const networkPasses = new WeakMap<SandboxNode, Pass<PodNetworkSample[]>>();
+const containerPasses = new WeakMap<ObservedNode, Pass<ContainerSample[]>>();
+const networkPasses = new WeakMap<ObservedNode, Pass<PodNetworkSample[]>>();
 
 /** Statistics of all running containers and ready pods. Callers within 100 ms share one pass. */
-export async function collect(node: SandboxNode): Promise<NodeSample> {
+export async function collect(node: ObservedNode): Promise<NodeSample> {
   const [containers, networks] = await Promise.all([collectContainers(node), collectNetworks(node)]);
   return { containers, networks };
 }
 
 /** The cgroups' half of collect(), for those who need no more. */
-export function collectContainers(node: SandboxNode): Promise<ContainerSample[]> {
+export function collectContainers(node: ObservedNode): Promise<ContainerSample[]> {
   return shared(containerPasses, node, sampleContainers);
 }
 
 /** The network half of collect(). */
-export function collectNetworks(node: SandboxNode): Promise<PodNetworkSample[]> {
+export function collectNetworks(node: ObservedNode): Promise<PodNetworkSample[]> {
   return shared(networkPasses, node, sampleNetworks);
 }
 
 function shared<T>(
-  passes: WeakMap<SandboxNode, Pass<T>>,
-  node: SandboxNode,
-  run: (node: SandboxNode) => Promise<T>,
+  passes: WeakMap<ObservedNode, Pass<T>>,
+  node: ObservedNode,
+  run: (node: ObservedNode) => Promise<T>,
 ): Promise<T> {
   const nowMs = performance.now();
   const latest = passes.get(node);
@@ -70,7 +73,7 @@ function shared<T>(
   return pass.result;
 }
 
-async function sampleContainers(node: SandboxNode): Promise<ContainerSample[]> {
+async function sampleContainers(node: ObservedNode): Promise<ContainerSample[]> {
   const pods = new Map(node.pods.list().map((pod) => [pod.record.id, pod]));
   const running = node.containers.list().filter(({ record }) => record.phase === "running");
   const samples = await node.cgroups.sample(running.map(({ record }) => record.cgroupPath));
@@ -83,7 +86,7 @@ async function sampleContainers(node: SandboxNode): Promise<ContainerSample[]> {
   return result;
 }
 
-async function sampleNetworks(node: SandboxNode): Promise<PodNetworkSample[]> {
+async function sampleNetworks(node: ObservedNode): Promise<PodNetworkSample[]> {
   const pods = node.pods.list().filter(({ record }) => record.phase === "ready" && record.netnsPath !== "");
   const result: PodNetworkSample[] = [];
   const left = pods.values();

@@ -3,10 +3,9 @@ import { readdirSync } from "node:fs";
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { CgroupSample } from "../sandbox/cgroup/manager.js";
 import type { ContainerPhase } from "../sandbox/container.js";
-import type { SandboxNode } from "../sandbox/node.js";
 import type { Happening } from "../sandbox/observer.js";
 import type { PodPhase } from "../sandbox/pod.js";
-import { type ContainerSample, collect, type NodeSample, type PodNetworkSample } from "./collect.js";
+import { type ContainerSample, collect, type NodeSample, type ObservedNode, type PodNetworkSample } from "./collect.js";
 import {
   berthInstruments,
   type CgroupInstrument,
@@ -36,7 +35,7 @@ interface Snapshot {
   set(labels: Labels, value: number): void;
 }
 
-export function createExposition(node: SandboxNode, options: { version: string }): Exposition {
+export function createExposition(node: ObservedNode, options: { version: string }): Exposition {
   const registry = new Registry();
   const snapshots = new Map<string, Snapshot>();
   const snapshot = (instrument: Instrument): Snapshot => {
@@ -134,7 +133,7 @@ function fillNetwork(snapshot: (instrument: Instrument) => Snapshot, { pod, link
   }
 }
 
-function fillBerth(snapshot: (instrument: Instrument) => Snapshot, node: SandboxNode, version: string): void {
+function fillBerth(snapshot: (instrument: Instrument) => Snapshot, node: ObservedNode, version: string): void {
   const { pods, containers, buildInfo } = berthInstruments;
   snapshot(buildInfo).set({ version, node_version: process.version }, 1);
   const podCounts: Record<PodPhase, number> = { starting: 0, ready: 0, stopping: 0, stopped: 0 };

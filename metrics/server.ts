@@ -1,7 +1,7 @@
 /** /metrics over HTTP. It reads, and never steers. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import type { SandboxNode } from "../sandbox/node.js";
+import type { ObservedNode } from "./collect.js";
 import { createExposition, type Exposition } from "./exposition.js";
 
 export interface MetricsServerOptions {
@@ -26,7 +26,7 @@ const connectionLimit = 32;
 const patienceMs = 10_000;
 
 /** Listens, and answers when it does. Rejects with node's own error (EADDRINUSE) when it cannot. */
-export async function startMetricsServer(options: MetricsServerOptions, node: SandboxNode): Promise<MetricsServer> {
+export async function startMetricsServer(options: MetricsServerOptions, node: ObservedNode): Promise<MetricsServer> {
   const exposition = createExposition(node, { version: options.version });
   const server = createServer((request, response) => {
     answer(exposition, request, response).catch(() => response.destroy());
