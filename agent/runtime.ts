@@ -62,6 +62,12 @@ export async function createRuntime(config: Config): Promise<Runtime> {
     inUse: () => containers.list().flatMap((container) => container.record.layers),
     onBroken: (path, why) => observer.emit({ type: "repaired", what: `broken image record (${why})`, subject: path }),
   });
+  // a kernel does not lose it again, and Status comes every few seconds
+  let hasNftables = false;
+  const probeNftablesOnce = async () => {
+    if (!hasNftables) await probeNftables();
+    hasNftables = true;
+  };
   return {
     config,
     node,
@@ -74,7 +80,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
         features: node.features,
         network: config.network,
         networkStatus: node.network.status(),
-        probeNftables,
+        probeNftables: probeNftablesOnce,
       }),
   };
 }
