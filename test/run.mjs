@@ -96,9 +96,11 @@ const dist = join(repository, "dist");
 const inTest = join(dist, "test");
 await runFiles(
   "unit",
-  [...["agent", "metrics", "sandbox", "native"].map((name) => join(dist, name)), join(inTest, "support")].flatMap(
-    testFiles,
-  ),
+  [
+    ...["agent", "metrics", "sandbox", "native"].map((name) => join(dist, name)),
+    join(inTest, "support"),
+    join(inTest, "vm"),
+  ].flatMap(testFiles),
   { concurrency: 2, timeout: 60_000 },
 );
 if (process.getuid() !== 0) {

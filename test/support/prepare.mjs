@@ -37,7 +37,7 @@ const packagesFor = {
   test: [...toBuild, ...toRun],
   demo: [...toBuild, ...toRun],
   bench: [...toBuild, ...toRun],
-  vm: [...toBuild, ...toRun, "qemu-system-x86"],
+  vm: [...toBuild, ...toRun, "qemu-system-x86", "e2fsprogs"],
 };
 const toCompare = ["containerd", "runc", "containernetworking-plugins"];
 // Debian starts these by itself when they are installed; here they are programs that tests start on private paths
