@@ -9,16 +9,18 @@ import { seccompChoice } from "./spec/seccomp.js";
 const noFilter = new Uint8Array();
 const maxCached = 64;
 const byHash = new Map<string, Uint8Array>();
-/** a container's spec stays the same object for all its execs */
-const bySpec = new WeakMap<OciSpec, Uint8Array>();
+/** a container's profile stays the same object for all its execs, and the default one for most containers */
+const byProfile = new WeakMap<LinuxSeccomp, Uint8Array>();
 
 /** The filter of a container and its execs, an array of struct sock_filter; empty: unconfined. */
 export function seccompFilter(spec: OciSpec): Uint8Array {
-  const cached = bySpec.get(spec);
+  const { seccomp } = spec.linux;
+  if (seccomp === undefined) return noFilter;
+  const cached = byProfile.get(seccomp);
   if (cached !== undefined) return cached;
-  const profile = wholeProfile(spec);
-  const filter = profile === undefined ? noFilter : compiled(profile);
-  bySpec.set(spec, filter);
+  const isStored = seccomp.syscalls === undefined;
+  const filter = compiled(isStored ? defaultSeccompProfile(spec.process.capabilities.bounding, process.arch) : seccomp);
+  byProfile.set(seccomp, filter);
   return filter;
 }
 
@@ -28,12 +30,6 @@ export function storedSpec(spec: OciSpec, config: ContainerConfig): OciSpec {
   if (seccomp === undefined || seccompChoice(config.linux?.security_context).kind !== "default") return spec;
   const { syscalls: _, ...rest } = seccomp;
   return { ...spec, linux: { ...spec.linux, seccomp: rest } };
-}
-
-function wholeProfile(spec: OciSpec): LinuxSeccomp | undefined {
-  const { seccomp } = spec.linux;
-  if (seccomp === undefined || seccomp.syscalls !== undefined) return seccomp;
-  return defaultSeccompProfile(spec.process.capabilities.bounding, process.arch);
 }
 
 function compiled(profile: LinuxSeccomp): Uint8Array {

@@ -114,10 +114,21 @@ const personalities = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 const afAlg = 38;
 const afVsock = 40;
 
+/** By what the profile depends on; containers share it, so that it is never changed. */
+const made = new Map<string, LinuxSeccomp>();
+const relevant = capabilityMask(byCapability.map(([capability]) => capability));
+
 /** The profile for a container with these capabilities in its bounding set; `arch` is Node's name of it. */
 export function defaultSeccompProfile(bounding: readonly string[], arch: string): LinuxSeccomp {
-  const has = (name: string): boolean => (capabilityMask(bounding) & capabilityMask([name])) !== 0n;
-  const admin = has("CAP_SYS_ADMIN");
+  const mask = capabilityMask(bounding) & relevant;
+  const key = `${arch} ${mask}`;
+  const profile = made.get(key) ?? makeProfile(mask, arch);
+  made.set(key, profile);
+  return profile;
+}
+
+function makeProfile(mask: bigint, arch: string): LinuxSeccomp {
+  const has = (name: string): boolean => (mask & capabilityMask([name])) !== 0n;
   const allowed = new Set([...always, ...(byArchitecture[arch] ?? [])]);
   for (const [capability, names] of byCapability) {
     if (has(capability)) for (const name of names) allowed.add(name);
@@ -130,7 +141,7 @@ export function defaultSeccompProfile(bounding: readonly string[], arch: string)
     only("socket", { index: 0, value: afVsock, op: "SCMP_CMP_GT" }),
     ...personalities.map((value) => only("personality", { index: 0, value, op: "SCMP_CMP_EQ" })),
   ];
-  if (!admin) {
+  if (!has("CAP_SYS_ADMIN")) {
     syscalls.push(
       only("clone", { index: arch === "s390x" ? 1 : 0, value: namespaceFlags, valueTwo: 0, op: "SCMP_CMP_MASKED_EQ" }),
       // its flags are behind a pointer: C libraries take ENOSYS for "use clone"
