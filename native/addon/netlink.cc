@@ -6,10 +6,10 @@
 #include <net/if.h>
 #include <sched.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -373,7 +373,7 @@ std::map<int, Link> list_links(NetlinkSocket* socket) {
     link.name = attributes.text(IFLA_IFNAME);
     // Older kernels' struct is shorter: what is missing stays 0.
     std::string_view bytes = attributes.bytes(IFLA_STATS64);
-    memcpy(&link.statistics, bytes.data(), std::min(bytes.size(), sizeof link.statistics));
+    if (!bytes.empty()) memcpy(&link.statistics, bytes.data(), std::min(bytes.size(), sizeof link.statistics));
     links.emplace(header->ifi_index, std::move(link));
   });
   return links;

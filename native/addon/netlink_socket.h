@@ -59,9 +59,8 @@ class NetlinkSocket {
  public:
   NetlinkSocket();
 
-  // What an earlier request of the same batch made is seen by the later ones; after a failure the rest is not done by the
-  // caller's wish but was sent: so the first failure is thrown when all answers are in. `ignored` are errnos that count as
-  // success.
+  // Sends all requests at once; the kernel does them in order and goes on after one that fails. Throws the first failure
+  // when all are answered. `ignored`: errnos that count as success.
   void run(NetlinkRequests* requests, std::initializer_list<int> ignored = {});
   void dump(NetlinkRequests* request, const std::function<void(const nlmsghdr*)>& each);
   // One answer to one request.
