@@ -8,6 +8,9 @@ import { InvalidArgumentError, messageOf } from "./errors.js";
 import { mountPropagation, parseMountOptions } from "./mount-options.js";
 import type { Mount, OciSpec } from "./spec/oci.js";
 
+/** What the kernel carries in one message to the monitor (SCM_MAX_FD), less the root file system. */
+const maxSources = 252;
+
 export interface OpenMount {
   /** the mount of the spec that it belongs to */
   mount: Mount;
@@ -45,9 +48,14 @@ export async function openMounts(spec: OciSpec, { makeMissing }: { makeMissing: 
   const removeMade = (): void => {
     for (const path of made.splice(0).reverse()) removeEmpty(path);
   };
+  const sources = spec.mounts.filter(({ type }) => type === "bind");
+  if (sources.length > maxSources) {
+    throw new InvalidArgumentError(
+      `config.mounts: ${sources.length} mounts with those of the pod's own files; at most ${maxSources} are possible`,
+    );
+  }
   try {
-    for (const mount of spec.mounts) {
-      if (mount.type !== "bind") continue;
+    for (const mount of sources) {
       try {
         if (makeMissing) made.push(...(await makeSource(mount.source)));
         const fd = await openSource(mount);
