@@ -105,6 +105,7 @@ test("what does not exist or excludes each other is refused by field", async () 
   );
   await assert.rejects(resolve(run(-1)), invalid(/run_as_user: -1 is not within/));
   await assert.rejects(resolve(run("4294967295")), invalid(/run_as_user/));
+  await assert.rejects(resolve({ supplemental_groups_policy: 7 }), invalid(/supplemental_groups_policy: 7/));
   await assert.rejects(resolve({ supplemental_groups: [1, -5] }), invalid(/supplemental_groups\[1\]/));
   await assert.rejects(resolve({ ...run(1), run_as_group: { value: "4294967296" } }), invalid(/run_as_group/));
 });

@@ -52,7 +52,7 @@ export async function resolveUser(
   const entry = findUser(passwd, asked);
   const uid = typeof asked.user === "number" ? asked.user : (entry?.uid ?? 0);
 
-  const strict = config.linux?.security_context?.supplemental_groups_policy === SupplementalGroupsPolicy.Strict;
+  const strict = isStrict(config);
   const needsGroups = typeof asked.group === "string" || (!strict && entry !== undefined);
   const groups = needsGroups ? parseGroup(await readOrEmpty(readFile, "/etc/group")) : [];
 
@@ -139,6 +139,14 @@ function toId(value: Long | null | undefined, field: string): number {
 function supplementalGroups(config: ContainerConfig): number[] {
   const list = config.linux?.security_context?.supplemental_groups ?? [];
   return list.map((value, index) => toId(value, `${context}.supplemental_groups[${index}]`));
+}
+
+function isStrict(config: ContainerConfig): boolean {
+  const policy = config.linux?.security_context?.supplemental_groups_policy ?? SupplementalGroupsPolicy.Merge;
+  if (SupplementalGroupsPolicy[policy] === undefined) {
+    throw new InvalidArgumentError(`${context}.supplemental_groups_policy: ${policy} is neither Merge nor Strict`);
+  }
+  return policy === SupplementalGroupsPolicy.Strict;
 }
 
 function findUser(

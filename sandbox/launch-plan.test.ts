@@ -90,7 +90,10 @@ test("cgroup v1: a tmpfs with a directory for each hierarchy, read-only when all
 
 test("cgroup v1 of a privileged container stays writable; v2 is one mount; without any there is none", () => {
   const privileged = buildSpec(
-    specInput({ config: containerConfig({ linux: { security_context: { privileged: true } } }) }),
+    specInput({
+      config: containerConfig({ linux: { security_context: { privileged: true } } }),
+      podConfig: podConfig({ linux: { security_context: { privileged: true } } }),
+    }),
   );
   const { plan } = planOf(privileged);
   assert.deepEqual(plan.readonly_paths, []);

@@ -2,6 +2,7 @@
 import { runtime } from "../../cri-proto/generated/runtime.js";
 import type { Hierarchy } from "../cgroup/manager.js";
 import type { ContainerConfig } from "../container.js";
+import { InvalidArgumentError, UnimplementedError } from "../errors.js";
 import type { ResolvedUser } from "../identity.js";
 import type { OciImageConfig } from "../image-config.js";
 import type { PodSandboxConfig } from "../pod.js";
@@ -67,6 +68,7 @@ export function buildSpec(input: SpecInput): OciSpec {
   const ofPod = podConfig.linux?.security_context?.namespace_options;
   const hostNetwork = ofPod?.network === NamespaceMode.NODE;
 
+  checkRequest(config, podConfig);
   checkPodNamespaces(config, podConfig);
   const sharing = pidSharing(config, podConfig);
   const sets = capabilities(context?.capabilities, { privileged, uid: user.uid, hostMask: host.capabilities });
@@ -121,6 +123,18 @@ export function buildSpec(input: SpecInput): OciSpec {
       readonlyPaths: hidden.readonly,
     },
   };
+}
+
+/** What the pod does not allow, and what is not built. */
+function checkRequest(config: ContainerConfig, podConfig: PodSandboxConfig): void {
+  if (config.linux?.security_context?.privileged && !podConfig.linux?.security_context?.privileged) {
+    throw new InvalidArgumentError(
+      "config.linux.security_context.privileged: the pod sandbox was not asked to run privileged containers",
+    );
+  }
+  if (config.CDI_devices?.length) {
+    throw new UnimplementedError("config.CDI_devices: devices of the Container Device Interface are not built yet");
+  }
 }
 
 function clampedOomScoreAdj(config: ContainerConfig, host: SpecHost): number {

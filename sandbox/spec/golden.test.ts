@@ -17,10 +17,13 @@ const kubelet = {
   seccomp: { profile_type: "RuntimeDefault" },
 };
 
+const privilegedPod = podConfig({ linux: { security_context: { privileged: true } } });
+
 const cases: Record<string, SpecInput> = {
   default: specInput(),
   privileged: specInput({
     config: containerConfig({ linux: { security_context: { ...kubelet, privileged: true } } }),
+    podConfig: privilegedPod,
     hostFiles: {
       devices: [{ path: "/dev/loop0", type: "b", major: 7, minor: 0, fileMode: 0o660, uid: 0, gid: 6, access: "rwm" }],
       seccompProfile: null,
@@ -88,4 +91,17 @@ test("a spec is the same after it was stored as JSON", () => {
     const spec = buildSpec(input);
     assert.deepEqual(JSON.parse(JSON.stringify(spec)), spec);
   }
+});
+
+test("a privileged container needs a pod that allows it, CDI devices are not built", () => {
+  const privileged = containerConfig({ linux: { security_context: { privileged: true } } });
+  assert.throws(() => buildSpec(specInput({ config: privileged })), {
+    name: "InvalidArgumentError",
+    message: /config\.linux\.security_context\.privileged/,
+  });
+  const cdi = containerConfig({ CDI_devices: [{ name: "vendor.example/device=x" }] });
+  assert.throws(() => buildSpec(specInput({ config: cdi })), {
+    name: "UnimplementedError",
+    message: /config\.CDI_devices/,
+  });
 });
