@@ -317,8 +317,12 @@ void LayerWriter::write_link(const Entry& entry, const std::string& path) {
   const std::string target_name = name_of(target);
   const auto try_link = [&]() {
     const int parent = open_parent(path, parent_, true);
-    const int target_parent = open_parent(target, link_parent_, false);
-    return linkat(target_parent, target_name.c_str(), parent, name.c_str(), 0);
+    try {
+      open_parent(target, link_parent_, false);
+    } catch (const Failure& failure) {
+      throw Failure{"link to " + target, path, failure.errno_value, failure.message};
+    }
+    return linkat(link_parent_.fd.get(), target_name.c_str(), parent, name.c_str(), 0);
   };
   if (try_link() == 0) return;
   if (errno == EEXIST) {

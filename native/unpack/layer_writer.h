@@ -61,7 +61,8 @@ class LayerWriter {
   std::vector<DirectoryEnd> directory_ends_;
   std::set<std::string> implicit_;
   bool root_is_implicit_ = true;
-  uint64_t bytes_ = 0;
+  // the root directory
+  uint64_t bytes_ = 4096;
   uint64_t inodes_ = 1;
 };
 
