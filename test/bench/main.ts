@@ -1,0 +1,89 @@
+/**
+ * `npm run bench`: Berth's figures beside the design's targets, and beside Debian's containerd with --with-containerd.
+ * Only prints: what is too slow is not an error, since machines differ.
+ */
+import { startAgent } from "../support/agent.js";
+import { startRegistry } from "../support/registry.js";
+import { startContainerd } from "./containerd.js";
+import { type Figure, printFigures } from "./figures.js";
+import { pushBenchImages } from "./images.js";
+import { processesWith, pssMiB } from "./machine.js";
+import {
+  measureExecs,
+  measureFiftyPods,
+  measureLog,
+  measureManyPods,
+  measurePods,
+  measurePull,
+  type Report,
+} from "./measure.js";
+import type { BenchTarget } from "./pods.js";
+
+const targets: Record<string, Omit<Figure, "name" | "value">> = {
+  "pod up": { unit: "ms", target: 10 },
+  "pod up after quiet": { unit: "ms", target: 10 },
+  "pod down": { unit: "ms", target: 8 },
+  "ExecSync true": { unit: "ms", target: 3 },
+  "ExecSync true after quiet": { unit: "ms", target: 3 },
+  "execs a second, 8 callers": { unit: "/s", target: 700, atLeast: true },
+  "CPU per exec, whole machine": { unit: "ms", target: 2.5 },
+  "20 pods at once, all running": { unit: "ms", target: 200 },
+  "ListContainerStats, 50 containers": { unit: "ms", target: 5 },
+  "memory a pod adds (PSS, 50 pods)": { unit: "MiB", target: 0.2 },
+  "agent (PSS, 50 pods, after this load)": { unit: "MiB", target: 70 },
+  "pull and unpack, 6 layers, 6,000 files": { unit: "s", target: 0.5 },
+  "a container's output to its CRI log": { unit: "MB/s", target: 600, atLeast: true },
+};
+
+async function measure(
+  target: BenchTarget,
+  manyFiles: string,
+  report: Report,
+  whileFiftyUp: () => void,
+): Promise<void> {
+  await target.client.call("PullImage", { image: { image: target.image } });
+  await measurePods(target, report);
+  await measureExecs(target, report);
+  await measureManyPods(target, report);
+  await measureFiftyPods(target, report, whileFiftyUp);
+  await measureLog(target, report);
+  await measurePull(target, manyFiles, report);
+}
+
+const registry = await startRegistry();
+try {
+  const images = await pushBenchImages(registry);
+  const theirs = new Map<string, number>();
+  if (process.argv.includes("--with-containerd")) {
+    const containerd = await startContainerd(registry);
+    try {
+      const target = { client: containerd.client, image: images.busybox, logs: containerd.logs };
+      await measure(
+        target,
+        images.manyFiles,
+        (name, value) => theirs.set(name, value),
+        () => {
+          theirs.set("memory a pod adds (PSS, 50 pods)", containerd.shimPssMiB() / 50);
+        },
+      );
+    } finally {
+      await containerd.stop();
+    }
+  }
+  const agent = await startAgent({ flags: { "log-level": "info" } });
+  const ours: Figure[] = [];
+  const report: Report = (name, value) => void ours.push({ name, value, ...(targets[name] ?? { unit: "" }) });
+  try {
+    const target = { client: agent.client, image: images.busybox, logs: agent.paths.logs };
+    await measure(target, images.manyFiles, report, () => {
+      const monitors = processesWith(`${agent.paths.run}/pods/`);
+      report("memory a pod adds (PSS, 50 pods)", monitors.reduce((sum, pid) => sum + pssMiB(pid), 0) / monitors.length);
+      report("agent (PSS, 50 pods, after this load)", pssMiB(agent.pid));
+    });
+  } finally {
+    await agent.stop();
+  }
+  printFigures(ours, theirs, "Debian's containerd");
+} finally {
+  await registry.stop();
+}

@@ -1,0 +1,120 @@
+/** Every figure that can be taken over the CRI alone, so that Berth and another runtime are measured the same way. */
+import { statSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { median, timed } from "./figures.js";
+import { busyMs } from "./machine.js";
+import { type BenchPod, type BenchTarget, execTrue, podDown, podUp, untilExited } from "./pods.js";
+
+const rounds = 30;
+const quietRounds = 6;
+/** Real probes come every 1–10 s, and the first call after quiet is dearer. */
+const quietMs = 2_000;
+
+export type Report = (name: string, value: number) => void;
+
+export async function measurePods(target: BenchTarget, report: Report): Promise<void> {
+  const ups: number[] = [];
+  const downs: number[] = [];
+  const round = async (): Promise<void> => {
+    let pod: BenchPod | undefined;
+    ups.push(await timed(async () => (pod = await podUp(target))));
+    if (pod === undefined) throw new Error("no pod");
+    const up = pod;
+    downs.push(await timed(() => podDown(target, up)));
+  };
+  await round();
+  ups.length = downs.length = 0;
+  for (let i = 0; i < rounds; i++) await round();
+  report("pod up", median(ups));
+  report("pod down", median(downs));
+  ups.length = downs.length = 0;
+  for (let i = 0; i < quietRounds; i++) {
+    await sleep(quietMs);
+    await round();
+  }
+  report("pod up after quiet", median(ups));
+}
+
+export async function measureExecs(target: BenchTarget, report: Report): Promise<void> {
+  const pod = await podUp(target);
+  try {
+    await execTrue(target, pod);
+    const times: number[] = [];
+    for (let i = 0; i < 100; i++) times.push(await timed(() => execTrue(target, pod)));
+    report("ExecSync true", median(times));
+    times.length = 0;
+    for (let i = 0; i < quietRounds; i++) {
+      await sleep(quietMs);
+      times.push(await timed(() => execTrue(target, pod)));
+    }
+    report("ExecSync true after quiet", median(times));
+
+    const seconds = 4;
+    const until = Date.now() + seconds * 1000;
+    const before = busyMs();
+    let count = 0;
+    const caller = async (): Promise<void> => {
+      for (; Date.now() < until; count++) await execTrue(target, pod);
+    };
+    await Promise.all(Array.from({ length: 8 }, caller));
+    report("execs a second, 8 callers", count / seconds);
+    report("CPU per exec, whole machine", (busyMs() - before) / count);
+  } finally {
+    await podDown(target, pod);
+  }
+}
+
+export async function measureManyPods(target: BenchTarget, report: Report): Promise<void> {
+  let pods: BenchPod[] = [];
+  const times: number[] = [];
+  for (let i = 0; i < 3; i++) {
+    times.push(await timed(async () => (pods = await Promise.all(Array.from({ length: 20 }, () => podUp(target))))));
+    await Promise.all(pods.map((pod) => podDown(target, pod)));
+  }
+  report("20 pods at once, all running", median(times));
+}
+
+/** With 50 pods up: `whileUp` measures what only the runtime's own side knows. */
+export async function measureFiftyPods(target: BenchTarget, report: Report, whileUp: () => void): Promise<void> {
+  const pods: BenchPod[] = [];
+  for (let i = 0; i < 50; i++) pods.push(await podUp(target));
+  try {
+    const times: number[] = [];
+    for (let i = 0; i < 20; i++) times.push(await timed(() => target.client.call("ListContainerStats", {})));
+    report("ListContainerStats, 50 containers", median(times));
+    whileUp();
+  } finally {
+    for (const pod of pods) await podDown(target, pod);
+  }
+}
+
+/** Lines of 100 bytes until there is a gigabyte of them, from the start of the container to its recorded end. */
+export async function measureLog(target: BenchTarget, report: Report): Promise<void> {
+  const bytes = 1 << 30;
+  const line = "x".repeat(99);
+  const command = ["sh", "-c", `yes ${line} | head -c ${bytes}`];
+  const begun = process.hrtime.bigint();
+  const pod = await podUp(target, command);
+  await untilExited(target, pod);
+  const seconds = Number(process.hrtime.bigint() - begun) / 1e9;
+  const { status } = await target.client.call("ContainerStatus", { container_id: pod.containerId });
+  const logged = statSync(status?.log_path ?? join(target.logs, "?")).size;
+  const lines = Math.ceil(bytes / 100);
+  // a record is the line and "2026-11-24T07:00:00.123456789Z stdout F " before it
+  if (logged < bytes + lines * 30) throw new Error(`the log has ${logged} bytes: lines are missing`);
+  await podDown(target, pod);
+  report("a container's output to its CRI log", bytes / 1e6 / seconds);
+}
+
+/** Removes the image first; the registry is on loopback. */
+export async function measurePull({ client }: BenchTarget, image: string, report: Report): Promise<void> {
+  const times: number[] = [];
+  for (let i = 0; i < 3; i++) {
+    times.push(await timed(() => client.call("PullImage", { image: { image } })));
+    await client.call("RemoveImage", { image: { image } });
+    // making files right after a mass delete is slower for a while on ext4
+    await sleep(quietMs);
+  }
+  report("pull and unpack, 6 layers, 6,000 files", median(times) / 1000);
+}
