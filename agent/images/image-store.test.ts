@@ -1,0 +1,129 @@
+import assert from "node:assert/strict";
+import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, it } from "node:test";
+import { InvalidArgumentError } from "../../sandbox/errors.js";
+import { parseImageConfig } from "../../sandbox/image-config.js";
+import { type LayerStore, openLayerStore } from "../../sandbox/rootfs/layer-store.js";
+import { type ImageRecord, type ImageStore, openImageStore } from "./image-store.js";
+
+const id = (prefix: string): string => `sha256:${prefix.padEnd(64, "0")}`;
+const config = parseImageConfig({ rootfs: { type: "layers", diff_ids: [] } });
+
+function record(prefix: string, more: Partial<ImageRecord> = {}): ImageRecord {
+  return {
+    version: 1,
+    id: id(prefix),
+    configDigest: id(prefix),
+    repoTags: [],
+    repoDigests: [],
+    sizeBytes: 1,
+    layers: [],
+    config,
+    pinned: false,
+    pulledAt: "1",
+    ...more,
+  };
+}
+
+describe("the image store", () => {
+  let root: string;
+  let layers: LayerStore;
+  let store: ImageStore;
+  let inUse: string[];
+
+  const addLayer = async (chainId: string): Promise<void> => {
+    await layers.commit(await layers.stage(chainId), { diffId: chainId, bytes: 10, inodes: 1 });
+  };
+  const open = async (): Promise<void> => {
+    layers = await openLayerStore(root);
+    store = await openImageStore({ root, layers, inUse: () => inUse });
+  };
+
+  beforeEach(async () => {
+    root = await mkdtemp(join(tmpdir(), "berth-store-"));
+    inUse = [];
+    await open();
+  });
+  afterEach(async () => {
+    await layers.settle();
+    await rm(root, { recursive: true, force: true });
+  });
+
+  it("survives a restart with names and order", async () => {
+    await store.put(record("b", { repoTags: ["docker.io/library/b:1"], pulledAt: "5" }));
+    await store.put(record("a", { repoTags: ["docker.io/library/a:1"], pulledAt: "6" }));
+    await open();
+    assert.deepEqual(
+      store.list().map((image) => image.id),
+      [id("b"), id("a")],
+    );
+    assert.equal(store.find("b:1")?.id, id("b"));
+    assert.equal(store.find("docker.io/library/a:1")?.id, id("a"));
+  });
+
+  it("adds names to an image that is known and keeps its pin and date", async () => {
+    await store.put(record("a", { repoTags: ["docker.io/library/a:1"], pinned: true }));
+    const merged = await store.put(record("a", { repoTags: ["docker.io/library/a:2"], pulledAt: "9" }));
+    assert.deepEqual(merged.repoTags, ["docker.io/library/a:1", "docker.io/library/a:2"]);
+    assert.equal(merged.pinned, true);
+    assert.equal(merged.pulledAt, "1");
+  });
+
+  it("finds by unique prefix and says when it is not unique", async () => {
+    await store.put(record("abc1"));
+    await store.put(record("abc2"));
+    assert.equal(store.find("abc1")?.id, id("abc1"));
+    assert.equal(store.find("sha256:abc2")?.id, id("abc2"));
+    assert.throws(() => store.find("abc"), InvalidArgumentError);
+    assert.equal(store.find("abd"), undefined);
+  });
+
+  it("takes a name for a name when it could be an id's prefix, too", async () => {
+    await store.put(record("cafe"));
+    await store.put(record("1", { repoTags: ["docker.io/library/cafe:latest"] }));
+    assert.equal(store.find("cafe")?.id, id("1"));
+  });
+
+  it("removes layers only when nobody needs them", async () => {
+    for (const layer of ["1", "2", "3", "4"]) await addLayer(id(layer));
+    await store.put(record("a", { layers: [id("1"), id("2"), id("3"), id("4")] }));
+    await store.put(record("b", { layers: [id("1")] }));
+    inUse = [id("2")];
+    const release = store.hold([id("3")]);
+    assert.equal((await store.remove("a"))?.id, id("a"));
+    assert.deepEqual(
+      layers
+        .list()
+        .map((layer) => layer.chainId)
+        .sort(),
+      [id("1"), id("2"), id("3")],
+    );
+    release();
+    release();
+    inUse = [];
+    await store.collect();
+    assert.deepEqual(
+      layers.list().map((layer) => layer.chainId),
+      [id("1")],
+    );
+    assert.equal(await store.remove("a"), undefined);
+  });
+
+  it("drops records that are torn or whose layers are missing", async () => {
+    await store.put(record("a", { layers: [id("9")] }));
+    await store.put(record("b"));
+    await writeFile(join(root, "images", "half.json"), '{"version":1,"id"');
+    await writeFile(join(root, "images", `${"c".repeat(64)}.json.new`), "{}");
+    const broken: string[] = [];
+    store = await openImageStore({ root, layers, onBroken: (_path, why) => broken.push(why) });
+    assert.deepEqual(
+      store.list().map((image) => image.id),
+      [id("b")],
+    );
+    assert.equal(broken.length, 3);
+    assert.ok(broken.some((why) => why.includes(id("9"))));
+    assert.equal((await readdir(join(root, "images"))).length, 1);
+  });
+});
