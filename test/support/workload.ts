@@ -32,6 +32,11 @@ export interface LogRecord {
 
 export const busyboxName = "berth.test/busybox:1";
 
+/** An int64 field. */
+export function long(value: number): Long {
+  return Long.fromNumber(value);
+}
+
 /** Imports the busybox image under a name. Every test agent needs it once. */
 export async function importBusybox(
   agent: TestAgent,
