@@ -1,0 +1,459 @@
+#include "monitor/container.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include "common/clone3.h"
+#include "monitor/cgroup.h"
+#include "monitor/child_init.h"
+#include "monitor/exit_file.h"
+#include "monitor/plan_check.h"
+
+namespace berth {
+
+namespace {
+
+// How long the last output of an ended container is awaited when somebody else still holds its pipe, and how long it may
+// take to reach a slow disk.
+constexpr uint64_t kAwaitEndMs = 100;
+constexpr uint64_t kAwaitDiskMs = 900;
+constexpr int kSignalExit = 128;
+constexpr int kStartFailedExit = 128;
+
+}  // namespace
+
+int32_t host_pid_of(int pidfd) {
+  char path[64];
+  char text[512];
+  snprintf(path, sizeof path, "/proc/self/fdinfo/%d", pidfd);
+  const UniqueFd file(open(path, O_RDONLY | O_CLOEXEC));
+  if (!file) return 0;
+  const ssize_t length = read(file.get(), text, sizeof text - 1);
+  if (length <= 0) return 0;
+  text[length] = '\0';
+  const char* line = strstr(text, "\nPid:");
+  const long pid = line == nullptr ? 0 : strtol(line + 5, nullptr, 10);
+  return pid > 0 ? static_cast<int32_t>(pid) : 0;
+}
+
+// The child's ends of its streams, and (in the container) the monitor's.
+struct ChildStreams {
+  UniqueFd in;
+  UniqueFd out;
+  UniqueFd err;
+};
+
+Container::Container(ContainerHost& host, std::string id)
+    : host_(host), id_(std::move(id)), drain_timer_(host.loop(), *this), oom_watch_(host.loop(), *this) {
+  exit_.id = id_;
+}
+
+Container::~Container() {
+  close_channel();
+  if (log_ != nullptr) host_.logs().release(log_, false);
+}
+
+void Container::close_channel() {
+  if (channel_) host_.loop().remove(channel_.fd(), on_report_);
+  channel_.close();
+}
+
+// ---- create ----
+
+void Container::create(const Caller& caller, Plan plan, std::vector<UniqueFd> descriptors) {
+  creator_ = caller;
+  plan_ = std::move(plan);
+  descriptors_ = std::move(descriptors);
+  cgroup_ = plan_->cgroup;
+  own_pid_namespace_ = plan_->pid_namespace == PidNamespace::kContainer;
+  in_host_pid_namespace_ = plan_->pid_namespace == PidNamespace::kHost;
+  terminal_ = plan_->process.terminal;
+  log_ = host_.logs().open(plan_->log.path, plan_->log.max_line_bytes, *this);
+}
+
+void Container::on_log_opened(int errno_value) {
+  if (phase_ != Phase::kOpeningLog) {
+    for (const Caller& caller : std::exchange(reopeners_, {})) {
+      if (errno_value == 0) {
+        host_.server().send(caller.connection, encode_done(caller.request));
+      } else {
+        host_.server().fail(caller, failure(ErrorKind::kInternal, SysError{"open the log", errno_value, log_->path()}));
+      }
+    }
+    return;
+  }
+  if (errno_value != 0) {
+    return fail_create(failure(ErrorKind::kInvalid, SysError{"open the log", errno_value, log_->path()}));
+  }
+  if (!removers_.empty()) {
+    return fail_create(failure(ErrorKind::kInternal, "create the container", id_, "it was deleted meanwhile"));
+  }
+  phase_ = Phase::kBuilding;
+  if (auto failed = spawn()) return fail_create(*failed);
+  // The child has its own copy of them.
+  plan_.reset();
+  descriptors_.clear();
+}
+
+std::optional<Failure> Container::make_streams(ChildStreams& streams) {
+  int ends[2];
+  if (terminal_) return std::nullopt;
+  if (plan_->stdin) {
+    if (pipe2(ends, O_CLOEXEC) != 0) return failure(ErrorKind::kInternal, last_error("pipe2"));
+    streams.in.reset(ends[0]);
+    stdin_.reset(ends[1]);
+  }
+  for (const auto& [child, own] : {std::pair(&streams.out, &stdout_), std::pair(&streams.err, &stderr_)}) {
+    if (pipe2(ends, O_CLOEXEC) != 0) return failure(ErrorKind::kInternal, last_error("pipe2"));
+    own->reset(ends[0]);
+    child->reset(ends[1]);
+    if (fcntl(ends[0], F_SETFL, O_NONBLOCK) != 0) return failure(ErrorKind::kInternal, last_error("fcntl"));
+  }
+  return std::nullopt;
+}
+
+std::optional<Failure> Container::spawn() {
+  const Plan& plan = *plan_;
+  ChildStreams streams;
+  if (auto failed = make_streams(streams)) return failed;
+  int pid_namespace_fd = -1;
+  if (plan.pid_namespace == PidNamespace::kPod || plan.pid_namespace == PidNamespace::kTarget) {
+    if (auto failed = host_.find_pid_namespace(plan, pid_namespace_fd)) return failed;
+  }
+  std::vector<int> mount_fds;
+  std::vector<UniqueFd> shm_mounts;
+  for (const Mount& mount : plan.mounts) {
+    if (mount.source_fd != 0) {
+      mount_fds.push_back(descriptors_[mount.source_fd - 1].get());
+    } else if (mount.type == "shm") {
+      if (auto failed = host_.open_shm(shm_mounts.emplace_back())) return failed;
+      mount_fds.push_back(shm_mounts.back().get());
+    } else {
+      mount_fds.push_back(-1);
+    }
+  }
+  UniqueFd cgroup2;
+  if (!cgroup_.cgroup2_directory.empty()) {
+    cgroup2.reset(open(cgroup_.cgroup2_directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (!cgroup2) return failure(ErrorKind::kInternal, last_error("open the cgroup", cgroup_.cgroup2_directory));
+  }
+  oom_kills_at_start_ = read_oom_kills(cgroup_.oom_kill_file);
+
+  UniqueFd child_end;
+  if (!channel_.open(child_end)) return failure(ErrorKind::kInternal, last_error("socketpair"));
+  const int root_fd = descriptors_[plan.root_fd - 1].get();
+  Descriptors descriptors;
+  descriptors.stdin_fd = streams.in ? streams.in.get() : host_.null_fd();
+  descriptors.stdout_fd = streams.out ? streams.out.get() : host_.null_fd();
+  descriptors.stderr_fd = streams.err ? streams.err.get() : host_.null_fd();
+  descriptors.kept = mount_fds;
+  descriptors.kept.push_back(child_end.get());
+  descriptors.kept.push_back(root_fd);
+  descriptors.kept.push_back(pid_namespace_fd);
+  descriptors.sort();
+  const ProgramVectors vectors(plan.process);
+  const InitOrders orders = {
+      .plan = plan,
+      .channel = ChildChannel(child_end.get()),
+      .vectors = vectors,
+      .descriptors = descriptors,
+      .root_fd = root_fd,
+      .mount_fds = mount_fds,
+      .pid_namespace_fd = pid_namespace_fd,
+      .directory = host_.directory().c_str(),
+      .expected_parent = in_host_pid_namespace_ ? getpid() : 0,
+  };
+  CloneOptions options;
+  options.flags = CLONE_NEWNS | (own_pid_namespace_ ? CLONE_NEWPID : 0);
+  options.cgroup_fd = cgroup2.get();
+  const pid_t pid = clone3_fork(options);
+  if (pid < 0) {
+    const Failure failed = failure(ErrorKind::kInternal, last_error("clone3", cgroup_.cgroup2_directory));
+    channel_.close();
+    return failed;
+  }
+  if (pid == 0) run_init(orders);
+
+  if (pid_namespace_fd >= 0) {
+    builder_pid_ = pid;
+  } else {
+    adopt_init(pid);
+  }
+  if (!host_.loop().add(channel_.fd(), EPOLLIN, on_report_)) {
+    failure_ = failure(ErrorKind::kInternal, last_error("epoll_ctl"));
+    kill_processes();
+  }
+  return std::nullopt;
+}
+
+void Container::adopt_init(pid_t pid) {
+  pid_ = pid;
+  // It is the monitor's child and not reaped yet: the number is still its own.
+  pidfd_.reset(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  host_pid_ = pidfd_ ? host_pid_of(pidfd_.get()) : 0;
+}
+
+void Container::on_report(uint32_t) {
+  while (channel_) {
+    Report report;
+    pid_t sender = 0;
+    UniqueFd descriptor;
+    const ChildLink::Result result = channel_.receive(report, sender, descriptor);
+    if (result == ChildLink::Result::kWouldBlock) return;
+    if (result == ChildLink::Result::kEnd) {
+      close_channel();
+      // In any other phase the end of the child itself follows.
+      if (phase_ == Phase::kStarting && !failure_) on_running();
+      return fail_without_init();
+    }
+    switch (report.kind) {
+      case ReportKind::kHello:
+        if (pid_ == 0) adopt_init(sender);
+        if (!removers_.empty()) kill_processes();
+        break;
+      case ReportKind::kTerminal:
+        stdout_ = std::move(descriptor);
+        if (fcntl(stdout_.get(), F_SETFL, O_NONBLOCK) != 0) kill_processes();
+        stdin_.reset(fcntl(stdout_.get(), F_DUPFD_CLOEXEC, 0));
+        break;
+      case ReportKind::kReady:
+        if (phase_ != Phase::kBuilding || !removers_.empty()) break;
+        phase_ = Phase::kCreated;
+        oom_watch_.start(cgroup_.oom_kill_file, oom_kills_at_start_);
+        read_output();
+        host_.server().send(creator_->connection, encode_create_reply(creator_->request, host_pid_));
+        creator_.reset();
+        break;
+      case ReportKind::kFailed:
+        failure_ = to_failure(report);
+        break;
+    }
+  }
+}
+
+void Container::read_output() {
+  host_.logs().read_from(log_, std::move(stdout_), std::move(stderr_));
+}
+
+// Only when its processes are gone, or were never there.
+void Container::fail_create(const Failure& failed) {
+  close_channel();
+  if (creator_) host_.server().fail(*creator_, failed);
+  host_.logs().release(log_, true);
+  log_ = nullptr;
+  phase_ = Phase::kExited;
+  answer_removals();
+  host_.forget(*this);
+}
+
+// ---- start ----
+
+void Container::start(const Caller& caller) {
+  if (phase_ != Phase::kCreated) {
+    return host_.server().fail(caller, failure(ErrorKind::kNotRunning, "start the container", id_,
+                                               "the container is not in the state created"));
+  }
+  phase_ = Phase::kStarting;
+  starter_ = caller;
+  started_at_ = realtime_ns();
+  // When it cannot be told, it has ended: its end is the answer.
+  if (!channel_.send_go()) kill_processes();
+}
+
+void Container::on_running() {
+  phase_ = Phase::kRunning;
+  if (starter_) host_.server().send(starter_->connection, encode_start_reply(starter_->request, started_at_));
+  starter_.reset();
+}
+
+// ---- the end ----
+
+bool Container::on_reaped(const siginfo_t& info) {
+  if (info.si_pid == builder_pid_) {
+    builder_pid_ = 0;
+    // With code 0 it has cloned the init, whose Hello comes or has come. An init that it cloned just before it was killed
+    // finds the channel closed, and ends.
+    if (pid_ == 0 && (info.si_code != CLD_EXITED || info.si_status != 0)) close_channel();
+    fail_without_init();
+    return true;
+  }
+  if (info.si_pid != pid_) return false;
+  on_init_ended(info);
+  return true;
+}
+
+void Container::fail_without_init() {
+  if (phase_ != Phase::kBuilding || pid_ != 0 || builder_pid_ != 0 || channel_) return;
+  fail_create(failure_ ? *failure_
+                       : failure(ErrorKind::kInternal, "create the container", id_, "its init was killed"));
+}
+
+void Container::on_init_ended(const siginfo_t& info) {
+  pid_ = 0;
+  host_pid_ = 0;
+  exit_.finished_at = realtime_ns();
+  const bool by_signal = info.si_code != CLD_EXITED;
+  if (phase_ == Phase::kBuilding) {
+    return fail_create(failure_ ? *failure_
+                                : failure(ErrorKind::kInternal, "create the container", id_, "its init was killed"));
+  }
+  if (!own_pid_namespace_) kill_processes();
+  if (phase_ == Phase::kStarting && failure_) {
+    started_at_ = 0;  // the program never ran
+    return end_with(kStartFailedExit, 0);
+  }
+  if (phase_ == Phase::kStarting) on_running();
+  if (by_signal) {
+    end_with(kSignalExit + info.si_status, info.si_status);
+  } else {
+    end_with(info.si_status, 0);
+  }
+}
+
+void Container::end_with(int exit_code, int signal) {
+  phase_ = Phase::kEnding;
+  exit_.exit_code = exit_code;
+  exit_.signal = signal;
+  exit_.started_at = started_at_;
+  exit_.oom_killed = read_oom_kills(cgroup_.oom_kill_file) > oom_kills_at_start_;
+  close_channel();
+  if (log_finished_) return conclude();
+  drain_timer_.arm_in(kAwaitEndMs);
+}
+
+void Container::on_log_finished() {
+  log_finished_ = true;
+  if (phase_ == Phase::kEnding) conclude();
+}
+
+void Container::on_drain_time() {
+  if (drain_forced_) return conclude();
+  drain_forced_ = true;
+  host_.logs().finish(log_);
+  drain_timer_.arm_in(kAwaitDiskMs);
+}
+
+void Container::conclude() {
+  drain_timer_.disarm();
+  oom_watch_.stop();
+  write_exit_file(host_.directory(), exit_);
+  phase_ = Phase::kExited;
+  stdin_.reset();
+  host_.logs().release(log_, false);
+  log_ = nullptr;
+  for (const Caller& caller : std::exchange(reopeners_, {})) {
+    host_.server().fail(caller, failure(ErrorKind::kNotRunning, "reopen the log", id_, "the container has ended"));
+  }
+  host_.server().broadcast(encode_exit_event(exit_));
+  if (starter_) host_.server().fail(*starter_, *failure_);
+  starter_.reset();
+  host_.on_container_ended(*this);
+  if (removers_.empty()) return;
+  answer_removals();
+  host_.forget(*this);
+}
+
+// ---- signals, deletion, log ----
+
+void Container::kill_processes() {
+  if (pid_ != 0) kill(pid_, SIGKILL);
+  if (builder_pid_ != 0) kill(builder_pid_, SIGKILL);
+  if (!cgroup_.cgroup2_directory.empty()) {
+    const UniqueFd directory(open(cgroup_.cgroup2_directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (directory && kill_cgroup2(directory.get())) return;
+  }
+  // Its own PID namespace ends with its init.
+  if (own_pid_namespace_) return;
+  if (!cgroup_.tasks_files.empty()) {
+    const std::string& tasks = cgroup_.tasks_files.front();
+    kill_listed(tasks.substr(0, tasks.rfind('/')) + "/cgroup.procs");
+  }
+}
+
+void Container::kill_all() {
+  if (phase_ == Phase::kExited || phase_ == Phase::kOpeningLog) return;
+  kill_processes();
+}
+
+void Container::signal(const Caller& caller, int number, bool all) {
+  if (phase_ != Phase::kCreated && phase_ != Phase::kStarting && phase_ != Phase::kRunning) {
+    return host_.server().fail(
+        caller, failure(ErrorKind::kNotRunning, "signal the container", id_, "the container is not running"));
+  }
+  if (all && number != SIGKILL) {
+    return host_.server().fail(caller, failure(ErrorKind::kInvalid, "signal the container", id_,
+                                               "only SIGKILL can be sent to all processes"));
+  }
+  if (all) {
+    kill_processes();
+  } else if (kill(pid_, number) != 0) {
+    const ErrorKind kind = errno == ESRCH ? ErrorKind::kNotRunning : ErrorKind::kInvalid;
+    return host_.server().fail(caller, failure(kind, last_error("kill", id_)));
+  }
+  host_.server().send(caller.connection, encode_done(caller.request));
+}
+
+void Container::reopen_log(const Caller& caller) {
+  if (phase_ == Phase::kOpeningLog || phase_ == Phase::kExited) {
+    return host_.server().fail(
+        caller, failure(ErrorKind::kNotRunning, "reopen the log", id_, "the container is not running"));
+  }
+  reopeners_.push_back(caller);
+  host_.logs().reopen(log_);
+}
+
+void Container::remove(const Caller& caller) {
+  removers_.push_back(caller);
+  if (phase_ == Phase::kExited) {
+    answer_removals();
+    return host_.forget(*this);
+  }
+  kill_all();
+}
+
+void Container::answer_removals() {
+  // An init that failed before it was created has no exit file.
+  remove_exit_file(host_.directory(), id_);
+  for (const Caller& caller : std::exchange(removers_, {})) {
+    host_.server().send(caller.connection, encode_done(caller.request));
+  }
+}
+
+void Container::on_out_of_memory(uint64_t kills) {
+  host_.server().broadcast(encode_out_of_memory_event(id_, kills));
+}
+
+ContainerState Container::state() const {
+  ContainerState state;
+  state.id = id_;
+  state.pid = host_pid_;
+  switch (phase_) {
+    case Phase::kOpeningLog:
+    case Phase::kBuilding:
+    case Phase::kCreated:
+      break;
+    case Phase::kStarting:
+    case Phase::kRunning:
+    case Phase::kEnding:
+      state.phase = ContainerPhase::kRunning;
+      state.started_at = started_at_;
+      break;
+    case Phase::kExited:
+      state.phase = ContainerPhase::kExited;
+      state.started_at = started_at_;
+      state.exit = exit_;
+      break;
+  }
+  return state;
+}
+
+}  // namespace berth

@@ -1,0 +1,384 @@
+#include "monitor/cri_log.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+#include "monitor/monitor_log.h"
+
+namespace berth {
+
+namespace {
+
+constexpr size_t kPage = 4096;
+constexpr size_t kOutputBytes = 512 << 10;
+constexpr size_t kPrefixBytes = 64;
+static_assert(kOutputBytes > kLargestLineBytes + kPrefixBytes + 1);
+// Reads of one stream in a row, before the others get their turn.
+constexpr int kReadsPerTurn = 4;
+// finish() reads so much of a stream at most, since another process may go on filling it.
+constexpr int kReadsToFinish = 16;
+constexpr int kRestAfterMs = 1000;
+#ifdef __SANITIZE_ADDRESS__
+constexpr size_t kStackBytes = 1 << 20;
+#else
+constexpr size_t kStackBytes = 64 << 10;
+#endif
+
+// The writer's only buffers. They cost memory while they are in use, and are given back when the pod is quiet.
+struct Buffers {
+  // What was held back of a stream is put at the end of `before_data`.
+  alignas(kPage) char before_data[kLargestLineBytes];
+  char data[kReadBytes];
+  alignas(kPage) char output[kOutputBytes];
+};
+Buffers buffers;
+
+void wake(int event) {
+  const uint64_t one = 1;
+  // It fails only when the counter is full, and then its reader is awake anyway.
+  if (write(event, &one, sizeof one) < 0) return;
+}
+
+void clear(int event) {
+  uint64_t count = 0;
+  if (read(event, &count, sizeof count) < 0) return;
+}
+
+class Lock {
+ public:
+  explicit Lock(pthread_mutex_t& mutex) : mutex_(mutex) { pthread_mutex_lock(&mutex_); }
+  ~Lock() { pthread_mutex_unlock(&mutex_); }
+  Lock(const Lock&) = delete;
+  Lock& operator=(const Lock&) = delete;
+
+ private:
+  pthread_mutex_t& mutex_;
+};
+
+// 0 or errno. A file that is there but not a regular one is refused: a fifo would block, a device would be written to.
+int open_log_file(const char* path, UniqueFd& file, bool& made) {
+  constexpr int kFlags = O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
+  UniqueFd opened(open(path, kFlags | O_EXCL, 0640));
+  made = static_cast<bool>(opened);
+  if (!opened && errno == EEXIST) opened.reset(open(path, kFlags, 0640));
+  if (!opened) return errno;
+  struct stat status = {};
+  if (fstat(opened.get(), &status) != 0) return errno;
+  if (!S_ISREG(status.st_mode)) return EINVAL;
+  file = std::move(opened);
+  return 0;
+}
+
+}  // namespace
+
+// Whole records to one log's file, in as few writes as there is room for.
+class LogWriter::Output final : public RecordSink {
+ public:
+  explicit Output(ContainerLog& log) : log_(log) {}
+  ~Output() override { flush(); }
+
+  char* reserve(size_t size) override {
+    if (used_ + size > sizeof buffers.output) flush();
+    return buffers.output + used_;
+  }
+  void commit(size_t size) override { used_ += size; }
+
+ private:
+  void flush();
+  void drop(size_t written, int reason);
+
+  ContainerLog& log_;
+  size_t used_ = 0;
+};
+
+void LogWriter::Output::flush() {
+  size_t written = 0;
+  while (written < used_) {
+    const ssize_t count = write(log_.file_.get(), buffers.output + written, used_ - written);
+    if (count > 0) {
+      written += static_cast<size_t>(count);
+    } else if (count == 0 || errno != EINTR) {
+      drop(written, count == 0 ? ENOSPC : errno);
+      break;
+    }
+  }
+  if (written == used_ && used_ > 0 && log_.dropping_) {
+    log_.dropping_ = false;
+    char text[128];
+    snprintf(text, sizeof text, "%llu bytes of records are missing before this",
+             static_cast<unsigned long long>(log_.dropped_bytes_));
+    monitor_log(log_.path_, text);
+  }
+  used_ = 0;
+}
+
+// The disk is full or broken. The container goes on; what could be written of the batch stays, up to a record's end.
+void LogWriter::Output::drop(size_t written, int reason) {
+  size_t whole = written;
+  while (whole > 0 && buffers.output[whole - 1] != '\n') --whole;
+  struct stat status = {};
+  const auto torn = static_cast<off_t>(written - whole);
+  if (torn > 0 && fstat(log_.file_.get(), &status) == 0 && status.st_size >= torn &&
+      ftruncate(log_.file_.get(), status.st_size - torn) != 0) {
+    monitor_log(log_.path_, "a torn record could not be taken back");
+  }
+  log_.dropped_bytes_ += used_ - whole;
+  if (log_.dropping_) return;
+  log_.dropping_ = true;
+  monitor_log(log_.path_, strerrordesc_np(reason));
+}
+
+ContainerLog::ContainerLog(std::string path, size_t max_line_bytes)
+    : path_(std::move(path)), streams_{Stream("stdout", max_line_bytes), Stream("stderr", max_line_bytes)} {
+  for (Stream& stream : streams_) stream.log = this;
+}
+
+// ---- the main thread ----
+
+bool LogWriter::start() {
+  if (started_) return true;
+  epoll_.reset(epoll_create1(EPOLL_CLOEXEC));
+  order_event_.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  notice_event_.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!epoll_ || !order_event_ || !notice_event_) return false;
+  epoll_event event = {};
+  event.events = EPOLLIN;
+  event.data.ptr = nullptr;
+  if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, order_event_.get(), &event) != 0) return false;
+  if (!loop_.add(notice_event_.get(), EPOLLIN, on_notice_)) return false;
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, kStackBytes);
+  pthread_t thread;
+  const int failed = pthread_create(&thread, &attributes, run_thread, this);
+  pthread_attr_destroy(&attributes);
+  if (failed != 0) {
+    loop_.remove(notice_event_.get(), on_notice_);
+    errno = failed;
+    return false;
+  }
+  pthread_detach(thread);
+  started_ = true;
+  return true;
+}
+
+void LogWriter::order(ContainerLog* log, uint32_t orders) {
+  {
+    const Lock lock(mutex_);
+    if (log->orders_ == 0) {
+      log->next_order_ = first_order_;
+      first_order_ = log;
+    }
+    log->orders_ |= orders;
+  }
+  wake(order_event_.get());
+}
+
+ContainerLog* LogWriter::open(std::string path, size_t max_line_bytes, LogObserver& observer) {
+  auto* log = new ContainerLog(std::move(path), max_line_bytes == 0 ? kDefaultLineBytes : max_line_bytes);
+  log->observer_ = &observer;
+  order(log, ContainerLog::kOpen);
+  return log;
+}
+
+void LogWriter::reopen(ContainerLog* log) { order(log, ContainerLog::kOpen); }
+
+void LogWriter::read_from(ContainerLog* log, UniqueFd stdout_fd, UniqueFd stderr_fd) {
+  {
+    const Lock lock(mutex_);
+    log->new_streams_[0] = std::move(stdout_fd);
+    log->new_streams_[1] = std::move(stderr_fd);
+  }
+  order(log, ContainerLog::kRead);
+}
+
+void LogWriter::finish(ContainerLog* log) { order(log, ContainerLog::kFinish); }
+
+void LogWriter::release(ContainerLog* log, bool unlink_made) {
+  log->observer_ = nullptr;
+  bool made = false;
+  {
+    const Lock lock(mutex_);
+    made = log->made_file_;
+  }
+  if (unlink_made && made) unlink(log->path_.c_str());
+  order(log, ContainerLog::kRelease);
+}
+
+void LogWriter::on_notice(uint32_t) {
+  clear(notice_event_.get());
+  for (;;) {
+    ContainerLog* log;
+    uint32_t notices;
+    int opened_errno;
+    {
+      const Lock lock(mutex_);
+      log = first_notice_;
+      if (log == nullptr) return;
+      first_notice_ = log->next_notice_;
+      notices = log->notices_;
+      log->notices_ = 0;
+      opened_errno = log->opened_errno_;
+    }
+    if ((notices & ContainerLog::kReleased) != 0) {
+      delete log;
+      continue;
+    }
+    if ((notices & ContainerLog::kOpened) != 0 && log->observer_ != nullptr) {
+      log->observer_->on_log_opened(opened_errno);
+    }
+    if ((notices & ContainerLog::kFinished) != 0 && log->observer_ != nullptr) log->observer_->on_log_finished();
+  }
+}
+
+// ---- the writer's thread ----
+
+void* LogWriter::run_thread(void* self) {
+  static_cast<LogWriter*>(self)->run();
+  return nullptr;
+}
+
+void LogWriter::notify(ContainerLog& log, uint32_t notices) {
+  {
+    const Lock lock(mutex_);
+    if (log.notices_ == 0) {
+      log.next_notice_ = first_notice_;
+      first_notice_ = &log;
+    }
+    log.notices_ |= notices;
+  }
+  wake(notice_event_.get());
+}
+
+void LogWriter::take_orders() {
+  clear(order_event_.get());
+  for (;;) {
+    ContainerLog* log;
+    uint32_t orders;
+    {
+      const Lock lock(mutex_);
+      log = first_order_;
+      if (log == nullptr) return;
+      first_order_ = log->next_order_;
+      orders = log->orders_;
+      log->orders_ = 0;
+    }
+    if ((orders & ContainerLog::kOpen) != 0) open_file(*log);
+    if ((orders & ContainerLog::kRead) != 0) start_reading(*log);
+    if ((orders & ContainerLog::kFinish) != 0) finish_streams(*log);
+    if ((orders & ContainerLog::kRelease) != 0) {
+      for (ContainerLog::Stream& stream : log->streams_) stream.fd.reset();
+      log->file_.reset();
+      notify(*log, ContainerLog::kReleased);  // nothing may touch it from here on
+    }
+  }
+}
+
+void LogWriter::open_file(ContainerLog& log) {
+  bool made = false;
+  const int failed = log.path_.empty() ? 0 : open_log_file(log.path_.c_str(), log.file_, made);
+  {
+    const Lock lock(mutex_);
+    log.opened_errno_ = failed;
+    log.made_file_ |= made;
+  }
+  notify(log, ContainerLog::kOpened);
+}
+
+void LogWriter::start_reading(ContainerLog& log) {
+  for (size_t i = 0; i < log.streams_.size(); ++i) {
+    ContainerLog::Stream& stream = log.streams_[i];
+    {
+      const Lock lock(mutex_);
+      stream.fd = std::move(log.new_streams_[i]);
+    }
+    if (!stream.fd) continue;
+    epoll_event event = {};
+    event.events = EPOLLIN;
+    event.data.ptr = &stream;
+    if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, stream.fd.get(), &event) != 0) {
+      monitor_log(log.path_, "its output cannot be watched");
+      stream.fd.reset();
+      continue;
+    }
+    ++log.open_streams_;
+  }
+  if (log.open_streams_ == 0) notify(log, ContainerLog::kFinished);
+}
+
+bool LogWriter::read_once(ContainerLog::Stream& stream) {
+  ssize_t count;
+  do {
+    count = read(stream.fd.get(), buffers.data, sizeof buffers.data);
+  } while (count < 0 && errno == EINTR);
+  if (count < 0 && errno == EAGAIN) return false;
+  // A terminal whose other end is closed says EIO.
+  if (count <= 0) {
+    end_stream(stream);
+    return false;
+  }
+  ContainerLog& log = *stream.log;
+  if (!log.file_) return true;
+  timespec now = {};
+  clock_gettime(CLOCK_REALTIME, &now);
+  const char* data = stream.formatter.prepend_held(buffers.data);
+  const auto length = static_cast<size_t>(buffers.data + count - data);
+  Output output(log);
+  stream.formatter.format(data, length, now.tv_sec * 1000000000LL + now.tv_nsec, output);
+  return true;
+}
+
+void LogWriter::end_stream(ContainerLog::Stream& stream) {
+  ContainerLog& log = *stream.log;
+  if (log.file_) {
+    Output output(log);
+    stream.formatter.finish(realtime_ns(), output);
+  }
+  epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, stream.fd.get(), nullptr);
+  stream.fd.reset();
+  if (--log.open_streams_ == 0) notify(log, ContainerLog::kFinished);
+}
+
+void LogWriter::finish_streams(ContainerLog& log) {
+  for (ContainerLog::Stream& stream : log.streams_) {
+    if (!stream.fd) continue;
+    for (int turn = 0; turn < kReadsToFinish && read_once(stream); ++turn) continue;
+    if (stream.fd) end_stream(stream);
+  }
+}
+
+void LogWriter::rest() { madvise(&buffers, sizeof buffers, MADV_DONTNEED); }
+
+void LogWriter::run() {
+  bool rested = true;
+  for (;;) {
+    // One at a time: what is done for one may end another.
+    epoll_event event;
+    const int count = epoll_wait(epoll_.get(), &event, 1, rested ? -1 : kRestAfterMs);
+    if (count < 0 && errno != EINTR) return;
+    if (count == 0) {
+      rest();
+      rested = true;
+    }
+    if (count <= 0) continue;
+    if (event.data.ptr == nullptr) {
+      take_orders();
+      continue;
+    }
+    rested = false;
+    auto& stream = *static_cast<ContainerLog::Stream*>(event.data.ptr);
+    for (int turn = 0; turn < kReadsPerTurn && read_once(stream); ++turn) continue;
+  }
+}
+
+}  // namespace berth

@@ -1,0 +1,309 @@
+#include "monitor/exec.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <vector>
+
+#include "common/clone3.h"
+#include "monitor/child_init.h"
+#include "monitor/identity.h"
+#include "monitor/program.h"
+#include "monitor/terminal.h"
+
+namespace berth {
+
+namespace {
+
+constexpr size_t kOutputChunk = 64 << 10;
+// What has been killed and does not end (it hangs in the kernel) is no longer waited for.
+constexpr uint64_t kOverdueMs = 100;
+constexpr int kSignalExit = 128;
+
+struct ExecOrders {
+  const Process& process;
+  const Cgroup& cgroup;
+  ChildChannel channel;
+  const ProgramVectors& vectors;
+  const Descriptors& descriptors;
+  int container_pidfd;
+  pid_t expected_parent;
+};
+
+[[noreturn]] void run_exec(const ExecOrders& orders) {
+  const ChildChannel& channel = orders.channel;
+  keep_only(orders.descriptors, channel);
+  umask(0);
+  join_cgroups(orders.cgroup, channel);
+  set_oom_score_adj(orders.process, channel);
+  // The net, IPC and UTS namespaces are the pod's, where the monitor is already.
+  if (setns(orders.container_pidfd, CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWCGROUP) != 0) {
+    channel.fail(errno == ESRCH ? ErrorKind::kNotRunning : ErrorKind::kInternal, "join the container's namespaces", "",
+                 errno);
+  }
+  keep_only_channel(channel);
+  continue_inside(channel);
+  if (orders.process.terminal) {
+    const UniqueFd terminal = open_terminal_in_container(orders.process, channel);
+    for (int stream = 0; stream < 3; ++stream) {
+      if (dup2(terminal.get(), stream) < 0) channel.break_off("dup2");
+    }
+  }
+  set_rlimits(orders.process, channel);
+  start_session(orders.process.terminal, channel);
+  assume_identity(orders.process, orders.expected_parent, channel);
+  reset_signals();
+  execute(orders.process, orders.vectors, channel);
+}
+
+}  // namespace
+
+ExecSession::ExecSession(ExecHost& host, const Caller& caller)
+    : host_(host), caller_(caller), timeout_(host.loop(), *this), overdue_(host.loop(), *this) {
+  stdout_.stream = 1;
+  stderr_.stream = 2;
+}
+
+ExecSession::~ExecSession() {
+  release();
+  if (!cgroup_.path.empty()) host_.cgroup_leftovers().remove(std::move(cgroup_.path));
+}
+
+std::optional<Failure> ExecSession::start(Container& container, const Exec& exec) {
+  output_left_ = exec.output_limit == 0 ? UINT64_MAX : exec.output_limit;
+  const Cgroup& cgroup = container.cgroup();
+  if (!cgroup.cgroup2_directory.empty() &&
+      !make_exec_cgroup(cgroup.cgroup2_directory, container.exec_counter(), cgroup_)) {
+    const Failure failed = failure(ErrorKind::kInternal, last_error("make the exec's cgroup", cgroup_.path));
+    cgroup_.path.clear();
+    return failed;
+  }
+  UniqueFd out;
+  UniqueFd err;
+  if (!exec.process.terminal) {
+    for (const auto& [output, child] : {std::pair(&stdout_, &out), std::pair(&stderr_, &err)}) {
+      int ends[2];
+      if (pipe2(ends, O_CLOEXEC) != 0) return failure(ErrorKind::kInternal, last_error("pipe2"));
+      output->fd.reset(ends[0]);
+      child->reset(ends[1]);
+      if (fcntl(ends[0], F_SETFL, O_NONBLOCK) != 0) return failure(ErrorKind::kInternal, last_error("fcntl"));
+    }
+  }
+  UniqueFd child_end;
+  if (!channel_.open(child_end)) return failure(ErrorKind::kInternal, last_error("socketpair"));
+  Descriptors descriptors;
+  descriptors.stdin_fd = host_.null_fd();
+  descriptors.stdout_fd = out ? out.get() : host_.null_fd();
+  descriptors.stderr_fd = err ? err.get() : host_.null_fd();
+  descriptors.kept = {child_end.get(), container.pidfd()};
+  descriptors.sort();
+  const ProgramVectors vectors(exec.process);
+  const ExecOrders orders = {
+      .process = exec.process,
+      .cgroup = cgroup,
+      .channel = ChildChannel(child_end.get()),
+      .vectors = vectors,
+      .descriptors = descriptors,
+      .container_pidfd = container.pidfd(),
+      .expected_parent = container.in_host_pid_namespace() ? getpid() : 0,
+  };
+  CloneOptions options;
+  options.cgroup_fd = cgroup_.directory.get();
+  const pid_t pid = clone3_fork(options);
+  if (pid == 0) run_exec(orders);
+  if (pid < 0) {
+    const Failure failed = failure(ErrorKind::kInternal, last_error("clone3", cgroup_.path));
+    channel_.close();
+    return failed;
+  }
+  helper_pid_ = pid;
+  if (!host_.loop().add(channel_.fd(), EPOLLIN, on_report_)) {
+    // Its reports are still read before its end is looked at.
+    cancel();
+  }
+  watch(stdout_, on_stdout_);
+  watch(stderr_, on_stderr_);
+  if (exec.timeout_ms != 0) timeout_.arm_in(exec.timeout_ms);
+  return std::nullopt;
+}
+
+// ---- reports and output ----
+
+void ExecSession::on_report(uint32_t) {
+  while (channel_) {
+    Report report;
+    pid_t sender = 0;
+    UniqueFd descriptor;
+    const ChildLink::Result result = channel_.receive(report, sender, descriptor);
+    if (result == ChildLink::Result::kWouldBlock) return;
+    if (result == ChildLink::Result::kEnd) {
+      close_channel();
+      return fail_without_program();
+    }
+    if (report.kind == ReportKind::kHello && pid_ == 0) {
+      pid_ = sender;
+      if (cancelled_) kill_tree();
+    } else if (report.kind == ReportKind::kTerminal) {
+      stdout_.fd = std::move(descriptor);
+      if (fcntl(stdout_.fd.get(), F_SETFL, O_NONBLOCK) != 0) stdout_.fd.reset();
+      watch(stdout_, on_stdout_);
+    } else if (report.kind == ReportKind::kFailed) {
+      failure_ = to_failure(report);
+    }
+  }
+}
+
+void ExecSession::watch(Output& output, EventSource& source) {
+  if (!output.fd || output.watched) return;
+  output.watched = host_.loop().add(output.fd.get(), EPOLLIN, source);
+}
+
+void ExecSession::close(Output& output, EventSource& source) {
+  if (output.watched) host_.loop().remove(output.fd.get(), source);
+  output.watched = false;
+  output.fd.reset();
+}
+
+void ExecSession::read_while_room(Output& output, EventSource& source) {
+  if (!host_.server().has_room(caller_.connection)) {
+    // Not merely without EPOLLIN: the end of the pipe would be told all the same, again and again.
+    host_.loop().remove(output.fd.get(), source);
+    output.watched = false;
+    return;
+  }
+  read_once(output, source);
+}
+
+void ExecSession::resume() {
+  watch(stdout_, on_stdout_);
+  watch(stderr_, on_stderr_);
+}
+
+bool ExecSession::read_once(Output& output, EventSource& source) {
+  static char chunk[kOutputChunk];
+  ssize_t count;
+  do {
+    count = read(output.fd.get(), chunk, sizeof chunk);
+  } while (count < 0 && errno == EINTR);
+  if (count < 0 && errno == EAGAIN) return false;
+  if (count <= 0) {
+    close(output, source);
+    return false;
+  }
+  const auto length = static_cast<uint64_t>(count);
+  const uint64_t sent = std::min(length, output_left_);
+  if (output_left_ != UINT64_MAX) output_left_ -= sent;
+  reply_.dropped_bytes += length - sent;
+  if (sent > 0 && !answered_) {
+    host_.server().send(caller_.connection, encode_exec_output(caller_.request, output.stream, {chunk, sent}));
+  }
+  return true;
+}
+
+// What is in the pipe at this moment; others may go on writing to it.
+void ExecSession::drain(Output& output, EventSource& source) {
+  int waiting = 0;
+  if (!output.fd || ioctl(output.fd.get(), FIONREAD, &waiting) != 0) return;
+  for (int left = waiting; left > 0 && output.fd && read_once(output, source);) {
+    left -= static_cast<int>(kOutputChunk);
+  }
+}
+
+// ---- the end ----
+
+void ExecSession::kill_tree() {
+  if (helper_pid_ != 0) kill(helper_pid_, SIGKILL);
+  if (pid_ != 0) kill(pid_, SIGKILL);
+  if (cgroup_.directory) {
+    kill_cgroup2(cgroup_.directory.get());
+  } else if (pid_ != 0) {
+    // Without cgroup2 what has left the exec's session is not found.
+    const UniqueFd leader(static_cast<int>(syscall(SYS_pidfd_open, pid_, 0)));
+    if (leader) kill_session(host_pid_of(leader.get()));
+  }
+}
+
+void ExecSession::cancel() {
+  cancelled_ = true;
+  kill_tree();
+  if (!overdue_.armed()) overdue_.arm_in(kOverdueMs);
+}
+
+void ExecSession::abandon() {
+  answered_ = true;
+  timeout_.disarm();
+  cancel();
+}
+
+void ExecSession::on_timeout() {
+  reply_.timed_out = true;
+  cancel();
+}
+
+void ExecSession::on_overdue() {
+  // The session stays until its processes have ended after all.
+  if (answered_) return;
+  reply_.exit_code = kSignalExit + SIGKILL;
+  answer();
+}
+
+bool ExecSession::on_reaped(const siginfo_t& info) {
+  if (info.si_pid == helper_pid_) {
+    helper_pid_ = 0;
+    // As for a container's builder: with code 0 the program was cloned.
+    if (pid_ == 0 && (info.si_code != CLD_EXITED || info.si_status != 0)) close_channel();
+    fail_without_program();
+    return true;
+  }
+  if (info.si_pid != pid_) return false;
+  pid_ = 0;
+  reply_.exit_code = info.si_code == CLD_EXITED ? info.si_status : kSignalExit + info.si_status;
+  end();
+  return true;
+}
+
+void ExecSession::fail_without_program() {
+  if (pid_ != 0 || helper_pid_ != 0 || channel_) return;
+  if (!failure_ && !cancelled_) failure_ = failure(ErrorKind::kInternal, "exec", {}, "its first process was killed");
+  if (!failure_) reply_.exit_code = kSignalExit + SIGKILL;
+  end();
+}
+
+void ExecSession::answer() {
+  timeout_.disarm();
+  overdue_.disarm();
+  drain(stdout_, on_stdout_);
+  drain(stderr_, on_stderr_);
+  answered_ = true;
+  if (failure_ && !reply_.timed_out) return host_.server().fail(caller_, *failure_);
+  host_.server().send(caller_.connection, encode_exec_reply(caller_.request, reply_));
+}
+
+void ExecSession::end() {
+  if (!answered_) answer();
+  // It is destroyed a little later: no more events until then.
+  release();
+  host_.forget(*this);
+}
+
+void ExecSession::close_channel() {
+  if (channel_) host_.loop().remove(channel_.fd(), on_report_);
+  channel_.close();
+}
+
+void ExecSession::release() {
+  timeout_.disarm();
+  overdue_.disarm();
+  close_channel();
+  close(stdout_, on_stdout_);
+  close(stderr_, on_stderr_);
+}
+
+}  // namespace berth

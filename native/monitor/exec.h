@@ -1,0 +1,103 @@
+// One exec in a running container: its processes, output, time limit and end.
+//
+// Two clones. The first is in the monitor's namespaces with nearly all descriptors closed, and joins the cgroups and the
+// container's namespaces; the second, cloned inside as the monitor's own child, becomes the program. So no process of the
+// container ever sees one that has the host's root or the monitor's descriptors.
+#pragma once
+
+#include <signal.h>
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "common/unique_fd.h"
+#include "monitor/cgroup.h"
+#include "monitor/child_channel.h"
+#include "monitor/container.h"
+#include "monitor/event_loop.h"
+#include "monitor/messages.h"
+#include "monitor/server.h"
+
+namespace berth {
+
+class ExecSession;
+
+class ExecHost {
+ public:
+  virtual ~ExecHost() = default;
+  virtual EventLoop& loop() = 0;
+  virtual Server& server() = 0;
+  virtual int null_fd() const = 0;
+  virtual CgroupLeftovers& cgroup_leftovers() = 0;
+  // The session is to be destroyed; it is not touched any more.
+  virtual void forget(ExecSession& session) = 0;
+};
+
+class ExecSession final : public Disposable {
+ public:
+  ExecSession(ExecHost& host, const Caller& caller);
+  ~ExecSession() override;
+
+  // Of a running container. A failure is the answer; nothing is left then.
+  std::optional<Failure> start(Container& container, const Exec& exec);
+  // Kills everything; the answer follows.
+  void cancel();
+  // Nobody waits for the answer any more.
+  void abandon();
+  // The connection can take output again.
+  void resume();
+  bool on_reaped(const siginfo_t& info);
+  void read_reports() { on_report(0); }
+
+  const Caller& caller() const { return caller_; }
+
+ private:
+  struct Output {
+    UniqueFd fd;
+    uint32_t stream = 0;
+    bool watched = false;
+  };
+
+  void on_report(uint32_t events);
+  void on_stdout(uint32_t) { read_while_room(stdout_, on_stdout_); }
+  void on_stderr(uint32_t) { read_while_room(stderr_, on_stderr_); }
+  void on_timeout();
+  void on_overdue();
+
+  void watch(Output& output, EventSource& source);
+  void close(Output& output, EventSource& source);
+  void read_while_room(Output& output, EventSource& source);
+  // False: it has ended.
+  bool read_once(Output& output, EventSource& source);
+  void drain(Output& output, EventSource& source);
+  void kill_tree();
+  void fail_without_program();
+  void answer();
+  void end();
+  void close_channel();
+  void release();
+
+  ExecHost& host_;
+  const Caller caller_;
+  uint64_t output_left_ = 0;  // UINT64_MAX: no limit
+  ExecReply reply_;
+  std::optional<Failure> failure_;
+  bool answered_ = false;
+  bool cancelled_ = false;
+
+  ExecCgroup cgroup_;
+  pid_t helper_pid_ = 0;  // the first clone
+  pid_t pid_ = 0;         // the program
+  ChildLink channel_;
+  Output stdout_;
+  Output stderr_;
+  Notifier<ExecSession, &ExecSession::on_report> on_report_{*this};
+  Notifier<ExecSession, &ExecSession::on_stdout> on_stdout_{*this};
+  Notifier<ExecSession, &ExecSession::on_stderr> on_stderr_{*this};
+  Timer<ExecSession, &ExecSession::on_timeout> timeout_;
+  Timer<ExecSession, &ExecSession::on_overdue> overdue_;
+};
+
+}  // namespace berth

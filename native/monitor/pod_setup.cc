@@ -1,0 +1,153 @@
+#include "monitor/pod_setup.h"
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <linux/openat2.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+
+#include "monitor/monitor_log.h"
+
+namespace berth {
+
+namespace {
+
+constexpr unsigned long kShmFlags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+
+constexpr std::string_view kAllowedSysctls[] = {"kernel/shm", "kernel/msg", "fs/mqueue/", "net/"};
+
+// Takes the main thread back to the host's mount namespace, with the root that it had.
+class HostMounts {
+ public:
+  bool save() {
+    namespace_.reset(open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC));
+    root_.reset(open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
+    return namespace_ && root_;
+  }
+  void restore() {
+    if (setns(namespace_.get(), CLONE_NEWNS) == 0 && fchdir(root_.get()) == 0 && chroot(".") == 0) return;
+    // Going on in another mount namespace would build containers on the wrong files.
+    monitor_log("the host's mount namespace cannot be entered again");
+    abort();
+  }
+
+ private:
+  UniqueFd namespace_;
+  UniqueFd root_;
+};
+
+std::optional<Failure> write_sysctl(int directory, const std::string& path, const std::string& value) {
+  open_how how = {};
+  how.flags = O_WRONLY | O_CLOEXEC;
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV;
+  const UniqueFd file(static_cast<int>(syscall(SYS_openat2, directory, path.c_str(), &how, sizeof how)));
+  if (!file || write(file.get(), value.data(), value.size()) != static_cast<ssize_t>(value.size())) {
+    return failure(ErrorKind::kInvalid, last_error("set the sysctl", path));
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<Failure> set_hostname(const std::string& hostname) {
+  if (hostname.empty() || sethostname(hostname.data(), hostname.size()) == 0) return std::nullopt;
+  return failure(ErrorKind::kInvalid, last_error("sethostname", hostname));
+}
+
+std::string sysctl_path(const std::string& name) {
+  std::string path = name;
+  const size_t separator = path.find_first_of("./");
+  if (separator == std::string::npos) return {};
+  if (path[separator] == '.') {
+    // Dots separate; a dot within a part is written as "/".
+    for (char& letter : path) letter = letter == '.' ? '/' : letter == '/' ? '.' : letter;
+  }
+  for (const char letter : path) {
+    const bool plain = (letter >= 'a' && letter <= 'z') || (letter >= 'A' && letter <= 'Z') ||
+                       (letter >= '0' && letter <= '9');
+    if (!plain && letter != '_' && letter != '-' && letter != '.' && letter != '/' && letter != '*') return {};
+  }
+  if (path == "kernel/sem") return path;
+  for (const std::string_view allowed : kAllowedSysctls) {
+    if (path.starts_with(allowed)) return path;
+  }
+  return {};
+}
+
+std::optional<Failure> set_sysctls(const std::vector<std::pair<std::string, std::string>>& sysctls) {
+  std::vector<std::pair<std::string, const std::string*>> writes;
+  for (const auto& [name, value] : sysctls) {
+    std::string path = sysctl_path(name);
+    if (path.empty()) {
+      return failure(ErrorKind::kInvalid, "set the sysctl", name, "it does not belong to a namespace of the pod");
+    }
+    for (const char letter : value) {
+      if (static_cast<unsigned char>(letter) < 0x20 && letter != '\t') {
+        return failure(ErrorKind::kInvalid, "set the sysctl", name, "its value holds a control character");
+      }
+    }
+    writes.emplace_back(std::move(path), &value);
+  }
+  if (writes.empty()) return std::nullopt;
+  const UniqueFd directory(open("/proc/sys", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  struct statfs status = {};
+  if (!directory || fstatfs(directory.get(), &status) != 0 || status.f_type != PROC_SUPER_MAGIC) {
+    return failure(ErrorKind::kInternal, "open", "/proc/sys", "/proc/sys is not there, or no procfs");
+  }
+  for (const auto& [path, value] : writes) {
+    if (auto failed = write_sysctl(directory.get(), path, *value)) return failed;
+  }
+  return std::nullopt;
+}
+
+std::optional<Failure> PodShm::set_size(uint64_t bytes) {
+  if (bytes == 0) return std::nullopt;
+  char options[64];
+  snprintf(options, sizeof options, "mode=1777,size=%llu", static_cast<unsigned long long>(bytes));
+  HostMounts host;
+  if (!host.save()) return failure(ErrorKind::kInternal, last_error("open", "/proc/self/ns/mnt"));
+  if (namespace_) {
+    if (setns(namespace_.get(), CLONE_NEWNS) != 0) return failure(ErrorKind::kInternal, last_error("setns", "/dev/shm"));
+    std::optional<Failure> failed;
+    if (mount("shm", "/", nullptr, MS_REMOUNT | kShmFlags, options) != 0) {
+      failed = failure(ErrorKind::kInvalid, last_error("change the size", "/dev/shm"));
+    }
+    host.restore();
+    return failed;
+  }
+  if (unshare(CLONE_NEWNS) != 0) return failure(ErrorKind::kInternal, last_error("unshare", "/dev/shm"));
+  UniqueFd made(::open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC));
+  std::optional<Failure> failed;
+  // Any directory serves to mount it on: it is left at once.
+  if (!made || mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+      mount("shm", "/proc", "tmpfs", kShmFlags, options) != 0 || chdir("/proc") != 0 ||
+      syscall(SYS_pivot_root, ".", ".") != 0 || umount2(".", MNT_DETACH) != 0) {
+    failed = failure(ErrorKind::kInternal, last_error("mount", "/dev/shm"));
+  }
+  host.restore();
+  if (!failed) namespace_ = std::move(made);
+  return failed;
+}
+
+std::optional<Failure> PodShm::open(UniqueFd& mount) {
+  if (!namespace_) {
+    return failure(ErrorKind::kInvalid, "mount", "/dev/shm", "the pod has no /dev/shm: SetUpPod gave it no size");
+  }
+  HostMounts host;
+  if (!host.save()) return failure(ErrorKind::kInternal, last_error("open", "/proc/self/ns/mnt"));
+  if (setns(namespace_.get(), CLONE_NEWNS) != 0) return failure(ErrorKind::kInternal, last_error("setns", "/dev/shm"));
+  mount.reset(open_tree(AT_FDCWD, "/", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
+  std::optional<Failure> failed;
+  if (!mount) failed = failure(ErrorKind::kInternal, last_error("open_tree", "/dev/shm"));
+  host.restore();
+  return failed;
+}
+
+}  // namespace berth

@@ -1,0 +1,148 @@
+#include "monitor/reaper.h"
+
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstddef>
+
+#include "common/clone3.h"
+#include "monitor/child_channel.h"
+#include "monitor/program.h"
+
+namespace berth {
+
+namespace {
+
+constexpr int kReadyMs = 5000;
+
+#if defined(__x86_64__)
+constexpr uint32_t kArchitecture = AUDIT_ARCH_X86_64;
+#elif defined(__aarch64__)
+constexpr uint32_t kArchitecture = AUDIT_ARCH_AARCH64;
+#else
+#error "the reaper's filter does not know this architecture"
+#endif
+
+void enter_empty_root(const char* directory, const ChildChannel& channel) {
+  if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) channel.break_off("make mounts private", "/");
+  const UniqueFd context(fsopen("tmpfs", FSOPEN_CLOEXEC));
+  if (!context || fsconfig(context.get(), FSCONFIG_SET_STRING, "mode", "0555", 0) != 0 ||
+      fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) {
+    channel.break_off("make an empty root");
+  }
+  const UniqueFd root(fsmount(context.get(), FSMOUNT_CLOEXEC,
+                              MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
+  if (!root || move_mount(root.get(), "", AT_FDCWD, directory, MOVE_MOUNT_F_EMPTY_PATH) != 0 ||
+      fchdir(root.get()) != 0 || syscall(SYS_pivot_root, ".", ".") != 0 || umount2(".", MNT_DETACH) != 0 ||
+      chdir("/") != 0) {
+    channel.break_off("enter the empty root", directory);
+  }
+}
+
+void drop_everything(const ChildChannel& channel) {
+  for (int capability = 0; prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0; ++capability) continue;
+  __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+  const __user_cap_data_struct none[2] = {};
+  if (syscall(SYS_setgroups, 0, nullptr) != 0 || syscall(SYS_capset, &header, none) != 0) {
+    channel.break_off("drop capabilities");
+  }
+  if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0 ||
+      prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
+    channel.break_off("prctl");
+  }
+}
+
+// 0 or -1.
+int allow_only_waiting() {
+  sock_filter instructions[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kArchitecture, 0, 5),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_waitid, 4, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_rt_sigtimedwait, 3, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_restart_syscall, 2, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_exit_group, 1, 0),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog program = {sizeof instructions / sizeof instructions[0], instructions};
+  return static_cast<int>(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program));
+}
+
+[[noreturn]] void run_reaper(const char* directory, const ChildChannel& channel) {
+  for (int stream = 0; stream < 3; ++stream) close(stream);
+  keep_only_channel(channel);
+  if (setsid() < 0) channel.break_off("setsid");
+  enter_empty_root(directory, channel);
+  drop_everything(channel);
+  // SIGCHLD stays blocked, and so is kept for sigtimedwait; others cannot reach a namespace's init that has no handler.
+  const uint64_t child_signal = 1ULL << (SIGCHLD - 1);
+  channel.send(ReportKind::kReady);
+  close(channel.fd());
+  if (allow_only_waiting() != 0) _exit(1);
+  for (;;) {
+    siginfo_t info;
+    if (syscall(SYS_waitid, P_ALL, 0, &info, WEXITED, nullptr) != 0 && errno == ECHILD) {
+      syscall(SYS_rt_sigtimedwait, &child_signal, nullptr, nullptr, sizeof child_signal);
+    }
+  }
+}
+
+}  // namespace
+
+std::optional<Failure> PodInit::ensure(const std::string& pod_directory) {
+  if (pid_ != 0) return std::nullopt;
+  ChildLink link;
+  UniqueFd child_end;
+  if (!link.open(child_end)) return failure(ErrorKind::kInternal, last_error("socketpair"));
+  int pidfd = -1;
+  CloneOptions options;
+  options.flags = CLONE_NEWPID | CLONE_NEWNS;
+  options.pidfd = &pidfd;
+  const pid_t pid = clone3_fork(options);
+  if (pid == 0) run_reaper(pod_directory.c_str(), ChildChannel(child_end.get()));
+  if (pid < 0) return failure(ErrorKind::kInternal, last_error("clone3", "the pod's PID namespace"));
+  UniqueFd process(pidfd);
+  child_end.reset();
+
+  // Nothing in its set-up waits for a disk. Nobody joins the namespace before its root is empty.
+  pollfd readable = {link.fd(), POLLIN, 0};
+  Report report;
+  pid_t sender = 0;
+  UniqueFd descriptor;
+  const bool told = poll(&readable, 1, kReadyMs) == 1 &&
+                    link.receive(report, sender, descriptor) == ChildLink::Result::kReport;
+  if (told && report.kind == ReportKind::kReady) {
+    pid_ = pid;
+    pidfd_ = std::move(process);
+    return std::nullopt;
+  }
+  ::kill(pid, SIGKILL);
+  if (told) return to_failure(report);
+  return failure(ErrorKind::kInternal, "make the pod's PID namespace", {}, "its init did not become ready");
+}
+
+bool PodInit::on_reaped(pid_t pid) {
+  if (pid_ == 0 || pid != pid_) return false;
+  pid_ = 0;
+  pidfd_.reset();
+  return true;
+}
+
+void PodInit::kill() {
+  if (pid_ != 0) ::kill(pid_, SIGKILL);
+}
+
+}  // namespace berth

@@ -1,0 +1,282 @@
+#include "monitor/root_fs.h"
+
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <climits>
+#include <cstring>
+
+#include "monitor/copy_up.h"
+#include "monitor/path_in_root.h"
+#include "monitor/terminal.h"
+
+namespace berth {
+
+namespace {
+
+// The kernel's own words about a mount that it refused, if it has any.
+void read_mount_message(int context, char (&text)[256]) {
+  const ssize_t length = read(context, text, sizeof text - 1);
+  text[length > 0 ? length : 0] = '\0';
+  text[strcspn(text, "\n")] = '\0';
+}
+
+bool is_null_device(int fd) {
+  struct stat status = {};
+  return fstat(fd, &status) == 0 && S_ISCHR(status.st_mode) && status.st_rdev == makedev(1, 3);
+}
+
+bool set_attributes(int mount_fd, uint64_t set, uint64_t propagation, bool recursive) {
+  mount_attr attributes = {};
+  attributes.attr_set = set;
+  // The access time is one of several choices rather than a flag: the old choice must be cleared.
+  if ((set & MOUNT_ATTR__ATIME) != 0) attributes.attr_clr = MOUNT_ATTR__ATIME;
+  attributes.propagation = propagation;
+  return mount_setattr(mount_fd, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &attributes,
+                       sizeof attributes) == 0;
+}
+
+}  // namespace
+
+UniqueFd RootFs::clone_mount(int fd, unsigned flags, const char* step, const char* path) {
+  UniqueFd copy(open_tree(fd, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | flags));
+  if (!copy) channel_.refuse(step, path);
+  return copy;
+}
+
+void RootFs::attach(const char* directory) {
+  if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) channel_.break_off("make mounts private", "/");
+  UniqueFd null(open("/dev/null", O_PATH | O_CLOEXEC | O_NOFOLLOW));
+  if (!null) channel_.break_off("open", "/dev/null");
+  if (!is_null_device(null.get())) {
+    channel_.fail(ErrorKind::kInternal, "open", "/dev/null", 0, "the host's /dev/null is not the null device");
+  }
+  null_.mount = clone_mount(null.get(), 0, "open_tree", "/dev/null");
+  if (move_mount(root_, "", AT_FDCWD, directory, MOVE_MOUNT_F_EMPTY_PATH) != 0) {
+    channel_.refuse("attach the root file system", directory);
+  }
+}
+
+void RootFs::attach_at(int mount_fd, int target, const char* path) {
+  if (move_mount(mount_fd, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) != 0) {
+    channel_.refuse("mount", path);
+  }
+}
+
+UniqueFd RootFs::make_file_system(const Mount& mount) {
+  const char* destination = mount.destination.c_str();
+  const UniqueFd context(fsopen(mount.type.c_str(), FSOPEN_CLOEXEC));
+  if (!context) channel_.refuse("fsopen", mount.type.c_str());
+  char words[256] = {};
+  if (!mount.source.empty() &&
+      fsconfig(context.get(), FSCONFIG_SET_STRING, "source", mount.source.c_str(), 0) != 0) {
+    const int saved = errno;
+    read_mount_message(context.get(), words);
+    channel_.fail(ErrorKind::kInvalid, "mount", destination, saved, words);
+  }
+  for (const std::string& option : mount.options) {
+    char key[256];
+    const size_t key_length = strcspn(option.c_str(), "=");
+    if (key_length >= sizeof key) {
+      channel_.fail(ErrorKind::kInvalid, "mount", destination, EINVAL, "the name of a mount option is too long");
+    }
+    memcpy(key, option.c_str(), key_length);
+    key[key_length] = '\0';
+    const bool has_value = option[key_length] == '=';
+    if (fsconfig(context.get(), has_value ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG, key,
+                 has_value ? option.c_str() + key_length + 1 : nullptr, 0) != 0) {
+      const int saved = errno;
+      read_mount_message(context.get(), words);
+      channel_.fail(ErrorKind::kInvalid, "mount", destination, saved, words);
+    }
+  }
+  if (fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) {
+    const int saved = errno;
+    read_mount_message(context.get(), words);
+    channel_.fail(ErrorKind::kInvalid, "mount", destination, saved, words);
+  }
+  // A tmpfs that begins with the image's files is writable until they are there.
+  const auto attributes = static_cast<unsigned>(mount.tmpcopyup ? mount.attributes & ~MOUNT_ATTR_RDONLY
+                                                                : mount.attributes);
+  UniqueFd made(fsmount(context.get(), FSMOUNT_CLOEXEC, attributes));
+  if (!made) channel_.refuse("fsmount", destination);
+  return made;
+}
+
+void RootFs::mount_one(const Mount& mount, int source_fd) {
+  const char* destination = mount.destination.c_str();
+  const Links links = links_for(destination);
+  MakeMissing missing;
+  missing.as_file = mount.is_file;
+  const UniqueFd target = make_in_root(root_, destination, links, missing);
+  if (!target) channel_.refuse("mount", destination);
+
+  UniqueFd made;
+  if (source_fd < 0) {
+    made = make_file_system(mount);
+    source_fd = made.get();
+  }
+  if (mount.tmpcopyup) {
+    const UniqueFd from = open_in_root(root_, destination, O_RDONLY | O_DIRECTORY, links);
+    if (!from || !copy_up(from.get(), source_fd)) channel_.refuse("copy the image's files", destination);
+  }
+  const uint64_t attributes = made && !mount.tmpcopyup ? 0 : mount.attributes;
+  if ((attributes != 0 || mount.propagation != 0) &&
+      !set_attributes(source_fd, attributes, mount.propagation, mount.recursive_attributes)) {
+    channel_.refuse("mount_setattr", destination);
+  }
+  attach_at(source_fd, target.get(), destination);
+  if (mount.type == "devpts" && made && mount.destination == "/dev/pts") terminals_mount_ = std::move(made);
+}
+
+void RootFs::make_device(const Device& device) {
+  const char* path = device.path.c_str();
+  char directory[PATH_MAX];
+  const size_t slash = device.path.rfind('/');
+  if (slash == std::string::npos || slash >= sizeof directory) channel_.fail(ErrorKind::kInvalid, "mknod", path, EINVAL);
+  memcpy(directory, path, slash);
+  directory[slash] = '\0';
+  const char* name = path + slash + 1;
+  const Links links = links_for(path);
+  const UniqueFd parent = make_in_root(root_, slash == 0 ? "/" : directory, links, MakeMissing());
+  if (!parent) channel_.refuse("mknod", path);
+
+  const mode_t mode = (device.type & S_IFMT) | (device.mode & 07777);
+  const dev_t number = makedev(device.major, device.minor);
+  const bool made = mknodat(parent.get(), name, mode, number) == 0;
+  if (!made && errno != EEXIST) channel_.refuse("mknod", path);
+  // What is there may be the image's or a volume's, and be swapped: the descriptor is looked at, and used from here on.
+  const UniqueFd node(openat(parent.get(), name, O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  if (!node) channel_.refuse("mknod", path);
+  struct stat status = {};
+  if (fstat(node.get(), &status) != 0) channel_.refuse("mknod", path);
+  const bool is_device = S_ISCHR(device.type) || S_ISBLK(device.type);
+  if ((status.st_mode & S_IFMT) != (mode & S_IFMT) || (is_device && status.st_rdev != number)) {
+    channel_.fail(ErrorKind::kInvalid, "mknod", path, EEXIST, "something else than the device is there already");
+  }
+  if (made && fchownat(node.get(), "", device.uid, device.gid, AT_EMPTY_PATH) != 0) channel_.refuse("chown", path);
+}
+
+void RootFs::make_device_links() {
+  bool has_own_dev = false;
+  for (const Mount& mount : plan_.mounts) {
+    if (mount.destination == "/dev") has_own_dev = mount.source_fd == 0 && mount.type == "tmpfs";
+  }
+  if (!has_own_dev) return;
+  const UniqueFd dev = open_in_root(root_, "/dev", O_PATH | O_DIRECTORY, Links::kRefused);
+  if (!dev) channel_.refuse("open", "/dev");
+  static constexpr const char* kLinks[][2] = {
+      {"/proc/self/fd", "fd"},         {"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"},
+      {"/proc/self/fd/2", "stderr"}, {"pts/ptmx", "ptmx"},
+  };
+  for (const auto& [target, name] : kLinks) {
+    if (symlinkat(target, dev.get(), name) != 0 && errno != EEXIST) channel_.refuse("symlink /dev", name);
+  }
+}
+
+void RootFs::mask(const char* path) {
+  const UniqueFd target = open_in_root(root_, path, O_PATH, links_for(path));
+  if (!target) {
+    if (errno == ENOENT || errno == ENOTDIR) return;
+    channel_.refuse("mask", path);
+  }
+  struct stat status = {};
+  if (fstat(target.get(), &status) != 0) channel_.refuse("mask", path);
+  Cover& cover = S_ISDIR(status.st_mode) ? empty_ : null_;
+  if (!cover.mount) {
+    Mount nothing;
+    nothing.destination = path;
+    nothing.type = "tmpfs";
+    nothing.attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+    cover.mount = make_file_system(nothing);
+  }
+  if (cover.attached) {
+    const UniqueFd copy = clone_mount(cover.mount.get(), 0, "mask", path);
+    attach_at(copy.get(), target.get(), path);
+  } else {
+    attach_at(cover.mount.get(), target.get(), path);
+    cover.attached = true;
+  }
+}
+
+void RootFs::make_readonly(const char* path) {
+  const UniqueFd target = open_in_root(root_, path, O_PATH, links_for(path));
+  if (!target) {
+    if (errno == ENOENT || errno == ENOTDIR) return;
+    channel_.refuse("make read-only", path);
+  }
+  const UniqueFd copy = clone_mount(target.get(), AT_RECURSIVE, "make read-only", path);
+  if (!set_attributes(copy.get(), MOUNT_ATTR_RDONLY, 0, true)) channel_.refuse("make read-only", path);
+  attach_at(copy.get(), target.get(), path);
+}
+
+void RootFs::fill() {
+  for (size_t i = 0; i < plan_.mounts.size(); ++i) mount_one(plan_.mounts[i], mount_fds_[i]);
+  for (const Device& device : plan_.devices) make_device(device);
+  make_device_links();
+  for (const std::string& path : plan_.readonly_paths) make_readonly(path.c_str());
+  for (const std::string& path : plan_.masked_paths) mask(path.c_str());
+}
+
+void RootFs::pivot() {
+  // The old root ends up on top of the new one, at the same place, and is detached from there: no directory is needed for
+  // it.
+  if (fchdir(root_) != 0) channel_.break_off("fchdir", "the root file system");
+  if (syscall(SYS_pivot_root, ".", ".") != 0) channel_.break_off("pivot_root");
+  if (umount2(".", MNT_DETACH) != 0) channel_.break_off("detach the host's root");
+  if (chdir("/") != 0) channel_.break_off("chdir", "/");
+}
+
+UniqueFd RootFs::open_terminal() {
+  if (!terminals_mount_) {
+    channel_.fail(ErrorKind::kInvalid, "open a terminal", "/dev/pts", 0, "a terminal needs a devpts mount at /dev/pts");
+  }
+  const UniqueFd master(openat(terminals_mount_.get(), "ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC | O_NOFOLLOW));
+  UniqueFd slave = open_terminal_slave(master.get(), plan_.process, channel_);
+
+  const UniqueFd dev = open_in_root(root_, "/dev", O_PATH | O_DIRECTORY, Links::kRefused);
+  if (!dev) channel_.refuse("open", "/dev");
+  const UniqueFd file(openat(dev.get(), "console", O_CREAT | O_EXCL | O_NOFOLLOW | O_WRONLY | O_CLOEXEC, 0600));
+  if (!file && errno != EEXIST) channel_.refuse("make", "/dev/console");
+  const UniqueFd console(openat(dev.get(), "console", O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  struct stat status = {};
+  if (!console || fstat(console.get(), &status) != 0) channel_.refuse("open", "/dev/console");
+  if (S_ISLNK(status.st_mode) || S_ISDIR(status.st_mode)) {
+    channel_.fail(ErrorKind::kInvalid, "mount", "/dev/console", 0, "/dev/console is a link or a directory");
+  }
+  const UniqueFd bound = clone_mount(slave.get(), 0, "open_tree", "/dev/console");
+  attach_at(bound.get(), console.get(), "/dev/console");
+  channel_.send_terminal(master.get());
+  return slave;
+}
+
+void RootFs::make_working_directory() {
+  const char* path = plan_.process.cwd.c_str();
+  if (*path == '\0') return;
+  MakeMissing missing;
+  missing.give_to_owner = true;
+  missing.uid = plan_.process.uid;
+  missing.gid = plan_.process.gid;
+  // Whether it can be entered is the program's to find out (a volume may keep root out): only a failure to make it counts.
+  if (!make_in_root(root_, path, Links::kWithinRoot, missing) && errno != EACCES && errno != EPERM) {
+    channel_.refuse("make the working directory", path);
+  }
+}
+
+void RootFs::finish() {
+  if (plan_.root_readonly && !set_attributes(root_, MOUNT_ATTR_RDONLY, 0, false)) {
+    channel_.refuse("make the root read-only", "/");
+  }
+  if (plan_.root_propagation != 0 && !set_attributes(root_, 0, plan_.root_propagation, false)) {
+    channel_.refuse("set the root's propagation", "/");
+  }
+}
+
+}  // namespace berth

@@ -1,0 +1,60 @@
+// A container's root file system, built in the container's own mount namespace by its init. Everything is mounted by
+// descriptor; no path of the image is ever resolved against the host.
+#pragma once
+
+#include <vector>
+
+#include "common/unique_fd.h"
+#include "monitor/child_channel.h"
+#include "monitor/messages.h"
+
+namespace berth {
+
+class RootFs {
+ public:
+  // `mount_fds`: for each of the plan's mounts its detached mount, or -1.
+  RootFs(const Plan& plan, int root_fd, const std::vector<int>& mount_fds, const ChildChannel& channel)
+      : plan_(plan), root_(root_fd), mount_fds_(mount_fds), channel_(channel) {}
+
+  // Attaches the root at a directory of the host, within a mount namespace that the caller has just made. From here on
+  // nothing that is mounted is seen outside.
+  void attach(const char* directory);
+  // Mounts, devices, masks, in the plan's order. The caller is in the container's PID namespace (for /proc).
+  void fill();
+  // Makes the root "/" and detaches everything of the host. Before or after fill(): a process that others can see in a
+  // shared PID namespace must not have the host's root, so there it comes first.
+  void pivot();
+  // The slave of a new terminal of the container's own devpts, which is also bound to /dev/console; its master is sent.
+  UniqueFd open_terminal();
+  // Makes the working directory, as the user's own, when it is missing.
+  void make_working_directory();
+  // After all else: read-only, and its propagation.
+  void finish();
+
+ private:
+  // What is put over masked paths. The first path gets the mount itself, the others copies of it: before Linux 6.15 only
+  // an attached mount can be copied.
+  struct Cover {
+    UniqueFd mount;
+    bool attached = false;
+  };
+
+  void mount_one(const Mount& mount, int source_fd);
+  UniqueFd make_file_system(const Mount& mount);
+  void attach_at(int mount_fd, int target, const char* path);
+  void make_device(const Device& device);
+  void make_device_links();
+  void mask(const char* path);
+  void make_readonly(const char* path);
+  UniqueFd clone_mount(int fd, unsigned flags, const char* step, const char* path);
+
+  const Plan& plan_;
+  const int root_;
+  const std::vector<int>& mount_fds_;
+  const ChildChannel& channel_;
+  Cover null_;                // the host's /dev/null, for masked files
+  Cover empty_;               // a read-only directory with nothing in it, for masked directories
+  UniqueFd terminals_mount_;  // the container's devpts
+};
+
+}  // namespace berth
