@@ -18,7 +18,9 @@ import {
   runContainer,
   runPod,
   runToEnd,
+  Signal,
   sh,
+  untilWritten,
   waitExited,
 } from "../support/workload.js";
 
@@ -127,6 +129,7 @@ describe("life", () => {
 describe("stop", () => {
   test("a container that handles the signal ends with its own code, at once", async () => {
     const id = await runContainer(agent, pod, sh("trap 'exit 3' TERM; echo ready; while :; do sleep 0.02; done"));
+    await untilWritten(agent, id, "ready");
     const begun = Date.now();
     await stop(id, 10);
     assert.ok(Date.now() - begun < 2_000);
@@ -134,7 +137,8 @@ describe("stop", () => {
   });
 
   test("a container that ignores it is killed after the grace period, with all that it has started", async () => {
-    const id = await runContainer(agent, pod, sh("trap '' TERM; setsid sleep 1000 & sleep 1000 & wait"));
+    const id = await runContainer(agent, pod, sh("trap '' TERM; setsid sleep 1000 & sleep 1000 & echo ready; wait"));
+    await untilWritten(agent, id, "ready");
     const begun = Date.now();
     await stop(id, 1);
     const tookMs = Date.now() - begun;
@@ -153,11 +157,13 @@ describe("stop", () => {
 
   test("the image's stop signal, and the request's, which wins", async () => {
     await importBusybox(agent, "berth.test/signal:1", { config: { StopSignal: "SIGUSR1" } });
-    const script = sh("trap 'exit 10' USR1; trap 'exit 12' USR2; trap 'exit 15' TERM; while :; do sleep 0.02; done");
+    const script = sh(
+      "trap 'exit 10' USR1; trap 'exit 12' USR2; trap 'exit 15' TERM; echo ready; while :; do sleep 0.02; done",
+    );
     const image = { image: "berth.test/signal:1" };
     const byImage = await runContainer(agent, pod, { ...script, image });
-    const byRequest = await runContainer(agent, pod, { ...script, image, stop_signal: 13 });
-    await exec(agent, byRequest, "usleep 100000");
+    const byRequest = await runContainer(agent, pod, { ...script, image, stop_signal: Signal.SIGNAL_SIGUSR2 });
+    for (const id of [byImage, byRequest]) await untilWritten(agent, id, "ready");
     await Promise.all([stop(byImage, 10), stop(byRequest, 10)]);
     assert.equal((await containerStatus(agent, byImage)).exit_code, 10);
     assert.equal((await containerStatus(agent, byRequest)).exit_code, 12);

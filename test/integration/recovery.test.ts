@@ -51,15 +51,15 @@ test("pods and containers run on, with their processes, addresses and records", 
   const pod = await runPod(agent, { labels: { a: "b" } });
   const running = await runContainer(agent, pod, sh("echo before; sleep 1000"));
   const created = await createContainer(agent, pod, sh("exit 4"));
-  const before = [await podStatus(agent, pod.id), await containerStatus(agent, running)];
+  const before = { pod: await podStatus(agent, pod.id), container: await containerStatus(agent, running) };
   const pid = await hostPidOf(agent, running);
   await killAndRestart();
-  assert.deepEqual([await podStatus(agent, pod.id), await containerStatus(agent, running)], before);
+  assert.deepEqual({ pod: await podStatus(agent, pod.id), container: await containerStatus(agent, running) }, before);
   assert.equal(await hostPidOf(agent, running), pid);
   assert.equal(await out(agent, running, ["echo", "alive"]), "alive");
   await agent.client.call("StartContainer", { container_id: created });
   assert.equal((await waitExited(agent, created)).exit_code, 4);
-  assert.notEqual((await podStatus(agent, (await runPod(agent)).id)).network?.ip, before[0]?.network?.ip);
+  assert.notEqual((await podStatus(agent, (await runPod(agent)).id)).network?.ip, before.pod.network?.ip);
 });
 
 test("what ends while no agent runs is told with its own code, reason and time; its log is whole", async () => {

@@ -10,7 +10,7 @@ import { runtime } from "../../cri-proto/generated/runtime.js";
 import type { TestAgent } from "./agent.js";
 import { type BusyboxOptions, buildBusyboxImage, writeOciLayout } from "./image-builder.js";
 
-export const { ContainerState, NamespaceMode, PodSandboxState } = runtime.v1;
+export const { ContainerState, NamespaceMode, PodSandboxState, Signal } = runtime.v1;
 
 export interface RunningPod {
   id: string;
@@ -83,12 +83,21 @@ export async function podStatus(agent: TestAgent, id: string): Promise<runtime.v
 
 export function containerConfig(more: runtime.v1.IContainerConfig = {}): runtime.v1.IContainerConfig {
   const name = `c-${randomBytes(4).toString("hex")}`;
+  const { linux, ...others } = more;
   return {
     metadata: { name, attempt: 0 },
     image: { image: busyboxName },
     log_path: `${name}.log`,
     command: ["sleep", "1000"],
-    ...more,
+    // what the kubelet asks for; what is not said means one PID namespace for the whole pod
+    linux: {
+      ...linux,
+      security_context: {
+        namespace_options: { pid: NamespaceMode.CONTAINER },
+        ...linux?.security_context,
+      },
+    },
+    ...others,
   };
 }
 
@@ -187,6 +196,14 @@ export async function readLog(path: string): Promise<LogRecord[]> {
     assert.ok(time && stream && tag && text !== undefined, `not a line of a CRI log: ${JSON.stringify(line)}`);
     return { time, stream, tag, text };
   });
+}
+
+/** Waits until a container has written a line. */
+export async function untilWritten(agent: TestAgent, id: string, line: string): Promise<void> {
+  const { log_path } = await containerStatus(agent, id);
+  for (let tries = 0; !(await readLog(log_path ?? "")).some(({ text }) => text === line); tries++) {
+    if (tries > 200) throw new Error(`container ${id} has not written ${JSON.stringify(line)}`);
+  }
 }
 
 /** The call must fail with this code and a sentence like this. */
