@@ -46,7 +46,7 @@ export interface CgroupSample {
 export interface Hierarchy {
   mountPoint: string;
   version: 1 | 2;
-  /** v1: the controllers mounted there; v2: those of cgroup.controllers */
+  /** v1: the controllers mounted there; v2: those of cgroup.controllers that are used */
   controllers: string[];
   /** v1: "name=systemd" is "systemd"; empty: none */
   name: string;

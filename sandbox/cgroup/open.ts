@@ -34,7 +34,7 @@ export interface CgroupManagerOptions {
 /** Finds the hierarchies in mountinfo. FailedPreconditionError: none is mounted. */
 export function openCgroupManager(options: CgroupManagerOptions = {}): CgroupManager {
   const { mountinfoPath = "/proc/self/mountinfo" } = options;
-  const hierarchies = parseHierarchies(readFileSync(mountinfoPath, "utf8"), unifiedControllers);
+  const hierarchies = usedHierarchies(parseHierarchies(readFileSync(mountinfoPath, "utf8"), unifiedControllers));
   const first = hierarchies.filter(({ version }) => version === 1);
   const unified = hierarchies.find(({ version }) => version === 2);
   const parts: CgroupPart[] = [];
@@ -43,6 +43,20 @@ export function openCgroupManager(options: CgroupManagerOptions = {}): CgroupMan
   if (first.length > 0) parts.push(v1Part(first));
   if (parts.length === 0) throw new FailedPreconditionError(`no cgroup hierarchy is mounted (${mountinfoPath})`);
   return managerOf(parts, hierarchies, unified?.mountPoint ?? "");
+}
+
+/**
+ * A hybrid host's cgroup2 may have a controller that no v1 hierarchy has taken, hugetlb most often. Handing that down
+ * would bar processes from every parent cgroup, other people's too: only what Berth cannot do without is worth it.
+ */
+function usedHierarchies(hierarchies: readonly Hierarchy[]): Hierarchy[] {
+  if (hierarchies.length === 1) return [...hierarchies];
+  const needed = ["cpu", "cpuset", "memory", "pids"];
+  return hierarchies.map((hierarchy) =>
+    hierarchy.version === 1
+      ? hierarchy
+      : { ...hierarchy, controllers: hierarchy.controllers.filter((name) => needed.includes(name)) },
+  );
 }
 
 function managerOf(

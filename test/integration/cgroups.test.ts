@@ -59,6 +59,7 @@ const refused =
 describe(`cgroups (${manager.mode})`, () => {
   before(() => manager.create(`${root}/keep`, {}));
   after(async () => {
+    await manager.kill(root);
     await manager.remove(root);
     assert.equal(manager.exists(root), false);
   });
@@ -281,16 +282,36 @@ describe(`cgroups (${manager.mode})`, () => {
     await manager.remove(path);
   });
 
+  it("says of a parent that holds processes why it cannot have cgroups below", async (t) => {
+    if (manager.mode !== "v2") return t.skip("a rule of cgroup v2");
+    const path = `${root}/occupied`;
+    await manager.create(path, {});
+    const child = spawnIn(path, "echo up; sleep 60");
+    const end = outcome(child);
+    await once(child.stdout ?? child, "data");
+    await assert.rejects(
+      manager.create(`${path}/below`, {}),
+      refused(FailedPreconditionError, /has processes of its own/),
+    );
+    assert.equal(manager.exists(`${path}/below`), false);
+    await manager.kill(path);
+    await end;
+    await manager.remove(path);
+  });
+
   it("kills everything below, also what forks and what is frozen", async () => {
     const path = `${root}/kill`;
-    await manager.create(path, {});
     await manager.create(`${path}/below`, {});
-    const forking = spawnIn(`${path}/below`, "trap '' TERM INT HUP; while :; do sleep 0.01 & done");
-    const frozen = spawnIn(path, "sleep 60");
+    await manager.create(`${path}/frozen`, {});
+    const forking = spawnIn(`${path}/below`, "trap '' TERM INT HUP; while :; do sleep 1 & sleep 0.02; done");
+    const frozen = spawnIn(`${path}/frozen`, "sleep 60");
     const forkingEnd = outcome(forking);
     const frozenEnd = outcome(frozen);
-    await until("both have joined", () => readFileSync(`${directories(path)[0]}/cgroup.procs`, "utf8") !== "");
-    const freezer = directories(path)
+    const last = directories(path).at(-1);
+    await until("both have joined", () =>
+      [`${last}/frozen/cgroup.procs`, `${last}/below/cgroup.procs`].every((file) => readFileSync(file, "utf8") !== ""),
+    );
+    const freezer = directories(`${path}/frozen`)
       .flatMap((directory) => [`${directory}/freezer.state`, `${directory}/cgroup.freeze`])
       .find((file) => existsSync(file));
     if (freezer !== undefined) await native.writeFiles([[freezer, freezer.endsWith("state") ? "FROZEN" : "1"]]);
