@@ -25,6 +25,12 @@ namespace {
 
 constexpr rlim_t kMemoryBytes = rlim_t{1} << 30;
 constexpr rlim_t kDescriptors = 1024;
+// the sanitizers reserve terabytes of addresses, and do system calls of their own
+#ifdef BERTH_SANITIZE
+constexpr bool kSanitized = true;
+#else
+constexpr bool kSanitized = false;
+#endif
 
 void enter_directory(const std::string& path) {
   if (unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) != 0) fail("unshare", "");
@@ -135,15 +141,11 @@ void confine(const std::string& directory, const std::vector<int>& keep) {
   umask(0);
   limit(RLIMIT_CORE, 0, "RLIMIT_CORE");
   limit(RLIMIT_NOFILE, kDescriptors, "RLIMIT_NOFILE");
-#ifndef BERTH_SANITIZE
-  limit(RLIMIT_AS, kMemoryBytes, "RLIMIT_AS");
-#endif
+  if (!kSanitized) limit(RLIMIT_AS, kMemoryBytes, "RLIMIT_AS");
   if (prctl(PR_SET_DUMPABLE, 0) != 0) fail("prctl PR_SET_DUMPABLE", "");
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail("prctl PR_SET_NO_NEW_PRIVS", "");
   drop_capabilities();
-#ifndef BERTH_SANITIZE
-  allow_only_listed_calls();
-#endif
+  if (!kSanitized) allow_only_listed_calls();
 }
 
 }  // namespace berth::unpack

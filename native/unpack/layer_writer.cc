@@ -251,6 +251,7 @@ void LayerWriter::write_directory(const Entry& entry, const std::string& path) {
   if (fchown(fd.get(), entry.uid, entry.gid) != 0) fail("chown", path);
   set_attributes(fd.get(), entry);
   if (fchmod(fd.get(), entry.mode) != 0) fail("chmod", path);
+  if ((entry.mode & S_ISGID) != 0) has_setgid_directory_ = true;
   DirectoryEnd end{path, entry.modified, ""};
   for (const auto& [key, value] : entry.attributes) {
     if (key == "system.posix_acl_default") end.default_acl = value;
@@ -261,17 +262,21 @@ void LayerWriter::write_directory(const Entry& entry, const std::string& path) {
 void LayerWriter::write_file(const Entry& entry, const std::string& path, TarReader& data) {
   const std::string name = name_of(path);
   constexpr int kFlags = O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC;
-  UniqueFd fd(openat(open_parent(path, parent_, true), name.c_str(), kFlags, 0600));
+  // nobody else can reach this directory, so that the file may have its final mode from the start
+  const mode_t mode = entry.mode & 0777;
+  UniqueFd fd(openat(open_parent(path, parent_, true), name.c_str(), kFlags, mode));
   if (!fd && errno == EEXIST) {
     remove_existing(parent_.fd.get(), name, path);
-    fd.reset(openat(open_parent(path, parent_, true), name.c_str(), kFlags, 0600));
+    fd.reset(openat(open_parent(path, parent_, true), name.c_str(), kFlags, mode));
   }
   if (!fd) fail("create", path);
   inodes_++;
   write_content(fd.get(), entry, data);
-  if (fchown(fd.get(), entry.uid, entry.gid) != 0) fail("chown", path);
+  // a set-group-id directory hands its group on
+  const bool is_root_owned = entry.uid == 0 && entry.gid == 0 && !has_setgid_directory_;
+  if (!is_root_owned && fchown(fd.get(), entry.uid, entry.gid) != 0) fail("chown", path);
   set_attributes(fd.get(), entry);
-  if (fchmod(fd.get(), entry.mode) != 0) fail("chmod", path);
+  if (entry.mode != mode && fchmod(fd.get(), entry.mode) != 0) fail("chmod", path);
   const timespec times[2] = {{0, UTIME_OMIT}, to_timespec(entry.modified)};
   if (futimens(fd.get(), times) != 0) fail("utimens", path);
 }

@@ -61,6 +61,7 @@ class LayerWriter {
   std::vector<DirectoryEnd> directory_ends_;
   std::set<std::string> implicit_;
   bool root_is_implicit_ = true;
+  bool has_setgid_directory_ = false;
   // the root directory
   uint64_t bytes_ = 4096;
   uint64_t inodes_ = 1;

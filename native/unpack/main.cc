@@ -133,6 +133,11 @@ void report(const Failure& failure) {
 }  // namespace
 }  // namespace berth::unpack
 
+#ifdef BERTH_SANITIZE
+// the leak checker wants /proc, which the confined process does not have
+extern "C" const char* __asan_default_options() { return "detect_leaks=0"; }
+#endif
+
 int main(int argc, char** argv) {
   try {
     return berth::unpack::run(argc, argv);
