@@ -27,13 +27,14 @@ export interface NodeSample {
   networks: PodNetworkSample[];
 }
 
-/** For how long a pass serves further callers, from its beginning. */
+/** For how long a pass serves further callers, from its beginning; one that takes longer serves them until it ends. */
 const freshMs = 100;
 /** How many network namespaces are entered at a time, each on a thread of its own. */
 const threads = 4;
 
 interface Pass<T> {
   begunAtMs: number;
+  done: boolean;
   result: Promise<T>;
 }
 
@@ -63,13 +64,16 @@ function shared<T>(
 ): Promise<T> {
   const nowMs = performance.now();
   const latest = passes.get(node);
-  if (latest !== undefined && nowMs - latest.begunAtMs < freshMs) return latest.result;
-  const pass = { begunAtMs: nowMs, result: run(node) };
+  if (latest !== undefined && (!latest.done || nowMs - latest.begunAtMs < freshMs)) return latest.result;
+  const pass = { begunAtMs: nowMs, done: false, result: run(node) };
   passes.set(node, pass);
-  // A pass that failed serves nobody else.
-  pass.result.catch(() => {
-    if (passes.get(node) === pass) passes.delete(node);
-  });
+  pass.result.then(
+    () => {
+      pass.done = true;
+    },
+    // A pass that failed serves nobody else.
+    () => passes.delete(node),
+  );
   return pass.result;
 }
 
