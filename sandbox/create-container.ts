@@ -147,7 +147,12 @@ async function makeContainer(
   undo.push("end the init", () => monitor.deleteContainer(id));
   const pid = await step("init", () => monitor.createContainer(id, plan, descriptors));
 
-  const container: Container = { record: { ...record, spec: storedSpec(spec, config) }, config, pid, ended: new Latch() };
+  const container: Container = {
+    record: { ...record, spec: storedSpec(spec, config) },
+    config,
+    pid,
+    ended: new Latch(),
+  };
   await step("created", () => {
     // a stop of the pod that came in between has not seen this container
     checkReady(pod);
@@ -222,7 +227,9 @@ function podFiles(node: SandboxNode, pod: Pod): { resolvConf: string; hostname: 
 
 function checkReady(pod: Pod): void {
   if (pod.record.phase !== "ready") {
-    throw new FailedPreconditionError(`pod sandbox ${pod.record.id} is ${pod.record.phase}: no container can be made in it`);
+    throw new FailedPreconditionError(
+      `pod sandbox ${pod.record.id} is ${pod.record.phase}: no container can be made in it`,
+    );
   }
 }
 

@@ -34,7 +34,8 @@ export async function execInContainer(
 ): Promise<ExecResult> {
   const { id, podId, phase, spec } = container.record;
   if (options.command.length === 0) throw new InvalidArgumentError("cmd: there is no command to run");
-  if (phase !== "running" || spec === null) throw new FailedPreconditionError(`container ${id} is ${phase}, not running`);
+  if (phase !== "running" || spec === null)
+    throw new FailedPreconditionError(`container ${id} is ${phase}, not running`);
   const output: Record<"stdout" | "stderr", Uint8Array[]> = { stdout: [], stderr: [] };
   const process = toExecProcess(spec, {
     args: options.command,
@@ -42,11 +43,13 @@ export async function execInContainer(
     seccompFilter: seccompFilter(spec),
   });
   try {
-    const outcome = await node.monitors.get(podId).exec(
-      { containerId: id, process, timeoutMs: options.timeoutMs, outputLimitBytes: options.outputLimitBytes },
-      (stream, data) => output[stream === stdoutStream ? "stdout" : "stderr"].push(data),
-      signal,
-    );
+    const outcome = await node.monitors
+      .get(podId)
+      .exec(
+        { containerId: id, process, timeoutMs: options.timeoutMs, outputLimitBytes: options.outputLimitBytes },
+        (stream, data) => output[stream === stdoutStream ? "stdout" : "stderr"].push(data),
+        signal,
+      );
     if (outcome.timedOut) {
       throw new DeadlineExceededError(
         `the command ${JSON.stringify(options.command[0])} in container ${id} ran into its timeout of ${options.timeoutMs / 1000} s`,

@@ -19,7 +19,9 @@ export class Latch {
     if (timeoutMs <= 0 || signal?.aborted) return Promise.resolve(false);
     return new Promise((resolve) => {
       // setTimeout takes at most 2^31-1 ms; a grace period of more than 24 days waits that long
-      const timer = Number.isFinite(timeoutMs) ? setTimeout(() => settle(false), Math.min(timeoutMs, 0x7fffffff)) : null;
+      const timer = Number.isFinite(timeoutMs)
+        ? setTimeout(() => settle(false), Math.min(timeoutMs, 0x7fffffff))
+        : null;
       const wake = () => settle(true);
       const abort = () => settle(false);
       const settle = (opened: boolean) => {

@@ -266,5 +266,11 @@ function stepError(error: berth.monitor.v1.IError): MonitorStepError {
   const parts = [subject === "" ? step : `${step} ${JSON.stringify(subject)}`];
   if (errnoValue !== 0) parts.push(describeErrno(errnoValue));
   if (error.message) parts.push(error.message);
-  return new MonitorStepError(error.kind ?? 0, step, subject, errnoValue, parts.filter((part) => part !== "").join(": "));
+  return new MonitorStepError(
+    error.kind ?? 0,
+    step,
+    subject,
+    errnoValue,
+    parts.filter((part) => part !== "").join(": "),
+  );
 }

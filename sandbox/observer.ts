@@ -4,7 +4,12 @@ export type Happening =
   | { type: "step"; operation: string; step: string; seconds: number }
   | { type: "container-exit"; podId: string; containerId: string; exitCode: number; oomKilled: boolean }
   | { type: "oom"; podId: string; containerId: string }
-  | { type: "container-event"; event: "created" | "started" | "stopped" | "deleted"; podId: string; containerId: string }
+  | {
+      type: "container-event";
+      event: "created" | "started" | "stopped" | "deleted";
+      podId: string;
+      containerId: string;
+    }
   | { type: "monitor-lost"; podId: string }
   /** something that a crash left was found and removed */
   | { type: "repaired"; what: string; subject: string }

@@ -8,8 +8,8 @@ import { join } from "node:path";
 import { berth } from "../cri-proto/generated/monitor.js";
 import { runtime } from "../cri-proto/generated/runtime.js";
 import { native } from "../native/binding.js";
-import { recordExit, recordUnknownExit } from "./container-end.js";
 import type { Container, ContainerRecord } from "./container.js";
+import { recordExit, recordUnknownExit } from "./container-end.js";
 import { Latch } from "./latch.js";
 import { toBigInt } from "./monitor-client.js";
 import { monitorEvents } from "./monitor-events.js";
@@ -85,11 +85,7 @@ async function reconnect(node: SandboxNode, pod: Pod): Promise<boolean> {
 }
 
 /** Brings a container's record to what its monitor says of it. */
-function reconcile(
-  node: SandboxNode,
-  container: Container,
-  state: berth.monitor.v1.IContainerState | undefined,
-): void {
+function reconcile(node: SandboxNode, container: Container, state: berth.monitor.v1.IContainerState | undefined): void {
   const { Phase } = berth.monitor.v1.ContainerState;
   if (state === undefined) {
     recordUnknownExit(node, container, "its monitor does not know it");

@@ -87,7 +87,11 @@ async function makePod(
     const monitor = await node.monitors.connect(node.paths, id, monitorEvents(node, pod));
     pod.monitorPid = monitor.pid;
     const ownIpc = namespaceModes(pod.config).ipc === NamespaceMode.POD;
-    await monitor.setUpPod({ hostname: hostnameOf(pod.config), sysctls, shm_bytes: Long.fromNumber(ownIpc ? shmBytes : 0, true) });
+    await monitor.setUpPod({
+      hostname: hostnameOf(pod.config),
+      sysctls,
+      shm_bytes: Long.fromNumber(ownIpc ? shmBytes : 0, true),
+    });
   });
   await step("ready", () => {
     update(node.store.pods, pod, { phase: "ready" });
@@ -196,7 +200,9 @@ export function namespaceModes(config: PodSandboxConfig): NamespaceModes {
   const field = "config.linux.security_context.namespace_options";
   for (const name of ["network", "ipc"] as const) {
     if (modes[name] !== NamespaceMode.POD && modes[name] !== NamespaceMode.NODE) {
-      throw new InvalidArgumentError(`${field}.${name}: a pod has its own (POD) or the host's (NODE), not ${NamespaceMode[modes[name]]}`);
+      throw new InvalidArgumentError(
+        `${field}.${name}: a pod has its own (POD) or the host's (NODE), not ${NamespaceMode[modes[name]]}`,
+      );
     }
   }
   if (options?.userns_options && options.userns_options.mode !== NamespaceMode.NODE) {

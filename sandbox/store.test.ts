@@ -26,7 +26,10 @@ test("records survive, torn ones and those of another version are told and left 
     assert.deepEqual(broken.sort(), ["future.json", "torn.json"]);
     pods.delete("a");
     pods.delete("a");
-    assert.deepEqual(openStore(root).pods.load(() => {}), []);
+    assert.deepEqual(
+      openStore(root).pods.load(() => {}),
+      [],
+    );
   } finally {
     rmSync(root, { recursive: true, force: true });
   }
