@@ -32,16 +32,17 @@ bool read_text(const char* path, char* text, size_t size) {
   return true;
 }
 
-// The session of a process as /proc/PID/stat has it: the fourth field after the name in brackets. 0: it has gone.
+// The session of a process as /proc/PID/stat has it: the fourth field after the name in brackets. 0: it has ended.
 int32_t session_of(const char* pid) {
   char path[64];
   char text[512];
   snprintf(path, sizeof path, "/proc/%s/stat", pid);
   if (!read_text(path, text, sizeof text)) return 0;
   const char* after_name = strrchr(text, ')');
+  char state = 'Z';
   int session = 0;
-  if (after_name == nullptr || sscanf(after_name + 1, " %*c %*d %*d %d", &session) != 1) return 0;
-  return session;
+  if (after_name == nullptr || sscanf(after_name + 1, " %c %*d %*d %d", &state, &session) != 2) return 0;
+  return state == 'Z' || state == 'X' ? 0 : session;
 }
 
 }  // namespace

@@ -105,18 +105,12 @@ void Container::on_log_opened(int errno_value) {
 }
 
 std::optional<Failure> Container::make_streams(ChildStreams& streams) {
-  int ends[2];
   if (terminal_) return std::nullopt;
-  if (plan_->stdin) {
-    if (pipe2(ends, O_CLOEXEC) != 0) return failure(ErrorKind::kInternal, last_error("pipe2"));
-    streams.in.reset(ends[0]);
-    stdin_.reset(ends[1]);
-  }
-  for (const auto& [child, own] : {std::pair(&streams.out, &stdout_), std::pair(&streams.err, &stderr_)}) {
-    if (pipe2(ends, O_CLOEXEC) != 0) return failure(ErrorKind::kInternal, last_error("pipe2"));
-    own->reset(ends[0]);
-    child->reset(ends[1]);
-    if (fcntl(ends[0], F_SETFL, O_NONBLOCK) != 0) return failure(ErrorKind::kInternal, last_error("fcntl"));
+  const uid_t owner = plan_->process.uid;
+  if ((plan_->stdin && !make_stream(streams.in, stdin_, owner)) || !make_stream(stdout_, streams.out, owner) ||
+      !make_stream(stderr_, streams.err, owner) || fcntl(stdout_.get(), F_SETFL, O_NONBLOCK) != 0 ||
+      fcntl(stderr_.get(), F_SETFL, O_NONBLOCK) != 0) {
+    return failure(ErrorKind::kInternal, last_error("pipe2"));
   }
   return std::nullopt;
 }
@@ -367,12 +361,13 @@ void Container::conclude() {
 void Container::kill_processes() {
   if (pid_ != 0) kill(pid_, SIGKILL);
   if (builder_pid_ != 0) kill(builder_pid_, SIGKILL);
+  // Its own PID namespace ends with its init. (Since Linux 6.13 or so a cgroup that was killed once takes no clone any more:
+  // the child is killed, too.)
+  if (own_pid_namespace_) return;
   if (!cgroup_.cgroup2_directory.empty()) {
     const UniqueFd directory(open(cgroup_.cgroup2_directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
     if (directory && kill_cgroup2(directory.get())) return;
   }
-  // Its own PID namespace ends with its init.
-  if (own_pid_namespace_) return;
   if (!cgroup_.tasks_files.empty()) {
     const std::string& tasks = cgroup_.tasks_files.front();
     kill_listed(tasks.substr(0, tasks.rfind('/')) + "/cgroup.procs");

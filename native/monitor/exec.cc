@@ -87,14 +87,10 @@ std::optional<Failure> ExecSession::start(Container& container, const Exec& exec
   }
   UniqueFd out;
   UniqueFd err;
-  if (!exec.process.terminal) {
-    for (const auto& [output, child] : {std::pair(&stdout_, &out), std::pair(&stderr_, &err)}) {
-      int ends[2];
-      if (pipe2(ends, O_CLOEXEC) != 0) return failure(ErrorKind::kInternal, last_error("pipe2"));
-      output->fd.reset(ends[0]);
-      child->reset(ends[1]);
-      if (fcntl(ends[0], F_SETFL, O_NONBLOCK) != 0) return failure(ErrorKind::kInternal, last_error("fcntl"));
-    }
+  if (!exec.process.terminal &&
+      (!make_stream(stdout_.fd, out, exec.process.uid) || !make_stream(stderr_.fd, err, exec.process.uid) ||
+       fcntl(stdout_.fd.get(), F_SETFL, O_NONBLOCK) != 0 || fcntl(stderr_.fd.get(), F_SETFL, O_NONBLOCK) != 0)) {
+    return failure(ErrorKind::kInternal, last_error("pipe2"));
   }
   UniqueFd child_end;
   if (!channel_.open(child_end)) return failure(ErrorKind::kInternal, last_error("socketpair"));
@@ -271,7 +267,7 @@ bool ExecSession::on_reaped(const siginfo_t& info) {
 
 void ExecSession::fail_without_program() {
   if (pid_ != 0 || helper_pid_ != 0 || channel_) return;
-  if (!failure_ && !cancelled_) failure_ = failure(ErrorKind::kInternal, "exec", {}, "its first process was killed");
+  // Killed before it could become the program: by this session, or together with the container.
   if (!failure_) reply_.exit_code = kSignalExit + SIGKILL;
   end();
 }

@@ -74,6 +74,11 @@ std::string sysctl_path(const std::string& name) {
                        (letter >= '0' && letter <= '9');
     if (!plain && letter != '_' && letter != '-' && letter != '.' && letter != '/' && letter != '*') return {};
   }
+  // No empty part, and none that goes up again: what is allowed is told by how the path begins.
+  if (("/" + path + "/").find("//") != std::string::npos || ("/" + path + "/").find("/./") != std::string::npos ||
+      ("/" + path + "/").find("/../") != std::string::npos) {
+    return {};
+  }
   if (path == "kernel/sem") return path;
   for (const std::string_view allowed : kAllowedSysctls) {
     if (path.starts_with(allowed)) return path;

@@ -39,6 +39,14 @@ ProgramVectors::ProgramVectors(const Process& process) {
   envp_.push_back(nullptr);
 }
 
+bool make_stream(UniqueFd& read_end, UniqueFd& write_end, uid_t owner) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return false;
+  read_end.reset(ends[0]);
+  write_end.reset(ends[1]);
+  return owner == 0 || fchown(ends[0], owner, static_cast<gid_t>(-1)) == 0;
+}
+
 void Descriptors::sort() {
   std::erase_if(kept, [](int fd) { return fd < 0; });
   std::sort(kept.begin(), kept.end());

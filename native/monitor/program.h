@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "common/unique_fd.h"
 #include "monitor/child_channel.h"
 #include "monitor/messages.h"
 
@@ -21,6 +22,9 @@ class ProgramVectors {
   std::vector<char*> argv_;
   std::vector<char*> envp_;
 };
+
+// A pipe for a standard stream. It is the program's user's own, who may open it again as /dev/stdout. False with errno.
+bool make_stream(UniqueFd& read_end, UniqueFd& write_end, uid_t owner);
 
 // What a child begins with: which descriptors it keeps.
 struct Descriptors {

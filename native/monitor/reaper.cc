@@ -59,7 +59,7 @@ void drop_everything(const ChildChannel& channel) {
     channel.break_off("drop capabilities");
   }
   if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0 ||
-      prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
+      prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_NAME, "berth-pod-init", 0, 0, 0) != 0) {
     channel.break_off("prctl");
   }
 }
