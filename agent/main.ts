@@ -27,6 +27,8 @@ export async function runAgent(config: Config): Promise<void> {
 
   await node.network.start();
   await recover(node);
+  // layers that a crash left between their commit and their image's record
+  await runtime.images.store.collect();
   tellFindings(await runtime.examine(), log);
 
   const metrics = await serveMetrics(config.metrics, node);

@@ -16,6 +16,7 @@ import { podDirectory } from "./monitors.js";
 import type { SandboxNode } from "./node.js";
 import { makesMissingSources, openMounts } from "./open-mounts.js";
 import type { Pod, PodSandboxConfig } from "./pod.js";
+import { forgetInMonitor } from "./remove-container.js";
 import { seccompFilter, storedSpec } from "./seccomp-filters.js";
 import { buildSpec } from "./spec/build-spec.js";
 import { criStopSignal } from "./spec/stop-signal.js";
@@ -144,7 +145,7 @@ async function makeContainer(
     seccompFilter: seccompFilter(spec),
     pidTarget: pidTargetOf(node, pod, config),
   });
-  undo.push("end the init", () => monitor.deleteContainer(id));
+  undo.push("end the init", () => forgetInMonitor(node, pod.record.id, id));
   const pid = await step("init", () => monitor.createContainer(id, plan, descriptors));
 
   const container: Container = {

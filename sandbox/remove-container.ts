@@ -11,7 +11,7 @@ export function removeContainer(node: SandboxNode, container: Container): Promis
     if (node.containers.find(id) === undefined) return;
     await stopContainer(node, container, 0);
     // also ends the init of a container that was never started
-    await forgetInMonitor(node, container);
+    await forgetInMonitor(node, podId, id);
     await node.cgroups.remove(cgroupPath);
     await node.snapshots.removeRootfs(id);
     node.store.containers.delete(id);
@@ -21,12 +21,11 @@ export function removeContainer(node: SandboxNode, container: Container): Promis
   });
 }
 
-async function forgetInMonitor(node: SandboxNode, container: Container): Promise<void> {
-  const monitor = node.monitors.find(container.record.podId);
+/** Ends what the monitor has of a container. One that does not know it, or is ending itself, has nothing to forget. */
+export async function forgetInMonitor(node: SandboxNode, podId: string, id: string): Promise<void> {
   try {
-    await monitor?.deleteContainer(container.record.id);
+    await node.monitors.find(podId)?.deleteContainer(id);
   } catch (error) {
-    // a monitor that does not know the container, or is ending itself, has nothing to forget
     if (!isNotRunning(error) && !(error instanceof UnavailableError)) throw error;
   }
 }
