@@ -95,7 +95,9 @@ export async function openSnapshots(
         const top = await stat(lower[0] as string);
         await chown(upper, top.uid, top.gid);
         await chmod(upper, top.mode & 0o7777);
-        return { rootFd: await addon.mountOverlay({ lower, upper, work }), upperDirectory: upper };
+        // volatile: an upper directory is mounted once and does not outlive the boot, and without it the end of every
+        // container would wait until the kernel has written all that it holds to the disk
+        return { rootFd: await addon.mountOverlay({ lower, upper, work, volatile: true }), upperDirectory: upper };
       } catch (error) {
         await removeRootfs(containerId);
         throw asStorageError(error, `the root file system of container ${containerId}`);
