@@ -48,13 +48,16 @@ export async function collect(node: ObservedNode): Promise<NodeSample> {
 }
 
 /** The cgroups' half of collect(), for those who need no more. */
-export function collectContainers(node: ObservedNode): Promise<ContainerSample[]> {
-  return shared(containerPasses, node, sampleContainers);
+export async function collectContainers(node: ObservedNode): Promise<ContainerSample[]> {
+  const samples = await shared(containerPasses, node, sampleContainers);
+  // a pass that others began may know containers that have ended since
+  return samples.filter(({ container }) => container.record.phase === "running");
 }
 
 /** The network half of collect(). */
-export function collectNetworks(node: ObservedNode): Promise<PodNetworkSample[]> {
-  return shared(networkPasses, node, sampleNetworks);
+export async function collectNetworks(node: ObservedNode): Promise<PodNetworkSample[]> {
+  const samples = await shared(networkPasses, node, sampleNetworks);
+  return samples.filter(({ pod }) => pod.record.phase === "ready");
 }
 
 function shared<T>(

@@ -98,9 +98,9 @@ function fillContainer(snapshot: (instrument: Instrument) => Snapshot, sample: C
   if (period !== undefined) snapshot(cpuPeriod).set(labels, period);
 }
 
-function cgroupValue({ field, scale = 1, absent }: CgroupInstrument, sample: CgroupSample): number | undefined {
+function cgroupValue({ field, divisor = 1, absent }: CgroupInstrument, sample: CgroupSample): number | undefined {
   const value = sample[field as keyof CgroupSample];
-  return value === undefined ? absent : Number(value) * scale;
+  return value === undefined ? absent : Number(value) / divisor;
 }
 
 function containerLabels({ pod, container }: ContainerSample): Record<(typeof subjectLabels)[number], string> {

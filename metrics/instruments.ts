@@ -15,11 +15,11 @@ export interface Instrument {
 /** `id` is the cgroup's path, `name` the CRI's id, `container` the name in the pod's spec (empty for the pod itself). */
 export const subjectLabels = ["container", "id", "image", "name", "namespace", "pod"] as const;
 
-/** A metric that is one value of a container's cgroup, in the sample's unit times `scale`. */
+/** A metric that is one value of a container's cgroup, in the sample's unit divided by `divisor`. */
 export interface CgroupInstrument extends Instrument {
   type: "gauge" | "counter";
   field: string;
-  scale?: number;
+  divisor?: number;
   /** labels with a fixed value, beside the subject's */
   fixed?: Record<string, string>;
   /** told when the kernel knows none: no limit is 0, as cAdvisor has it */
@@ -32,7 +32,8 @@ const gauge = (name: string, field: string, help: string, more: Partial<CgroupIn
 const counter = (name: string, field: string, help: string, more: Partial<CgroupInstrument> = {}) =>
   ({ ...gauge(name, field, help, more), type: "counter" }) as const;
 
-const nanoseconds = { scale: 1e-9 };
+// a division is exact to the last digit, where a multiplication by 1e-9 is not
+const nanoseconds = { divisor: 1e9 };
 
 const totalCpu = { fixed: { cpu: "total" }, labels: [...subjectLabels, "cpu"] };
 
