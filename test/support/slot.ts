@@ -1,5 +1,5 @@
 /** Names and subnets that no other test of this machine uses at the same time. */
-import { mkdirSync } from "node:fs";
+import { fstatSync, mkdirSync, rmdirSync, rmSync, statSync } from "node:fs";
 import { native } from "../../native/binding.js";
 
 export interface Slot {
@@ -18,14 +18,10 @@ const directory = "/run/berth-test";
 
 /** The kernel gives a slot back when the process that holds it dies. */
 export function claimSlot(): Slot {
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
   for (let number = 0; number < 128; number++) {
-    let lock: number;
-    try {
-      lock = native.lockFile(`${directory}/slot-${number}`);
-    } catch {
-      continue;
-    }
+    const path = `${directory}/slot-${number}`;
+    const lock = lockNamed(path);
+    if (lock === undefined) continue;
     return {
       number,
       bridge: `bt-in-${number}`,
@@ -33,8 +29,35 @@ export function claimSlot(): Slot {
       subnet6: `fd00:b:${number.toString(16)}::/64`,
       outsideBridge: `bt-out-${number}`,
       outsideSubnet: `10.245.${number}.0/24`,
-      release: () => native.closeDescriptor(lock),
+      release() {
+        rmSync(path, { force: true });
+        native.closeDescriptor(lock);
+        removeWhenEmpty();
+      },
     };
   }
   throw new Error(`all slots in ${directory} are taken`);
+}
+
+/** A lock on the file that has this name; undefined when somebody else has it, or it has just been removed. */
+function lockNamed(path: string): number | undefined {
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  let lock: number;
+  try {
+    lock = native.lockFile(path);
+  } catch {
+    return undefined;
+  }
+  // the holder before may have removed the file between our opening and locking it: such a lock excludes nobody
+  if (statSync(path, { throwIfNoEntry: false })?.ino === fstatSync(lock).ino) return lock;
+  native.closeDescriptor(lock);
+  return undefined;
+}
+
+function removeWhenEmpty(): void {
+  try {
+    rmdirSync(directory);
+  } catch {
+    // others' slots are in it
+  }
 }
