@@ -53,12 +53,12 @@ test("a long line is cut into partial records of at most 16 KiB, and nothing is 
   assert.deepEqual(records.at(-1)?.text, "end");
 });
 
-test("twenty megabytes arrive whole and in order", async () => {
-  const { status } = await runToEnd(agent, pod, sh("seq 1 2500000"));
+test("half a million lines arrive whole and in order", async () => {
+  const { status } = await runToEnd(agent, pod, sh("seq 1 500000"));
   const lines = readFileSync(status.log_path ?? "", "latin1")
     .trimEnd()
     .split("\n");
-  assert.equal(lines.length, 2_500_000);
+  assert.equal(lines.length, 500_000);
   assert.ok(lines.every((line, index) => line.endsWith(` stdout F ${index + 1}`)));
 });
 
@@ -78,8 +78,10 @@ test("rotation: after a rename and ReopenContainerLog no line is lost, doubled o
     await agent.client.call("ReopenContainerLog", { container_id: id });
     assert.ok(existsSync(path));
   }
-  while ((await readLog(path)).at(-1)?.text !== "line 19999") await sleep(20);
-  const texts = (await Promise.all([...parts, path].map(readLog))).flat().map(({ text }) => text);
+  let texts: string[] = [];
+  for (const until = Date.now() + 30_000; texts.at(-1) !== "line 19999" && Date.now() < until; ) {
+    texts = (await Promise.all([...parts, path].map(readLog))).flat().map(({ text }) => text);
+  }
   assert.deepEqual(
     texts,
     Array.from({ length: 20_000 }, (_, index) => `line ${index}`),

@@ -55,6 +55,8 @@ export interface AgentOptions {
   flags?: Record<string, string>;
   /** further environment */
   env?: Record<string, string>;
+  /** the caller catches SIGTERM and SIGINT, and calls stop() */
+  catchesSignals?: boolean;
 }
 
 const program = fileURLToPath(new URL("../../agent/cli/main.js", import.meta.url));
@@ -90,7 +92,7 @@ export async function startAgent(options: AgentOptions = {}): Promise<TestAgent>
   const start = async (): Promise<void> => {
     const log = openSync(logFile, "a");
     const env = { ...process.env, MALLOC_ARENA_MAX: "1", ...options.env };
-    child = spawn(process.execPath, args, { stdio: ["ignore", log, log], env });
+    child = spawn(process.execPath, args, { stdio: ["ignore", log, log, slot.lock], env });
     closeSync(log);
     await untilListening(child, socket, logs);
     client = connect(socket);
@@ -142,6 +144,13 @@ export async function startAgent(options: AgentOptions = {}): Promise<TestAgent>
       }
     },
   };
+  // a test that hangs is ended by a signal: its agent and its pods must not outlive it
+  for (const signal of options.catchesSignals ? [] : (["SIGTERM", "SIGINT"] as const)) {
+    process.once(signal, () => {
+      child.kill("SIGKILL");
+      void sweep(agent).finally(() => process.exit(1));
+    });
+  }
   try {
     await start();
   } catch (error) {

@@ -48,12 +48,20 @@ export function leftProcesses({ run, cgroupRoot }: Pick<LeakScope, "run" | "cgro
 }[] {
   return entries("/proc")
     .filter((name) => /^\d+$/.test(name))
+    .filter((pid) => !waitsForInit(pid))
     .map((pid) => ({ pid: Number(pid), command: read(`/proc/${pid}/cmdline`), cgroups: read(`/proc/${pid}/cgroup`) }))
     .filter(
       ({ command, cgroups }) =>
         (command.includes("berth-monitor") && command.includes(`${run}/pods/`)) || cgroups.includes(`:${cgroupRoot}/`),
     )
     .map(({ pid, command }) => ({ pid, what: command.replaceAll("\0", " ").trim() || "(no command line)" }));
+}
+
+/** A process that has ended, and whose parent has, too: it is nobody's but init's. */
+function waitsForInit(pid: string): boolean {
+  const stat = read(`/proc/${pid}/stat`);
+  const [state, parent] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return state === "Z" && parent === "1";
 }
 
 /** The directories of a cgroup in every hierarchy, the innermost first. */

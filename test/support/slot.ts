@@ -4,6 +4,8 @@ import { native } from "../../native/binding.js";
 
 export interface Slot {
   number: number;
+  /** the descriptor that holds the slot; a process that inherits it holds it, too */
+  lock: number;
   /** of the agent, or of the network under test */
   bridge: string;
   subnet: string;
@@ -16,7 +18,7 @@ export interface Slot {
 
 const directory = "/run/berth-test";
 
-/** The kernel gives a slot back when the process that holds it dies. */
+/** The kernel gives a slot back when the last process that holds it is gone. */
 export function claimSlot(): Slot {
   for (let number = 0; number < 128; number++) {
     const path = `${directory}/slot-${number}`;
@@ -24,6 +26,7 @@ export function claimSlot(): Slot {
     if (lock === undefined) continue;
     return {
       number,
+      lock,
       bridge: `bt-in-${number}`,
       subnet: `10.244.${number}.0/24`,
       subnet6: `fd00:b:${number.toString(16)}::/64`,
