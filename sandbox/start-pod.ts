@@ -1,5 +1,5 @@
 import { mkdirSync, rmSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { dirname, isAbsolute, join } from "node:path";
 import Long from "long";
 import { runtime } from "../cri-proto/generated/runtime.js";
 import { native, programs } from "../native/binding.js";
@@ -130,6 +130,9 @@ function makeFiles(node: SandboxNode, pod: Pod): void {
   mkdirSync(join(directory, "exits"), { recursive: true, mode: 0o700 });
   writePodFiles(directory, pod.config, pod.record.addresses);
   const logDirectory = pod.config.log_directory;
+  if (logDirectory && !isAbsolute(logDirectory)) {
+    throw new InvalidArgumentError(`config.log_directory: ${JSON.stringify(logDirectory)} is not an absolute path`);
+  }
   if (logDirectory) mkdirSync(logDirectory, { recursive: true, mode: 0o755 });
 }
 
