@@ -53,8 +53,8 @@ RecordFormatter::RecordFormatter(std::string_view stream_name, size_t max_line_b
 }
 
 void RecordFormatter::set_time(int64_t now_ns) {
-  if (now_ns <= last_ns_) now_ns = last_ns_ + 1;
-  last_ns_ = now_ns;
+  if (now_ns < next_ns_) now_ns = next_ns_;
+  next_ns_ = now_ns;
   const int64_t second = now_ns / 1000000000;
   if (second != second_) {
     second_ = second;
@@ -68,9 +68,9 @@ void RecordFormatter::advance_time() {
   char* last = prefix_ + kFractionAt + kFractionDigits - 1;
   if (*last < '9') {
     ++*last;
-    ++last_ns_;
+    ++next_ns_;
   } else {
-    set_time(last_ns_ + 1);
+    set_time(next_ns_ + 1);
   }
 }
 

@@ -44,8 +44,8 @@ class RecordFormatter {
   const size_t max_line_bytes_;
   std::unique_ptr<char[]> held_;
   size_t held_length_ = 0;
-  int64_t last_ns_ = 0;
-  int64_t second_ = -1;  // what the date and time in the prefix stand for
+  int64_t next_ns_ = 0;  // what the prefix stands for; later than all records that were put
+  int64_t second_ = -1;  // of the date and time in the prefix
   char prefix_[48];
   size_t prefix_length_;
 };

@@ -83,6 +83,7 @@ void EventLoop::run_timers() {
 }
 
 void EventLoop::run() {
+  stopped_ = false;
   while (!stopped_) {
     round_size_ = epoll_wait(epoll_.get(), round_, kRound, wait_ms());
     if (round_size_ < 0) {

@@ -78,6 +78,7 @@ class EventLoop {
   void remove(int fd, EventSource& source);
   void dispose(std::unique_ptr<Disposable> object) { disposed_.push_back(std::move(object)); }
 
+  // Until stop() is called by one of the sources.
   void run();
   void stop() { stopped_ = true; }
 

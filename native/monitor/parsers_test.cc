@@ -1,0 +1,122 @@
+// What is read from requests and from the kernel before anything is done with it.
+#include "monitor/cgroup.h"
+#include "monitor/check.h"
+#include "monitor/path_in_root.h"
+#include "monitor/plan_check.h"
+#include "monitor/pod_setup.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+
+namespace {
+
+using namespace berth;
+
+void test_oom_kills() {
+  CHECK(parse_oom_kills("oom_kill_disable 0\nunder_oom 0\noom_kill 12\n") == 12);
+  CHECK(parse_oom_kills("low 0\nhigh 0\nmax 5\noom 3\noom_kill 2\noom_group_kill 7\n") == 2);
+  CHECK(parse_oom_kills("") == 0 && parse_oom_kills("oom 1") == 0);
+  CHECK(read_oom_kills("/nonexistent") == 0 && read_oom_kills("") == 0);
+}
+
+void test_sysctls() {
+  CHECK(sysctl_path("net.ipv4.ip_forward") == "net/ipv4/ip_forward");
+  CHECK(sysctl_path("net/ipv4/conf/eth0.5/forwarding") == "net/ipv4/conf/eth0.5/forwarding");
+  CHECK(sysctl_path("net.ipv4.conf.eth0/5.forwarding") == "net/ipv4/conf/eth0.5/forwarding");
+  CHECK(sysctl_path("kernel.shm_rmid_forced") == "kernel/shm_rmid_forced" && sysctl_path("kernel.sem") == "kernel/sem");
+  for (const char* name : {"", "net", "kernel.core_pattern", "kernel.semaphore", "net/../kernel/core_pattern",
+                           "net..ipv4", "/net/x", "net/./x", "net.a b", "net.a\nb", "vm.swappiness", "user.max_pid"}) {
+    CHECK(sysctl_path(name).empty());
+  }
+}
+
+void test_ids() {
+  CHECK(!check_container_id("0123abc"));
+  for (const char* id : {"", ".", "..", ".x", "a/b"}) CHECK(check_container_id(id));
+  CHECK(check_container_id(std::string(129, 'a')));
+}
+
+Mount mount_at(const char* destination, uint32_t source_fd, const char* type) {
+  Mount mount;
+  mount.destination = destination;
+  mount.source_fd = source_fd;
+  mount.type = type;
+  return mount;
+}
+
+void test_plan() {
+  Plan plan;
+  CHECK(check_plan(plan, 1)->error.subject == "process.args");
+  plan.process.args = {"sh"};
+  CHECK(check_plan(plan, 1)->error.subject == "root_fd");
+  plan.root_fd = 1;
+  CHECK(!check_plan(plan, 1));
+  for (const char* destination : {"", "a", "/", "//", "/a/../b", "/a/.", "/.."}) {
+    Plan bad = plan;
+    bad.mounts.push_back(mount_at(destination, 1, ""));
+    CHECK(check_plan(bad, 1));
+  }
+  Plan mounts = plan;
+  mounts.mounts = {mount_at("/a..b/.c", 1, ""), mount_at("/proc", 0, "proc")};
+  CHECK(!check_plan(mounts, 1));
+  mounts.mounts[0].source_fd = 2;
+  CHECK(check_plan(mounts, 1));
+  mounts.mounts[0].source_fd = 1;
+  mounts.mounts[1].type = "ext4";
+  CHECK(check_plan(mounts, 1));
+  Plan process = plan;
+  process.process.env = {std::string("A=\0B", 4)};
+  CHECK(check_plan(process, 1)->error.subject == "process.env");
+  process = plan;
+  process.process.cwd = "relative";
+  CHECK(check_plan(process, 1)->error.subject == "process.cwd");
+}
+
+void test_paths() {
+  CHECK(links_for("/proc/sys") == Links::kRefused && links_for("//dev") == Links::kRefused);
+  CHECK(links_for("/processes") == Links::kWithinRoot && links_for("/var/run") == Links::kWithinRoot);
+
+  char name[] = "/tmp/berth-paths-XXXXXX";
+  CHECK(mkdtemp(name) != nullptr);
+  const std::string base = name;
+  CHECK(mkdir((base + "/root").c_str(), 0755) == 0 && mkdir((base + "/root/var").c_str(), 0755) == 0);
+  // A dangling link, one that tries to leave, and a circle.
+  CHECK(symlink("/run", (base + "/root/var/run").c_str()) == 0);
+  CHECK(symlink("../../../../outside", (base + "/root/escape").c_str()) == 0);
+  CHECK(symlink("circle", (base + "/root/circle").c_str()) == 0);
+  const UniqueFd root(open((base + "/root").c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  CHECK(root);
+  CHECK(make_in_root(root.get(), "/var/run/secrets/k8s", Links::kWithinRoot, {}));
+  CHECK(make_in_root(root.get(), "/escape/x", Links::kWithinRoot, {}));
+  MakeMissing file;
+  file.as_file = true;
+  CHECK(make_in_root(root.get(), "/etc/hosts", Links::kWithinRoot, file));
+  struct stat status = {};
+  CHECK(stat((base + "/root/run/secrets/k8s").c_str(), &status) == 0 && S_ISDIR(status.st_mode));
+  CHECK(stat((base + "/root/outside/x").c_str(), &status) == 0 && S_ISDIR(status.st_mode));
+  CHECK(stat((base + "/root/etc/hosts").c_str(), &status) == 0 && S_ISREG(status.st_mode));
+  CHECK(stat((base + "/outside").c_str(), &status) != 0);
+  CHECK(!make_in_root(root.get(), "/circle/x", Links::kWithinRoot, {}) && errno == ELOOP);
+  CHECK(!make_in_root(root.get(), "/var/run/x", Links::kRefused, {}) && errno == ELOOP);
+  CHECK(!make_in_root(root.get(), "/etc/hosts/x", Links::kWithinRoot, {}) && errno == ENOTDIR);
+  for (const char* path : {"/root/run/secrets/k8s", "/root/run/secrets", "/root/run", "/root/outside/x", "/root/outside",
+                           "/root/var/run", "/root/var", "/root/escape", "/root/circle", "/root/etc/hosts", "/root/etc",
+                           "/root", ""}) {
+    CHECK(remove((base + path).c_str()) == 0);
+  }
+}
+
+}  // namespace
+
+int main() {
+  test_oom_kills();
+  test_sysctls();
+  test_ids();
+  test_plan();
+  test_paths();
+  return 0;
+}
