@@ -1,19 +1,8 @@
-import { join } from "node:path";
 import { native } from "../native/binding.js";
 import { FailedPreconditionError } from "./errors.js";
 import { Latch } from "./latch.js";
 import { MonitorClient, type MonitorEvents } from "./monitor-client.js";
-import type { NodePaths } from "./node.js";
-
-/** <run>/pods/<id>: the monitor's socket and log, the exit files, and the files that Berth makes for the pod. */
-export function podDirectory(paths: NodePaths, podId: string): string {
-  return join(paths.run, "pods", podId);
-}
-
-/** The socket of the pod's monitor. */
-export function monitorSocketPath(paths: NodePaths, podId: string): string {
-  return join(podDirectory(paths, podId), "m");
-}
+import { monitorSocketPath, type NodePaths } from "./paths.js";
 
 /** How long a monitor has for killing its containers before it is killed itself. */
 const shutdownTimeoutMs = 10_000;

@@ -10,19 +10,11 @@ import type { Containers, Pods } from "./index-of-ids.js";
 import type { Monitors } from "./monitors.js";
 import type { NetworkProvider } from "./network/provider.js";
 import type { Observer } from "./observer.js";
+import type { NodePaths } from "./paths.js";
 import type { Pod } from "./pod.js";
 import type { Snapshots } from "./rootfs/snapshots.js";
 import type { Serial } from "./serial.js";
 import type { Store } from "./store.js";
-
-export interface NodePaths {
-  /** /run/berth: sockets, pods' run directories */
-  run: string;
-  /** /var/lib/berth: what survives a reboot */
-  root: string;
-  /** /run/netns */
-  netns: string;
-}
 
 export interface SandboxNode {
   readonly paths: NodePaths;

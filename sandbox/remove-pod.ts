@@ -1,7 +1,7 @@
 import { rmSync } from "node:fs";
 import { removeMadeParents } from "./cgroup-parents.js";
-import { podDirectory } from "./monitors.js";
 import type { SandboxNode } from "./node.js";
+import { podDirectory } from "./paths.js";
 import type { Pod } from "./pod.js";
 import { removeContainer } from "./remove-container.js";
 import { stopPod } from "./stop-pod.js";

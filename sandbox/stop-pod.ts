@@ -4,8 +4,8 @@ import { berth } from "../cri-proto/generated/monitor.js";
 import { native } from "../native/binding.js";
 import type { Container } from "./container.js";
 import { finish, recordExit } from "./container-end.js";
-import { monitorSocketPath, podDirectory } from "./monitors.js";
 import type { SandboxNode } from "./node.js";
+import { monitorSocketPath, podDirectory } from "./paths.js";
 import { checkPodTransition, type Pod } from "./pod.js";
 import { update } from "./store.js";
 
