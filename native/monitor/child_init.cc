@@ -50,6 +50,7 @@ void run_init(const InitOrders& orders) {
     if (setns(orders.pid_namespace_fd, CLONE_NEWPID) != 0) {
       channel.fail(errno == ESRCH ? ErrorKind::kNotRunning : ErrorKind::kInternal, "join the PID namespace", "", errno);
     }
+    close(orders.pid_namespace_fd);
     continue_inside(channel);
     root.fill();
   } else {

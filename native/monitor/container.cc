@@ -342,6 +342,7 @@ void Container::conclude() {
   write_exit_file(host_.directory(), exit_);
   phase_ = Phase::kExited;
   stdin_.reset();
+  pidfd_.reset();
   host_.logs().release(log_, false);
   log_ = nullptr;
   for (const Caller& caller : std::exchange(reopeners_, {})) {

@@ -16,6 +16,7 @@
 
 #include <cerrno>
 #include <cstddef>
+#include <cstring>
 
 #include "common/clone3.h"
 #include "monitor/child_channel.h"
@@ -34,6 +35,15 @@ constexpr uint32_t kArchitecture = AUDIT_ARCH_AARCH64;
 #else
 #error "the reaper's filter does not know this architecture"
 #endif
+
+// Everybody in the namespace can read /proc/1/cmdline: the monitor's arguments are wiped in this copy of its memory.
+void wipe_arguments(const ChildChannel& channel) {
+  const UniqueFd file(open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC));
+  char arguments[4096];
+  const ssize_t length = read(file.get(), arguments, sizeof arguments);
+  if (length < 0) channel.break_off("read", "/proc/self/cmdline");
+  memset(program_invocation_name, 0, static_cast<size_t>(length));
+}
 
 void enter_empty_root(const char* directory, const ChildChannel& channel) {
   if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) channel.break_off("make mounts private", "/");
@@ -85,6 +95,7 @@ int allow_only_waiting() {
   for (int stream = 0; stream < 3; ++stream) close(stream);
   keep_only_channel(channel);
   if (setsid() < 0) channel.break_off("setsid");
+  wipe_arguments(channel);
   enter_empty_root(directory, channel);
   drop_everything(channel);
   // SIGCHLD stays blocked, and so is kept for sigtimedwait; others cannot reach a namespace's init that has no handler.
