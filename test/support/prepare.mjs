@@ -31,10 +31,11 @@ const toBuild = [
   "libzstd-dev",
   "libssl-dev",
 ];
-const toRun = ["busybox-static", "docker-registry", "ca-certificates"];
+const toRun = ["busybox-static", "docker-registry"];
 const packagesFor = {
   build: toBuild,
-  test: [...toBuild, ...toRun],
+  // ip, for the network namespaces of the addon's tests
+  test: [...toBuild, ...toRun, "iproute2"],
   demo: [...toBuild, ...toRun],
   bench: [...toBuild, ...toRun],
   vm: [...toBuild, ...toRun, "qemu-system-x86", "e2fsprogs"],
@@ -50,7 +51,9 @@ const products = ["build/berth.node", "build/berth-monitor", "build/berth-unpack
 
 class Failure extends Error {}
 
+let didNothing = true;
 function say(line) {
+  didNothing = false;
   process.stdout.write(`prepare: ${line}\n`);
 }
 
@@ -84,11 +87,20 @@ function missingPackages(wanted) {
   return wanted.filter((name) => !installed.has(name));
 }
 
+/** Waits for another apt, also for one of a second clone that is prepared at the same time. */
+function aptGet(args, options = {}) {
+  const apt = ["apt-get", "-q", "-o", "DPkg::Lock::Timeout=600", ...args];
+  return run("flock", ["/var/lib/apt", ...apt], {
+    env: { DEBIAN_FRONTEND: "noninteractive" },
+    ...options,
+  });
+}
+
 let listsAreFresh = false;
 function updateLists() {
   if (listsAreFresh) return;
   say("apt-get update");
-  run("apt-get", ["-q", "update"]);
+  aptGet(["update"]);
   listsAreFresh = true;
 }
 
@@ -102,11 +114,7 @@ function installPackages(wanted) {
   requireRoot(`Debian packages are missing (${missing.join(" ")})`);
   updateLists();
   say(`apt-get install ${missing.join(" ")}`);
-  withoutServiceStarts(missing, () =>
-    run("apt-get", ["-q", "-y", "--no-install-recommends", "install", ...missing], {
-      env: { DEBIAN_FRONTEND: "noninteractive" },
-    }),
-  );
+  withoutServiceStarts(missing, () => aptGet(["-y", "--no-install-recommends", "install", ...missing]));
 }
 
 function withoutServiceStarts(missing, install) {
@@ -136,7 +144,7 @@ function fetchKernel() {
   const scratch = mkdtempSync(at("build", "vm", "kernel-"));
   try {
     // apt's own unprivileged user cannot write here
-    run("apt-get", ["-q", "-o", "APT::Sandbox::User=root", "download", name], { cwd: scratch });
+    aptGet(["-o", "APT::Sandbox::User=root", "download", name], { cwd: scratch });
     const archive = readdirSync(scratch).find((file) => file.endsWith(".deb"));
     run("dpkg-deb", ["-x", archive, "tree"], { cwd: scratch });
     renameSync(join(scratch, "tree"), target);
@@ -213,6 +221,7 @@ function prepare(purpose, options) {
 try {
   const [purpose = "build", ...options] = process.argv.slice(2);
   prepare(purpose, options);
+  if (didNothing) say("nothing to install or build");
 } catch (error) {
   if (!(error instanceof Failure)) throw error;
   process.stderr.write(`prepare: ${error.message}\n`);
