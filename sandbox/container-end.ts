@@ -8,7 +8,8 @@ import { update } from "./store.js";
 /** Records how a container ended; told twice, the first time counts. Its cgroup goes, what waits for its end wakes. */
 export function recordExit(node: SandboxNode, container: Container, exit: berth.monitor.v1.IContainerExit): void {
   const exitCode = exit.exit_code ?? 0;
-  const oomKilled = exit.oom_killed ?? false;
+  // a child of it may have been killed, and the program have coped
+  const oomKilled = (exit.oom_killed ?? false) && exitCode !== 0;
   const neverStarted = toBigInt(exit.started_at) === 0n;
   finish(node, container, {
     exitCode,

@@ -59,6 +59,17 @@ void block_signals() {
   signal(SIGPIPE, SIG_IGN);
 }
 
+// A pod whose memory limit is reached loses one of its programs, not the process that all of them hang on. A child gets
+// its own value; without CAP_SYS_RESOURCE it stays what the agent has.
+void protect_from_oom_killer() {
+  const int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+  if (fd < 0) return;
+  if (write(fd, "-998", 4) != 4 && errno != EACCES && errno != EPERM) {
+    berth::monitor_log("cannot lower the oom_score_adj:", berth::last_error("write").describe());
+  }
+  close(fd);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -69,6 +80,7 @@ int main(int argc, char** argv) {
     berth::monitor_log("usage: berth-monitor --sandbox ID --directory DIR --listen-fd N");
     return 2;
   }
+  protect_from_oom_killer();
   block_signals();
   mallopt(M_ARENA_MAX, 1);
   mallopt(M_TRIM_THRESHOLD, 128 << 10);

@@ -27,6 +27,7 @@ namespace berth {
 namespace {
 
 constexpr int kReadyMs = 5000;
+constexpr const char* kName = "berth-pod-init";
 
 #if defined(__x86_64__)
 constexpr uint32_t kArchitecture = AUDIT_ARCH_X86_64;
@@ -36,13 +37,15 @@ constexpr uint32_t kArchitecture = AUDIT_ARCH_AARCH64;
 #error "the reaper's filter does not know this architecture"
 #endif
 
-// Everybody in the namespace can read /proc/1/cmdline: the monitor's arguments are wiped in this copy of its memory.
-void wipe_arguments(const ChildChannel& channel) {
+// Everybody in the namespace can read /proc/1/cmdline: this copy's memory no longer holds the monitor's arguments.
+void replace_arguments(const ChildChannel& channel) {
   const UniqueFd file(open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC));
   char arguments[4096];
   const ssize_t length = read(file.get(), arguments, sizeof arguments);
-  if (length < 0) channel.break_off("read", "/proc/self/cmdline");
+  if (length <= 0) channel.break_off("read", "/proc/self/cmdline");
   memset(program_invocation_name, 0, static_cast<size_t>(length));
+  // The last byte stays 0: otherwise the kernel reads on into the environment.
+  strncpy(program_invocation_name, kName, static_cast<size_t>(length) - 1);
 }
 
 void enter_empty_root(const char* directory, const ChildChannel& channel) {
@@ -69,7 +72,7 @@ void drop_everything(const ChildChannel& channel) {
     channel.break_off("drop capabilities");
   }
   if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0 ||
-      prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_NAME, "berth-pod-init", 0, 0, 0) != 0) {
+      prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_NAME, kName, 0, 0, 0) != 0) {
     channel.break_off("prctl");
   }
 }
@@ -95,7 +98,7 @@ int allow_only_waiting() {
   for (int stream = 0; stream < 3; ++stream) close(stream);
   keep_only_channel(channel);
   if (setsid() < 0) channel.break_off("setsid");
-  wipe_arguments(channel);
+  replace_arguments(channel);
   enter_empty_root(directory, channel);
   drop_everything(channel);
   // SIGCHLD stays blocked, and so is kept for sigtimedwait; others cannot reach a namespace's init that has no handler.
