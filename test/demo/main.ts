@@ -35,6 +35,7 @@ process.exitCode = await main(process.argv.slice(2));
 async function main(args: string[]): Promise<number> {
   const pause = args.includes("--pause");
   if (args.some((arg) => arg !== "--pause")) return complain(`${args.join(" ")}: only --pause is known`);
+  if (pause && !process.stdin.isTTY) return complain("--pause waits for a key: standard input must be a terminal");
   if (process.getuid?.() !== 0)
     return complain("namespaces, cgroups and mounts need root; run the command again as root");
   const begun = performance.now();
@@ -77,6 +78,7 @@ async function cleanUp(opening: Promise<Demo>, reason: unknown): Promise<number>
     ? reason.message
     : `failed: ${reason instanceof Error ? (reason.stack ?? reason.message) : reason}`;
   process.stderr.write(`\ndemo: ${text}\ndemo: cleaning up\n`);
+  // what fails while it opens takes itself away
   const demo = await opening.catch(() => undefined);
   if (demo !== undefined) {
     const { agent, registry } = demo;
@@ -117,7 +119,8 @@ async function waitForEnter(): Promise<void> {
   const terminal = createInterface({ input: process.stdin, output: process.stdout });
   // readline takes Ctrl-C for itself
   terminal.on("SIGINT", () => process.kill(process.pid, "SIGINT"));
-  await terminal.question("\nEnter goes on. ");
+  // Ctrl-D goes on, too
+  await terminal.question("\nEnter goes on. ").catch(() => undefined);
   terminal.close();
 }
 

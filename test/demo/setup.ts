@@ -35,7 +35,7 @@ export async function openDemo(screen: Screen): Promise<Demo> {
   const registry = await startRegistry();
   try {
     await pushImage(registry.url, "demo/four-layers", "1", image);
-    const agent = await startAgent({ flags: { "log-level": "info" } });
+    const agent = await startAgent({ flags: { "log-level": "info" }, catchesSignals: true });
     return { screen, agent, registry, image, imageName: `${registry.host}/demo/four-layers:1`, forwardingBefore };
   } catch (error) {
     await registry.stop();
