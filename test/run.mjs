@@ -1,5 +1,6 @@
 // Runs the tests: the native ones built with sanitizers, the unit tests, then those that need root and real processes.
-//   node test/run.mjs [PART...]     only files whose path contains one of the parts, without the native ones
+//   node test/run.mjs [--shuffle] [PART...]     only files whose path contains one of the parts, without the native ones
+// With --shuffle the files of each kind run in random order.
 // The last line is "N passed, N failed, N skipped"; the exit code is 0 when none failed.
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
@@ -10,18 +11,28 @@ import { spec } from "node:test/reporters";
 import { fileURLToPath } from "node:url";
 
 const repository = join(dirname(fileURLToPath(import.meta.url)), "..");
-const parts = process.argv.slice(2);
+const arguments_ = process.argv.slice(2);
+const shuffle = arguments_.includes("--shuffle");
+const parts = arguments_.filter((argument) => argument !== "--shuffle");
 const totals = { passed: 0, failed: 0 };
 const skips = [];
 
 function testFiles(directory) {
   if (!existsSync(directory)) return [];
-  return readdirSync(directory, { withFileTypes: true, recursive: true })
+  const files = readdirSync(directory, { withFileTypes: true, recursive: true })
     .filter((entry) => entry.isFile() && entry.name.endsWith(".test.js"))
-    .map((entry) => join(entry.path, entry.name))
+    .map((entry) => join(entry.parentPath ?? entry.path, entry.name))
     .filter((path) => parts.length === 0 || parts.some((part) => path.includes(part)))
     .filter(hasSource)
     .sort();
+  return shuffle ? shuffled(files) : files;
+}
+
+function shuffled(list) {
+  return list
+    .map((item) => ({ item, at: Math.random() }))
+    .sort((one, other) => one.at - other.at)
+    .map(({ item }) => item);
 }
 
 /** The compiler leaves what it made of sources that are gone. */
@@ -101,7 +112,7 @@ await runFiles(
     join(inTest, "support"),
     join(inTest, "vm"),
   ].flatMap(testFiles),
-  { concurrency: 2, timeout: 60_000 },
+  { concurrency: 2, timeout: 300_000 },
 );
 if (process.getuid() !== 0) {
   skips.push({ name: "integration, faults, security", reason: "they need root" });

@@ -1,6 +1,6 @@
 /** Names and subnets that no other test of this machine uses at the same time. */
 import { fstatSync, mkdirSync, rmdirSync, rmSync, statSync } from "node:fs";
-import { native } from "../../native/binding.js";
+import { isSystemError, native } from "../../native/binding.js";
 
 export interface Slot {
   number: number;
@@ -48,8 +48,10 @@ function lockNamed(path: string): number | undefined {
   let lock: number;
   try {
     lock = native.lockFile(path);
-  } catch {
-    return undefined;
+  } catch (error) {
+    // ENOENT: the last holder of another slot has just removed the directory
+    if (isSystemError(error) && ["EAGAIN", "ENOENT"].includes(error.errnoName)) return undefined;
+    throw error;
   }
   // the holder before may have removed the file between our opening and locking it: such a lock excludes nobody
   if (statSync(path, { throwIfNoEntry: false })?.ino === fstatSync(lock).ino) return lock;
