@@ -2,6 +2,7 @@
  * `npm run bench`: Berth's figures beside the design's targets, and beside Debian's containerd with --with-containerd.
  * Only prints: what is too slow is not an error, since machines differ.
  */
+import { execFileSync } from "node:child_process";
 import { startAgent } from "../support/agent.js";
 import { startRegistry } from "../support/registry.js";
 import { startContainerd } from "./containerd.js";
@@ -55,6 +56,7 @@ try {
   const images = await pushBenchImages(registry);
   const theirs = new Map<string, number>();
   if (process.argv.includes("--with-containerd")) {
+    execFileSync(process.execPath, ["test/support/prepare.mjs", "bench", "--with-containerd"], { stdio: "inherit" });
     const containerd = await startContainerd(registry);
     try {
       const target = { client: containerd.client, image: images.busybox, logs: containerd.logs };
