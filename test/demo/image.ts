@@ -5,13 +5,15 @@ import { digestOf } from "../support/image-builder.js";
 import { mebibytes } from "./screen.js";
 import type { Demo } from "./setup.js";
 
+const manifestType = "application/vnd.oci.image.manifest.v1+json";
+
 interface Manifest {
   config: { digest: string };
   layers: { digest: string; size: number }[];
 }
 
 export async function showImage(demo: Demo): Promise<void> {
-  const { agent, registry, imageName, image, screen } = demo;
+  const { agent, imageName, image, screen } = demo;
   screen.title(
     "The image",
     "An image is a list of layers and a configuration. A layer is a tar archive: the files that it adds to the layers " +
@@ -21,6 +23,7 @@ export async function showImage(demo: Demo): Promise<void> {
   );
   screen.say(
     "Lines with $ crictl are what you would type for the call that the demo has just made on the agent's socket. " +
+      "Of the files that they name, the parts that matter are shown. " +
       "What stands after ← is the command or the kernel's file that the value was read from.",
   );
   screen.lines([`export CONTAINER_RUNTIME_ENDPOINT=${agent.socket}`]);
@@ -29,7 +32,7 @@ export async function showImage(demo: Demo): Promise<void> {
   const tookMs = performance.now() - begun;
   screen.crictl(`pull ${imageName}`, `${id}\n(${tookMs.toFixed(0)} ms)`);
 
-  const manifest = await fetchManifest(registry.url);
+  const manifest = await fetchManifest(manifestUrl(demo));
   const chainIds = chainIdsOf(image.tars.map(digestOf));
   const directories = chainIds.map((chainId) => join("layers", chainId.slice("sha256:".length).slice(0, 32), "fs"));
   const contents = directories.map((directory) => entries(join(agent.paths.root, directory)));
@@ -41,9 +44,9 @@ export async function showImage(demo: Demo): Promise<void> {
       digest.slice(0, "sha256:".length + 12),
       size < 100_000 ? `${size} B` : mebibytes(size),
       directories[index] ?? "",
-      contents[index]?.join(" ") ?? "nothing",
+      few(contents[index] ?? []),
     ]),
-    `curl ${registry.url}/v2/demo/four-layers/manifests/1 ; ls DIRECTORY`,
+    `curl -H 'Accept: ${manifestType}' ${manifestUrl(demo)} ; ls DIRECTORY`,
   );
   screen.say(
     "A directory is named for the layer's chain id: a digest over this layer and all below it, because a layer means " +
@@ -69,9 +72,12 @@ export async function showImage(demo: Demo): Promise<void> {
   );
 }
 
+function manifestUrl({ registry }: Demo): string {
+  return `${registry.url}/v2/demo/four-layers/manifests/1`;
+}
+
 async function fetchManifest(url: string): Promise<Manifest> {
-  const accept = "application/vnd.oci.image.manifest.v1+json";
-  const response = await fetch(`${url}/v2/demo/four-layers/manifests/1`, { headers: { accept } });
+  const response = await fetch(url, { headers: { accept: manifestType } });
   return (await response.json()) as Manifest;
 }
 
@@ -83,6 +89,10 @@ function chainIdsOf(diffIds: string[]): string[] {
     chainIds.push(below === undefined ? diffId : digestOf(Buffer.from(`${below} ${diffId}`)));
   }
   return chainIds;
+}
+
+function few(names: string[]): string {
+  return names.length > 6 ? `${names.slice(0, 5).join(" ")} and ${names.length - 5} more` : names.join(" ");
 }
 
 function entries(directory: string): string[] | undefined {
