@@ -1,6 +1,6 @@
 /** What the guest's disk holds: enough of a Debian for the tests, and the built repository at /berth. */
 import { execFile } from "node:child_process";
-import { access, readdir, readFile, realpath, stat } from "node:fs/promises";
+import { readdir, readFile, realpath, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { promisify } from "node:util";
 import type { Kernel } from "./kernel.js";
@@ -23,8 +23,21 @@ export interface Payload {
   entries: PayloadEntry[];
 }
 
-/** Programs that tests start, taken when the host has them; busybox stands in for everything smaller. */
-const optionalPrograms = ["docker-registry", "nft", "openssl", "curl", "setpriv", "unshare", "nsenter"];
+/** Debian's own small programs, by package: tests may use what busybox's applets cannot do. */
+const programPackages = [
+  "bash",
+  "coreutils",
+  "dash",
+  "findutils",
+  "grep",
+  "gzip",
+  "sed",
+  "tar",
+  "util-linux",
+  "procps",
+];
+/** Programs that some tests need, taken when the host has them: such a test says itself what is missing. */
+const optionalPrograms = ["curl", "docker-registry", "ip", "nft", "skopeo"];
 const programFolders = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
 
 /** Lists the whole content of the image; nothing is copied here. */
@@ -42,7 +55,7 @@ export async function payloadOf(repository: string, kernel: Kernel): Promise<Pay
     ...modules.map((path) => ({ path: `/modules/${basename(path)}`, source: path })),
     { path: "/modules/order", text: modules.map((path) => `/modules/${basename(path)}\n`).join("") },
     { path: "/usr/sbin/init", source: join(repository, "test/vm/guest/init.sh"), executable: true },
-    ...systemFiles(),
+    ...(await systemFiles()),
     ...built,
   ];
   const directories = ["/dev", "/proc", "/sys", "/run", "/var/lib", "/var/log", "/root", "/mnt", "/srv", "/opt"].map(
@@ -52,23 +65,36 @@ export async function payloadOf(repository: string, kernel: Kernel): Promise<Pay
   return { directories, entries };
 }
 
-async function programPaths(): Promise<{ path: string; source: string; executable: true }[]> {
-  const found: { path: string; source: string; executable: true }[] = [
-    { path: "/usr/bin/node", source: await realpath(process.execPath), executable: true },
-  ];
-  for (const name of optionalPrograms) {
-    for (const folder of programFolders) {
-      const path = join(folder, name);
-      const exists = await access(path).then(
-        () => true,
-        () => false,
-      );
-      if (!exists) continue;
-      found.push({ path, source: await realpath(path), executable: true });
-      break;
-    }
+interface Program {
+  path: string;
+  source: string;
+  executable: true;
+}
+
+async function programPaths(): Promise<Program[]> {
+  const programs = new Map<string, Program>();
+  const add = async (path: string): Promise<void> => {
+    programs.set(path, { path, source: await realpath(path), executable: true });
+  };
+  const listed = await Promise.all(
+    programPackages.map((name) => run("dpkg", ["-L", name]).catch(() => ({ stdout: "" }))),
+  );
+  const optional = optionalPrograms.flatMap((name) => programFolders.map((folder) => join(folder, name)));
+  for (const path of [...listed.flatMap(({ stdout }) => stdout.split("\n")), ...optional]) {
+    if (!/^(\/usr)?(\/local)?\/s?bin\/[^/]+$/.test(path) || !(await isFile(path))) continue;
+    await add(usrPath(path));
   }
-  return found;
+  await add(process.execPath);
+  return [...programs.values()].map((program) =>
+    program.path === process.execPath ? { ...program, path: "/usr/bin/node" } : program,
+  );
+}
+
+function isFile(path: string): Promise<boolean> {
+  return stat(path).then(
+    (stats) => stats.isFile(),
+    () => false,
+  );
 }
 
 async function busyboxLinks(taken: ReadonlySet<string>): Promise<PayloadEntry[]> {
@@ -83,8 +109,8 @@ async function busyboxLinks(taken: ReadonlySet<string>): Promise<PayloadEntry[]>
 }
 
 /** What a bare system has in /etc, with no network but loopback. */
-function systemFiles(): PayloadEntry[] {
-  return [
+async function systemFiles(): Promise<PayloadEntry[]> {
+  const entries: PayloadEntry[] = [
     {
       path: "/etc/passwd",
       text: "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
@@ -94,10 +120,13 @@ function systemFiles(): PayloadEntry[] {
     { path: "/etc/hostname", text: "berth-vm\n" },
     { path: "/etc/resolv.conf", text: "nameserver 127.0.0.1\n" },
     { path: "/etc/nsswitch.conf", text: "passwd: files\ngroup: files\nhosts: files\n" },
-    { path: "/etc/os-release", source: "/etc/os-release" },
     { path: "/etc/protocols", text: "icmp 1 ICMP\ntcp 6 TCP\nudp 17 UDP\n" },
     { path: "/etc/mtab", link: "/proc/self/mounts" },
   ];
+  for (const path of ["/etc/os-release", "/etc/containers/policy.json"]) {
+    if (await isFile(path)) entries.push({ path, source: path });
+  }
+  return entries;
 }
 
 /** The repository as built: compiled TypeScript, native products, the data that tests read, production packages. */
@@ -160,12 +189,12 @@ async function isElf(path: string): Promise<boolean> {
 /** The shared libraries (and the loader) of all given programs, as the dynamic loader finds them here. */
 async function libraries(binaries: readonly string[]): Promise<string[]> {
   const paths = new Set<string>();
-  for (const binary of binaries) {
-    // ldd fails for a static program: it has no libraries, which is the answer
-    const { stdout } = await run("ldd", [binary]).catch(() => ({ stdout: "" }));
-    if (stdout.includes("not found")) throw new Error(`${binary} needs a library that is not here:\n${stdout}`);
-    for (const match of stdout.matchAll(/(?:=> |^\s+)(\/\S+)/gm)) if (match[1] !== undefined) paths.add(match[1]);
-  }
+  // ldd fails when one of the files is a script or a static program, and goes on with the others
+  const { stdout } = await run("ldd", [...binaries]).catch((error: { stdout?: string }) => ({
+    stdout: error.stdout ?? "",
+  }));
+  if (stdout.includes("not found")) throw new Error(`a library is not here:\n${stdout}`);
+  for (const match of stdout.matchAll(/(?:=> |^\s+)(\/\S+)/gm)) if (match[1] !== undefined) paths.add(match[1]);
   return [...paths];
 }
 

@@ -18,7 +18,7 @@ hostname berth-vm
 ip link set lo up
 ulimit -n 65536
 ulimit -c 0
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root BERTH_TEST_SLOW=1 BERTH_TEST_VM=1
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
 cd /berth
 node dist/test/vm/guest/main.js || echo "init: the runner ended with $?"
 sync
