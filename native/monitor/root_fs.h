@@ -2,6 +2,8 @@
 // descriptor; no path of the image is ever resolved against the host.
 #pragma once
 
+#include <sys/types.h>
+
 #include <vector>
 
 #include "common/unique_fd.h"
@@ -42,8 +44,11 @@ class RootFs {
   void mount_one(const Mount& mount, int source_fd);
   UniqueFd make_file_system(const Mount& mount);
   void attach_at(int mount_fd, int target, const char* path);
+  void remember_own_proc(int mount_fd);
+  bool is_in_own_proc(int fd);
   void make_device(const Device& device);
   void make_device_links();
+  void check_null_device();
   void mask(const char* path);
   void make_readonly(const char* path);
   UniqueFd clone_mount(int fd, unsigned flags, const char* step, const char* path);
@@ -55,6 +60,7 @@ class RootFs {
   Cover null_;                // the host's /dev/null, for masked files
   Cover empty_;               // a read-only directory with nothing in it, for masked directories
   UniqueFd terminals_mount_;  // the container's devpts
+  dev_t own_proc_ = 0;        // the device number of the container's procfs
 };
 
 }  // namespace berth
