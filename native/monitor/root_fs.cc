@@ -59,6 +59,10 @@ void RootFs::attach(const char* directory) {
     channel_.fail(ErrorKind::kInternal, "open", "/dev/null", 0, "the host's /dev/null is not the null device");
   }
   null_.mount = clone_mount(null.get(), 0, "open_tree", "/dev/null");
+  // It is the host's node: who is root in the container must not change its mode or owner through a masked path.
+  if (!set_attributes(null_.mount.get(), MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, 0, false)) {
+    channel_.break_off("mount_setattr", "/dev/null");
+  }
   if (move_mount(root_, "", AT_FDCWD, directory, MOVE_MOUNT_F_EMPTY_PATH) != 0) {
     channel_.refuse("attach the root file system", directory);
   }
@@ -117,6 +121,9 @@ void RootFs::mount_one(const Mount& mount, int source_fd) {
   missing.as_file = mount.is_file;
   const UniqueFd target = make_in_root(root_, destination, links, missing);
   if (!target) channel_.refuse("mount", destination);
+  if (mount.source_fd != 0 && links == Links::kWithinRoot && is_in_own_proc(target.get())) {
+    channel_.fail(ErrorKind::kInvalid, "mount", destination, 0, "a link leads the mount into the container's own /proc");
+  }
 
   UniqueFd made;
   if (source_fd < 0) {
@@ -133,7 +140,21 @@ void RootFs::mount_one(const Mount& mount, int source_fd) {
     channel_.refuse("mount_setattr", destination);
   }
   attach_at(source_fd, target.get(), destination);
+  if (mount.type == "proc" && made) remember_own_proc(made.get());
   if (mount.type == "devpts" && made && mount.destination == "/dev/pts") terminals_mount_ = std::move(made);
+}
+
+void RootFs::remember_own_proc(int mount_fd) {
+  struct stat status = {};
+  if (fstat(mount_fd, &status) != 0) channel_.refuse("stat", "/proc");
+  own_proc_ = status.st_dev;
+}
+
+// Told by the file system and not by its type: a volume may well be the host's /proc, with another volume in it.
+bool RootFs::is_in_own_proc(int fd) {
+  struct stat status = {};
+  if (fstat(fd, &status) != 0) channel_.refuse("stat", "the mount's destination");
+  return own_proc_ != 0 && status.st_dev == own_proc_;
 }
 
 void RootFs::make_device(const Device& device) {
@@ -181,6 +202,15 @@ void RootFs::make_device_links() {
   }
 }
 
+// Everybody writes to it without a look. A volume over /dev, or a mount on it, may have put something else there.
+void RootFs::check_null_device() {
+  const UniqueFd null = open_in_root(root_, "/dev/null", O_PATH, Links::kRefused);
+  if (!null && (errno == ENOENT || errno == ENOTDIR)) return;
+  if (!null || !is_null_device(null.get())) {
+    channel_.fail(ErrorKind::kInvalid, "check", "/dev/null", 0, "it is not the null device");
+  }
+}
+
 void RootFs::mask(const char* path) {
   const UniqueFd target = open_in_root(root_, path, O_PATH, links_for(path));
   if (!target) {
@@ -221,6 +251,7 @@ void RootFs::fill() {
   for (size_t i = 0; i < plan_.mounts.size(); ++i) mount_one(plan_.mounts[i], mount_fds_[i]);
   for (const Device& device : plan_.devices) make_device(device);
   make_device_links();
+  check_null_device();
   for (const std::string& path : plan_.readonly_paths) make_readonly(path.c_str());
   for (const std::string& path : plan_.masked_paths) mask(path.c_str());
 }
