@@ -52,8 +52,10 @@ export async function openSnapshots(
 ): Promise<Snapshots> {
   const directory = join(root, "containers");
   // overlay wants at least one lower directory: the one of an image without layers
-  const emptyLayer = join(root, "empty");
+  const emptyLayer = join(root, "empty", "fs");
   await mkdir(directory, { recursive: true, mode: 0o700 });
+  // nobody else gets in, as with every layer, whatever the mode of a root directory that was there before
+  await mkdir(join(root, "empty"), { recursive: true, mode: 0o700 });
   await mkdir(emptyLayer, { recursive: true, mode: 0o755 });
   const usages = new Map<string, { at: number; usage: Promise<DiskUsage> }>();
   let serial = 0;
