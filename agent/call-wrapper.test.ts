@@ -135,3 +135,9 @@ test("a failed system call says call, path and errno", () => {
 test("an error with a number for a code does not choose the status", () => {
   assert.equal(statusOf(Object.assign(new Error("x"), { code: 5 })).code, grpc.status.INTERNAL);
 });
+
+test("a message that is larger than a header may be keeps its beginning and its end", () => {
+  const { details } = statusOf(new InvalidArgumentError(`config.x: ${"a".repeat(100_000)}: ENAMETOOLONG`));
+  assert.ok(details.length < 5_000);
+  assert.match(details, /^config\.x: a+ \[\.\.\.\] a+: ENAMETOOLONG$/);
+});

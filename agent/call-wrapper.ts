@@ -44,8 +44,17 @@ const codes: Record<FailureKind, grpc.status> = {
   UNAVAILABLE: grpc.status.UNAVAILABLE,
 };
 
+/** A status travels in a header, and clients refuse large ones. What names the thing and the cause stands at both ends. */
+const maxDetails = 4_000;
+
 /** The one place where an error becomes a gRPC status. */
 export function statusOf(error: unknown): Status {
+  const { code, details } = wholeStatusOf(error);
+  if (details.length <= maxDetails) return { code, details };
+  return { code, details: `${details.slice(0, maxDetails / 2)} [...] ${details.slice(-maxDetails / 2)}` };
+}
+
+function wholeStatusOf(error: unknown): Status {
   if (error instanceof BerthError) return { code: codes[error.kind], details: error.message };
   if (isSystemError(error)) {
     const subject = error.subject === "" ? "" : ` ${error.subject}`;

@@ -24,6 +24,10 @@ import { specHost } from "./spec-host.js";
 import { update } from "./store.js";
 import { Undo } from "./undo.js";
 
+/** PATH_MAX and NAME_MAX of linux/limits.h */
+const maxPathBytes = 4096;
+const maxNameBytes = 255;
+
 /** What a container takes from its image. */
 export interface ContainerImage {
   /** "sha256:..." */
@@ -214,7 +218,11 @@ function logPathOf(podConfig: PodSandboxConfig, config: ContainerConfig): string
   if (inside.startsWith("/") || inside === "." || inside.split("/").includes("..") || path.includes("\0")) {
     throw new InvalidArgumentError(`config.log_path: ${JSON.stringify(path)} does not stay in the pod's log directory`);
   }
-  return join(directory, inside);
+  const whole = join(directory, inside);
+  if (Buffer.byteLength(whole) >= maxPathBytes || inside.split("/").some((n) => Buffer.byteLength(n) > maxNameBytes)) {
+    throw new InvalidArgumentError(`config.log_path: ${JSON.stringify(path)} is too long for a file's name`);
+  }
+  return whole;
 }
 
 function podFiles(node: SandboxNode, pod: Pod): { resolvConf: string; hostname: string; hosts: string } {
