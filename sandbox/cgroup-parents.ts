@@ -1,5 +1,4 @@
 /** The cgroup above a pod's own: the request's cgroup_parent, which the kubelet makes, or Berth's root for other callers. */
-import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { InvalidArgumentError } from "./errors.js";
 import type { SandboxNode } from "./node.js";
@@ -23,17 +22,25 @@ export function cgroupParentOf(node: SandboxNode, config: PodSandboxConfig): str
   return `/${parts.join("/")}`;
 }
 
-/** Removes what is empty of the parents that were made for the pod; what others still use becomes the care of one of them. */
+/**
+ * Removes the parents that were made for a pod which is going; those that other pods use, or are about to, become the
+ * care of one of them. Its own cgroups must be gone, and nobody may find the pod among the others any more.
+ */
 export async function removeMadeParents(node: SandboxNode, pod: Pod): Promise<void> {
-  await node.cgroups.removeParents(pod.record.madeCgroupParents);
-  const left = pod.record.madeCgroupParents.filter((directory) => existsSync(directory));
-  const others = node.pods.list().filter((other) => other !== pod);
-  for (const directory of left) {
+  const others = [...node.pods.starting, ...node.pods.list()].filter((other) => other !== pod);
+  const unused = pod.record.madeCgroupParents.filter((directory) => {
     const heir = others.find((other) => usesDirectory(node, other, directory));
-    if (heir === undefined || heir.record.madeCgroupParents.includes(directory)) continue;
-    const both = [...heir.record.madeCgroupParents, directory];
-    update(node.store.pods, heir, { madeCgroupParents: both.sort((a, b) => a.length - b.length) });
-  }
+    if (heir !== undefined) careForParents(node, heir, [directory]);
+    return heir === undefined;
+  });
+  await node.cgroups.removeParents(unused);
+}
+
+/** Notes in the pod's record that these directories were made, for it or for others that are gone. */
+export function careForParents(node: SandboxNode, pod: Pod, directories: readonly string[]): void {
+  const all = new Set([...pod.record.madeCgroupParents, ...directories]);
+  if (all.size === pod.record.madeCgroupParents.length) return;
+  update(node.store.pods, pod, { madeCgroupParents: [...all].sort((a, b) => a.length - b.length) });
 }
 
 function usesDirectory(node: SandboxNode, pod: Pod, directory: string): boolean {

@@ -55,6 +55,9 @@ class IndexOfIds<T extends { record: { id: string } }> {
 }
 
 export class Pods extends IndexOfIds<Pod> {
+  /** being made, and not yet among the others */
+  readonly starting = new Set<Pod>();
+
   constructor() {
     super("pod sandbox");
   }

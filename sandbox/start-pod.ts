@@ -3,7 +3,7 @@ import { dirname, isAbsolute, join } from "node:path";
 import Long from "long";
 import { runtime } from "../cri-proto/generated/runtime.js";
 import { native, programs } from "../native/binding.js";
-import { cgroupParentOf, removeMadeParents } from "./cgroup-parents.js";
+import { careForParents, cgroupParentOf, removeMadeParents } from "./cgroup-parents.js";
 import { AlreadyExistsError, InvalidArgumentError, UnimplementedError } from "./errors.js";
 import { checkNotCancelled } from "./flights.js";
 import { newId } from "./index-of-ids.js";
@@ -41,6 +41,7 @@ export async function startPod(
       throw new AlreadyExistsError(`config.metadata: pod sandbox ${namesake.record.id} has this name, uid and attempt`);
     }
     const pod = planPod(node, config, runtimeHandler);
+    node.pods.starting.add(pod);
     const undo = new Undo();
     try {
       await makePod(node, pod, sysctls, undo, abandoned);
@@ -51,6 +52,8 @@ export async function startPod(
         node.observer.emit({ type: "trouble", what: failed.what, subject: pod.record.id, error: failed.error });
       }
       throw toCallError(error, `pod sandbox ${config.metadata?.name} could not be started`);
+    } finally {
+      node.pods.starting.delete(pod);
     }
   });
 }
@@ -70,6 +73,10 @@ async function makePod(
   };
 
   undo.push("remove the record", () => node.store.pods.delete(id));
+  undo.push("remove the parents of the cgroup", () => {
+    node.pods.starting.delete(pod);
+    return removeMadeParents(node, pod);
+  });
   undo.push("free the addresses", () => freeAddresses(node, pod));
   await step("record", () => node.store.pods.put(pod.record));
 
@@ -77,7 +84,8 @@ async function makePod(
   await step("files", () => makeFiles(node, pod));
 
   undo.push("remove the cgroup", () => removeCgroup(node, pod));
-  await step("cgroup", () => node.cgroups.create(pod.record.monitorCgroup, {}));
+  // more than was missing before, when somebody has removed a parent meanwhile
+  await step("cgroup", async () => careForParents(node, pod, await node.cgroups.create(pod.record.monitorCgroup, {})));
 
   undo.push("end the monitor", () => node.monitors.end(id));
   const monitorPid = await step("monitor", () => startMonitor(node, pod));
@@ -183,7 +191,6 @@ async function freeAddresses(node: SandboxNode, pod: Pod): Promise<void> {
 async function removeCgroup(node: SandboxNode, pod: Pod): Promise<void> {
   await node.cgroups.kill(pod.record.monitorCgroup);
   await node.cgroups.remove(pod.record.monitorCgroup);
-  await removeMadeParents(node, pod);
 }
 
 interface NamespaceModes {
