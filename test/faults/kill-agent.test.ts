@@ -50,13 +50,16 @@ test(`${kills} kills during pod churn leave nothing`, async () => {
   const mountsBefore = readFileSync("/proc/self/mountinfo", "utf8").split("\n").length;
   const stop = new AbortController();
   const running = Array.from({ length: churners }, (_, number) => churn(number, stop.signal));
-  for (let kill = 0; kill < kills; kill++) {
-    // from right after the start to the middle of many pods' lives, each time at another point
-    await sleep((kill * 37) % 230);
-    await agent.kill9();
-    await agent.restart();
+  try {
+    for (let kill = 0; kill < kills; kill++) {
+      // from right after the start to the middle of many pods' lives, each time at another point
+      await sleep((kill * 37) % 230);
+      await agent.kill9();
+      await agent.restart();
+    }
+  } finally {
+    stop.abort();
   }
-  stop.abort();
   const whole = (await Promise.all(running)).reduce((sum, count) => sum + count, 0);
   assert.ok(whole > 0, "not one pod lived through");
 
