@@ -22,7 +22,7 @@ import { buildSpec } from "./spec/build-spec.js";
 import { criStopSignal } from "./spec/stop-signal.js";
 import { specHost } from "./spec-host.js";
 import { update } from "./store.js";
-import { Undo } from "./undo.js";
+import { together, Undo } from "./undo.js";
 
 /** PATH_MAX and NAME_MAX of linux/limits.h */
 const maxPathBytes = 4096;
@@ -130,12 +130,16 @@ async function makeContainer(
     });
   });
 
-  const mountFds = await step("mounts", () => openMounts(spec, { makeMissing: makesMissingSources(config) }));
-  scratch.push("close the mounts", () => mountFds.close());
-  undo.push("remove the directories made for volumes", () => mountFds.removeMade());
-
   undo.push("remove the cgroup", () => node.cgroups.remove(cgroupPath));
-  await step("cgroup", () => node.cgroups.create(cgroupPath, spec.linux.resources));
+  const openSources = async () => {
+    const opened = await openMounts(spec, { makeMissing: makesMissingSources(config) });
+    scratch.push("close the mounts", () => opened.close());
+    undo.push("remove the directories made for volumes", () => opened.removeMade());
+    return opened;
+  };
+  const [mountFds] = await step("mounts and cgroup", () =>
+    together(openSources, () => node.cgroups.create(cgroupPath, spec.linux.resources)),
+  );
 
   if (logPath !== "") mkdirSync(dirname(logPath), { recursive: true, mode: 0o755 });
   const { plan, descriptors } = toLaunchPlan(spec, {

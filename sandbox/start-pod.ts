@@ -16,7 +16,7 @@ import { hostnameOf, writePodFiles } from "./pod-files.js";
 import { portMappings } from "./port-mappings.js";
 import { podSysctls } from "./spec/sysctls.js";
 import { update } from "./store.js";
-import { Undo } from "./undo.js";
+import { together, Undo } from "./undo.js";
 
 const { NamespaceMode } = runtime.v1;
 
@@ -81,21 +81,29 @@ async function makePod(
   await step("record", () => node.store.pods.put(pod.record));
 
   undo.push("remove the run directory", () => rmSync(podDirectory(node.paths, id), { recursive: true, force: true }));
-  await step("files", () => makeFiles(node, pod));
-
   undo.push("remove the cgroup", () => removeCgroup(node, pod));
-  // more than was missing before, when somebody has removed a parent meanwhile
-  await step("cgroup", async () => careForParents(node, pod, await node.cgroups.create(pod.record.monitorCgroup, {})));
+  await step("cgroup and files", () =>
+    together(
+      async () => {
+        // more than was missing before, when somebody has removed a parent meanwhile
+        careForParents(node, pod, await node.cgroups.create(pod.record.monitorCgroup, {}));
+      },
+      () => makeFiles(node, pod),
+    ),
+  );
 
   undo.push("end the monitor", () => node.monitors.end(id));
   const monitorPid = await step("monitor", () => startMonitor(node, pod));
 
-  await step("network", () => attachNetwork(node, pod, monitorPid, undo));
+  await step("network and connection", () =>
+    together(
+      () => attachNetwork(node, pod, monitorPid, undo),
+      () => connectMonitor(node, pod),
+    ),
+  );
   await step("set up", async () => {
-    const monitor = await node.monitors.connect(node.paths, id, monitorEvents(node, pod));
-    pod.monitorPid = monitor.pid;
     const ownIpc = namespaceModes(pod.config).ipc === NamespaceMode.POD;
-    await monitor.setUpPod({
+    await node.monitors.get(id).setUpPod({
       hostname: hostnameOf(pod.config),
       sysctls,
       shm_bytes: Long.fromNumber(ownIpc ? shmBytes : 0, true),
@@ -114,6 +122,8 @@ function planPod(node: SandboxNode, config: PodSandboxConfig, runtimeHandler: st
   const cgroupParent = cgroupParentOf(node, config);
   const monitorCgroup = join(cgroupParent, `berth-${id}`);
   const hostNetwork = modes.network === NamespaceMode.NODE;
+  const madeCgroupParents = node.cgroups.missingParents(monitorCgroup);
+  // the last that can fail: from here on the addresses are taken
   const network = hostNetwork ? null : node.network.reserve(id, portMappings(config));
   const record: PodRecord = {
     version: 1,
@@ -125,7 +135,7 @@ function planPod(node: SandboxNode, config: PodSandboxConfig, runtimeHandler: st
     bootId: node.bootId,
     monitorCgroup,
     cgroupParent,
-    madeCgroupParents: node.cgroups.missingParents(monitorCgroup),
+    madeCgroupParents,
     netnsPath: hostNetwork ? "" : join(node.paths.netns, `berth-${id}`),
     network,
     addresses: network?.addresses.map((cidr) => cidr.split("/")[0] ?? cidr) ?? [],
@@ -166,6 +176,11 @@ async function startMonitor(node: SandboxNode, pod: Pod): Promise<number> {
   });
   node.monitors.watch(id, pidfd);
   return pid;
+}
+
+async function connectMonitor(node: SandboxNode, pod: Pod): Promise<void> {
+  const monitor = await node.monitors.connect(node.paths, pod.record.id, monitorEvents(node, pod));
+  pod.monitorPid = monitor.pid;
 }
 
 async function attachNetwork(node: SandboxNode, pod: Pod, monitorPid: number, undo: Undo): Promise<void> {

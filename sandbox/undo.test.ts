@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Undo } from "./undo.js";
+import { together, Undo } from "./undo.js";
 
 test("undo runs its steps in reverse and goes on past a failing one", async () => {
   const undo = new Undo();
@@ -28,4 +28,17 @@ test("a committed undo does nothing", async () => {
   undo.push("never", () => assert.fail("it ran"));
   undo.commit();
   assert.deepEqual(await undo.run(), []);
+});
+
+test("steps together are all waited for before a failure is told", async () => {
+  let done = false;
+  const slow = async () => {
+    await new Promise(setImmediate);
+    done = true;
+  };
+  const failing = () => {
+    throw new Error("refused");
+  };
+  await assert.rejects(together(failing, slow), /refused/);
+  assert.equal(done, true);
 });

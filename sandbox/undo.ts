@@ -27,3 +27,14 @@ export class Undo {
     return failed;
   }
 }
+
+/**
+ * Two steps at the same time. Waits for both, also when one fails, so that nothing is still being made when its undo
+ * begins; then the first failure is thrown.
+ */
+export async function together<A, B>(first: () => Promise<A> | A, second: () => Promise<B> | B): Promise<[A, B]> {
+  const [a, b] = await Promise.allSettled([(async () => first())(), (async () => second())()]);
+  if (a.status === "rejected") throw a.reason;
+  if (b.status === "rejected") throw b.reason;
+  return [a.value, b.value];
+}

@@ -2,7 +2,8 @@
  * Root file systems of containers: a detached overlay of an image's layers with a writable directory of the container's
  * own on top. Nothing is mounted in the host's namespace; what has a name on the host is `<root>/containers/<id>/`.
  */
-import { chmod, chown, mkdir, readdir, rename, rm, stat } from "node:fs/promises";
+import { chmodSync, chownSync, mkdirSync, statSync } from "node:fs";
+import { mkdir, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { type Addon, native } from "../../native/binding.js";
 import { InvalidArgumentError, messageOf, NotFoundError, ResourceExhaustedError } from "../errors.js";
@@ -74,7 +75,8 @@ export async function openSnapshots(
       if ((error as NodeJS.ErrnoException).code === "ENOENT") return;
       throw error;
     }
-    await rm(doomed, { recursive: true, force: true });
+    // nobody waits for it, and nobody finds it under its name: what a crash leaves of it goes at the next start
+    rm(doomed, { recursive: true, force: true }).catch(() => undefined);
   };
 
   for (const name of await readdir(directory)) {
@@ -87,16 +89,17 @@ export async function openSnapshots(
     async prepareRootfs({ containerId, layers: chainIds }) {
       const lower = chainIds.length === 0 ? [emptyLayer] : chainIds.map((chainId) => layers.path(chainId)).reverse();
       const home = directoryOf(containerId);
-      await mkdir(home, { mode: 0o700 });
+      // synchronous: a directory costs less than the way to another thread and back
+      mkdirSync(home, { mode: 0o700 });
       try {
         const upper = join(home, "upper");
         const work = join(home, "work");
-        await mkdir(upper, { mode: 0o755 });
-        await mkdir(work, { mode: 0o700 });
+        mkdirSync(upper, { mode: 0o755 });
+        mkdirSync(work, { mode: 0o700 });
         // the overlay's root directory is the upper one: it has to look like the image's
-        const top = await stat(lower[0] as string);
-        await chown(upper, top.uid, top.gid);
-        await chmod(upper, top.mode & 0o7777);
+        const top = statSync(lower[0] as string);
+        chownSync(upper, top.uid, top.gid);
+        chmodSync(upper, top.mode & 0o7777);
         // volatile: an upper directory is mounted once and does not outlive the boot, and without it the end of every
         // container would wait until the kernel has written all that it holds to the disk
         return { rootFd: await addon.mountOverlay({ lower, upper, work, volatile: true }), upperDirectory: upper };
