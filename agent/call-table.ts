@@ -24,6 +24,7 @@ import { stopContainer } from "./calls/stop-container.js";
 import { stopPodSandbox } from "./calls/stop-pod-sandbox.js";
 import { unimplemented } from "./calls/unimplemented.js";
 import { updateContainerResources } from "./calls/update-container-resources.js";
+import { updatePodSandboxResources } from "./calls/update-pod-sandbox-resources.js";
 import { updateRuntimeConfig } from "./calls/update-runtime-config.js";
 import { version } from "./calls/version.js";
 import type { Runtime } from "./runtime.js";
@@ -57,7 +58,7 @@ export const callTable: CallTable = {
   PodSandboxStatus: podSandboxStatus,
   ListPodSandbox: listPodSandbox,
   StreamPodSandboxes: unimplemented(`StreamPodSandboxes: ${noListStreams}`),
-  UpdatePodSandboxResources: unimplemented("UpdatePodSandboxResources: resizing a pod in place is not built yet"),
+  UpdatePodSandboxResources: updatePodSandboxResources,
   PortForward: unimplemented("PortForward: port forwarding is not built yet"),
 
   // containers

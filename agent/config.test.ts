@@ -31,6 +31,7 @@ test("defaults", () => {
     cgroupRoot: "/berth",
     netnsDir: "/run/netns",
     logLevel: "info",
+    rlimits: [],
   });
   assert.ok(Object.isFrozen(config));
 });
@@ -79,5 +80,26 @@ const wrong: [WrittenSettings, RegExp][] = [
 for (const [flags, message] of wrong) {
   test(`refused: ${JSON.stringify(flags)}`.slice(0, 80), () => {
     assert.throws(() => loadConfig(flags, empty()), { message });
+  });
+}
+
+test("limits of programs: soft and hard, one for both, unlimited", () => {
+  const { rlimits } = loadConfig({}, fileWith('[rlimits]\nnofile = "1024:4096"\ncore = "0"\nas = "1:unlimited"\n'));
+  assert.deepEqual(rlimits, [
+    { type: "RLIMIT_NOFILE", soft: 1024, hard: 4096 },
+    { type: "RLIMIT_CORE", soft: 0, hard: 0 },
+    { type: "RLIMIT_AS", soft: 1, hard: 2 ** 64 },
+  ]);
+});
+
+for (const [line, sentence] of [
+  ['nofiles = "1"', /config\.toml: rlimits\.nofiles is no limit/],
+  ['nofile = "a"', /rlimits\.nofile "a" is not SOFT:HARD/],
+  ['nofile = "1:2:3"', /is not SOFT:HARD/],
+  ['nofile = "1:"', /is not SOFT:HARD/],
+  ['nofile = "2:1"', /soft limit above the hard one/],
+] as const) {
+  test(`the limit ${line} is refused`, () => {
+    assert.throws(() => loadConfig({}, fileWith(`[rlimits]\n${line}\n`)), sentence);
   });
 }

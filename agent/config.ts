@@ -5,6 +5,8 @@ import { isAbsolute, join, normalize } from "node:path";
 import { parse, TomlError } from "smol-toml";
 import * as v from "valibot";
 import { InvalidArgumentError, messageOf, UnimplementedError } from "../sandbox/errors.js";
+import type { PosixRlimit } from "../sandbox/spec/oci.js";
+import { parseRlimits } from "./rlimits.js";
 import { defaultConfigFile, type SettingName, settings } from "./settings.js";
 
 export interface Config {
@@ -23,6 +25,8 @@ export interface Config {
   readonly cgroupRoot: string;
   readonly netnsDir: string;
   readonly logLevel: "debug" | "info" | "warn" | "error";
+  /** what containers' programs begin with, as it is written */
+  readonly rlimits: readonly PosixRlimit[];
 }
 
 /** Settings as they were written; what is absent has its default. */
@@ -82,7 +86,7 @@ const schema = v.strictObject({
  */
 export function loadConfig(flags: WrittenSettings, file: string | null): Config {
   const path = file ?? defaultConfigFile;
-  const written = readConfigFile(path, file === null);
+  const { rlimits, ...written } = readConfigFile(path, file === null);
   const values: Record<string, unknown> = {};
   for (const [name, setting] of Object.entries(settings)) values[name] = setting.default;
   Object.assign(values, written, flags);
@@ -96,10 +100,10 @@ export function loadConfig(flags: WrittenSettings, file: string | null): Config 
     const source = name in flags ? `--${name}` : name in written ? `${path}: ${name}` : name;
     throw new InvalidArgumentError(`${source} ${JSON.stringify(values[name])} ${issue.message}`);
   }
-  return freeze(result.output);
+  return freeze(result.output, { rlimits: parseRlimits(rlimits, `${path}: rlimits`) });
 }
 
-function freeze(checked: v.InferOutput<typeof schema>): Config {
+function freeze(checked: v.InferOutput<typeof schema>, tables: Pick<Config, "rlimits">): Config {
   if (checked.network === "cni") {
     throw new UnimplementedError("--network cni is not built yet; use builtin or none");
   }
@@ -119,6 +123,7 @@ function freeze(checked: v.InferOutput<typeof schema>): Config {
     cgroupRoot: checked["cgroup-root"],
     netnsDir: checked["netns-dir"],
     logLevel: checked["log-level"],
+    rlimits: Object.freeze(tables.rlimits),
   });
 }
 

@@ -30,6 +30,9 @@ function tell(happening: Happening, log: Log): void {
     case "repaired":
       log.info({ subject: happening.subject }, `left by an earlier agent and removed: ${happening.what}`);
       break;
+    case "limitation":
+      log.warn(happening.sentence);
+      break;
     case "trouble":
       log.warn({ subject: happening.subject, error: reasonOf(happening.error) }, `failed: ${happening.what}`);
       break;

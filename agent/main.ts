@@ -25,6 +25,8 @@ export async function runAgent(config: Config): Promise<void> {
   const { node } = runtime;
   logHappenings(node.observer, log);
 
+  for (const sentence of runtime.clampedSettings) log.warn(sentence);
+
   await node.network.start();
   await recover(node);
   // layers that a crash left between their commit and their image's record

@@ -13,9 +13,11 @@ import type { NetworkProvider } from "../sandbox/network/provider.js";
 import type { SandboxNode } from "../sandbox/node.js";
 import { Observer } from "../sandbox/observer.js";
 import type { Pod } from "../sandbox/pod.js";
+import { clampRlimits } from "../sandbox/rlimits.js";
 import { openLayerStore } from "../sandbox/rootfs/layer-store.js";
 import { openSnapshots } from "../sandbox/rootfs/snapshots.js";
 import { Serial } from "../sandbox/serial.js";
+import { sysResourceBit } from "../sandbox/spec/capabilities.js";
 import { openStore } from "../sandbox/store.js";
 import type { Config } from "./config.js";
 import { CpuRates } from "./container-stats.js";
@@ -28,6 +30,8 @@ export interface Runtime {
   readonly node: SandboxNode;
   readonly images: Images;
   readonly cpuRates: CpuRates;
+  /** settings that this host does not allow as they are written, a sentence each */
+  readonly clampedSettings: readonly string[];
   /** what the host lacks at this moment */
   examine(): Promise<Finding[]>;
 }
@@ -38,11 +42,18 @@ export async function createRuntime(config: Config): Promise<Runtime> {
   const containers = new Containers();
   const layers = await openLayerStore(config.root);
   const observer = new Observer();
+  const features = native.probeFeatures();
+  const clamped: string[] = [];
   const node: SandboxNode = {
     paths: { run: config.run, root: config.root, netns: config.netnsDir },
     cgroupRoot: config.cgroupRoot,
+    rlimits: clampRlimits(config.rlimits, {
+      ownLimits: readFileSync("/proc/self/limits", "utf8"),
+      mayRaise: (features.capabilities & sysResourceBit) !== 0n,
+      tell: (sentence) => clamped.push(sentence),
+    }),
     bootId: readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim(),
-    features: native.probeFeatures(),
+    features,
     store: openStore(config.root),
     pods: new Pods(),
     containers,
@@ -73,6 +84,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
     node,
     images,
     cpuRates: new CpuRates(),
+    clampedSettings: clamped,
     examine: () =>
       examineHost({
         root: "/",

@@ -180,6 +180,7 @@ function countHappenings(
       case "trouble":
         return troubles.inc({ what: happening.what });
       case "container-event":
+      case "limitation":
         return;
       default:
         happening satisfies never;

@@ -19,6 +19,7 @@ import type { Pod, PodSandboxConfig } from "./pod.js";
 import { forgetInMonitor } from "./remove-container.js";
 import { seccompFilter, storedSpec } from "./seccomp-filters.js";
 import { buildSpec } from "./spec/build-spec.js";
+import type { OciSpec } from "./spec/oci.js";
 import { criStopSignal } from "./spec/stop-signal.js";
 import { specHost } from "./spec-host.js";
 import { update } from "./store.js";
@@ -130,6 +131,8 @@ async function makeContainer(
     });
   });
 
+  tellOfClamping(node, config, spec);
+
   undo.push("remove the cgroup", () => node.cgroups.remove(cgroupPath));
   const openSources = async () => {
     const opened = await openMounts(spec, { makeMissing: makesMissingSources(config) });
@@ -170,6 +173,17 @@ async function makeContainer(
   });
   observer.emit({ type: "container-event", event: "created", podId: pod.record.id, containerId: id });
   return container;
+}
+
+/** Without CAP_SYS_RESOURCE nobody gets a lower oom_score_adj than the agent has. */
+function tellOfClamping(node: SandboxNode, config: ContainerConfig, spec: OciSpec): void {
+  const asked = Number(config.linux?.resources?.oom_score_adj ?? 0);
+  const given = spec.process.oomScoreAdj ?? asked;
+  if (given === asked) return;
+  node.observer.limitation(
+    "oom_score_adj",
+    `containers get an oom_score_adj of ${given} where ${asked} is asked for: this agent has no CAP_SYS_RESOURCE and cannot lower it`,
+  );
 }
 
 function planRecord(

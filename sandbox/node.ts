@@ -14,12 +14,15 @@ import type { NodePaths } from "./paths.js";
 import type { Pod } from "./pod.js";
 import type { Snapshots } from "./rootfs/snapshots.js";
 import type { Serial } from "./serial.js";
+import type { PosixRlimit } from "./spec/oci.js";
 import type { Store } from "./store.js";
 
 export interface SandboxNode {
   readonly paths: NodePaths;
   /** cgroup parent of pods whose config names none: "/berth" */
   readonly cgroupRoot: string;
+  /** what programs of containers begin with: of the configuration, as far as this host allows it */
+  readonly rlimits: readonly PosixRlimit[];
   /** /proc/sys/kernel/random/boot_id */
   readonly bootId: string;
   readonly features: KernelFeatures;

@@ -13,6 +13,8 @@ export type Happening =
   | { type: "monitor-lost"; podId: string }
   /** something that a crash left was found and removed */
   | { type: "repaired"; what: string; subject: string }
+  /** something that was asked for and is done otherwise here; each sentence once in an agent's life */
+  | { type: "limitation"; sentence: string }
   /** an undo or a removal that failed and will be tried again */
   | { type: "trouble"; what: string; subject: string; error: unknown };
 
@@ -20,6 +22,7 @@ export type Listener = (happening: Happening) => void;
 
 export class Observer {
   readonly #listeners = new Set<Listener>();
+  readonly #said = new Set<string>();
 
   subscribe(listener: Listener): () => void {
     this.#listeners.add(listener);
@@ -28,6 +31,13 @@ export class Observer {
 
   emit(happening: Happening): void {
     for (const listener of this.#listeners) listener(happening);
+  }
+
+  /** Tells of a limitation of this host. `about`: what it is told once for. */
+  limitation(about: string, sentence: string): void {
+    if (this.#said.has(about)) return;
+    this.#said.add(about);
+    this.emit({ type: "limitation", sentence });
   }
 
   /** Times one step of an operation. */

@@ -1,3 +1,4 @@
+import Long from "long";
 import { runtime } from "../cri-proto/generated/runtime.js";
 import type { Container } from "./container.js";
 import { FailedPreconditionError } from "./errors.js";
@@ -5,23 +6,23 @@ import type { SandboxNode } from "./node.js";
 import { linuxResources } from "./spec/resources.js";
 import { update } from "./store.js";
 
+type Resources = runtime.v1.ILinuxContainerResources;
+
 /**
  * Changes the limits of a container that is created or running. What the request leaves out stays as it is; a value that
- * the kernel refuses is an InvalidArgumentError that names it.
+ * the kernel refuses is an InvalidArgumentError that names it, a memory limit below what is in use a
+ * FailedPreconditionError; nothing is changed then. oom_score_adj is of the program's start: it is not changed.
  */
-export function updateContainer(
-  node: SandboxNode,
-  container: Container,
-  resources: runtime.v1.ILinuxContainerResources,
-): Promise<void> {
+export function updateContainer(node: SandboxNode, container: Container, resources: Resources): Promise<void> {
   const { id } = container.record;
   return node.serial.run(id, async () => {
     const { phase, spec, cgroupPath } = container.record;
     if (phase === "exited" || spec === null) throw new FailedPreconditionError(`container ${id} is ${phase}`);
-    const changed = linuxResources(resources, { field: "linux", cgroupMode: node.cgroups.mode });
+    const old = container.config.linux?.resources ?? {};
+    const asked = completed(resources, old);
+    const changed = linuxResources(asked, { field: "linux", cgroupMode: node.cgroups.mode });
     await node.cgroups.update(cgroupPath, changed);
-    const merged = mergeResources(container.config.linux?.resources ?? {}, resources);
-    container.config.linux = { ...container.config.linux, resources: merged };
+    container.config.linux = { ...container.config.linux, resources: mergeResources(old, asked) };
     const { ContainerConfig: Message } = runtime.v1;
     update(node.store.containers, container, {
       config: Message.toObject(Message.fromObject(container.config), { longs: String, bytes: String }),
@@ -30,15 +31,21 @@ export function updateContainer(
   });
 }
 
+/** A swap limit counts memory, too: without a new memory limit it is meant with the one in force. */
+function completed(asked: Resources, old: Resources): Resources {
+  const { oom_score_adj: _, ...rest } = asked;
+  const isZero = (value: Long | number | null | undefined) => Number(value?.toString() ?? 0) === 0;
+  if (isZero(asked.memory_swap_limit_in_bytes) || !isZero(asked.memory_limit_in_bytes)) return rest;
+  return { ...rest, memory_limit_in_bytes: old.memory_limit_in_bytes ?? Long.ZERO };
+}
+
 /** What ContainerStatus reports afterwards: the old values with those of the request over them. */
-function mergeResources(
-  old: runtime.v1.ILinuxContainerResources,
-  asked: runtime.v1.ILinuxContainerResources,
-): runtime.v1.ILinuxContainerResources {
+function mergeResources(old: Resources, asked: Resources): Resources {
   const { LinuxContainerResources: Message } = runtime.v1;
   const options = { longs: String, arrays: false, objects: false, defaults: false } as const;
-  return Message.fromObject({
-    ...Message.toObject(Message.fromObject(old), options),
-    ...Message.toObject(Message.fromObject(asked), options),
-  });
+  const said = Object.entries(Message.toObject(Message.fromObject(asked), options)).filter(
+    // on the wire 0 and "" are not said
+    ([, value]) => value !== "0" && value !== "",
+  );
+  return Message.fromObject({ ...Message.toObject(Message.fromObject(old), options), ...Object.fromEntries(said) });
 }

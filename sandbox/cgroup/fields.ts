@@ -28,6 +28,11 @@ export function single(content: string | undefined): number | undefined {
   return content === "" || Number.isNaN(value) || value >= 2 ** 62 ? undefined : value;
 }
 
+/** The same, with -1 for no limit; undefined when the file could not be read. */
+export function bytesOrUnlimited(content: string | undefined): number | undefined {
+  return content === undefined ? undefined : (single(content) ?? -1);
+}
+
 export function singleBig(content: string | undefined): bigint | undefined {
   return content === undefined || content === "" ? undefined : BigInt(content.trim());
 }

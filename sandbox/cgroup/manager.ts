@@ -42,6 +42,24 @@ export interface CgroupSample {
   pidsLimit?: number;
 }
 
+/** The limits that are in force; absent: the kernel does not tell, or there is none. */
+export interface CgroupLimits {
+  /** bytes; -1: no limit */
+  memoryBytes?: number;
+  /** bytes of memory and swap together; -1: no limit */
+  memoryAndSwapBytes?: number;
+  /** v1 */
+  cpuShares?: number;
+  /** v2 */
+  cpuWeight?: number;
+  /** microseconds; -1: no limit */
+  cpuQuota?: number;
+  cpuPeriod?: number;
+  /** as the kernel writes lists: "0-3,7" */
+  cpus?: string;
+  mems?: string;
+}
+
 /** One line of /proc/self/mountinfo that is a cgroup hierarchy. */
 export interface Hierarchy {
   mountPoint: string;
@@ -63,7 +81,11 @@ export interface CgroupManager {
   /** mkdir in every hierarchy (parents too; answers the directories of parents that were missing, as missingParents()
    *  does), limits written. InvalidArgumentError names a resource field that the kernel refuses; then nothing is left */
   create(path: string, resources: LinuxResources): Promise<string[]>;
+  /** writes what is said; when the kernel refuses one value, the others are put back. FailedPreconditionError: a memory
+   *  limit that is less than what is in use */
   update(path: string, resources: LinuxResources): Promise<void>;
+  /** reads the limits back */
+  limits(path: string): Promise<CgroupLimits>;
   /** rmdir with everything below; already gone is success */
   remove(path: string): Promise<void>;
   /** rmdir of those directories (the answer of create or missingParents) that are empty by now; answers the others, which

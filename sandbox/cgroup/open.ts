@@ -8,7 +8,7 @@ import type { LinuxResources } from "../spec/oci.js";
 import { assembleDeviceProgram } from "./device-program.js";
 import { devicePolicy } from "./device-rules.js";
 import { parseHierarchies, unifiedControllers } from "./hierarchies.js";
-import type { CgroupHandles, CgroupManager, CgroupSample, Hierarchy } from "./manager.js";
+import type { CgroupHandles, CgroupLimits, CgroupManager, CgroupSample, Hierarchy } from "./manager.js";
 import type { CgroupPart } from "./part.js";
 import { checkCgroupPath, parentsOf } from "./paths.js";
 import { checkResources } from "./resources.js";
@@ -121,11 +121,25 @@ function managerOf(
       checkNeeds(resources, hierarchies);
       const settings = parts.flatMap((part) => part.settings(path, resources, { fresh: false }));
       if (settings.length === 0) return;
+      for (const part of parts) await makeRoom(part, path, resources.memory?.limit);
+      const files = [...new Set(settings.map(({ file }) => file))];
+      const before = (await native.readFiles(files)).map(contentOf);
       try {
         await native.writeFiles(writesOf(settings));
       } catch (error) {
+        await putBack(files.map((file, index) => [file, before[index]]));
         throw refusal(error, settings, path);
       }
+    },
+
+    async limits(path) {
+      checkCgroupPath(path);
+      const limits: CgroupLimits = {};
+      for (const part of parts) {
+        const files = part.limitFiles(path);
+        if (files.length > 0) Object.assign(limits, part.readLimits((await native.readFiles(files)).map(contentOf)));
+      }
+      return limits;
     },
 
     async remove(path) {
@@ -156,6 +170,33 @@ function managerOf(
 
     sample: (paths) => sampleAll(parts, paths),
   };
+}
+
+/**
+ * v2 takes a memory limit below what is in use, and kills: what can be reclaimed is asked for first, and a limit that
+ * would still kill is refused, as v1's kernel does by itself.
+ */
+async function makeRoom(part: CgroupPart, path: string, limitBytes: number | undefined): Promise<void> {
+  const room = part.reclaim?.(path);
+  if (room === undefined || limitBytes === undefined || limitBytes < 0) return;
+  const usage = async () =>
+    Number(contentOf((await native.readFiles([room.usageFile]))[0] ?? { errnoName: "ENOENT" }) ?? 0);
+  const before = await usage();
+  if (before <= limitBytes) return;
+  // what it could not reclaim is an error, and shows in the usage
+  await native.writeFiles([[room.reclaimFile, String(before - limitBytes)]]).catch(() => undefined);
+  const inUse = await usage();
+  if (inUse <= limitBytes) return;
+  throw new FailedPreconditionError(`memory_limit_in_bytes ${limitBytes} is less than what is in use (${inUse} bytes)`);
+}
+
+/** After a refused update: the values of before, in the opposite order of the writes. */
+async function putBack(values: readonly [file: string, value: string | undefined][]): Promise<void> {
+  for (const [file, value] of values.toReversed()) {
+    const text = value?.trim() ?? "";
+    // what was not written yet takes its own value again; the call's error is the one that is told
+    if (text !== "") await native.writeFiles([[file, text]]).catch(() => undefined);
+  }
 }
 
 /** A resource whose controller is not there fails the call, before anything is made. */

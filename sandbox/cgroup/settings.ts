@@ -38,10 +38,10 @@ export function refusal(error: unknown, settings: readonly Setting[], path: stri
       cause: error,
     });
   }
-  const hint = error.errnoName === "EBUSY" ? " (less than what is in use)" : "";
-  return new InvalidArgumentError(`${field} ${given} was refused by the kernel: ${error.errnoName}${hint}`, {
-    cause: error,
-  });
+  if (error.errnoName === "EBUSY") {
+    return new FailedPreconditionError(`${field} ${given} is less than what is in use`, { cause: error });
+  }
+  return new InvalidArgumentError(`${field} ${given} was refused by the kernel: ${error.errnoName}`, { cause: error });
 }
 
 function refusedDirectory(error: SystemError, path: string): Error {

@@ -4,8 +4,8 @@ import { join } from "node:path";
 import { FailedPreconditionError } from "../errors.js";
 import type { LinuxCpu, LinuxMemory, LinuxResources } from "../spec/oci.js";
 import { deviceListWrites, devicePolicy } from "./device-rules.js";
-import { keyed, keyedBig, keyedText, known, lines, single, singleBig, workingSet } from "./fields.js";
-import type { CgroupSample, Hierarchy } from "./manager.js";
+import { bytesOrUnlimited, keyed, keyedBig, keyedText, known, lines, single, singleBig, workingSet } from "./fields.js";
+import type { CgroupLimits, CgroupSample, Hierarchy } from "./manager.js";
 import type { CgroupPart } from "./part.js";
 import { parentsOf } from "./paths.js";
 import { checkPageSize, decimal, orMax, orMinusOne } from "./resources.js";
@@ -46,6 +46,20 @@ export function v1Part(hierarchies: readonly Hierarchy[]): CgroupPart {
       ];
     },
 
+    limitFiles: (path) => limitFields.map(([controller, file]) => fileOf(path, controller, file)),
+
+    readLimits([memory, memsw, shares, quota, period, cpus, mems]) {
+      return known<CgroupLimits>({
+        memoryBytes: bytesOrUnlimited(memory),
+        memoryAndSwapBytes: bytesOrUnlimited(memsw),
+        cpuShares: single(shares),
+        cpuQuota: single(quota),
+        cpuPeriod: single(period),
+        cpus: cpus?.trim(),
+        mems: mems?.trim(),
+      });
+    },
+
     sampleSize: sampled.length,
     sampleFiles: (path) => sampled.map(({ controller, file }) => fileOf(path, controller, file)),
 
@@ -59,6 +73,16 @@ export function v1Part(hierarchies: readonly Hierarchy[]): CgroupPart {
     },
   };
 }
+
+const limitFields = [
+  ["memory", "memory.limit_in_bytes"],
+  ["memory", "memory.memsw.limit_in_bytes"],
+  ["cpu", "cpu.shares"],
+  ["cpu", "cpu.cfs_quota_us"],
+  ["cpu", "cpu.cfs_period_us"],
+  ["cpuset", "cpuset.cpus"],
+  ["cpuset", "cpuset.mems"],
+] as const;
 
 type At = (controller: string, name: string) => string;
 

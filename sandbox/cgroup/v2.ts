@@ -3,8 +3,8 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { FailedPreconditionError, InvalidArgumentError } from "../errors.js";
 import type { LinuxCpu, LinuxMemory, LinuxResources } from "../spec/oci.js";
-import { keyed, keyedBig, known, lines, single, workingSet } from "./fields.js";
-import type { CgroupSample, Hierarchy } from "./manager.js";
+import { bytesOrUnlimited, keyed, keyedBig, known, lines, single, workingSet } from "./fields.js";
+import type { CgroupLimits, CgroupSample, Hierarchy } from "./manager.js";
 import type { CgroupPart } from "./part.js";
 import { parentsOf } from "./paths.js";
 import { checkPageSize, checkUnifiedName, decimal, orMax, sharesToWeight, swapOnly } from "./resources.js";
@@ -41,6 +41,33 @@ export function v2Part(hierarchy: Hierarchy): CgroupPart {
       ];
     },
 
+    limitFiles: (path) =>
+      (controllers.has("memory") || controllers.has("cpu") ? limitFiles : []).map((name) => join(root, path, name)),
+
+    readLimits([memory, swap, weight, max, cpus, mems]) {
+      const memoryBytes = bytesOrUnlimited(memory);
+      const swapBytes = bytesOrUnlimited(swap);
+      const [quota = "", period = ""] = (max ?? "").trim().split(" ");
+      const unlimited = memoryBytes === -1 || swapBytes === -1;
+      return known<CgroupLimits>({
+        memoryBytes,
+        memoryAndSwapBytes:
+          memoryBytes === undefined || swapBytes === undefined ? undefined : unlimited ? -1 : memoryBytes + swapBytes,
+        cpuWeight: single(weight),
+        cpuQuota: max === undefined ? undefined : (single(quota) ?? -1),
+        cpuPeriod: single(period),
+        cpus: cpus?.trim(),
+        mems: mems?.trim(),
+      });
+    },
+
+    ...(controllers.has("memory") && {
+      reclaim: (path: string) => ({
+        usageFile: join(root, path, "memory.current"),
+        reclaimFile: join(root, path, "memory.reclaim"),
+      }),
+    }),
+
     sampleSize: sampled.length,
     sampleFiles: (path) => sampled.map(({ file }) => join(root, path, file)),
 
@@ -54,6 +81,8 @@ export function v2Part(hierarchy: Hierarchy): CgroupPart {
     },
   };
 }
+
+const limitFiles = ["memory.max", "memory.swap.max", "cpu.weight", "cpu.max", "cpuset.cpus", "cpuset.mems"];
 
 type At = (name: string) => string;
 

@@ -12,7 +12,7 @@ import { environment } from "./environment.js";
 import { maskedPaths } from "./masked-paths.js";
 import { mounts, type PodFilePaths } from "./mounts.js";
 import { checkPodNamespaces, namespaces, pidSharing, pidSharingAnnotation } from "./namespaces.js";
-import type { OciSpec } from "./oci.js";
+import type { OciSpec, PosixRlimit } from "./oci.js";
 import { processArgs } from "./process-args.js";
 import { linuxResources, oomScoreAdj } from "./resources.js";
 import { seccomp, seccompChoice } from "./seccomp.js";
@@ -35,6 +35,8 @@ export interface SpecHost {
   hostname: string;
   /** the agent's own; without CAP_SYS_RESOURCE nobody below it gets a lower one */
   oomScoreAdj: number;
+  /** what every container's program begins with, of the configuration; others are the agent's own */
+  rlimits: readonly PosixRlimit[];
 }
 
 /** What a request names on the host and has to be read there first (sandbox/host-files.ts). */
@@ -102,6 +104,7 @@ export function buildSpec(input: SpecInput): OciSpec {
       env: environment(config, image, { hostname, home: user.home }),
       cwd: workingDirectory(config, image),
       capabilities: sets,
+      ...(host.rlimits.length > 0 && { rlimits: [...host.rlimits] }),
       noNewPrivileges: context?.no_new_privs ?? false,
       oomScoreAdj: clampedOomScoreAdj(config, host),
       ...(profile !== undefined && { apparmorProfile: profile }),

@@ -24,6 +24,7 @@ export const host: SpecHost = {
   kernelRelease: "6.1.0-18-amd64",
   hostname: "node1",
   oomScoreAdj: -500,
+  rlimits: [],
 };
 
 export function image(defaults: Partial<ImageDefaults> = {}): OciImageConfig {
