@@ -62,7 +62,7 @@ export interface AgentOptions {
 const program = fileURLToPath(new URL("../../agent/cli/main.js", import.meta.url));
 // the same as the program's first line
 const nodeFlags = ["--max-semi-space-size=2", "--optimize-for-size"];
-const startTimeoutMs = 20_000;
+const startTimeoutMs = 60_000;
 
 export async function startAgent(options: AgentOptions = {}): Promise<TestAgent> {
   const slot = claimSlot();
@@ -94,9 +94,7 @@ export async function startAgent(options: AgentOptions = {}): Promise<TestAgent>
     const env = { ...process.env, MALLOC_ARENA_MAX: "1", ...options.env };
     child = spawn(process.execPath, args, { stdio: ["ignore", log, log, slot.lock], env });
     closeSync(log);
-    await untilListening(child, socket, logs);
-    client = connect(socket);
-    await client.call("Version", { version: "v1" }, 5_000);
+    client = await untilServing(child, socket, logs);
   };
   const end = async (signal: NodeJS.Signals): Promise<number | null> => {
     client?.close();
@@ -181,14 +179,26 @@ function makePaths(): AgentPaths {
   };
 }
 
-/** Before a gRPC client exists: one that fails to connect waits a second before it tries again. */
-async function untilListening(child: ChildProcess, path: string, logs: () => string): Promise<void> {
+/**
+ * A client whose first call was answered. It is made when the socket listens: one that fails to connect waits a second
+ * before it tries again. Who listens may still be the agent that was killed: the monitor that it was starting has its
+ * descriptors until it executes its program.
+ */
+async function untilServing(child: ChildProcess, path: string, logs: () => string): Promise<Client> {
   for (const until = Date.now() + startTimeoutMs; ; await sleep(10)) {
     if (child.exitCode !== null || child.signalCode !== null) {
       throw new Error(`the agent ended with ${child.exitCode ?? child.signalCode}:\n${logs()}`);
     }
-    if (await listens(path)) return;
-    if (Date.now() > until) throw new Error(`the agent does not listen on ${path}:\n${logs()}`);
+    if (await listens(path)) {
+      const client = connect(path);
+      try {
+        await client.call("Version", { version: "v1" }, 5_000);
+        return client;
+      } catch {
+        client.close();
+      }
+    }
+    if (Date.now() > until) throw new Error(`the agent does not answer on ${path}:\n${logs()}`);
   }
 }
 
