@@ -3,7 +3,7 @@ import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { native } from "../native/binding.js";
 import { openCgroupManager } from "../sandbox/cgroup/open.js";
-import type { Container } from "../sandbox/container.js";
+import { type Container, layersInUse } from "../sandbox/container.js";
 import { Flights } from "../sandbox/flights.js";
 import { Containers, Pods } from "../sandbox/index-of-ids.js";
 import { Monitors } from "../sandbox/monitors.js";
@@ -70,7 +70,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
     root: config.root,
     layers,
     registriesDirectory: config.registries,
-    inUse: () => containers.list().flatMap((container) => container.record.layers),
+    inUse: () => containers.list().flatMap(({ record }) => layersInUse(record)),
     onBroken: (path, why) => observer.emit({ type: "repaired", what: `broken image record (${why})`, subject: path }),
   });
   // a kernel does not lose it again, and Status comes every few seconds

@@ -65,6 +65,8 @@ export interface OverlayOptions {
   upper?: string;
   work?: string;
   readonly?: boolean;
+  /** of a read-only overlay: only this directory or file of it, resolved within it (RESOLVE_IN_ROOT) */
+  subPath?: string;
   /** the upper layer need not survive a crash of the machine */
   volatile?: boolean;
   /** takes the way of kernels before 6.8 (a scratch mount namespace) on any kernel; for its test */

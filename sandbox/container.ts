@@ -34,6 +34,8 @@ export interface ContainerRecord {
   imageId: string;
   /** chain ids of its root file system, bottom first: they are in use */
   layers: string[];
+  /** chain ids of its image volumes by image id, bottom first: they are in use, too. Absent: it has none */
+  volumeLayers?: Record<string, string[]>;
   /** the OCI runtime spec that it runs, without linux.seccomp (found again from the config when an exec needs it); null
    *  while it is being made */
   spec: OciSpec | null;
@@ -58,6 +60,11 @@ export interface Container {
   pid: number;
   /** settles when the phase becomes "exited" */
   readonly ended: Latch;
+}
+
+/** Chain ids of the layers that the container needs as long as its record is there. */
+export function layersInUse(record: ContainerRecord): string[] {
+  return [...record.layers, ...Object.values(record.volumeLayers ?? {}).flat()];
 }
 
 /** Checks a change of phase against the diagram above. FailedPreconditionError says what was tried. */

@@ -3,7 +3,7 @@ import { dirname, join, normalize } from "node:path";
 import { runtime } from "../cri-proto/generated/runtime.js";
 import { native } from "../native/binding.js";
 import type { Container, ContainerConfig, ContainerRecord } from "./container.js";
-import { AlreadyExistsError, FailedPreconditionError, InvalidArgumentError } from "./errors.js";
+import { AlreadyExistsError, FailedPreconditionError, InternalError, InvalidArgumentError } from "./errors.js";
 import { checkNotCancelled } from "./flights.js";
 import { readHostFiles } from "./host-files.js";
 import { resolveUser } from "./identity.js";
@@ -19,6 +19,7 @@ import type { Pod, PodSandboxConfig } from "./pod.js";
 import { forgetInMonitor } from "./remove-container.js";
 import { seccompFilter, storedSpec } from "./seccomp-filters.js";
 import { buildSpec } from "./spec/build-spec.js";
+import type { ImageVolumeSource } from "./spec/image-volumes.js";
 import type { OciSpec } from "./spec/oci.js";
 import { criStopSignal } from "./spec/stop-signal.js";
 import { specHost } from "./spec-host.js";
@@ -42,6 +43,8 @@ export interface CreateContainerOptions {
   config: ContainerConfig;
   podConfig: PodSandboxConfig;
   image: ContainerImage;
+  /** the images of config.mounts, whose image_ref is the image's id; "sha256:..." to chain ids, bottom first */
+  volumeLayers: Record<string, string[]>;
 }
 
 /**
@@ -91,7 +94,7 @@ async function makeContainer(
   node: SandboxNode,
   pod: Pod,
   id: string,
-  { config, podConfig, image }: CreateContainerOptions,
+  { config, podConfig, image, volumeLayers }: CreateContainerOptions,
   { undo, scratch, abandoned }: Making,
 ): Promise<Container> {
   const { observer } = node;
@@ -104,7 +107,7 @@ async function makeContainer(
   const logPath = logPathOf(pod.config, config);
 
   undo.push("remove the record", () => node.store.containers.delete(id));
-  const record = planRecord(pod, id, config, image, { cgroupPath, logPath });
+  const record = planRecord(pod, id, config, image, { cgroupPath, logPath, volumeLayers });
   await step("record", () => node.store.containers.put(record));
 
   undo.push("remove the root file system", () => node.snapshots.removeRootfs(id));
@@ -133,9 +136,14 @@ async function makeContainer(
 
   tellOfClamping(node, config, spec);
 
+  const mountImage = ({ imageId, subPath }: ImageVolumeSource): Promise<number> => {
+    const layers = volumeLayers[imageId];
+    if (layers === undefined) throw new InternalError(`the layers of image ${imageId} are not known`);
+    return node.snapshots.mountImage({ layers, subPath });
+  };
   undo.push("remove the cgroup", () => node.cgroups.remove(cgroupPath));
   const openSources = async () => {
-    const opened = await openMounts(spec, { makeMissing: makesMissingSources(config) });
+    const opened = await openMounts(spec, { makeMissing: makesMissingSources(config), mountImage });
     scratch.push("close the mounts", () => opened.close());
     undo.push("remove the directories made for volumes", () => opened.removeMade());
     return opened;
@@ -191,7 +199,7 @@ function planRecord(
   id: string,
   config: ContainerConfig,
   image: ContainerImage,
-  places: { cgroupPath: string; logPath: string },
+  { volumeLayers, ...places }: { cgroupPath: string; logPath: string; volumeLayers: Record<string, string[]> },
 ): ContainerRecord {
   const { ContainerConfig: Message } = runtime.v1;
   return {
@@ -202,6 +210,7 @@ function planRecord(
     config: Message.toObject(Message.fromObject(config), { longs: String, bytes: String }),
     imageId: image.id,
     layers: image.layers,
+    ...(Object.keys(volumeLayers).length > 0 && { volumeLayers }),
     spec: null,
     ...places,
     createdAt: (BigInt(Date.now()) * 1_000_000n).toString(),

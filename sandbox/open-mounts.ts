@@ -4,8 +4,9 @@ import { stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { native } from "../native/binding.js";
 import type { ContainerConfig } from "./container.js";
-import { InvalidArgumentError, messageOf } from "./errors.js";
+import { InternalError, InvalidArgumentError, messageOf } from "./errors.js";
 import { mountPropagation, parseMountOptions } from "./mount-options.js";
+import { type ImageVolumeSource, parseImageVolumeSource } from "./spec/image-volumes.js";
 import type { Mount, OciSpec } from "./spec/oci.js";
 
 /** What the kernel carries in one message to the monitor (SCM_MAX_FD), less the root file system. */
@@ -35,11 +36,18 @@ export function makesMissingSources(config: ContainerConfig): boolean {
   return config.labels?.["io.kubernetes.container.name"] !== undefined;
 }
 
+export interface OpenMountsOptions {
+  /** directories for sources that are not there */
+  makeMissing: boolean;
+  /** a detached mount of an image's content; the descriptor becomes the caller's */
+  mountImage?: (source: ImageVolumeSource) => Promise<number>;
+}
+
 /**
  * Opens the source of each bind mount, links followed, as the options of the spec ask. A source that cannot be opened is
  * an InvalidArgumentError that names both paths; then everything is closed and nothing left.
  */
-export async function openMounts(spec: OciSpec, { makeMissing }: { makeMissing: boolean }): Promise<OpenMounts> {
+export async function openMounts(spec: OciSpec, options: OpenMountsOptions): Promise<OpenMounts> {
   const opened: OpenMount[] = [];
   const made: string[] = [];
   const close = (): void => {
@@ -56,19 +64,24 @@ export async function openMounts(spec: OciSpec, { makeMissing }: { makeMissing: 
   }
   try {
     for (const mount of sources) {
-      try {
-        if (makeMissing) made.push(...(await makeSource(mount.source)));
-        const fd = await openSource(mount);
-        opened.push({ mount, fd, isFile: !fstatSync(fd).isDirectory() });
-      } catch (error) {
-        throw sourceError(mount, error);
-      }
+      const image = parseImageVolumeSource(mount.source);
+      const fd = image === null ? await openHostPath(mount, options, made) : await openImage(mount, image, options);
+      opened.push({ mount, fd, isFile: !fstatSync(fd).isDirectory() });
     }
     return { mounts: opened, close, removeMade };
   } catch (error) {
     close();
     removeMade();
     throw error;
+  }
+}
+
+async function openHostPath(mount: Mount, { makeMissing }: OpenMountsOptions, made: string[]): Promise<number> {
+  try {
+    if (makeMissing) made.push(...(await makeSource(mount.source)));
+    return await openSource(mount);
+  } catch (error) {
+    throw sourceError(mount, error);
   }
 }
 
@@ -88,6 +101,27 @@ async function openSource({ source, options }: Mount): Promise<number> {
     throw error;
   }
   return fd;
+}
+
+/** The kubelet knows the failure of an image volume by this first word. */
+const imageVolumeFailure = "ImageVolumeMountFailed";
+
+async function openImage(mount: Mount, source: ImageVolumeSource, { mountImage }: OpenMountsOptions): Promise<number> {
+  const { attributes, propagation } = parseMountOptions(mount.options);
+  if (mountImage === undefined) throw new InternalError(`nobody can open the image of ${mount.destination}`);
+  let fd: number | undefined;
+  try {
+    fd = await mountImage(source);
+    native.setMountAttributes(fd, { set: attributes, propagation });
+    return fd;
+  } catch (error) {
+    if (fd !== undefined) native.closeDescriptor(fd);
+    const part = source.subPath === "" ? "image" : `image_sub_path ${JSON.stringify(source.subPath)} of the image`;
+    throw new InvalidArgumentError(
+      `${imageVolumeFailure}: config.mounts: the ${part} of the mount with container_path ${mount.destination} cannot be mounted: ${messageOf(error)}`,
+      { cause: error },
+    );
+  }
 }
 
 /** Propagation comes from the mount that the source lies on: of a private one nothing would ever arrive. */

@@ -1,6 +1,7 @@
 import type { runtime as proto } from "../../cri-proto/generated/runtime.js";
 import { createContainer as create } from "../../sandbox/create-container.js";
 import { NotFoundError, UnimplementedError } from "../../sandbox/errors.js";
+import { resolveImageVolumes } from "../images/image-volumes.js";
 import { required } from "../requests.js";
 import type { Runtime } from "../runtime.js";
 
@@ -10,27 +11,21 @@ export async function createContainer(
   signal: AbortSignal,
 ): Promise<proto.v1.ICreateContainerResponse> {
   const pod = node.pods.resolve(required(request.pod_sandbox_id, "pod_sandbox_id"));
-  const config = required(request.config, "config");
-  required(required(config.metadata, "config.metadata").name, "config.metadata.name");
-  const name = required(required(config.image, "config.image").image, "config.image.image");
-  refuseWhatIsNotBuilt(config);
+  const asked = required(request.config, "config");
+  required(required(asked.metadata, "config.metadata").name, "config.metadata.name");
+  const name = required(required(asked.image, "config.image").image, "config.image.image");
+  if (asked.CDI_devices?.length) throw new UnimplementedError("config.CDI_devices: CDI devices are not built yet");
 
   const image = images.store.find(name);
   if (image === undefined) throw new NotFoundError(`config.image: image "${name}" is not on this node; pull it first`);
+  const { config, volumeLayers } = resolveImageVolumes(asked, images.store);
   // a RemoveImage at the same time must not take the layers away before the container's record speaks of them
-  const release = images.store.hold(image.layers);
+  const release = images.store.hold([...image.layers, ...Object.values(volumeLayers).flat()]);
   try {
     const podConfig = request.sandbox_config ?? pod.config;
-    const container = await create(node, pod, { config, podConfig, image }, signal);
+    const container = await create(node, pod, { config, podConfig, image, volumeLayers }, signal);
     return { container_id: container.record.id };
   } finally {
     release();
   }
-}
-
-function refuseWhatIsNotBuilt(config: proto.v1.IContainerConfig): void {
-  for (const [index, mount] of (config.mounts ?? []).entries()) {
-    if (mount.image) throw new UnimplementedError(`config.mounts[${index}].image: image volumes are not built yet`);
-  }
-  if (config.CDI_devices?.length) throw new UnimplementedError("config.CDI_devices: CDI devices are not built yet");
 }

@@ -100,6 +100,7 @@ struct Overlay {
   std::string work;
   bool readonly = false;
   bool is_volatile = false;
+  std::string sub_path;
 
   unsigned mount_attributes() const { return readonly || upper.empty() ? MOUNT_ATTR_RDONLY : 0; }
 };
@@ -159,6 +160,14 @@ UniqueFd overlay_by_context(const Overlay& overlay) {
   return create_and_mount(context.get(), overlay.mount_attributes(), subject_of(overlay));
 }
 
+// A detached mount of a directory, or of what is at a path within it.
+UniqueFd clone_part(const std::string& directory, const std::string& sub_path, const std::string& subject) {
+  if (sub_path.empty()) return clone_tree(AT_FDCWD, directory, false, subject);
+  UniqueFd root = open_file(directory, O_PATH | O_DIRECTORY);
+  UniqueFd part = open_path_in_root(root.get(), sub_path);
+  return clone_tree(part.get(), "", false, sub_path);
+}
+
 // Before Linux 6.8 the layers come as one mount(2) option string of at most a page. A detached tmpfs holds short links to
 // them, and the overlay is attached in a mount namespace of this thread's own, which ends with it. The clone outlives it.
 UniqueFd overlay_by_scratch_namespace(const Overlay& overlay) {
@@ -189,7 +198,7 @@ UniqueFd overlay_by_scratch_namespace(const Overlay& overlay) {
   if (mount("overlay", target.c_str(), "overlay", flags, data.c_str()) < 0) {
     throw_errno("mount overlay", subject_of(overlay));
   }
-  UniqueFd tree = clone_tree(AT_FDCWD, target, false, subject_of(overlay));
+  UniqueFd tree = clone_part(target, overlay.sub_path, subject_of(overlay));
   // mount(2) made the superblock read-only, the other way only the mount: the same is said of both.
   apply(tree.get(), Attributes{.set = overlay.mount_attributes()}, subject_of(overlay));
   return tree;
@@ -198,11 +207,12 @@ UniqueFd overlay_by_scratch_namespace(const Overlay& overlay) {
 UniqueFd mount_overlay(const Overlay& overlay, bool scratch) {
   // The kernel refuses a single read-only layer; a clone of it is the same.
   if (overlay.upper.empty() && overlay.lower.size() == 1) {
-    UniqueFd tree = clone_tree(AT_FDCWD, overlay.lower.front(), false, overlay.lower.front());
+    UniqueFd tree = clone_part(overlay.lower.front(), overlay.sub_path, overlay.lower.front());
     apply(tree.get(), Attributes{.set = MOUNT_ATTR_RDONLY}, overlay.lower.front());
     return tree;
   }
-  return scratch ? overlay_by_scratch_namespace(overlay) : overlay_by_context(overlay);
+  // Before Linux 6.15 a part of a mount can only be cloned where the mount is attached.
+  return scratch || !overlay.sub_path.empty() ? overlay_by_scratch_namespace(overlay) : overlay_by_context(overlay);
 }
 
 Napi::Value mount_overlay_call(const Napi::CallbackInfo& info) {
@@ -213,6 +223,7 @@ Napi::Value mount_overlay_call(const Napi::CallbackInfo& info) {
   overlay.work = text_field_or_empty(options, "work");
   overlay.readonly = bool_field(options, "readonly");
   overlay.is_volatile = bool_field(options, "volatile");
+  overlay.sub_path = text_field_or_empty(options, "subPath");
   bool scratch = bool_field(options, "scratchNamespace") || !overlay_takes_lowerdir_plus();
   if (overlay.lower.empty()) throw Napi::TypeError::New(info.Env(), "lower must name at least one directory");
   for (const std::string& path : overlay.lower) {
@@ -220,6 +231,9 @@ Napi::Value mount_overlay_call(const Napi::CallbackInfo& info) {
   }
   if (overlay.upper.empty() != overlay.work.empty()) {
     throw Napi::TypeError::New(info.Env(), "upper and work come together");
+  }
+  if (!overlay.sub_path.empty() && !overlay.upper.empty()) {
+    throw Napi::TypeError::New(info.Env(), "subPath is for read-only overlays");
   }
   return on_own_thread(info.Env(), [overlay, scratch]() -> Settle {
     return settle_number(mount_overlay(overlay, scratch).release());

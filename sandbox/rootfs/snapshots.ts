@@ -30,6 +30,11 @@ export interface Snapshots {
   readonly imageDirectory: string;
   /** @param layers chain ids, bottom first. Leaves nothing behind when it fails. */
   prepareRootfs(options: { containerId: string; layers: readonly string[] }): Promise<Rootfs>;
+  /**
+   * A detached, read-only mount of an image's content, or of a directory or file in it (resolved within the image, links
+   * and all). The caller closes it. @param layers chain ids, bottom first; they must stay as long as the mount is used
+   */
+  mountImage(options: { layers: readonly string[]; subPath: string }): Promise<number>;
   /** Already gone is success. */
   removeRootfs(containerId: string): Promise<void>;
   /** ids of the containers that have a writable directory */
@@ -66,6 +71,9 @@ export async function openSnapshots(
     return join(directory, containerId);
   };
 
+  const lowerOf = (chainIds: readonly string[]): string[] =>
+    chainIds.length === 0 ? [emptyLayer] : chainIds.map((chainId) => layers.path(chainId)).reverse();
+
   const removeRootfs = async (containerId: string): Promise<void> => {
     usages.delete(containerId);
     const doomed = join(directory, `.removed-${process.pid.toString(36)}-${++serial}`);
@@ -87,7 +95,7 @@ export async function openSnapshots(
     directory,
     imageDirectory: join(root, "layers"),
     async prepareRootfs({ containerId, layers: chainIds }) {
-      const lower = chainIds.length === 0 ? [emptyLayer] : chainIds.map((chainId) => layers.path(chainId)).reverse();
+      const lower = lowerOf(chainIds);
       const home = directoryOf(containerId);
       // synchronous: a directory costs less than the way to another thread and back
       mkdirSync(home, { mode: 0o700 });
@@ -108,6 +116,7 @@ export async function openSnapshots(
         throw asStorageError(error, `the root file system of container ${containerId}`);
       }
     },
+    mountImage: ({ layers: chainIds, subPath }) => addon.mountOverlay({ lower: lowerOf(chainIds), subPath }),
     removeRootfs,
     async listRootfs() {
       return (await readdir(directory)).filter((name) => !name.startsWith("."));

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { InvalidArgumentError, UnimplementedError } from "../errors.js";
+import { parseImageVolumeSource } from "./image-volumes.js";
 import { maskedPaths } from "./masked-paths.js";
 import { mounts } from "./mounts.js";
 import { containerConfig, specInput, withSecurity } from "./spec-fixtures.js";
@@ -68,6 +69,19 @@ test("with the host's IPC /dev/shm is the host's", () => {
   assert.equal(at(build([]), "/dev/shm")[0]?.type, "tmpfs");
 });
 
+const ofImage = { container_path: "/m", readonly: true, image: { image: "i", image_ref: "sha256:ab" } };
+
+test("a mount of an image is a read-only bind whose source names the image and the part of it", () => {
+  const [mount] = at(build([{ ...ofImage, image_sub_path: "etc/x", mount_options: ["noexec"] }]), "/m");
+  assert.deepEqual(mount?.options, ["rbind", "rprivate", "ro", "nosuid", "nodev", "noexec"]);
+  assert.deepEqual(parseImageVolumeSource(mount?.source ?? ""), { imageId: "sha256:ab", subPath: "etc/x" });
+  assert.deepEqual(parseImageVolumeSource(at(build([ofImage]), "/m")[0]?.source ?? ""), {
+    imageId: "sha256:ab",
+    subPath: "",
+  });
+  assert.equal(parseImageVolumeSource("/srv"), null);
+});
+
 test("mounts that cannot be are refused by field", () => {
   const good = { container_path: "/m", host_path: "/h" };
   const bad: [Record<string, unknown>, RegExp][] = [
@@ -92,6 +106,12 @@ test("mounts that cannot be are refused by field", () => {
     [{ ...good, mount_options: ["suid"] }, /mount_options\[0\]: "suid"/],
     [{ ...good, image: { image: "i" } }, /host_path: a mount has an image or a host_path/],
     [{ ...good, image_sub_path: "x" }, /image_sub_path/],
+    [{ container_path: "/m", image: { image: "" } }, /config\.mounts\[0\]\.image\.image: it names no image/],
+    [{ ...ofImage, readonly: false }, /config\.mounts\[0\]\.readonly: .*always read-only/],
+    [{ ...ofImage, propagation: 1 }, /propagation: .*PROPAGATION_PRIVATE/],
+    [{ ...ofImage, image_sub_path: "/etc" }, /image_sub_path: "\/etc" is not a path that stays/],
+    [{ ...ofImage, image_sub_path: "a/../../b" }, /image_sub_path/],
+    [{ ...ofImage, image_sub_path: "a\0b" }, /image_sub_path/],
     [{ container_path: `/${"x".repeat(5000)}`, host_path: "/h" }, /container_path: the path is longer/],
   ];
   for (const [mount, message] of bad) {
@@ -100,7 +120,6 @@ test("mounts that cannot be are refused by field", () => {
       (error) => error instanceof InvalidArgumentError && message.test(error.message),
     );
   }
-  assert.throws(() => build([{ container_path: "/m", image: { image: "i" } }]), UnimplementedError);
   assert.throws(() => build([{ ...good, uidMappings: [{ length: 1 }] }]), UnimplementedError);
   assert.equal(at(build([{ container_path: "/proc/meminfo", host_path: "/h" }]), "/proc/meminfo").length, 1);
 });

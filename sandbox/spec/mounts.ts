@@ -1,6 +1,7 @@
 import { runtime } from "../../cri-proto/generated/runtime.js";
 import type { ContainerConfig } from "../container.js";
 import { InvalidArgumentError, UnimplementedError } from "../errors.js";
+import { imageVolumeSource } from "./image-volumes.js";
 import type { Mount } from "./oci.js";
 import { absolutePath, isWithin, pathDepth } from "./paths.js";
 
@@ -109,11 +110,7 @@ function requestedMount(mount: runtime.v1.IMount, field: string): Mount {
   if (isWithin(destination, "/proc") && !coverableProcFiles.has(destination)) {
     throw new InvalidArgumentError(`${field}.container_path: ${destination} is part of the container's own /proc`);
   }
-  if (mount.image?.image) {
-    if (mount.host_path)
-      throw new InvalidArgumentError(`${field}.host_path: a mount has an image or a host_path, not both`);
-    throw new UnimplementedError(`${field}.image: image volumes are not built yet`);
-  }
+  if (mount.image) return imageVolume(mount, destination, field);
   if (mount.image_sub_path) throw new InvalidArgumentError(`${field}.image_sub_path: it needs an image`);
   if (mount.uidMappings?.length || mount.gidMappings?.length) {
     throw new UnimplementedError(`${field}.uidMappings: mounts with id mappings are not built yet`);
@@ -124,6 +121,29 @@ function requestedMount(mount: runtime.v1.IMount, field: string): Mount {
     readonlyOption(mount, field),
     ...additionalOptions(mount, field),
   ]);
+}
+
+/** Read-only by definition; the caller has found the image and put its id into image_ref. */
+function imageVolume(mount: runtime.v1.IMount, destination: string, field: string): Mount {
+  const imageId = mount.image?.image_ref;
+  const subPath = mount.image_sub_path ?? "";
+  if (mount.host_path)
+    throw new InvalidArgumentError(`${field}.host_path: a mount has an image or a host_path, not both`);
+  if (!imageId) throw new InvalidArgumentError(`${field}.image.image: it names no image`);
+  if (!mount.readonly) throw new InvalidArgumentError(`${field}.readonly: a mount of an image is always read-only`);
+  if (mount.propagation) {
+    throw new InvalidArgumentError(`${field}.propagation: a mount of an image needs PROPAGATION_PRIVATE`);
+  }
+  if (mount.uidMappings?.length || mount.gidMappings?.length) {
+    throw new UnimplementedError(`${field}.uidMappings: image volumes with id mappings are not built yet`);
+  }
+  if (subPath.startsWith("/") || subPath.split("/").includes("..") || subPath.includes("\0")) {
+    throw new InvalidArgumentError(
+      `${field}.image_sub_path: ${JSON.stringify(subPath)} is not a path that stays in the image`,
+    );
+  }
+  const options = ["rprivate", "ro", "nosuid", "nodev", ...additionalOptions(mount, field)];
+  return bind(destination, imageVolumeSource({ imageId, subPath }), options);
 }
 
 function propagationOption(mount: runtime.v1.IMount, field: string): string {
