@@ -17,6 +17,9 @@ const { FromMonitor, ToMonitor, Error: MonitorErrorMessage } = berth.monitor.v1;
 type Call = Omit<berth.monitor.v1.IToMonitor, "id">;
 type Reply = berth.monitor.v1.IReply;
 
+/** What the kernel carries in one message (SCM_MAX_FD). */
+const descriptorsPerFrame = 253;
+
 const protocolVersions = { oldest_version: 1, newest_version: 1 };
 
 export interface MonitorEvents {
@@ -118,7 +121,14 @@ export class MonitorClient {
 
   /** Answers the host pid of the init, which waits for startContainer. */
   async createContainer(id: string, plan: berth.monitor.v1.IPlan, descriptors: number[]): Promise<number> {
-    const reply = await this.#call({ create_container: { id, plan } }, descriptors);
+    // frames that are sent in one go arrive in one go: no other call comes in between
+    let sent = 0;
+    const early: Promise<Reply>[] = [];
+    for (; descriptors.length - sent > descriptorsPerFrame; sent += descriptorsPerFrame) {
+      early.push(this.#call({ send_descriptors: {} }, descriptors.slice(sent, sent + descriptorsPerFrame)));
+    }
+    const created = this.#call({ create_container: { id, plan } }, descriptors.slice(sent));
+    const [reply] = await Promise.all([created, ...early]);
     return reply.create_container?.pid ?? 0;
   }
 

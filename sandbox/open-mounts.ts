@@ -9,8 +9,8 @@ import { mountPropagation, parseMountOptions } from "./mount-options.js";
 import { type ImageVolumeSource, parseImageVolumeSource } from "./spec/image-volumes.js";
 import type { Mount, OciSpec } from "./spec/oci.js";
 
-/** What the kernel carries in one message to the monitor (SCM_MAX_FD), less the root file system. */
-const maxSources = 252;
+/** What a monitor takes for one container, less the root file system. */
+const maxSources = 4095;
 
 export interface OpenMount {
   /** the mount of the spec that it belongs to */

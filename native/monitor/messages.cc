@@ -169,7 +169,7 @@ bool decode(std::string_view bytes, ToMonitor& message) {
     const uint32_t field = reader.field();
     if (field == 1) {
       message.id = reader.number();
-    } else if (field <= static_cast<uint32_t>(Call::kShutdown)) {
+    } else if (field <= static_cast<uint32_t>(Call::kSendDescriptors)) {
       message.call = static_cast<Call>(field);
       message.body = reader.bytes();
     }

@@ -170,6 +170,7 @@ enum class Call : uint32_t {
   kReopenLog = 10,
   kGetState = 11,
   kShutdown = 12,
+  kSendDescriptors = 13,
 };
 
 struct ToMonitor {

@@ -113,6 +113,7 @@ void Pod::on_call(const Caller& caller, const ToMonitor& call, std::vector<Uniqu
     case Call::kShutdown:
       return shut_down(caller);
     case Call::kHello:
+    case Call::kSendDescriptors:  // the server's
     case Call::kNone:
       break;
   }

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <iterator>
+#include <utility>
 
 #include "monitor/monitor_log.h"
 
@@ -21,6 +23,8 @@ constexpr size_t kDropConnectionAt = 8 << 20;
 constexpr size_t kMaxConnections = 64;
 // Frames that are handled in a row before other sources get their turn.
 constexpr int kFramesPerTurn = 16;
+// Of one call. Each is an open mount.
+constexpr size_t kMostDescriptors = 4096;
 constexpr int kFlushMs = 1000;
 }  // namespace
 
@@ -54,6 +58,7 @@ class Server::Connection final : public EventSource, public Disposable {
   UniqueFd socket_;
   FrameReceiver receiver_;
   const uint64_t number_;
+  std::vector<UniqueFd> early_descriptors_;  // of the next call
   bool output_watched_ = false;
   bool was_full_ = false;
 };
@@ -95,8 +100,18 @@ void Server::Connection::on_ready(uint32_t events) {
     if (!decode(frame.body, call) || call.id == 0) return server_.drop(*this, "it sent a malformed message");
     if (!greeted || call.call == Call::kHello) {
       server_.on_hello(*this, call);
+      continue;
+    }
+    std::vector<UniqueFd> descriptors = std::exchange(early_descriptors_, {});
+    std::move(frame.descriptors.begin(), frame.descriptors.end(), std::back_inserter(descriptors));
+    if (call.call != Call::kSendDescriptors) {
+      server_.handler_.on_call(Caller{number_, call.id}, call, std::move(descriptors));
+    } else if (descriptors.size() > kMostDescriptors) {
+      server_.fail(Caller{number_, call.id},
+                   failure(ErrorKind::kInvalid, "take descriptors", {}, "a call can have 4096 descriptors at most"));
     } else {
-      server_.handler_.on_call(Caller{number_, call.id}, call, std::move(frame.descriptors));
+      early_descriptors_ = std::move(descriptors);
+      server_.send(number_, encode_done(call.id));
     }
   }
 }
