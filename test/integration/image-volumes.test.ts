@@ -85,7 +85,9 @@ test("a part of the image: a directory, a file, a link that stays inside, of one
 
 test("what cannot be mounted is told by field and leaves nothing", async () => {
   const container = (more: object) => createContainer(agent, pod, volume(more));
-  const before = readdirSync(join(agent.paths.root, "containers"));
+  // what is hidden is on its way out
+  const containers = () => readdirSync(join(agent.paths.root, "containers")).filter((entry) => !entry.startsWith("."));
+  const before = containers();
   await fails(
     container({ image: { image: "berth.test/none:1" } }),
     "NOT_FOUND",
@@ -100,7 +102,7 @@ test("what cannot be mounted is told by field and leaves nothing", async () => {
   await fails(container({ image_sub_path: "etc/passwd/x" }), "INVALID_ARGUMENT", /image_sub_path.*ENOTDIR/);
   await fails(container({ image_sub_path: "../x" }), "INVALID_ARGUMENT", /image_sub_path: "\.\.\/x"/);
   await fails(container({ readonly: false }), "INVALID_ARGUMENT", /config\.mounts\[0\]\.readonly/);
-  assert.deepEqual(readdirSync(join(agent.paths.root, "containers")), before);
+  assert.deepEqual(containers(), before);
 });
 
 test("the layers stay while the container is there, also over a restart of the agent", async () => {
