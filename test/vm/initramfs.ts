@@ -1,22 +1,20 @@
-/** The first root of a boot: busybox, the modules that reach the disk, and what this run is to do. */
+/** The first root of a boot: busybox and the modules that reach the disk. */
 import { readFile, writeFile } from "node:fs/promises";
 import { basename } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type CpioEntry, cpio } from "./cpio.js";
-import type { Plan } from "./guest/plan.js";
 import type { Kernel } from "./kernel.js";
 import { bootModules, moduleOrder } from "./modules.js";
 
 const busybox = "/usr/bin/busybox";
 const init = fileURLToPath(new URL("../../../test/vm/guest/initramfs.sh", import.meta.url));
 
-/** Writes the archive for one run. It is small and not compressed: unpacking would cost more than copying. */
-export async function buildInitramfs(path: string, kernel: Kernel, plan: Plan): Promise<void> {
+/** Writes the archive. It is small and not compressed: unpacking would cost more than copying. */
+export async function buildInitramfs(path: string, kernel: Kernel): Promise<void> {
   const entries: CpioEntry[] = [];
   for (const directory of ["bin", "dev", "proc", "root", "modules"]) entries.push({ path: directory, mode: 0o040755 });
   entries.push({ path: "bin/busybox", mode: 0o100755, content: await readFile(busybox) });
   entries.push({ path: "init", mode: 0o100755, content: await readFile(init) });
-  entries.push({ path: "plan.json", mode: 0o100644, content: Buffer.from(JSON.stringify(plan)) });
   const modules = await moduleOrder(kernel.modules, bootModules);
   for (const module of modules) {
     entries.push({ path: `modules/${basename(module)}`, mode: 0o100644, content: await readFile(module) });

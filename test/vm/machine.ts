@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process";
 import { setPriority } from "node:os";
 import { createInterface } from "node:readline";
-import { type GuestRecord, resultsPort } from "./guest/plan.js";
+import { type GuestRecord, type Order, resultsPort } from "./guest/records.js";
 
 export interface MachineOptions {
   kernel: string;
@@ -12,22 +12,28 @@ export interface MachineOptions {
   consolePath: string;
   timeoutMs: number;
   signal: AbortSignal;
+  /** the next test file's path in the guest, until there are no more */
+  nextTest: () => string | undefined;
   onRecord: (record: GuestRecord) => void;
 }
 
 export interface MachineEnd {
   /** why the machine was ended from outside, or what qemu complained about; undefined when the guest powered off */
   problem: string | undefined;
-  durationMs: number;
+  /** whether the guest said that it is through */
+  ended: boolean;
+  /** the test file that the guest had not finished */
+  running: string | undefined;
 }
 
 /** Boots and waits for the end. The machine never outlives this call: it is killed on time-out and on abort. */
 export async function runMachine(options: MachineOptions): Promise<MachineEnd> {
-  const started = performance.now();
-  // stdin stays open and silent: at its end qemu would tell the guest that nobody listens on the port
+  // stdin and stdout are the host's end of the port
   const child = spawn("qemu-system-x86_64", qemuArguments(options), { stdio: ["pipe", "pipe", "pipe"] });
   if (child.pid !== undefined) setPriority(child.pid, 10);
   let problem: string | undefined;
+  let ended = false;
+  let running: string | undefined;
   let complaints = "";
   child.stderr.on("data", (chunk: Buffer) => {
     complaints = (complaints + chunk.toString()).slice(-4000);
@@ -42,10 +48,20 @@ export async function runMachine(options: MachineOptions): Promise<MachineEnd> {
   const onExit = (): void => void child.kill("SIGKILL");
   process.once("exit", onExit);
 
+  const order = (): void => {
+    running = options.nextTest();
+    const answer: Order = running === undefined ? { end: true } : { run: running };
+    child.stdin.write(`${JSON.stringify(answer)}\n`);
+  };
+  // a guest that is gone is told by the end of its process
+  child.stdin.on("error", () => {});
   const lines = createInterface({ input: child.stdout });
   lines.on("line", (line) => {
     try {
-      options.onRecord(JSON.parse(line) as GuestRecord);
+      const record = JSON.parse(line) as GuestRecord;
+      if (record.type === "ready") order();
+      if (record.type === "end") ended = true;
+      options.onRecord(record);
     } catch (error) {
       kill(`cannot read a result of the guest: ${line.slice(0, 200)}: ${String(error)}`);
     }
@@ -65,7 +81,7 @@ export async function runMachine(options: MachineOptions): Promise<MachineEnd> {
   clearTimeout(timer);
   options.signal.removeEventListener("abort", onAbort);
   process.removeListener("exit", onExit);
-  return { problem, durationMs: performance.now() - started };
+  return { problem, ended, running };
 }
 
 /**

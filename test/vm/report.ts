@@ -1,13 +1,11 @@
-/** Prints the guest's results as they come, and what matters once more at the end. */
-import type { GuestRecord, TestRecord } from "./guest/plan.js";
+/** Prints the guests' results as they come, and what matters once more at the end. */
+import type { GuestRecord, TestRecord } from "./guest/records.js";
 import type { MachineEnd } from "./machine.js";
 
 export interface Report {
   add: (record: GuestRecord) => void;
   /** prints the end and answers whether the run was good */
-  finish: (ending: MachineEnd) => boolean;
-  /** whether the guest said that it is through */
-  complete: () => boolean;
+  finish: (endings: readonly MachineEnd[], durationMs: number) => boolean;
 }
 
 /** Output of a test file is kept up to this many characters and shown only when one of its tests fails. */
@@ -17,11 +15,13 @@ const outputLimit = 8000;
 export function createReport(root: string, print: (text: string) => void): Report {
   const tests: TestRecord[] = [];
   const output = new Map<string, string>();
-  let ended = false;
+  let booted = false;
 
   const add = (record: GuestRecord): void => {
     switch (record.type) {
       case "boot":
+        if (booted) break;
+        booted = true;
         print(`guest: Linux ${record.kernel}, cgroup v2 with ${record.cgroupControllers.join(" ")}`);
         print(`guest: runner up ${(record.uptimeMs / 1000).toFixed(1)} s after the kernel's start`);
         break;
@@ -33,15 +33,15 @@ export function createReport(root: string, print: (text: string) => void): Repor
       case "output":
         output.set(record.file, ((output.get(record.file) ?? "") + record.text).slice(-outputLimit));
         break;
+      case "ready":
       case "end":
-        ended = true;
         break;
       default:
         record satisfies never;
     }
   };
 
-  const finish = (ending: MachineEnd): boolean => {
+  const finish = (endings: readonly MachineEnd[], durationMs: number): boolean => {
     const failed = tests.filter((test) => test.result === "failed");
     const skipped = tests.filter((test) => test.result === "skipped");
     if (skipped.length > 0) {
@@ -56,15 +56,19 @@ export function createReport(root: string, print: (text: string) => void): Repor
         if (text !== undefined) print(`\noutput of ${short(root, file)}:\n${indented(text)}`);
       }
     }
-    if (!ended) print(`\nthe guest ended before its tests did: ${ending.problem ?? "it powered off"}`);
-    else if (ending.problem !== undefined) print(`\n${ending.problem}`);
+    const bad = endings.filter((ending) => !ending.ended || ending.problem !== undefined);
+    for (const { ended, problem, running } of bad) {
+      const where = running === undefined ? "" : `, in ${short(root, running)}`;
+      const what = ended ? "" : `a guest ended before its tests did${where}: `;
+      print(`\n${what}${problem ?? "it powered off"}`);
+    }
     const passed = tests.length - failed.length - skipped.length;
-    print(`\nvm: ${(ending.durationMs / 1000).toFixed(1)} s`);
-    print(`${passed} passed, ${failed.length} failed, ${skipped.length} skipped`);
-    return ended && ending.problem === undefined && failed.length === 0 && tests.length > 0;
+    print(`\nvm: ${(durationMs / 1000).toFixed(1)} s`);
+    print(`${passed} passed, ${failed.length + bad.length} failed, ${skipped.length} skipped`);
+    return failed.length + bad.length === 0 && passed > 0;
   };
 
-  return { add, finish, complete: () => ended };
+  return { add, finish };
 }
 
 const marks = { passed: "ok     ", failed: "FAILED ", skipped: "skipped" };

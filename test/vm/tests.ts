@@ -3,11 +3,14 @@ import { existsSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 
-/** Folders of test files, in the order in which they run; the guest's own checks come first. */
+/** Folders of test files; the guest's own checks come before the runtime's tests. */
 const folders = [
   { path: "test/vm/guest", suffix: "-checks" },
   { path: "test/integration", suffix: ".test" },
 ];
+
+/** Files that take minutes: they go first, so that the others fill the second machine meanwhile. */
+const slow = ["recovery.test"];
 
 /** Absolute paths of the compiled test files whose path contains one of the filters (all, when there is none). */
 export async function findTests(repository: string, filters: readonly string[]): Promise<string[]> {
@@ -20,5 +23,8 @@ export async function findTests(repository: string, filters: readonly string[]):
       found.push(compiled);
     }
   }
-  return filters.length === 0 ? found : found.filter((path) => filters.some((filter) => path.includes(filter)));
+  const isSlow = (path: string): boolean => slow.some((name) => path.includes(name));
+  return found
+    .filter((path) => filters.length === 0 || filters.some((filter) => path.includes(filter)))
+    .sort((a, b) => Number(isSlow(b)) - Number(isSlow(a)));
 }

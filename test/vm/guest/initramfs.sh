@@ -6,7 +6,6 @@ set -e
 /bin/busybox mount -t devtmpfs dev /dev
 while read -r module; do /bin/busybox insmod "$module"; done </modules/order
 /bin/busybox mount -t ext4 -o noatime,noinit_itable /dev/vda /root
-/bin/busybox cp /plan.json /root/plan.json
 /bin/busybox umount /proc
 /bin/busybox mount --move /dev /root/dev
 exec /bin/busybox switch_root /root /sbin/init

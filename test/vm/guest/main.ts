@@ -1,10 +1,10 @@
-/** Runs inside the machine: every test file of the plan, one after another, each result a line on the virtio port. */
-import { closeSync, openSync, readdirSync, readFileSync, writeSync } from "node:fs";
+/** Runs inside the machine: test file after test file as the host orders them, each result a line on the virtio port. */
+import { closeSync, openSync, readdirSync, readFileSync, readSync, writeSync } from "node:fs";
 import { release } from "node:os";
 import { join } from "node:path";
 import { run } from "node:test";
 import { inspect } from "node:util";
-import { type GuestRecord, type Plan, resultsPort } from "./plan.js";
+import { type GuestRecord, type Order, resultsPort } from "./records.js";
 
 /** A test that takes longer is reported as failed, and the next one gets its turn. */
 const testTimeoutMs = 180_000;
@@ -18,21 +18,32 @@ interface TestEvent {
   details: { duration_ms: number; type?: string; error?: Error & { failureType?: string } };
 }
 
-const port = openSync(findPort(), "w");
+const port = openSync(findPort(), "r+");
 const send = (record: GuestRecord): void => {
   writeSync(port, `${JSON.stringify(record)}\n`);
 };
 
-const plan = JSON.parse(readFileSync("/plan.json", "utf8")) as Plan;
 send({
   type: "boot",
   kernel: release(),
   uptimeMs: Number(readFileSync("/proc/uptime", "utf8").split(" ")[0]) * 1000,
   cgroupControllers: readFileSync("/sys/fs/cgroup/cgroup.controllers", "utf8").trim().split(" "),
 });
-for (const file of plan.tests) await runFile(file);
+for (let order = nextOrder(); "run" in order; order = nextOrder()) await runFile(order.run);
 send({ type: "end" });
 closeSync(port);
+
+function nextOrder(): Order {
+  send({ type: "ready" });
+  const chunk = Buffer.alloc(4096);
+  let line = "";
+  while (!line.endsWith("\n")) {
+    const length = readSync(port, chunk);
+    if (length === 0) throw new Error("the host has closed the port");
+    line += chunk.toString("utf8", 0, length);
+  }
+  return JSON.parse(line) as Order;
+}
 
 async function runFile(file: string): Promise<void> {
   const started = performance.now();

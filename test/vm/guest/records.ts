@@ -1,13 +1,12 @@
-/** What the host and the guest say to each other: a plan on the way in, a line of JSON for each record on the way out. */
+/**
+ * What the guest and the host say to each other over the virtio port, a line of JSON each. The guest sends records; each
+ * "ready" is answered by one order.
+ */
 
-export interface Plan {
-  /** paths in the guest, run one after another */
-  tests: string[];
-  /** the host's clock when the run began, in milliseconds since 1970 */
-  now: number;
-}
+export type GuestRecord = BootRecord | ReadyRecord | TestRecord | OutputRecord | EndRecord;
 
-export type GuestRecord = BootRecord | TestRecord | OutputRecord | EndRecord;
+/** What the host answers: the path of a test file in the guest, or that there are no more. */
+export type Order = { run: string } | { end: true };
 
 /** The guest reached its runner. */
 export interface BootRecord {
@@ -16,6 +15,11 @@ export interface BootRecord {
   /** since the kernel started */
   uptimeMs: number;
   cgroupControllers: string[];
+}
+
+/** The guest has nothing to do. */
+export interface ReadyRecord {
+  type: "ready";
 }
 
 /** One test has ended; a file that could not be loaded counts as a failed test, and so does a suite's own hook. */
@@ -39,10 +43,10 @@ export interface OutputRecord {
   text: string;
 }
 
-/** The runner is through and the guest powers off. */
+/** The guest was told that there are no more tests, and powers off. */
 export interface EndRecord {
   type: "end";
 }
 
-/** The runner's port, by the name that the host gave it. */
+/** The port's name. */
 export const resultsPort = "berth.results";
