@@ -24,6 +24,7 @@ test("defaults", () => {
     root: "/var/lib/berth",
     metrics: { host: "127.0.0.1", port: 9464 },
     registries: "/etc/berth/certs.d",
+    cdiDirectories: ["/etc/cdi", "/var/run/cdi"],
     network: "builtin",
     bridge: "berth0",
     subnets: ["10.88.0.0/16"],

@@ -17,6 +17,7 @@ export interface Config {
   /** null: /metrics is not served */
   readonly metrics: { readonly host: string; readonly port: number } | null;
   readonly registries: string;
+  readonly cdiDirectories: readonly string[];
   readonly network: "builtin" | "none";
   readonly bridge: string;
   /** CIDRs, at most one of each family */
@@ -61,6 +62,11 @@ const schema = v.strictObject({
   registries: absolutePath,
   "cni-conf": absolutePath,
   "cni-bin": absolutePath,
+  "cdi-dirs": v.pipe(
+    v.string(),
+    v.transform((text) => text.split(",")),
+    v.array(absolutePath),
+  ),
   network: v.picklist(["builtin", "cni", "none"], "is not builtin, cni or none"),
   bridge: v.pipe(v.string(), v.regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,14}$/, "is no name for a network interface")),
   subnet: subnets,
@@ -116,6 +122,7 @@ function freeze(checked: v.InferOutput<typeof schema>, tables: Pick<Config, "rli
     root: checked.root,
     metrics: checked.metrics === null ? null : Object.freeze(checked.metrics),
     registries: checked.registries,
+    cdiDirectories: Object.freeze(checked["cdi-dirs"]),
     network: checked.network,
     bridge: checked.bridge,
     subnets: Object.freeze(checked.subnet),

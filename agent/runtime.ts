@@ -54,6 +54,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
     }),
     bootId: readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim(),
     features,
+    cdiDirectories: config.cdiDirectories,
     store: openStore(config.root),
     pods: new Pods(),
     containers,

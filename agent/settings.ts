@@ -10,6 +10,7 @@ export type SettingName =
   | "registries"
   | "cni-conf"
   | "cni-bin"
+  | "cdi-dirs"
   | "network"
   | "bridge"
   | "subnet"
@@ -64,6 +65,12 @@ export const settings: Readonly<Record<SettingName, Setting>> = {
     argument: "DIR",
     help: "CNI plugins, for --network cni",
     default: "/opt/cni/bin",
+  },
+  "cdi-dirs": {
+    argument: "DIR[,DIR...]",
+    help: "Container Device Interface files; the later directories count more",
+    // the specification's own: what the administrator wrote, then what drivers made since the boot
+    default: "/etc/cdi,/var/run/cdi",
   },
   network: {
     argument: "builtin|cni|none",

@@ -2,6 +2,9 @@ import { mkdirSync } from "node:fs";
 import { dirname, join, normalize } from "node:path";
 import { runtime } from "../cri-proto/generated/runtime.js";
 import { native } from "../native/binding.js";
+import { applyCdiEdits } from "./cdi/apply-edits.js";
+import { askedDevices } from "./cdi/names.js";
+import { findCdiEdits } from "./cdi/registry.js";
 import type { Container, ContainerConfig, ContainerRecord } from "./container.js";
 import { AlreadyExistsError, FailedPreconditionError, InternalError, InvalidArgumentError } from "./errors.js";
 import { checkNotCancelled } from "./flights.js";
@@ -120,7 +123,7 @@ async function makeContainer(
     const readFile = async (path: string) =>
       (await native.readFileInRoot({ rootFd, path, limitBytes: 1024 * 1024 })).toString("utf8");
     const user = await resolveUser(readFile, { config, image: image.config });
-    return buildSpec({
+    const spec = buildSpec({
       containerId: id,
       podId: pod.record.id,
       config,
@@ -132,6 +135,7 @@ async function makeContainer(
       podFiles: podFiles(node, pod),
       cgroupPath,
     });
+    return applyCdiEdits(spec, await findCdiEdits(askedDevices(config), node.cdiDirectories));
   });
 
   tellOfClamping(node, config, spec);

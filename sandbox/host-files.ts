@@ -3,6 +3,7 @@ import { constants } from "node:fs";
 import { open, readdir, realpath, stat } from "node:fs/promises";
 import { join, posix } from "node:path";
 import type { ContainerConfig } from "./container.js";
+import { deviceNumbers } from "./device-numbers.js";
 import { InvalidArgumentError, messageOf } from "./errors.js";
 import type { HostFiles } from "./spec/build-spec.js";
 import type { HostDevice } from "./spec/devices.js";
@@ -90,8 +91,7 @@ async function deviceAt(path: string, containerPath: string, access: string): Pr
   const device = {
     path: containerPath,
     type: stats.isBlockDevice() ? ("b" as const) : ("c" as const),
-    major: Number(((stats.rdev >> 8n) & 0xfffn) | ((stats.rdev >> 32n) & ~0xfffn)),
-    minor: Number((stats.rdev & 0xffn) | ((stats.rdev >> 12n) & ~0xffn & 0xffff_ffffn)),
+    ...deviceNumbers(stats.rdev),
     fileMode: Number(stats.mode & 0o777n),
     uid: Number(stats.uid),
     gid: Number(stats.gid),

@@ -26,6 +26,8 @@ export interface SandboxNode {
   /** /proc/sys/kernel/random/boot_id */
   readonly bootId: string;
   readonly features: KernelFeatures;
+  /** of the Container Device Interface's files; the later count more */
+  readonly cdiDirectories: readonly string[];
   readonly store: Store;
   readonly pods: Pods;
   readonly containers: Containers;

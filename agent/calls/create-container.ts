@@ -1,6 +1,6 @@
 import type { runtime as proto } from "../../cri-proto/generated/runtime.js";
 import { createContainer as create } from "../../sandbox/create-container.js";
-import { NotFoundError, UnimplementedError } from "../../sandbox/errors.js";
+import { NotFoundError } from "../../sandbox/errors.js";
 import { resolveImageVolumes } from "../images/image-volumes.js";
 import { required } from "../requests.js";
 import type { Runtime } from "../runtime.js";
@@ -14,7 +14,6 @@ export async function createContainer(
   const asked = required(request.config, "config");
   required(required(asked.metadata, "config.metadata").name, "config.metadata.name");
   const name = required(required(asked.image, "config.image").image, "config.image.image");
-  if (asked.CDI_devices?.length) throw new UnimplementedError("config.CDI_devices: CDI devices are not built yet");
 
   const image = images.store.find(name);
   if (image === undefined) throw new NotFoundError(`config.image: image "${name}" is not on this node; pull it first`);

@@ -2,7 +2,7 @@
 import { runtime } from "../../cri-proto/generated/runtime.js";
 import type { Hierarchy } from "../cgroup/manager.js";
 import type { ContainerConfig } from "../container.js";
-import { InvalidArgumentError, UnimplementedError } from "../errors.js";
+import { InvalidArgumentError } from "../errors.js";
 import type { ResolvedUser } from "../identity.js";
 import type { OciImageConfig } from "../image-config.js";
 import type { PodSandboxConfig } from "../pod.js";
@@ -128,15 +128,12 @@ export function buildSpec(input: SpecInput): OciSpec {
   };
 }
 
-/** What the pod does not allow, and what is not built. */
+/** What the pod does not allow. */
 function checkRequest(config: ContainerConfig, podConfig: PodSandboxConfig): void {
   if (config.linux?.security_context?.privileged && !podConfig.linux?.security_context?.privileged) {
     throw new InvalidArgumentError(
       "config.linux.security_context.privileged: the pod sandbox was not asked to run privileged containers",
     );
-  }
-  if (config.CDI_devices?.length) {
-    throw new UnimplementedError("config.CDI_devices: devices of the Container Device Interface are not built yet");
   }
 }
 

@@ -103,13 +103,18 @@ function bind(destination: string, source: string, options: string[]): Mount {
   return { destination, type: "bind", source, options: ["rbind", ...options] };
 }
 
-function requestedMount(mount: runtime.v1.IMount, field: string): Mount {
-  const destination = absolutePath(mount.container_path, `${field}.container_path`);
-  if (destination === "/")
-    throw new InvalidArgumentError(`${field}.container_path: nothing can be mounted over the root`);
+/** Where something may be mounted, normalised. InvalidArgumentError names the field. */
+export function mountDestination(path: string | null | undefined, field: string): string {
+  const destination = absolutePath(path, field);
+  if (destination === "/") throw new InvalidArgumentError(`${field}: nothing can be mounted over the root`);
   if (isWithin(destination, "/proc") && !coverableProcFiles.has(destination)) {
-    throw new InvalidArgumentError(`${field}.container_path: ${destination} is part of the container's own /proc`);
+    throw new InvalidArgumentError(`${field}: ${destination} is part of the container's own /proc`);
   }
+  return destination;
+}
+
+function requestedMount(mount: runtime.v1.IMount, field: string): Mount {
+  const destination = mountDestination(mount.container_path, `${field}.container_path`);
   if (mount.image) return imageVolume(mount, destination, field);
   if (mount.image_sub_path) throw new InvalidArgumentError(`${field}.image_sub_path: it needs an image`);
   if (mount.uidMappings?.length || mount.gidMappings?.length) {
