@@ -22,9 +22,11 @@ before(async () => {
 
 after(() => agent.stop());
 
+/** pods that lived from their start to their removal */
+let whole = 0;
+
 /** Makes, uses and removes pods until it is told to stop; a call that the kill cut off is nothing to it. */
-async function churn(number: number, until: AbortSignal): Promise<number> {
-  let whole = 0;
+async function churn(number: number, until: AbortSignal): Promise<void> {
   for (let round = 0; !until.aborted; round++) {
     const hostNetwork = (round + number) % 4 === 0;
     try {
@@ -43,7 +45,6 @@ async function churn(number: number, until: AbortSignal): Promise<number> {
       await sleep(20);
     }
   }
-  return whole;
 }
 
 test(`${kills} kills during pod churn leave nothing`, async () => {
@@ -57,10 +58,12 @@ test(`${kills} kills during pod churn leave nothing`, async () => {
       await agent.kill9();
       await agent.restart();
     }
+    // on a busy machine none may have had the time between two kills
+    for (let tries = 0; whole === 0 && tries < 3_000; tries++) await sleep(10);
   } finally {
     stop.abort();
   }
-  const whole = (await Promise.all(running)).reduce((sum, count) => sum + count, 0);
+  await Promise.all(running);
   assert.ok(whole > 0, "not one pod lived through");
 
   const { items } = await agent.client.call("ListPodSandbox", {});

@@ -160,9 +160,14 @@ test("killed at any moment of a container's life: it works, or there is nothing 
       }
       await agent.client.call("RemoveContainer", { container_id: id ?? "" });
     }
-    const left = leftProcesses({ run: agent.paths.run, cgroupRoot: agent.cgroupRoot });
-    assert.deepEqual(left.length, 1, JSON.stringify(left));
-    assert.deepEqual(readdirSync(`${agent.paths.root}/containers`), []);
+    // what was the container's is deleted after the answer, and the pod's monitor is the one process that stays
+    for (let tries = 0; ; tries++) {
+      const left = leftProcesses({ run: agent.paths.run, cgroupRoot: agent.cgroupRoot });
+      const directories = readdirSync(`${agent.paths.root}/containers`);
+      if (left.length === 1 && directories.length === 0) break;
+      assert.ok(tries < 500, JSON.stringify({ left, directories }));
+      await sleep(10);
+    }
   }
 });
 

@@ -15,8 +15,8 @@ export interface LeakScope {
   bridge: string;
 }
 
-/** The kernel takes veths and namespaces away a while after their last reference is gone. */
-const patienceMs = 2_000;
+/** The kernel takes veths and namespaces away a while after their last reference is gone; a busy machine takes long. */
+const patienceMs = 10_000;
 
 /** Fails with a list when anything of a pod is left. The agent may run, but may have no pods. */
 export async function assertNothingLeft(scope: LeakScope): Promise<void> {
