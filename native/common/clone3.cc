@@ -24,4 +24,8 @@ pid_t clone3_fork(const CloneOptions& options) {
   return static_cast<pid_t>(syscall(SYS_clone3, &args, sizeof args));
 }
 
+pid_t clone_fork(unsigned long flags) {
+  return static_cast<pid_t>(syscall(SYS_clone, flags | SIGCHLD, nullptr, nullptr, nullptr, nullptr));
+}
+
 }  // namespace berth

@@ -19,4 +19,7 @@ struct CloneOptions {
 // may hold, and must change credentials by raw system calls (glibc's wrappers would signal threads that are not there).
 pid_t clone3_fork(const CloneOptions& options);
 
+// The same by the older call, which seccomp filters can look into and let pass. Flags as for clone3_fork.
+pid_t clone_fork(unsigned long flags);
+
 }  // namespace berth

@@ -21,13 +21,11 @@ void join_cgroups(const Cgroup& cgroup, const ChildChannel& channel) {
 }
 
 void continue_inside(const ChildChannel& channel) {
-  CloneOptions options;
-  options.flags = CLONE_PARENT;
-  const pid_t pid = clone3_fork(options);
+  const pid_t pid = clone_fork(CLONE_PARENT);
   if (pid < 0) {
     // ENOMEM: the namespace's init is ending, and it takes no more processes.
     const bool ending = errno == ENOMEM;
-    channel.fail(ending ? ErrorKind::kNotRunning : ErrorKind::kInternal, "clone3", "", errno);
+    channel.fail(ending ? ErrorKind::kNotRunning : ErrorKind::kInternal, "clone", "", errno);
   }
   if (pid > 0) _exit(0);
   channel.send(ReportKind::kHello);
@@ -73,7 +71,9 @@ void run_init(const InitOrders& orders) {
 
   set_rlimits(plan.process, channel);
   start_session(plan.process.terminal, channel);
-  assume_identity(plan.process, orders.expected_parent, channel);
+  assume_credentials(plan.process, channel);
+  die_with_parent(orders.expected_parent, channel);
+  forbid_new_privileges(plan.process, channel);
   reset_signals();
   execute(plan.process, orders.vectors, channel);
 }

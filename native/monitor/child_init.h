@@ -19,7 +19,7 @@ struct InitOrders {
   const std::vector<int>& mount_fds;  // for each mount of the plan, or -1
   int pid_namespace_fd;               // pidfd of a process whose PID namespace is joined; -1: none
   const char* directory;              // of the pod: where the root is attached, in the container's own mount namespace
-  pid_t expected_parent;              // as assume_identity has it
+  pid_t expected_parent;              // as die_with_parent has it
 };
 
 // Runs in the clone, which already has a mount namespace of its own (and a PID namespace, if it gets one of its own).

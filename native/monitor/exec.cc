@@ -2,7 +2,9 @@
 
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -16,6 +18,7 @@
 #include "monitor/child_init.h"
 #include "monitor/identity.h"
 #include "monitor/program.h"
+#include "monitor/seccomp_answer.h"
 #include "monitor/terminal.h"
 
 namespace berth {
@@ -35,7 +38,28 @@ struct ExecOrders {
   const Descriptors& descriptors;
   int container_pidfd;
   pid_t expected_parent;
+  // Whether the program's credentials and filter are assumed before it can be seen in the container's PID namespace. A
+  // container with CAP_SYS_PTRACE could otherwise take over a process that has all of the monitor's capabilities.
+  bool credentials_first;
 };
+
+// The filter is then in force during all that is left to do: true when it lets that pass.
+bool allows_credentials_first(const Process& process) {
+  if (process.seccomp_filter.empty()) return true;
+  struct Call {
+    int number;
+    uint64_t first = 0;
+    uint64_t second = 0;
+  };
+  static constexpr Call kCalls[] = {
+      {SYS_clone, CLONE_PARENT | SIGCHLD}, {SYS_exit_group}, {SYS_write}, {SYS_setsid}, {SYS_ioctl, 0, TIOCSCTTY},
+      {SYS_prctl, PR_SET_PDEATHSIG, SIGKILL}, {SYS_getppid}, {SYS_rt_sigaction}, {SYS_rt_sigprocmask}, {SYS_execve},
+  };
+  for (const Call& call : kCalls) {
+    if (!filter_allows(process.seccomp_filter, call.number, call.first, call.second)) return false;
+  }
+  return true;
+}
 
 [[noreturn]] void run_exec(const ExecOrders& orders) {
   const ChildChannel& channel = orders.channel;
@@ -49,7 +73,7 @@ struct ExecOrders {
                  errno);
   }
   keep_only_channel(channel);
-  continue_inside(channel);
+  if (!orders.credentials_first) continue_inside(channel);
   if (orders.process.terminal) {
     const UniqueFd terminal = open_terminal_in_container(orders.process, channel);
     for (int stream = 0; stream < 3; ++stream) {
@@ -57,8 +81,18 @@ struct ExecOrders {
     }
   }
   set_rlimits(orders.process, channel);
-  start_session(orders.process.terminal, channel);
-  assume_identity(orders.process, orders.expected_parent, channel);
+  if (orders.credentials_first) {
+    assume_credentials(orders.process, channel);
+    forbid_new_privileges(orders.process, channel);
+    continue_inside(channel);
+    start_session(orders.process.terminal, channel);
+    die_with_parent(orders.expected_parent, channel);
+  } else {
+    start_session(orders.process.terminal, channel);
+    assume_credentials(orders.process, channel);
+    die_with_parent(orders.expected_parent, channel);
+    forbid_new_privileges(orders.process, channel);
+  }
   reset_signals();
   execute(orders.process, orders.vectors, channel);
 }
@@ -109,6 +143,7 @@ std::optional<Failure> ExecSession::start(Container& container, const Exec& exec
       .descriptors = descriptors,
       .container_pidfd = container.pidfd(),
       .expected_parent = container.in_host_pid_namespace() ? getpid() : 0,
+      .credentials_first = allows_credentials_first(exec.process),
   };
   CloneOptions options;
   options.cgroup_fd = cgroup_.directory.get();

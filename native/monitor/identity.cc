@@ -152,24 +152,26 @@ void set_rlimits(const Process& process, const ChildChannel& channel) {
   }
 }
 
-void assume_identity(const Process& process, pid_t expected_parent, const ChildChannel& channel) {
+void assume_credentials(const Process& process, const ChildChannel& channel) {
   const bool entered = enter_working_directory(process, WhoEnters::kRoot, channel);
   set_labels(process, channel);
-  // Without no_new_privs a filter needs CAP_SYS_ADMIN, so it comes before the credentials change, and must allow the
-  // system calls that follow.
   if (!process.no_new_privileges) load_seccomp(process, channel);
   drop_bounding(process.capabilities.bounding, channel);
   set_ids(process, channel);
   set_capabilities(process.capabilities, channel);
   if (!entered) enter_working_directory(process, WhoEnters::kUser, channel);
   umask(process.has_umask ? process.umask & 0777 : kDefaultUmask);
-  // The quick path of the pod's death. It is set after the last change of credentials, which would clear it.
+}
+
+void die_with_parent(pid_t expected_parent, const ChildChannel& channel) {
   if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0) channel.break_off("set the parent's death signal");
   if (expected_parent != 0 && getppid() != expected_parent) _exit(1);
-  if (process.no_new_privileges) {
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) channel.break_off("set no_new_privs");
-    load_seccomp(process, channel);
-  }
+}
+
+void forbid_new_privileges(const Process& process, const ChildChannel& channel) {
+  if (!process.no_new_privileges) return;
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) channel.break_off("set no_new_privs");
+  load_seccomp(process, channel);
 }
 
 }  // namespace berth

@@ -14,8 +14,16 @@ void set_oom_score_adj(const Process& process, const ChildChannel& channel);
 // A hard limit above the monitor's own is cut to it when the kernel does not let it be raised.
 void set_rlimits(const Process& process, const ChildChannel& channel);
 
-// The last steps before exec. `expected_parent`: the monitor's number in the process's own PID namespace; 0 when it is in
-// an outer one (then the kernel ends the process with the monitor's namespace).
-void assume_identity(const Process& process, pid_t expected_parent, const ChildChannel& channel);
+// The last steps before exec, in this order.
+//
+// The working directory, labels, ids and capabilities; without no_new_privileges the seccomp filter, too, which then needs
+// CAP_SYS_ADMIN. What is called from here on must be allowed by the filter.
+void assume_credentials(const Process& process, const ChildChannel& channel);
+// After the last change of credentials, which would clear it, in the process that executes. `expected_parent`: the monitor's
+// number in the process's own PID namespace; 0 when it is in an outer one (then the kernel ends the process with the
+// monitor's namespace).
+void die_with_parent(pid_t expected_parent, const ChildChannel& channel);
+// With no_new_privileges: that, and the seccomp filter.
+void forbid_new_privileges(const Process& process, const ChildChannel& channel);
 
 }  // namespace berth

@@ -4,8 +4,11 @@
 #include "monitor/path_in_root.h"
 #include "monitor/plan_check.h"
 #include "monitor/pod_setup.h"
+#include "monitor/seccomp_answer.h"
 
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -32,6 +35,30 @@ void test_sysctls() {
                            "net..ipv4", "/net/x", "net/./x", "net.a b", "net.a\nb", "vm.swappiness", "user.max_pid"}) {
     CHECK(sysctl_path(name).empty());
   }
+}
+
+std::string bytes_of(const std::vector<sock_filter>& program) {
+  return std::string(reinterpret_cast<const char*>(program.data()), program.size() * sizeof(sock_filter));
+}
+
+void test_seccomp_answers() {
+  CHECK(!filter_allows("", 1, 0, 0) && !filter_allows("short", 1, 0, 0));
+  const sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+  const sock_filter refuse = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | 1);
+  const sock_filter load_number = BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr));
+  CHECK(filter_allows(bytes_of({allow}), 1, 0, 0) && !filter_allows(bytes_of({refuse}), 1, 0, 0));
+  CHECK(filter_allows(bytes_of({BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_LOG)}), 1, 0, 0));
+  const std::string one = bytes_of({load_number, BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 56, 0, 1), allow, refuse});
+  CHECK(filter_allows(one, 56, 0, 0) && !filter_allows(one, 57, 0, 0));
+  // as the default profile looks at clone's flags
+  const sock_filter load_flags = BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args));
+  const std::string flags = bytes_of({load_flags, BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0x7e020000),
+                                      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1), allow, refuse});
+  CHECK(filter_allows(flags, 56, 0x8011, 0) && !filter_allows(flags, 56, 0x10000000, 0));
+  // beyond its end, beyond the data, and what libseccomp does not make
+  CHECK(!filter_allows(bytes_of({BPF_JUMP(BPF_JMP | BPF_JA, 0xffffffff, 0, 0), allow}), 1, 0, 0));
+  CHECK(!filter_allows(bytes_of({BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 62), allow}), 1, 0, 0));
+  CHECK(!filter_allows(bytes_of({BPF_STMT(BPF_MISC | BPF_TAX, 0), allow}), 1, 0, 0));
 }
 
 void test_ids() {
@@ -115,6 +142,7 @@ void test_paths() {
 int main() {
   test_oom_kills();
   test_sysctls();
+  test_seccomp_answers();
   test_ids();
   test_plan();
   test_paths();
