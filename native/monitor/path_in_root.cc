@@ -1,7 +1,9 @@
 #include "monitor/path_in_root.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/openat2.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -40,14 +42,40 @@ bool replace_link(char (&path)[PATH_MAX], size_t start, size_t end, const char* 
   return true;
 }
 
+// The directory is its owner's from its birth. Given away afterwards, its name could have been exchanged for another's file
+// meanwhile.
+bool make_directory_of(int parent, const char* name, const MakeMissing& make) {
+  __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct held[2] = {};
+  if (syscall(SYS_capget, &header, held) != 0) return false;
+  constexpr auto kJustTell = static_cast<uid_t>(-1);
+  syscall(SYS_setfsgid, make.gid);
+  syscall(SYS_setfsuid, make.uid);
+  bool made = false;
+  if (static_cast<uid_t>(syscall(SYS_setfsuid, kJustTell)) != make.uid ||
+      static_cast<gid_t>(syscall(SYS_setfsgid, kJustTell)) != make.gid) {
+    errno = EPERM;
+  } else {
+    // The capabilities over files went with root's fsuid.
+    made = syscall(SYS_capset, &header, held) == 0 && mkdirat(parent, name, 0755) == 0;
+  }
+  const int saved = errno;
+  syscall(SYS_setfsuid, 0);
+  syscall(SYS_setfsgid, 0);
+  // A change of credentials sets this to what fs.suid_dumpable says.
+  const bool restored = syscall(SYS_capset, &header, held) == 0 && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0;
+  if (restored) errno = saved;
+  return made && restored;
+}
+
 bool make_one(int parent, const char* name, bool last, const MakeMissing& make) {
   if (last && make.as_file) {
     const UniqueFd file(openat(parent, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_WRONLY | O_CLOEXEC, 0644));
     if (!file) return false;
-  } else if (mkdirat(parent, name, 0755) != 0) {
-    return false;
+    return true;
   }
-  return !last || !make.give_to_owner || fchownat(parent, name, make.uid, make.gid, AT_SYMLINK_NOFOLLOW) == 0;
+  if (last && make.give_to_owner && (make.uid != 0 || make.gid != 0)) return make_directory_of(parent, name, make);
+  return mkdirat(parent, name, 0755) == 0;
 }
 
 enum class Step { kDone, kAgain, kFailed };
