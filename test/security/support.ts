@@ -140,9 +140,10 @@ export function executable(path: string, content: string | Uint8Array): TarEntry
   return { path, mode: 0o755, content };
 }
 
-/** Exchanges the two names in its arguments (in one directory) for each other, again and again, as fast as it can. */
+/** Exchanges the two names in its arguments for each other, again and again, as fast as it can and while both are there. */
 const swapperSource = `
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
@@ -151,7 +152,10 @@ const swapperSource = `
 int main(int count, char** names) {
   for (;;) {
     for (int i = 0; i < 50; ++i) {
-      if (syscall(SYS_renameat2, AT_FDCWD, names[1], AT_FDCWD, names[2], 2) != 0) { perror("renameat2"); return 1; }
+      if (syscall(SYS_renameat2, AT_FDCWD, names[1], AT_FDCWD, names[2], 2) != 0 && errno != ENOENT) {
+        perror("renameat2");
+        return 1;
+      }
     }
     sched_yield();
   }
