@@ -6,10 +6,12 @@ import { execSync } from "./calls/exec-sync.js";
 import { imageFsInfo } from "./calls/image-fs-info.js";
 import { imageStatus } from "./calls/image-status.js";
 import { importImage } from "./calls/import-image.js";
+import { inspectContainer } from "./calls/inspect-container.js";
 import { listContainerStats } from "./calls/list-container-stats.js";
 import { listContainers } from "./calls/list-containers.js";
 import { listImages } from "./calls/list-images.js";
 import { listPodSandbox } from "./calls/list-pod-sandbox.js";
+import { mountBundle } from "./calls/mount-bundle.js";
 import { podSandboxStatus } from "./calls/pod-sandbox-status.js";
 import { pullImage } from "./calls/pull-image.js";
 import { removeContainer } from "./calls/remove-container.js";
@@ -23,6 +25,7 @@ import { status } from "./calls/status.js";
 import { stopContainer } from "./calls/stop-container.js";
 import { stopPodSandbox } from "./calls/stop-pod-sandbox.js";
 import { unimplemented } from "./calls/unimplemented.js";
+import { unmountBundle } from "./calls/unmount-bundle.js";
 import { updateContainerResources } from "./calls/update-container-resources.js";
 import { updatePodSandboxResources } from "./calls/update-pod-sandbox-resources.js";
 import { updateRuntimeConfig } from "./calls/update-runtime-config.js";
@@ -110,4 +113,7 @@ export const callTable: CallTable = {
 
   // Berth's own
   ImportImage: importImage,
+  InspectContainer: inspectContainer,
+  MountBundle: mountBundle,
+  UnmountBundle: unmountBundle,
 };

@@ -32,6 +32,14 @@ export function storedSpec(spec: OciSpec, config: ContainerConfig): OciSpec {
   return { ...spec, linux: { ...spec.linux, seccomp: rest } };
 }
 
+/** The spec as it was before it was stored, with all rules of its seccomp profile. */
+export function completeSpec(spec: OciSpec): OciSpec {
+  const { seccomp } = spec.linux;
+  if (seccomp === undefined || seccomp.syscalls !== undefined) return spec;
+  const profile = defaultSeccompProfile(spec.process.capabilities.bounding, process.arch);
+  return { ...spec, linux: { ...spec.linux, seccomp: profile } };
+}
+
 function compiled(profile: LinuxSeccomp): Uint8Array {
   const hash = createHash("sha256").update(JSON.stringify(profile)).digest("base64");
   const found = byHash.get(hash);

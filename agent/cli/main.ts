@@ -20,6 +20,10 @@ const commands: Record<string, Entry> = {
   serve: { summary: "run the agent", load: async () => [await import("./serve.js")] },
   pods: { summary: "list pods", load: async () => [await import("./pods.js")] },
   ps: { summary: "list containers", load: async () => [await import("./ps.js")] },
+  inspect: {
+    summary: "print a container's OCI spec, or write a bundle that another OCI runtime can run",
+    load: async () => [await import("./inspect.js")],
+  },
   images: { summary: "list images", load: async () => [await import("./images.js")] },
   image: {
     summary: "import, pull or remove an image",

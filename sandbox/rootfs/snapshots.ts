@@ -35,6 +35,10 @@ export interface Snapshots {
    * and all). The caller closes it. @param layers chain ids, bottom first; they must stay as long as the mount is used
    */
   mountImage(options: { layers: readonly string[]; subPath: string }): Promise<number>;
+  /**
+   * The same for a directory of the caller's own: `upper` and `work` are made in it. The caller removes them.
+   */
+  prepareRootfsIn(options: { home: string; layers: readonly string[] }): Promise<Rootfs>;
   /** Already gone is success. */
   removeRootfs(containerId: string): Promise<void>;
   /** ids of the containers that have a writable directory */
@@ -74,6 +78,21 @@ export async function openSnapshots(
   const lowerOf = (chainIds: readonly string[]): string[] =>
     chainIds.length === 0 ? [emptyLayer] : chainIds.map((chainId) => layers.path(chainId)).reverse();
 
+  const prepareRootfsIn: Snapshots["prepareRootfsIn"] = async ({ home, layers: chainIds }) => {
+    const lower = lowerOf(chainIds);
+    const upper = join(home, "upper");
+    const work = join(home, "work");
+    mkdirSync(upper, { mode: 0o755 });
+    mkdirSync(work, { mode: 0o700 });
+    // the overlay's root directory is the upper one: it has to look like the image's
+    const top = statSync(lower[0] as string);
+    chownSync(upper, top.uid, top.gid);
+    chmodSync(upper, top.mode & 0o7777);
+    // volatile: an upper directory is mounted once and does not outlive the boot, and without it the end of every
+    // container would wait until the kernel has written all that it holds to the disk
+    return { rootFd: await addon.mountOverlay({ lower, upper, work, volatile: true }), upperDirectory: upper };
+  };
+
   const removeRootfs = async (containerId: string): Promise<void> => {
     usages.delete(containerId);
     const doomed = join(directory, `.removed-${process.pid.toString(36)}-${++serial}`);
@@ -95,27 +114,17 @@ export async function openSnapshots(
     directory,
     imageDirectory: join(root, "layers"),
     async prepareRootfs({ containerId, layers: chainIds }) {
-      const lower = lowerOf(chainIds);
       const home = directoryOf(containerId);
       // synchronous: a directory costs less than the way to another thread and back
       mkdirSync(home, { mode: 0o700 });
       try {
-        const upper = join(home, "upper");
-        const work = join(home, "work");
-        mkdirSync(upper, { mode: 0o755 });
-        mkdirSync(work, { mode: 0o700 });
-        // the overlay's root directory is the upper one: it has to look like the image's
-        const top = statSync(lower[0] as string);
-        chownSync(upper, top.uid, top.gid);
-        chmodSync(upper, top.mode & 0o7777);
-        // volatile: an upper directory is mounted once and does not outlive the boot, and without it the end of every
-        // container would wait until the kernel has written all that it holds to the disk
-        return { rootFd: await addon.mountOverlay({ lower, upper, work, volatile: true }), upperDirectory: upper };
+        return await prepareRootfsIn({ home, layers: chainIds });
       } catch (error) {
         await removeRootfs(containerId);
         throw asStorageError(error, `the root file system of container ${containerId}`);
       }
     },
+    prepareRootfsIn,
     mountImage: ({ layers: chainIds, subPath }) => addon.mountOverlay({ lower: lowerOf(chainIds), subPath }),
     removeRootfs,
     async listRootfs() {

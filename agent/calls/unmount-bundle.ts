@@ -1,0 +1,13 @@
+import type { berth as proto } from "../../cri-proto/generated/admin.js";
+import { unmountBundle as unmount } from "../../sandbox/bundle.js";
+import { required } from "../requests.js";
+import type { Runtime } from "../runtime.js";
+
+/** `berth inspect --bundle DIR --unmount`. */
+export async function unmountBundle(
+  _runtime: Runtime,
+  request: proto.v1.UnmountBundleRequest,
+): Promise<proto.v1.IUnmountBundleResponse> {
+  await unmount(required(request.directory, "directory"));
+  return {};
+}

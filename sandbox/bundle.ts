@@ -1,0 +1,149 @@
+/**
+ * OCI bundles like a container, for other runtimes and for looking at. Unlike everything else that is mounted, a bundle
+ * has names on the host, until its owner has it unmounted:
+ *
+ *   DIR/config.json        the spec
+ *   DIR/rootfs             the image's layers, with a writable one of its own
+ *   DIR/volumes/<n>        image volumes
+ *   DIR/layer/             the writable layer
+ */
+import { fstatSync } from "node:fs";
+import { mkdir, readdir, readFile, rm, rmdir, writeFile } from "node:fs/promises";
+import { dirname, isAbsolute, join, normalize } from "node:path";
+import { runtime } from "../cri-proto/generated/runtime.js";
+import { isSystemError, native } from "../native/binding.js";
+import type { Container } from "./container.js";
+import { FailedPreconditionError, InvalidArgumentError, messageOf } from "./errors.js";
+import type { SandboxNode } from "./node.js";
+import type { Pod } from "./pod.js";
+import { completeSpec } from "./seccomp-filters.js";
+import { type BundlePlace, bundleAnnotation, bundleSpec, specToJson } from "./spec/bundle-spec.js";
+import type { OciSpec } from "./spec/oci.js";
+import { podSysctls } from "./spec/sysctls.js";
+import { Undo } from "./undo.js";
+
+const { NamespaceMode } = runtime.v1;
+
+/** Writes and mounts a bundle in a directory that is not there, or empty. On failure nothing of it is left. */
+export async function mountBundle(node: SandboxNode, container: Container, path: string): Promise<void> {
+  const directory = checkedDirectory(path);
+  const { id, podId, spec, layers, volumeLayers, cgroupPath } = container.record;
+  if (spec === null) throw new FailedPreconditionError(`container ${id} has no spec yet`);
+  const place = placeOf(node.pods.resolve(podId), `${cgroupPath}-bundle`);
+  const bundle = bundleSpec(completeSpec(spec), directory, place);
+  const undo = new Undo();
+  try {
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    if ((await readdir(directory)).length > 0) throw new InvalidArgumentError(`directory: ${directory} is not empty`);
+    undo.push("remove what is in the bundle", () => removeContent(directory));
+    const home = join(directory, "layer");
+    await mkdir(home);
+    await attach(join(directory, "rootfs"), (await node.snapshots.prepareRootfsIn({ home, layers })).rootFd, undo);
+    for (const { path: volume, imageId, subPath } of bundle.volumes) {
+      const fd = await node.snapshots.mountImage({ layers: volumeLayers?.[imageId] ?? [], subPath });
+      await attach(volume, fd, undo);
+    }
+    await writeFile(join(directory, "config.json"), `${specToJson(bundle.spec)}\n`, { mode: 0o600 });
+    undo.commit();
+  } catch (error) {
+    await undo.run();
+    if (error instanceof InvalidArgumentError) throw error;
+    throw new FailedPreconditionError(`the bundle ${directory} could not be made: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+/** Unmounts and removes a bundle, of whatever container it was. InvalidArgumentError: it is none of ours. */
+export async function unmountBundle(path: string): Promise<void> {
+  const directory = checkedDirectory(path);
+  let spec: Partial<OciSpec>;
+  try {
+    spec = JSON.parse(await readFile(join(directory, "config.json"), "utf8"));
+  } catch (error) {
+    throw new InvalidArgumentError(`directory: ${directory} is no bundle: ${messageOf(error)}`, { cause: error });
+  }
+  if (spec.annotations?.[bundleAnnotation] === undefined) {
+    throw new InvalidArgumentError(`directory: ${directory} is a bundle, but none that berth has made`);
+  }
+  for (const name of await namesIn(join(directory, "volumes")))
+    await unmountIfMounted(join(directory, "volumes", name));
+  await unmountIfMounted(join(directory, "rootfs"));
+  await removeContent(directory);
+  await rm(directory, { recursive: true });
+}
+
+function checkedDirectory(path: string): string {
+  if (!isAbsolute(path) || path.includes("\0")) {
+    throw new InvalidArgumentError(`directory: ${JSON.stringify(path)} is not an absolute path`);
+  }
+  const normal = normalize(path).replace(/\/$/, "");
+  if (normal === "") throw new InvalidArgumentError("directory: the root directory can hold no bundle");
+  return normal;
+}
+
+async function attach(path: string, fd: number, undo: Undo): Promise<void> {
+  try {
+    const isDirectory = fstatSync(fd).isDirectory();
+    await mkdir(isDirectory ? path : dirname(path), { recursive: true });
+    if (!isDirectory) await writeFile(path, "");
+    await native.attachMount(fd, path);
+    undo.push(`unmount ${path}`, () => native.unmount(path));
+  } finally {
+    native.closeDescriptor(fd);
+  }
+}
+
+async function unmountIfMounted(path: string): Promise<void> {
+  try {
+    await native.unmount(path);
+  } catch (error) {
+    // EINVAL: nothing is mounted there any more
+    if (!isSystemError(error) || !["EINVAL", "ENOENT"].includes(error.errnoName)) throw error;
+  }
+}
+
+/** Takes nothing away that is still mounted: what is a mount point cannot be removed. */
+async function removeContent(directory: string): Promise<void> {
+  const volumes = join(directory, "volumes");
+  for (const name of await namesIn(volumes)) await removeMountPoint(join(volumes, name));
+  await removeMountPoint(volumes);
+  await removeMountPoint(join(directory, "rootfs"));
+  await rm(join(directory, "layer"), { recursive: true, force: true });
+  await rm(join(directory, "config.json"), { force: true });
+}
+
+async function removeMountPoint(path: string): Promise<void> {
+  try {
+    await rmdir(path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOTDIR") await rm(path);
+    else if (code !== "ENOENT") throw error;
+  }
+}
+
+async function namesIn(directory: string): Promise<string[]> {
+  try {
+    return await readdir(directory);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
+    throw error;
+  }
+}
+
+/** What the pod gives its containers, said for a runtime that knows no pods. */
+function placeOf(pod: Pod, cgroupsPath: string): BundlePlace {
+  const modes = pod.config.linux?.security_context?.namespace_options;
+  const isReady = pod.record.phase === "ready";
+  const sysctls = Object.entries(podSysctls(pod.config));
+  return {
+    networkNamespace: isReady ? pod.record.netnsPath : "",
+    ownIpc: modes?.ipc !== NamespaceMode.NODE,
+    ownUts: modes?.network !== NamespaceMode.NODE,
+    hostname: pod.config.hostname ?? "",
+    // those of the network namespace are in force there already
+    sysctl: Object.fromEntries(sysctls.filter(([name]) => !name.startsWith("net."))),
+    cgroupsPath,
+  };
+}

@@ -1,0 +1,66 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { buildSpec } from "./build-spec.js";
+import { type BundlePlace, bundleSpec, specToJson } from "./bundle-spec.js";
+import type { OciSpec } from "./oci.js";
+import { containerConfig, specInput } from "./spec-fixtures.js";
+
+const place: BundlePlace = {
+  networkNamespace: "/run/netns/berth-x",
+  ownIpc: true,
+  ownUts: true,
+  hostname: "pod1",
+  sysctl: { "kernel.shmmax": "1" },
+  cgroupsPath: "/berth/c-bundle",
+};
+
+test("the pod's namespaces are said, image volumes become binds of the bundle's own mounts", () => {
+  const mounts = [
+    { container_path: "/a", readonly: true, image: { image: "i", image_ref: "sha256:aa" }, image_sub_path: "x" },
+    { container_path: "/b", host_path: "/srv" },
+  ];
+  const { spec, volumes } = bundleSpec(buildSpec(specInput({ config: containerConfig({ mounts }) })), "/bundle", place);
+  assert.deepEqual(volumes, [{ path: "/bundle/volumes/0", imageId: "sha256:aa", subPath: "x" }]);
+  assert.equal(spec.mounts.find(({ destination }) => destination === "/a")?.source, "/bundle/volumes/0");
+  assert.equal(spec.mounts.find(({ destination }) => destination === "/b")?.source, "/srv");
+  assert.deepEqual(spec.linux.namespaces.map(({ type }) => type).sort(), [
+    "cgroup",
+    "ipc",
+    "mount",
+    "network",
+    "pid",
+    "uts",
+  ]);
+  assert.equal(spec.linux.namespaces.find(({ type }) => type === "network")?.path, "/run/netns/berth-x");
+  assert.deepEqual([spec.hostname, spec.linux.cgroupsPath], ["pod1", "/berth/c-bundle"]);
+  assert.deepEqual(spec.linux.sysctl, { "kernel.shmmax": "1" });
+});
+
+test("with the host's namespaces none are said", () => {
+  const { spec } = bundleSpec(buildSpec(specInput()), "/bundle", {
+    ...place,
+    networkNamespace: "",
+    ownIpc: false,
+    ownUts: false,
+    sysctl: {},
+  });
+  assert.deepEqual(spec.linux.namespaces.map(({ type }) => type).sort(), ["cgroup", "mount", "pid"]);
+  assert.equal(spec.hostname, undefined);
+});
+
+test("numbers that JavaScript cannot hold are numbers in JSON", () => {
+  const spec = buildSpec(specInput());
+  const seccomp = {
+    defaultAction: "SCMP_ACT_ALLOW",
+    syscalls: [
+      {
+        names: ["x"],
+        action: "SCMP_ACT_ERRNO",
+        args: [{ index: 0, value: "0xffffffffffffffff", valueTwo: 1, op: "SCMP_CMP_EQ" }],
+      },
+    ],
+  };
+  const json = specToJson({ ...spec, linux: { ...spec.linux, seccomp } });
+  assert.match(json, /"value": 18446744073709551615,/);
+  assert.equal((JSON.parse(json) as OciSpec).linux.seccomp?.syscalls?.[0]?.args?.[0]?.valueTwo, 1);
+});
