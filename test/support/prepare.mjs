@@ -87,13 +87,18 @@ function missingPackages(wanted) {
   return wanted.filter((name) => !installed.has(name));
 }
 
-/** Waits for another apt, also for one of a second clone that is prepared at the same time. */
+/** Waits for another apt: Debian's daily one, or that of a second clone which is prepared at the same time. */
 function aptGet(args, options = {}) {
   const apt = ["apt-get", "-q", "-o", "DPkg::Lock::Timeout=600", ...args];
-  return run("flock", ["/var/lib/apt", ...apt], {
-    env: { DEBIAN_FRONTEND: "noninteractive" },
-    ...options,
-  });
+  for (let tries = 0; ; tries++) {
+    try {
+      return run("flock", ["/var/lib/apt", ...apt], { env: { DEBIAN_FRONTEND: "noninteractive" }, ...options });
+    } catch (error) {
+      // apt's own time-out is not for the lock of the lists
+      if (tries === 60 || !error.message.includes("/var/lib/apt/lists/lock")) throw error;
+      spawnSync("sleep", ["5"]);
+    }
+  }
 }
 
 let listsAreFresh = false;
