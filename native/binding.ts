@@ -36,6 +36,21 @@ export interface SpawnMonitorOptions {
   cgroupTasksFiles: string[];
   /** CLONE_INTO_CGROUP; empty: none */
   cgroup2Directory: string;
+  /** net, IPC and UTS (all three) belong to a new user namespace with these maps. The monitor itself keeps the host's;
+   *  it gets the new one as descriptor 5, and `--user-namespace-fd 5 --uid-map C:H:L --gid-map C:H:L` */
+  userNamespace?: IdMaps;
+}
+
+/** A run of ids: `containerId` in the namespace is `hostId` outside, and so on for `length` ids. */
+export interface IdMapping {
+  containerId: number;
+  hostId: number;
+  length: number;
+}
+
+export interface IdMaps {
+  uids: IdMapping;
+  gids: IdMapping;
 }
 
 export interface SpawnedProcess {
@@ -69,6 +84,8 @@ export interface OverlayOptions {
   subPath?: string;
   /** the upper layer need not survive a crash of the machine */
   volatile?: boolean;
+  /** the lower directories show the ids of their files as this user namespace maps them; upper must have the host's ids */
+  userNamespaceFd?: number;
   /** takes the way of kernels before 6.8 (a scratch mount namespace) on any kernel; for its test */
   scratchNamespace?: boolean;
 }
@@ -187,7 +204,15 @@ export interface Addon {
 
   // mount.cc
   /** open_tree(OPEN_TREE_CLONE): a detached mount of the path. `root`: the path is resolved within it (RESOLVE_IN_ROOT) */
-  openTree(options: { path: string; root?: string; recursive: boolean; attributes?: MountAttributes }): Promise<number>;
+  openTree(options: {
+    path: string;
+    root?: string;
+    recursive: boolean;
+    attributes?: MountAttributes;
+    /** ids are shown as this user namespace maps them, below the top mount where the file systems can. EINVAL: the file
+     *  system cannot; EPERM: its ids are mapped already */
+    userNamespaceFd?: number;
+  }): Promise<number>;
   setMountAttributes(fd: number, attributes: MountAttributes): void;
   /** a detached overlay; before Linux 6.8 by way of a scratch mount namespace */
   mountOverlay(options: OverlayOptions): Promise<number>;
@@ -251,6 +276,12 @@ export interface Addon {
   // nftables.cc
   /** runs a libnftables JSON document in one transaction; answers its JSON output (empty when it asks for none) */
   runNftables(json: string): Promise<string>;
+
+  // user_namespace.cc
+  /** a new user namespace that nothing but the descriptor keeps */
+  makeUserNamespace(maps: IdMaps): Promise<number>;
+  /** the user namespace that owns the namespace at a path */
+  openOwningUserNamespace(path: string): number;
 
   // features.cc
   probeFeatures(): KernelFeatures;

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import {
   chmodSync,
+  chownSync,
   existsSync,
   lstatSync,
   mkdirSync,
@@ -55,6 +56,15 @@ function layers(t: TestContext, count: number): { directory: string; lower: stri
   return { directory, lower, upper, work };
 }
 
+const first = 300_000;
+
+async function userNamespace(t: TestContext): Promise<number> {
+  const range = { containerId: 0, hostId: first, length: 65_536 };
+  const fd = await native.makeUserNamespace({ uids: range, gids: range });
+  t.after(() => native.closeDescriptor(fd));
+  return fd;
+}
+
 for (const scratchNamespace of [false, true]) {
   const way = scratchNamespace ? "scratch namespace" : "mount context";
 
@@ -91,6 +101,24 @@ for (const scratchNamespace of [false, true]) {
     assert.throws(() => writeFileSync(join(root, "new"), ""), { code: "EROFS" });
   });
 
+  test(`overlay by ${way}: layers with mapped ids, a copy keeps its owner`, async (t) => {
+    const { directory, lower, upper, work } = layers(t, 3);
+    chownSync(join(lower[1] ?? "", "only-1"), 1000, 1001);
+    const userNamespaceFd = await userNamespace(t);
+    const before = openDescriptors();
+    const fd = await native.mountOverlay({ lower, upper, work, userNamespaceFd, scratchNamespace });
+    assert.equal(openDescriptors(), before + 1);
+    assert.deepEqual(mountsBelow(directory), []);
+    const root = join(directory, "root");
+    await attach(fd, root);
+    const owner = (path: string) => [statSync(path).uid, statSync(path).gid];
+    assert.deepEqual(owner(join(root, "only-1")), [first + 1000, first + 1001]);
+    assert.deepEqual(owner(join(root, "only-2")), [first, first]);
+    writeFileSync(join(root, "only-1"), "changed");
+    assert.deepEqual(owner(join(upper, "only-1")), [first + 1000, first + 1001]);
+    assert.deepEqual(owner(join(lower[1] ?? "", "only-1")), [1000, 1001]);
+  });
+
   test(`overlay by ${way}: what is missing is named, and nothing is left`, async (t) => {
     const { directory, lower, upper, work } = layers(t, 2);
     const before = openDescriptors();
@@ -112,6 +140,25 @@ test("a single read-only layer", async (t) => {
   await attach(await native.mountOverlay({ lower }), root);
   assert.equal(readFileSync(join(root, "all"), "utf8"), "layer 0");
   assert.throws(() => writeFileSync(join(root, "all"), ""), { code: "EROFS" });
+});
+
+test("a clone of a tree shows mapped ids, the original stays as it is", async (t) => {
+  const directory = scratchDirectory(t);
+  const source = join(directory, "source");
+  mkdirSync(source);
+  writeFileSync(join(source, "file"), "");
+  const userNamespaceFd = await userNamespace(t);
+  await attach(await native.openTree({ path: source, recursive: true, userNamespaceFd }), join(directory, "target"));
+  assert.equal(statSync(join(directory, "target", "file")).uid, first);
+  assert.equal(statSync(join(source, "file")).uid, 0);
+  const before = openDescriptors();
+  const error = await failure(() => native.openTree({ path: "/proc", recursive: false, userNamespaceFd }));
+  assert.deepEqual([error.syscall, error.errnoName], ["mount_setattr MOUNT_ATTR_IDMAP", "EINVAL"]);
+  const again = await failure(() =>
+    native.openTree({ path: join(directory, "target"), recursive: false, userNamespaceFd }),
+  );
+  assert.equal(again.errnoName, "EPERM");
+  assert.equal(openDescriptors(), before);
 });
 
 test("a clone of a tree carries its attributes, the original stays as it is", async (t) => {

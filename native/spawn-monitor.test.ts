@@ -82,6 +82,50 @@ test("the namespaces asked for are new, the others are the agent's", async (t) =
   assert.deepEqual(["net", "ipc", "uts", "pid", "mnt", "user"].map(differs), [true, true, false, true, false, false]);
 });
 
+test("a user namespace owns net, IPC and UTS; the monitor stays in the host's", async (t) => {
+  const wanted = await options(t);
+  const userNamespace = {
+    uids: { containerId: 0, hostId: 300_000, length: 65_536 },
+    gids: { containerId: 0, hostId: 400_000, length: 10 },
+  };
+  const before = openDescriptors();
+  const monitor = await native.spawnMonitor({
+    ...wanted,
+    namespaces: { network: true, ipc: true, uts: true, pid: true },
+    userNamespace,
+  });
+  t.after(() => kill(monitor));
+  await until("the monitor's first word", () => readFileSync(wanted.logPath, "utf8") === "here\n");
+  const proc = `/proc/${monitor.pid}`;
+  const argv = readFileSync(`${proc}/cmdline`, "utf8").split("\0").slice(3, -1);
+  const added = ["--user-namespace-fd", "5", "--uid-map", "0:300000:65536", "--gid-map", "0:400000:10"];
+  assert.deepEqual(argv, ["--listen-fd", "3", ...added]);
+  assert.deepEqual(readdirSync(`${proc}/fd`), ["0", "1", "2", "3", "5"]);
+  assert.equal(readlinkSync(`${proc}/ns/user`), readlinkSync("/proc/self/ns/user"));
+  for (const kind of ["net", "ipc", "uts"]) {
+    const owner = native.openOwningUserNamespace(`${proc}/ns/${kind}`);
+    assert.equal(readlinkSync(`/proc/self/fd/${owner}`), readlinkSync(`${proc}/fd/5`), kind);
+    native.closeDescriptor(owner);
+  }
+  assert.ok(openDescriptors() <= before + 2);
+  // what held the namespaces is gone
+  const children = readFileSync(`/proc/self/task/${process.pid}/children`, "utf8").split(" ").filter(Boolean);
+  for (const child of children) {
+    if (Number(child) !== monitor.pid) assert.ok(!existsSync(`/proc/${child}`), `a child is left: ${child}`);
+  }
+});
+
+test("mappings that the kernel refuses are named, and nothing is left", async (t) => {
+  const wanted = await options(t);
+  const range = { containerId: 0, hostId: 0, length: 0 };
+  const before = openDescriptors();
+  const error = await failure(() => native.spawnMonitor({ ...wanted, userNamespace: { uids: range, gids: range } }));
+  assert.deepEqual([error.syscall, error.errnoName], ["write", "EINVAL"]);
+  assert.match(error.subject, /uid_map/);
+  assert.ok(!existsSync(wanted.socketPath));
+  assert.ok(openDescriptors() <= before);
+});
+
 test("the monitor's program cannot be written to through /proc, not even after its end", async (t) => {
   const wanted = await options(t);
   const monitor = await native.spawnMonitor(wanted);

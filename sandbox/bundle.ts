@@ -20,6 +20,7 @@ import { completeSpec } from "./seccomp-filters.js";
 import { type BundlePlace, bundleAnnotation, bundleSpec, specToJson } from "./spec/bundle-spec.js";
 import type { OciSpec } from "./spec/oci.js";
 import { podSysctls } from "./spec/sysctls.js";
+import { podUserNamespace } from "./spec/user-namespace.js";
 import { Undo } from "./undo.js";
 
 const { NamespaceMode } = runtime.v1;
@@ -29,7 +30,11 @@ export async function mountBundle(node: SandboxNode, container: Container, path:
   const directory = checkedDirectory(path);
   const { id, podId, spec, layers, volumeLayers, cgroupPath } = container.record;
   if (spec === null) throw new FailedPreconditionError(`container ${id} has no spec yet`);
-  const place = placeOf(node.pods.resolve(podId), `${cgroupPath}-bundle`);
+  const pod = node.pods.resolve(podId);
+  if (podUserNamespace(pod.config) !== undefined) {
+    throw new FailedPreconditionError(`container ${id} is in a user namespace, for which no bundle can be made`);
+  }
+  const place = placeOf(pod, `${cgroupPath}-bundle`);
   const bundle = bundleSpec(completeSpec(spec), directory, place);
   const undo = new Undo();
   try {

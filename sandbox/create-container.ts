@@ -25,9 +25,11 @@ import { buildSpec } from "./spec/build-spec.js";
 import type { ImageVolumeSource } from "./spec/image-volumes.js";
 import type { OciSpec } from "./spec/oci.js";
 import { criStopSignal } from "./spec/stop-signal.js";
+import { podUserNamespace } from "./spec/user-namespace.js";
 import { specHost } from "./spec-host.js";
 import { update } from "./store.js";
 import { together, Undo } from "./undo.js";
+import { openUserNamespaces } from "./user-namespaces.js";
 
 /** PATH_MAX and NAME_MAX of linux/limits.h */
 const maxPathBytes = 4096;
@@ -113,10 +115,14 @@ async function makeContainer(
   const record = planRecord(pod, id, config, image, { cgroupPath, logPath, volumeLayers });
   await step("record", () => node.store.containers.put(record));
 
+  const namespaces = openUserNamespaces(pod);
+  scratch.push("close the user namespaces", () => namespaces.close());
   undo.push("remove the root file system", () => node.snapshots.removeRootfs(id));
-  const { rootFd } = await step("root file system", () =>
-    node.snapshots.prepareRootfs({ containerId: id, layers: image.layers }),
-  );
+  const { rootFd } = await step("root file system", async () => {
+    const mappings = podUserNamespace(pod.config);
+    const users = mappings && { mappings, fd: await namespaces.descriptorFor(mappings) };
+    return node.snapshots.prepareRootfs({ containerId: id, layers: image.layers, users });
+  });
   scratch.push("close the root file system", () => native.closeDescriptor(rootFd));
 
   const spec = await step("spec", async () => {
@@ -140,14 +146,14 @@ async function makeContainer(
 
   tellOfClamping(node, config, spec);
 
-  const mountImage = ({ imageId, subPath }: ImageVolumeSource): Promise<number> => {
+  const mountImage = ({ imageId, subPath }: ImageVolumeSource, userNamespaceFd?: number): Promise<number> => {
     const layers = volumeLayers[imageId];
     if (layers === undefined) throw new InternalError(`the layers of image ${imageId} are not known`);
-    return node.snapshots.mountImage({ layers, subPath });
+    return node.snapshots.mountImage({ layers, subPath, userNamespaceFd });
   };
   undo.push("remove the cgroup", () => node.cgroups.remove(cgroupPath));
   const openSources = async () => {
-    const opened = await openMounts(spec, { makeMissing: makesMissingSources(config), mountImage });
+    const opened = await openMounts(spec, { makeMissing: makesMissingSources(config), mountImage, namespaces });
     scratch.push("close the mounts", () => opened.close());
     undo.push("remove the directories made for volumes", () => opened.removeMade());
     return opened;

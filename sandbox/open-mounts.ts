@@ -2,15 +2,19 @@
 import { fstatSync, mkdirSync, readFileSync, rmdirSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { dirname } from "node:path";
-import { native } from "../native/binding.js";
+import { isSystemError, native } from "../native/binding.js";
 import type { ContainerConfig } from "./container.js";
 import { InternalError, InvalidArgumentError, messageOf } from "./errors.js";
 import { mountPropagation, parseMountOptions } from "./mount-options.js";
 import { type ImageVolumeSource, parseImageVolumeSource } from "./spec/image-volumes.js";
 import type { Mount, OciSpec } from "./spec/oci.js";
+import type { OpenUserNamespaces } from "./user-namespaces.js";
 
 /** What a monitor takes for one container, less the root file system. */
 const maxSources = 4095;
+
+/** as the addon names this use of mount_setattr(2) */
+const idmapCall = "mount_setattr MOUNT_ATTR_IDMAP";
 
 export interface OpenMount {
   /** the mount of the spec that it belongs to */
@@ -40,7 +44,9 @@ export interface OpenMountsOptions {
   /** directories for sources that are not there */
   makeMissing: boolean;
   /** a detached mount of an image's content; the descriptor becomes the caller's */
-  mountImage?: (source: ImageVolumeSource) => Promise<number>;
+  mountImage?: (source: ImageVolumeSource, userNamespaceFd?: number) => Promise<number>;
+  /** of the mounts with id mappings */
+  namespaces?: Pick<OpenUserNamespaces, "descriptorFor">;
 }
 
 /**
@@ -76,16 +82,27 @@ export async function openMounts(spec: OciSpec, options: OpenMountsOptions): Pro
   }
 }
 
-async function openHostPath(mount: Mount, { makeMissing }: OpenMountsOptions, made: string[]): Promise<number> {
+async function openHostPath(mount: Mount, options: OpenMountsOptions, made: string[]): Promise<number> {
   try {
-    if (makeMissing) made.push(...(await makeSource(mount.source)));
-    return await openSource(mount);
+    if (options.makeMissing) made.push(...(await makeSource(mount.source)));
+    return await openSource(mount, await userNamespaceOf(mount, options));
   } catch (error) {
     throw sourceError(mount, error);
   }
 }
 
-async function openSource({ source, options }: Mount): Promise<number> {
+/** undefined: the mount shows ids as they are. */
+async function userNamespaceOf(
+  { destination, uidMappings, gidMappings }: Mount,
+  { namespaces }: OpenMountsOptions,
+): Promise<number | undefined> {
+  const [uids, gids] = [uidMappings?.[0], gidMappings?.[0]];
+  if (!uids || !gids) return undefined;
+  if (namespaces === undefined) throw new InternalError(`nobody can map the ids of ${destination}`);
+  return namespaces.descriptorFor({ uids, gids });
+}
+
+async function openSource({ source, options }: Mount, userNamespaceFd: number | undefined): Promise<number> {
   const { attributes, recursiveReadonly, propagation } = parseMountOptions(options);
   if (propagation !== mountPropagation.rprivate) checkPropagation(source, propagation);
   const fd = await native.openTree({
@@ -93,6 +110,7 @@ async function openSource({ source, options }: Mount): Promise<number> {
     recursive: options.includes("rbind"),
     // the clone of a shared mount is its peer already
     ...(propagation !== mountPropagation.rshared && { attributes: { propagation, recursive: true } }),
+    ...(userNamespaceFd !== undefined && { userNamespaceFd }),
   });
   try {
     if (attributes !== 0) native.setMountAttributes(fd, { set: attributes, recursive: recursiveReadonly });
@@ -106,12 +124,13 @@ async function openSource({ source, options }: Mount): Promise<number> {
 /** The kubelet knows the failure of an image volume by this first word. */
 const imageVolumeFailure = "ImageVolumeMountFailed";
 
-async function openImage(mount: Mount, source: ImageVolumeSource, { mountImage }: OpenMountsOptions): Promise<number> {
+async function openImage(mount: Mount, source: ImageVolumeSource, options: OpenMountsOptions): Promise<number> {
+  const { mountImage } = options;
   const { attributes, propagation } = parseMountOptions(mount.options);
   if (mountImage === undefined) throw new InternalError(`nobody can open the image of ${mount.destination}`);
   let fd: number | undefined;
   try {
-    fd = await mountImage(source);
+    fd = await mountImage(source, await userNamespaceOf(mount, options));
     native.setMountAttributes(fd, { set: attributes, propagation });
     return fd;
   } catch (error) {
@@ -172,6 +191,12 @@ function removeEmpty(path: string): void {
 }
 
 function sourceError({ source, destination }: Mount, error: unknown): InvalidArgumentError {
+  if (isSystemError(error) && error.syscall === idmapCall) {
+    return new InvalidArgumentError(
+      `config.mounts: the ids of the host_path ${source} of the mount with container_path ${destination} cannot be mapped (uidMappings): its file system does not support it, or they are mapped already`,
+      { cause: error },
+    );
+  }
   return new InvalidArgumentError(
     `config.mounts: the host_path ${source} of the mount with container_path ${destination} cannot be opened: ${messageOf(error)}`,
     { cause: error },

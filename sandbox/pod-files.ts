@@ -1,11 +1,12 @@
 /** The files that every container of a pod gets: /etc/resolv.conf, /etc/hostname, /etc/hosts. */
-import { chmodSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, readFileSync, writeFileSync } from "node:fs";
 import { isIP } from "node:net";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { runtime } from "../cri-proto/generated/runtime.js";
 import { InvalidArgumentError } from "./errors.js";
 import type { PodSandboxConfig } from "./pod.js";
+import { podUserNamespace } from "./spec/user-namespace.js";
 
 const { NamespaceMode } = runtime.v1;
 
@@ -23,12 +24,17 @@ export function hostnameOf(config: PodSandboxConfig): string {
   return name;
 }
 
-/** Writes the three files into the pod's run directory, readable by all. `addresses`: the pod's own, without lengths. */
+/**
+ * Writes the three files into the pod's run directory, readable by all; they belong to the pod's root. `addresses`: the pod's
+ * own, without lengths.
+ */
 export function writePodFiles(directory: string, config: PodSandboxConfig, addresses: readonly string[]): void {
   const name = hostnameOf(config) || hostname();
-  write(join(directory, "resolv.conf"), resolvConf(config.dns_config));
-  write(join(directory, "hostname"), `${name}\n`);
-  write(join(directory, "hosts"), usesHostNetwork(config) ? readHostFile("/etc/hosts") : hosts(name, addresses));
+  const users = podUserNamespace(config);
+  const owner = { uid: users?.uids.hostID ?? 0, gid: users?.gids.hostID ?? 0 };
+  write(join(directory, "resolv.conf"), resolvConf(config.dns_config), owner);
+  write(join(directory, "hostname"), `${name}\n`, owner);
+  write(join(directory, "hosts"), usesHostNetwork(config) ? readHostFile("/etc/hosts") : hosts(name, addresses), owner);
 }
 
 /** Without servers, searches and options a pod resolves names as its host does. */
@@ -84,8 +90,9 @@ function readHostFile(path: string): string {
   }
 }
 
-function write(path: string, content: string): void {
+function write(path: string, content: string, { uid, gid }: { uid: number; gid: number }): void {
   writeFileSync(path, content, { mode: 0o644 });
   // whatever the agent's umask is
   chmodSync(path, 0o644);
+  chownSync(path, uid, gid);
 }

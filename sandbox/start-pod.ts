@@ -4,7 +4,7 @@ import Long from "long";
 import { runtime } from "../cri-proto/generated/runtime.js";
 import { native, programs } from "../native/binding.js";
 import { careForParents, cgroupParentOf, removeMadeParents } from "./cgroup-parents.js";
-import { AlreadyExistsError, InvalidArgumentError, UnimplementedError } from "./errors.js";
+import { AlreadyExistsError, InvalidArgumentError } from "./errors.js";
 import { checkNotCancelled } from "./flights.js";
 import { newId } from "./index-of-ids.js";
 import { toCallError } from "./monitor-client.js";
@@ -15,8 +15,10 @@ import type { Pod, PodRecord, PodSandboxConfig } from "./pod.js";
 import { hostnameOf, writePodFiles } from "./pod-files.js";
 import { portMappings } from "./port-mappings.js";
 import { podSysctls } from "./spec/sysctls.js";
+import { podUserNamespace } from "./spec/user-namespace.js";
 import { update } from "./store.js";
 import { together, Undo } from "./undo.js";
+import { checkUserNamespaceSupport, toIdMaps } from "./user-namespaces.js";
 
 const { NamespaceMode } = runtime.v1;
 
@@ -33,6 +35,7 @@ export async function startPod(
   runtimeHandler: string,
   signal?: AbortSignal,
 ): Promise<Pod> {
+  checkUserNamespaceSupport(config, node.features);
   const sysctls = podSysctls(config);
   const name = podName(config);
   return node.podFlights.join(name, signal, async (abandoned) => {
@@ -157,6 +160,7 @@ function makeFiles(node: SandboxNode, pod: Pod): void {
 async function startMonitor(node: SandboxNode, pod: Pod): Promise<number> {
   const { id, monitorCgroup } = pod.record;
   const modes = namespaceModes(pod.config);
+  const users = podUserNamespace(pod.config);
   const directory = podDirectory(node.paths, id);
   const handles = node.cgroups.handles(monitorCgroup);
   const { pid, pidfd } = await native.spawnMonitor({
@@ -173,6 +177,7 @@ async function startMonitor(node: SandboxNode, pod: Pod): Promise<number> {
     },
     cgroupTasksFiles: handles.tasksFiles,
     cgroup2Directory: handles.cgroup2Directory,
+    ...(users !== undefined && { userNamespace: toIdMaps(users) }),
   });
   node.monitors.watch(id, pidfd);
   return pid;
@@ -214,7 +219,7 @@ interface NamespaceModes {
   ipc: runtime.v1.NamespaceMode;
 }
 
-/** The pod's namespaces. UnimplementedError: a user namespace; InvalidArgumentError: a mode that a pod cannot have. */
+/** The pod's namespaces, but for its user namespace. InvalidArgumentError: a mode that a pod cannot have. */
 export function namespaceModes(config: PodSandboxConfig): NamespaceModes {
   const options = config.linux?.security_context?.namespace_options;
   const modes = {
@@ -229,9 +234,6 @@ export function namespaceModes(config: PodSandboxConfig): NamespaceModes {
         `${field}.${name}: a pod has its own (POD) or the host's (NODE), not ${NamespaceMode[modes[name]]}`,
       );
     }
-  }
-  if (options?.userns_options && options.userns_options.mode !== NamespaceMode.NODE) {
-    throw new UnimplementedError(`${field}.userns_options: user namespaces are not built yet`);
   }
   return modes;
 }

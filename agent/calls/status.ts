@@ -1,4 +1,5 @@
 import type { runtime as proto } from "../../cri-proto/generated/runtime.js";
+import { supportsUserNamespaces } from "../../sandbox/user-namespaces.js";
 import type { Condition } from "../doctor.js";
 import type { Runtime } from "../runtime.js";
 import { runtimeHandlers } from "../version.js";
@@ -13,7 +14,10 @@ export async function status(runtime: Runtime, request: proto.v1.StatusRequest):
       ? { type, status: true, reason: "", message: "" }
       : { type, status: false, reason: broken.id, message: `${broken.what}: ${broken.consequence}. ${broken.remedy}` };
   };
-  const features = { recursive_read_only_mounts: node.features.mountSetattr, user_namespaces: false };
+  const features = {
+    recursive_read_only_mounts: node.features.mountSetattr,
+    user_namespaces: supportsUserNamespaces(node.features),
+  };
   const answer: proto.v1.IStatusResponse = {
     status: { conditions: [condition("RuntimeReady"), condition("NetworkReady")] },
     runtime_handlers: runtimeHandlers.map((name) => ({ name, features })),

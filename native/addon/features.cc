@@ -1,26 +1,25 @@
 // What this kernel can do, asked by doing it where that is cheap.
 #include <fcntl.h>
 #include <linux/capability.h>
-#include <signal.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdlib>
 #include <fstream>
+#include <memory>
 #include <optional>
 #include <sstream>
 #include <string>
 #include <vector>
 
-#include "addon/clone_on_stack.h"
 #include "addon/file_access.h"
 #include "addon/functions.h"
 #include "addon/mount_features.h"
+#include "addon/user_namespace.h"
 #include "common/unique_fd.h"
 
 namespace berth {
@@ -42,63 +41,25 @@ bool has_mount_setattr() {
 
 // ---- user namespaces ----
 
-// A child in a new user namespace that waits to be killed; it shares this process's memory and touches none of it.
-class UserNamespace {
- public:
-  UserNamespace() {
-    clone_args arguments = {};
-    arguments.flags = CLONE_VM | CLONE_NEWUSER | CLONE_PIDFD;
-    int pidfd = -1;
-    arguments.pidfd = reinterpret_cast<uintptr_t>(&pidfd);
-    arguments.exit_signal = SIGCHLD;
-    stack_.set_in(&arguments);
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    sigprocmask(SIG_SETMASK, &all, &before);
-    pid_ = clone3_on_stack(&arguments, [](void*) { while (true) syscall(SYS_pause_or_ppoll); }, nullptr);
-    sigprocmask(SIG_SETMASK, &before, nullptr);
-    pidfd_ = UniqueFd(pidfd);
-  }
-  ~UserNamespace() {
-    if (!exists()) return;
-    kill(static_cast<pid_t>(pid_), SIGKILL);
-    waitid(P_PIDFD, static_cast<id_t>(pidfd_.get()), nullptr, WEXITED);
-  }
-
-  bool exists() const { return pid_ > 0; }
-
-  // The namespace with an identity map of the first 65536 ids.
-  UniqueFd open_mapped() const {
-    std::string process = "/proc/" + std::to_string(pid_);
-    write_file(process + "/uid_map", "0 0 65536");
-    write_file(process + "/gid_map", "0 0 65536");
-    return open_file(process + "/ns/user", O_RDONLY);
-  }
-
- private:
-#ifdef SYS_pause
-  static constexpr long SYS_pause_or_ppoll = SYS_pause;
-#else
-  static constexpr long SYS_pause_or_ppoll = SYS_ppoll;  // no arguments: waits for ever
-#endif
-  ChildStack stack_;
-  long pid_ = -1;
-  UniqueFd pidfd_;
-};
-
-bool can_idmap_tmpfs(const UserNamespace& user_namespace) {
-  if (!user_namespace.exists()) return false;
+// An identity map of the first 65536 ids.
+std::unique_ptr<UserNamespaceChild> make_user_namespace() {
   try {
-    UniqueFd user = user_namespace.open_mapped();
+    const IdRange range{0, 0, 65536};
+    return std::make_unique<UserNamespaceChild>(IdMaps{range, range}, 0);
+  } catch (const SystemError&) {
+    return nullptr;
+  }
+}
+
+bool can_idmap_tmpfs(const UserNamespaceChild& child) {
+  try {
+    UniqueFd user = child.open_user_namespace();
     UniqueFd context(fsopen("tmpfs", FSOPEN_CLOEXEC));
     if (!context || fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) < 0) return false;
     UniqueFd mount(fsmount(context.get(), FSMOUNT_CLOEXEC, 0));
     if (!mount) return false;
-    struct mount_attr attributes = {};
-    attributes.attr_set = MOUNT_ATTR_IDMAP;
-    attributes.userns_fd = static_cast<uint64_t>(user.get());
-    return mount_setattr(mount.get(), "", AT_EMPTY_PATH, &attributes, sizeof attributes) == 0;
+    idmap_mount(mount.get(), user.get(), false, "tmpfs");
+    return true;
   } catch (const SystemError&) {
     return false;
   }
@@ -150,7 +111,7 @@ Napi::Value probe_features(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   utsname names;
   if (uname(&names) < 0) throw_errno("uname", "");
-  UserNamespace user_namespace;
+  const auto user_namespace = make_user_namespace();
   std::vector<std::string> actions = seccomp_actions();
   Napi::Array action_list = Napi::Array::New(env, actions.size());
   for (uint32_t i = 0; i < actions.size(); i++) action_list.Set(i, actions[i]);
@@ -159,20 +120,43 @@ Napi::Value probe_features(const Napi::CallbackInfo& info) {
   result.Set("release", names.release);
   result.Set("overlayLowerdirPlus", overlay_takes_lowerdir_plus());
   result.Set("mountSetattr", has_mount_setattr());
-  result.Set("idmappedTmpfs", can_idmap_tmpfs(user_namespace));
+  result.Set("idmappedTmpfs", user_namespace != nullptr && can_idmap_tmpfs(*user_namespace));
   result.Set("cgroupKill", has_cgroup_kill());
   result.Set("seccomp", !actions.empty());
   result.Set("seccompActions", action_list);
   result.Set("apparmor", first_line("/sys/module/apparmor/parameters/enabled") == "Y");
   result.Set("selinux", access("/sys/fs/selinux/enforce", F_OK) == 0);
   result.Set("psi", first_line("/proc/pressure/cpu").has_value());
-  result.Set("userNamespaces", user_namespace.exists());
+  result.Set("userNamespaces", user_namespace != nullptr);
   result.Set("capabilities", Napi::BigInt::New(env, permitted_capabilities()));
   result.Set("lastCapability", std::atoi(first_line("/proc/sys/kernel/cap_last_cap").value_or("40").c_str()));
   return result;
 }
 
 }  // namespace
+
+namespace {
+
+UniqueFd detached_tmpfs() {
+  UniqueFd context(fsopen("tmpfs", FSOPEN_CLOEXEC));
+  if (!context || fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) < 0) return UniqueFd();
+  return UniqueFd(fsmount(context.get(), FSMOUNT_CLOEXEC, 0));
+}
+
+}  // namespace
+
+bool overlay_takes_detached_layers() {
+  static const bool takes = [] {
+    UniqueFd one = detached_tmpfs();
+    UniqueFd other = detached_tmpfs();
+    UniqueFd context(fsopen("overlay", FSOPEN_CLOEXEC));
+    return one && other && context &&
+           fsconfig(context.get(), FSCONFIG_SET_FD, "lowerdir+", nullptr, one.get()) == 0 &&
+           fsconfig(context.get(), FSCONFIG_SET_FD, "lowerdir+", nullptr, other.get()) == 0 &&
+           fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) == 0;
+  }();
+  return takes;
+}
 
 bool overlay_takes_lowerdir_plus() {
   static const bool takes = [] {

@@ -34,5 +34,6 @@ void register_process(Napi::Object exports);
 void register_seccomp(Napi::Object exports);
 void register_spawn_monitor(Napi::Object exports);
 void register_stats(Napi::Object exports);
+void register_user_namespace(Napi::Object exports);
 
 }  // namespace berth

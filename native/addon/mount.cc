@@ -16,6 +16,7 @@
 #include "addon/functions.h"
 #include "addon/mount_features.h"
 #include "addon/own_thread.h"
+#include "addon/user_namespace.h"
 #include "common/unique_fd.h"
 
 namespace berth {
@@ -71,11 +72,24 @@ UniqueFd clone_tree(int directory, const std::string& path, bool recursive, cons
   return tree;
 }
 
+// All of a tree, where all of its file systems can; else at least the one that was asked for.
+void idmap_tree(int tree, int user_namespace, bool recursive, const std::string& subject) {
+  if (recursive) {
+    try {
+      return idmap_mount(tree, user_namespace, true, subject);
+    } catch (const SystemError& error) {
+      if (error.errno_value() != EINVAL && error.errno_value() != EPERM) throw;
+    }
+  }
+  idmap_mount(tree, user_namespace, false, subject);
+}
+
 Napi::Value open_tree_clone(const Napi::CallbackInfo& info) {
   Napi::Object options = object_argument(info, 0, "options");
   std::string path = text_field(options, "path");
   std::string root = text_field_or_empty(options, "root");
   bool recursive = bool_field(options, "recursive");
+  int user_namespace = static_cast<int>(int_field_or(options, "userNamespaceFd", -1));
   Attributes attributes;
   if (has_field(options, "attributes")) attributes = to_attributes(object_field(options, "attributes"));
   return on_own_thread(info.Env(), [=]() -> Settle {
@@ -87,6 +101,7 @@ Napi::Value open_tree_clone(const Napi::CallbackInfo& info) {
       UniqueFd target = open_path_in_root(root_fd.get(), path);
       tree = clone_tree(target.get(), "", recursive, path);
     }
+    if (user_namespace >= 0) idmap_tree(tree.get(), user_namespace, recursive, path);
     apply(tree.get(), attributes, path);
     return settle_number(tree.release());
   });
@@ -101,6 +116,8 @@ struct Overlay {
   bool readonly = false;
   bool is_volatile = false;
   std::string sub_path;
+  // The lower directories show their ids as this user namespace maps them; -1: as they are.
+  int user_namespace = -1;
 
   unsigned mount_attributes() const { return readonly || upper.empty() ? MOUNT_ATTR_RDONLY : 0; }
 };
@@ -143,11 +160,34 @@ const std::string& subject_of(const Overlay& overlay) {
   return overlay.upper.empty() ? overlay.lower.front() : overlay.upper;
 }
 
+UniqueFd clone_lower(const Overlay& overlay, const std::string& path) {
+  UniqueFd tree = clone_tree(AT_FDCWD, path, false, path);
+  if (overlay.user_namespace >= 0) idmap_mount(tree.get(), overlay.user_namespace, false, path);
+  return tree;
+}
+
+// Layers with mapped ids are mounts, and come as descriptors, which must stay open until the overlay has made its clones.
+std::vector<UniqueFd> add_idmapped_lower(int context, const Overlay& overlay) {
+  std::vector<UniqueFd> layers;
+  for (const std::string& path : overlay.lower) {
+    layers.push_back(clone_lower(overlay, path));
+    if (fsconfig(context, FSCONFIG_SET_FD, "lowerdir+", nullptr, layers.back().get()) < 0) {
+      throw_context_error(context, "fsconfig", "lowerdir+=" + path);
+    }
+  }
+  return layers;
+}
+
 UniqueFd overlay_by_context(const Overlay& overlay) {
   UniqueFd context(fsopen("overlay", FSOPEN_CLOEXEC));
   if (!context) throw_errno("fsopen", "overlay");
   set_parameter(context.get(), "source", "overlay");
-  for (const std::string& lower : overlay.lower) set_parameter(context.get(), "lowerdir+", lower);
+  std::vector<UniqueFd> layers;
+  if (overlay.user_namespace >= 0) {
+    layers = add_idmapped_lower(context.get(), overlay);
+  } else {
+    for (const std::string& lower : overlay.lower) set_parameter(context.get(), "lowerdir+", lower);
+  }
   if (!overlay.upper.empty()) {
     set_parameter(context.get(), "upperdir", overlay.upper);
     set_parameter(context.get(), "workdir", overlay.work);
@@ -176,13 +216,21 @@ UniqueFd overlay_by_scratch_namespace(const Overlay& overlay) {
   UniqueFd context(fsopen("tmpfs", FSOPEN_CLOEXEC));
   if (!context) throw_errno("fsopen", "tmpfs");
   UniqueFd links = create_and_mount(context.get(), 0, "tmpfs");
+  std::vector<UniqueFd> layers;
+  if (overlay.user_namespace >= 0) {
+    for (const std::string& path : overlay.lower) layers.push_back(clone_lower(overlay, path));
+  }
   auto link_to = [&](const std::string& target, const std::string& name) {
     if (symlinkat(target.c_str(), links.get(), name.c_str()) < 0) throw_errno("symlink", target);
   };
   std::string data = "lowerdir=";
   for (size_t i = 0; i < overlay.lower.size(); i++) {
     std::string name = std::to_string(i);
-    link_to(overlay.lower[i], name);
+    if (layers.empty()) {
+      link_to(overlay.lower[i], name);
+    } else if (mkdirat(links.get(), name.c_str(), 0700) < 0) {
+      throw_errno("mkdir", overlay.lower[i]);
+    }
     data += (i > 0 ? ":" : "") + name;
   }
   if (!overlay.upper.empty()) {
@@ -190,6 +238,15 @@ UniqueFd overlay_by_scratch_namespace(const Overlay& overlay) {
     link_to(overlay.work, "w");
     data += ",upperdir=u,workdir=w,index=off";
     if (overlay.is_volatile) data += ",volatile";
+  }
+  // Mounts can be attached below it only when it is attached itself: to a directory that is surely there.
+  if (!layers.empty()) {
+    if (move_mount(links.get(), "", AT_FDCWD, "/proc", MOVE_MOUNT_F_EMPTY_PATH) < 0) throw_errno("move_mount", "tmpfs");
+    for (size_t i = 0; i < layers.size(); i++) {
+      if (move_mount(layers[i].get(), "", links.get(), std::to_string(i).c_str(), MOVE_MOUNT_F_EMPTY_PATH) < 0) {
+        throw_errno("move_mount", overlay.lower[i]);
+      }
+    }
   }
   if (fchdir(links.get()) < 0) throw_errno("fchdir", "tmpfs");
   // The topmost layer is a directory that is surely there; in this namespace it may be covered.
@@ -208,6 +265,7 @@ UniqueFd mount_overlay(const Overlay& overlay, bool scratch) {
   // The kernel refuses a single read-only layer; a clone of it is the same.
   if (overlay.upper.empty() && overlay.lower.size() == 1) {
     UniqueFd tree = clone_part(overlay.lower.front(), overlay.sub_path, overlay.lower.front());
+    if (overlay.user_namespace >= 0) idmap_mount(tree.get(), overlay.user_namespace, false, overlay.lower.front());
     apply(tree.get(), Attributes{.set = MOUNT_ATTR_RDONLY}, overlay.lower.front());
     return tree;
   }
@@ -224,7 +282,9 @@ Napi::Value mount_overlay_call(const Napi::CallbackInfo& info) {
   overlay.readonly = bool_field(options, "readonly");
   overlay.is_volatile = bool_field(options, "volatile");
   overlay.sub_path = text_field_or_empty(options, "subPath");
-  bool scratch = bool_field(options, "scratchNamespace") || !overlay_takes_lowerdir_plus();
+  overlay.user_namespace = static_cast<int>(int_field_or(options, "userNamespaceFd", -1));
+  bool scratch = bool_field(options, "scratchNamespace") ||
+                 !(overlay.user_namespace >= 0 ? overlay_takes_detached_layers() : overlay_takes_lowerdir_plus());
   if (overlay.lower.empty()) throw Napi::TypeError::New(info.Env(), "lower must name at least one directory");
   for (const std::string& path : overlay.lower) {
     if (path.empty() || path[0] != '/') throw Napi::TypeError::New(info.Env(), "lower must be absolute: " + path);

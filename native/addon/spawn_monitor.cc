@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <csignal>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,7 @@
 #include "addon/functions.h"
 #include "addon/own_thread.h"
 #include "addon/unix_socket.h"
+#include "addon/user_namespace.h"
 #include "common/unique_fd.h"
 
 namespace berth {
@@ -32,11 +34,13 @@ struct Options {
   uint64_t namespaces = 0;
   std::vector<std::string> tasks_files;
   std::string cgroup2_directory;
+  // Set: net, IPC and UTS are new and belong to a new user namespace; the monitor itself stays in the host's.
+  std::optional<IdMaps> user_namespace;
 };
 
 // ---- the child ----
 
-enum class Step { none, setsid, chdir, join_cgroup, descriptors, signals, exec };
+enum class Step { none, setsid, chdir, join_cgroup, join_namespaces, descriptors, signals, exec };
 
 // Shared with the child, who also writes into it.
 struct Child {
@@ -44,6 +48,8 @@ struct Child {
   int listener;
   int log;
   int null;
+  int pod_namespaces;  // pidfd of a process whose net, IPC and UTS namespaces are joined; -1: none
+  int user_namespace;  // the monitor keeps it open; -1: none
   char* const* argv;
   char* const* environment;
   const char* const* tasks_files;  // ends with a null pointer
@@ -54,6 +60,7 @@ struct Child {
 
 constexpr int listener_fd = 3;
 constexpr int executable_fd = 4;
+constexpr int user_namespace_fd = 5;
 // What is moved onto the numbers above must not stand on one of them itself.
 constexpr int first_safe_fd = 10;
 constexpr int signals_end = 65;
@@ -92,10 +99,20 @@ void run_child(void* argument) {
   syscall(SYS_umask, 022);
   for (const char* const* path = child->tasks_files; *path != nullptr; path++) join_tasks_file(child, *path);
 
+  if (child->pod_namespaces >= 0 &&
+      syscall(SYS_setns, child->pod_namespaces, CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) < 0) {
+    fail(child, Step::join_namespaces);
+  }
+
+  int last_fd = executable_fd;
+  if (child->user_namespace >= 0) {
+    if (syscall(SYS_dup3, child->user_namespace, user_namespace_fd, 0) < 0) fail(child, Step::descriptors);
+    last_fd = user_namespace_fd;
+  }
   if (syscall(SYS_dup3, child->null, STDIN_FILENO, 0) < 0 || syscall(SYS_dup3, child->null, STDOUT_FILENO, 0) < 0 ||
       syscall(SYS_dup3, child->log, STDERR_FILENO, 0) < 0 || syscall(SYS_dup3, child->listener, listener_fd, 0) < 0 ||
       syscall(SYS_dup3, child->executable, executable_fd, O_CLOEXEC) < 0 ||
-      syscall(SYS_close_range, executable_fd + 1, ~0U, 0) < 0) {
+      syscall(SYS_close_range, last_fd + 1, ~0U, 0) < 0) {
     fail(child, Step::descriptors);
   }
   uint64_t none = 0;
@@ -176,6 +193,8 @@ SystemError error_of(const Child& child, const Options& options) {
       return SystemError(child.failed_errno, "chdir", "/");
     case Step::join_cgroup:
       return SystemError(child.failed_errno, "join cgroup", path);
+    case Step::join_namespaces:
+      return SystemError(child.failed_errno, "setns", "the pod's namespaces");
     case Step::descriptors:
       return SystemError(child.failed_errno, "dup3", "the monitor's descriptors");
     case Step::signals:
@@ -199,12 +218,27 @@ Spawned clone_monitor(const Options& options, int listener) {
   UniqueFd cgroup;
   if (!options.cgroup2_directory.empty()) cgroup = open_safe(options.cgroup2_directory, O_PATH | O_DIRECTORY);
 
+  std::optional<UserNamespaceChild> namespaces;
+  UniqueFd user_namespace;
+  if (options.user_namespace) {
+    namespaces.emplace(*options.user_namespace, CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS);
+    user_namespace = on_safe_number(namespaces->open_user_namespace(), "the pod's user namespace");
+  }
+
   std::vector<char*> argv;
   argv.push_back(const_cast<char*>(options.executable.c_str()));
   for (const std::string& argument : options.args) argv.push_back(const_cast<char*>(argument.c_str()));
   std::string listen_option = "--listen-fd";
   std::string listen_number = std::to_string(listener_fd);
-  argv.insert(argv.end(), {listen_option.data(), listen_number.data(), nullptr});
+  argv.insert(argv.end(), {listen_option.data(), listen_number.data()});
+  std::vector<std::string> user_arguments;
+  if (options.user_namespace) {
+    user_arguments = {"--user-namespace-fd", std::to_string(user_namespace_fd),
+                      "--uid-map", options.user_namespace->uids.as_argument(),
+                      "--gid-map", options.user_namespace->gids.as_argument()};
+  }
+  for (std::string& argument : user_arguments) argv.push_back(argument.data());
+  argv.push_back(nullptr);
   char* environment[] = {nullptr};
   std::vector<const char*> tasks_files;
   for (const std::string& path : options.tasks_files) tasks_files.push_back(path.c_str());
@@ -215,6 +249,8 @@ Spawned clone_monitor(const Options& options, int listener) {
       .listener = listener,
       .log = log.get(),
       .null = null.get(),
+      .pod_namespaces = namespaces ? namespaces->pidfd() : -1,
+      .user_namespace = user_namespace.get(),
       .argv = argv.data(),
       .environment = environment,
       .tasks_files = tasks_files.data(),
@@ -265,6 +301,10 @@ Napi::Value spawn_monitor(const Napi::CallbackInfo& info) {
   if (bool_field(namespaces, "ipc")) options.namespaces |= CLONE_NEWIPC;
   if (bool_field(namespaces, "uts")) options.namespaces |= CLONE_NEWUTS;
   if (bool_field(namespaces, "pid")) options.namespaces |= CLONE_NEWPID;
+  if (has_field(object, "userNamespace")) {
+    options.user_namespace = to_id_maps(object_field(object, "userNamespace"));
+    options.namespaces &= CLONE_NEWPID;
+  }
   return on_own_thread(info.Env(), [options]() -> Settle {
     Spawned spawned = spawn(options);
     int pid = spawned.pid;

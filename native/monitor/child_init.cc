@@ -20,8 +20,8 @@ void join_cgroups(const Cgroup& cgroup, const ChildChannel& channel) {
   }
 }
 
-void continue_inside(const ChildChannel& channel) {
-  const pid_t pid = clone_fork(CLONE_PARENT);
+void continue_inside(uint64_t namespaces, const ChildChannel& channel) {
+  const pid_t pid = clone_fork(CLONE_PARENT | namespaces);
   if (pid < 0) {
     // ENOMEM: the namespace's init is ending, and it takes no more processes.
     const bool ending = errno == ENOMEM;
@@ -31,29 +31,67 @@ void continue_inside(const ChildChannel& channel) {
   channel.send(ReportKind::kHello);
 }
 
+namespace {
+
+void join_pid_namespace(int pidfd, const ChildChannel& channel) {
+  if (setns(pidfd, CLONE_NEWPID) != 0) {
+    channel.fail(errno == ESRCH ? ErrorKind::kNotRunning : ErrorKind::kInternal, "join the PID namespace", "", errno);
+  }
+  close(pidfd);
+}
+
+void build_in_host_user_namespace(const InitOrders& orders, RootFs& root) {
+  const ChildChannel& channel = orders.channel;
+  // Only now, after the cgroups are joined: the namespace's root is where the process is at this moment.
+  if (orders.plan.cgroup_namespace && unshare(CLONE_NEWCGROUP) != 0) channel.break_off("unshare the cgroup namespace");
+  set_oom_score_adj(orders.plan.process, channel);
+  root.attach(orders.directory);
+  if (orders.pid_namespace_fd >= 0) {
+    root.pivot();
+    join_pid_namespace(orders.pid_namespace_fd, channel);
+    continue_inside(0, channel);
+    root.fill();
+  } else {
+    root.fill();
+    root.pivot();
+  }
+}
+
+// What only the host's root may do comes first. The init is a second clone, whose mount, PID and cgroup namespaces belong to
+// the user namespace. The kernel lets it mount /proc and /sys as long as the host's are in its mount namespace: so the old
+// root goes last.
+void build_in_user_namespace(const InitOrders& orders, RootFs& root) {
+  const Plan& plan = orders.plan;
+  const ChildChannel& channel = orders.channel;
+  set_oom_score_adj(plan.process, channel);
+  raise_hard_limits(plan.process);
+  root.make_nodes(orders.users);
+  // By its pidfd the namespace can be joined from outside only: its init does not let the pod's root look at it.
+  if (orders.pid_namespace_fd >= 0) join_pid_namespace(orders.pid_namespace_fd, channel);
+  enter_user_namespace(orders.users, channel);
+  close(orders.users.fd.get());
+  const bool own_pid_namespace = plan.pid_namespace == PidNamespace::kContainer;
+  continue_inside(CLONE_NEWNS | (plan.cgroup_namespace ? CLONE_NEWCGROUP : 0) | (own_pid_namespace ? CLONE_NEWPID : 0),
+                  channel);
+  root.attach(orders.directory);
+  root.fill();
+  root.pivot();
+}
+
+}  // namespace
+
 void run_init(const InitOrders& orders) {
   const Plan& plan = orders.plan;
   const ChildChannel& channel = orders.channel;
   keep_only(orders.descriptors, channel);
   umask(0);
   join_cgroups(plan.cgroup, channel);
-  // Only now: the namespace's root is where the process is at this moment.
-  if (plan.cgroup_namespace && unshare(CLONE_NEWCGROUP) != 0) channel.break_off("unshare the cgroup namespace");
-  set_oom_score_adj(plan.process, channel);
 
   RootFs root(plan, orders.root_fd, orders.mount_fds, channel);
-  root.attach(orders.directory);
-  if (orders.pid_namespace_fd >= 0) {
-    root.pivot();
-    if (setns(orders.pid_namespace_fd, CLONE_NEWPID) != 0) {
-      channel.fail(errno == ESRCH ? ErrorKind::kNotRunning : ErrorKind::kInternal, "join the PID namespace", "", errno);
-    }
-    close(orders.pid_namespace_fd);
-    continue_inside(channel);
-    root.fill();
+  if (orders.users.exists()) {
+    build_in_user_namespace(orders, root);
   } else {
-    root.fill();
-    root.pivot();
+    build_in_host_user_namespace(orders, root);
   }
   UniqueFd terminal;
   if (plan.process.terminal) terminal = root.open_terminal();

@@ -17,6 +17,7 @@
 #include "monitor/child_init.h"
 #include "monitor/exit_file.h"
 #include "monitor/plan_check.h"
+#include "monitor/user_namespace.h"
 
 namespace berth {
 
@@ -106,7 +107,7 @@ void Container::on_log_opened(int errno_value) {
 
 std::optional<Failure> Container::make_streams(ChildStreams& streams) {
   if (terminal_) return std::nullopt;
-  const uid_t owner = plan_->process.uid;
+  const uid_t owner = host_.users().uids.to_host(plan_->process.uid);
   if ((plan_->stdin && !make_stream(streams.in, stdin_, owner)) || !make_stream(stdout_, streams.out, owner) ||
       !make_stream(stderr_, streams.err, owner) || fcntl(stdout_.get(), F_SETFL, O_NONBLOCK) != 0 ||
       fcntl(stderr_.get(), F_SETFL, O_NONBLOCK) != 0) {
@@ -119,6 +120,7 @@ std::optional<Failure> Container::spawn() {
   const Plan& plan = *plan_;
   ChildStreams streams;
   if (auto failed = make_streams(streams)) return failed;
+  const UserNamespace& users = host_.users();
   int pid_namespace_fd = -1;
   if (plan.pid_namespace == PidNamespace::kPod || plan.pid_namespace == PidNamespace::kTarget) {
     if (auto failed = host_.find_pid_namespace(plan, pid_namespace_fd)) return failed;
@@ -153,6 +155,7 @@ std::optional<Failure> Container::spawn() {
   descriptors.kept.push_back(child_end.get());
   descriptors.kept.push_back(root_fd);
   descriptors.kept.push_back(pid_namespace_fd);
+  descriptors.kept.push_back(users.fd.get());
   descriptors.sort();
   const ProgramVectors vectors(plan.process);
   const InitOrders orders = {
@@ -163,11 +166,13 @@ std::optional<Failure> Container::spawn() {
       .root_fd = root_fd,
       .mount_fds = mount_fds,
       .pid_namespace_fd = pid_namespace_fd,
+      .users = users,
       .directory = host_.directory().c_str(),
       .expected_parent = in_host_pid_namespace_ ? getpid() : 0,
   };
   CloneOptions options;
-  options.flags = CLONE_NEWNS | (own_pid_namespace_ ? CLONE_NEWPID : 0);
+  // In a user namespace these are made by a second clone, so that they belong to it.
+  if (!users.exists()) options.flags = CLONE_NEWNS | (own_pid_namespace_ ? CLONE_NEWPID : 0);
   options.cgroup_fd = cgroup2.get();
   const pid_t pid = clone3_fork(options);
   if (pid < 0) {
@@ -177,7 +182,7 @@ std::optional<Failure> Container::spawn() {
   }
   if (pid == 0) run_init(orders);
 
-  if (pid_namespace_fd >= 0) {
+  if (pid_namespace_fd >= 0 || users.exists()) {
     builder_pid_ = pid;
   } else {
     adopt_init(pid);

@@ -24,6 +24,7 @@
 namespace berth {
 
 class Container;
+struct UserNamespace;
 struct ChildStreams;
 
 // What a container needs of its pod.
@@ -36,6 +37,7 @@ class ContainerHost {
   virtual const std::string& directory() const = 0;
   // The host's /dev/null, for reading and writing.
   virtual int null_fd() const = 0;
+  virtual const UserNamespace& users() const = 0;
   // A detached mount of the pod's /dev/shm.
   virtual std::optional<Failure> open_shm(UniqueFd& mount) = 0;
   // pidfd of a process in the PID namespace that the plan names (POD, TARGET).
@@ -118,7 +120,7 @@ class Container final : public LogObserver, public Disposable {
 
   ChildLink channel_;
   Notifier<Container, &Container::on_report> on_report_{*this};
-  pid_t builder_pid_ = 0;  // in a shared PID namespace, what built the root and cloned the init
+  pid_t builder_pid_ = 0;  // in a shared PID namespace or a user namespace: what has cloned, or will clone, the init
   pid_t pid_ = 0;          // of the init, in the monitor's PID namespace
   int32_t host_pid_ = 0;
   UniqueFd pidfd_;

@@ -20,6 +20,7 @@
 #include "monitor/program.h"
 #include "monitor/seccomp_answer.h"
 #include "monitor/terminal.h"
+#include "monitor/user_namespace.h"
 
 namespace berth {
 
@@ -37,6 +38,7 @@ struct ExecOrders {
   const ProgramVectors& vectors;
   const Descriptors& descriptors;
   int container_pidfd;
+  bool has_user_namespace;
   pid_t expected_parent;
   // Whether the program's credentials and filter are assumed before it can be seen in the container's PID namespace. A
   // container with CAP_SYS_PTRACE could otherwise take over a process that has all of the monitor's capabilities.
@@ -68,12 +70,15 @@ bool allows_credentials_first(const Process& process) {
   join_cgroups(orders.cgroup, channel);
   set_oom_score_adj(orders.process, channel);
   // The net, IPC and UTS namespaces are the pod's, where the monitor is already.
-  if (setns(orders.container_pidfd, CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWCGROUP) != 0) {
+  if (orders.has_user_namespace) raise_hard_limits(orders.process);
+  const int user = orders.has_user_namespace ? CLONE_NEWUSER : 0;
+  if (setns(orders.container_pidfd, user | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWCGROUP) != 0) {
     channel.fail(errno == ESRCH ? ErrorKind::kNotRunning : ErrorKind::kInternal, "join the container's namespaces", "",
                  errno);
   }
   keep_only_channel(channel);
-  if (!orders.credentials_first) continue_inside(channel);
+  if (orders.has_user_namespace) become_root_inside(channel);
+  if (!orders.credentials_first) continue_inside(0, channel);
   if (orders.process.terminal) {
     const UniqueFd terminal = open_terminal_in_container(orders.process, channel);
     for (int stream = 0; stream < 3; ++stream) {
@@ -84,7 +89,7 @@ bool allows_credentials_first(const Process& process) {
   if (orders.credentials_first) {
     assume_credentials(orders.process, channel);
     forbid_new_privileges(orders.process, channel);
-    continue_inside(channel);
+    continue_inside(0, channel);
     start_session(orders.process.terminal, channel);
     die_with_parent(orders.expected_parent, channel);
   } else {
@@ -121,8 +126,9 @@ std::optional<Failure> ExecSession::start(Container& container, const Exec& exec
   }
   UniqueFd out;
   UniqueFd err;
+  const uid_t owner = host_.users().uids.to_host(exec.process.uid);
   if (!exec.process.terminal &&
-      (!make_stream(stdout_.fd, out, exec.process.uid) || !make_stream(stderr_.fd, err, exec.process.uid) ||
+      (!make_stream(stdout_.fd, out, owner) || !make_stream(stderr_.fd, err, owner) ||
        fcntl(stdout_.fd.get(), F_SETFL, O_NONBLOCK) != 0 || fcntl(stderr_.fd.get(), F_SETFL, O_NONBLOCK) != 0)) {
     return failure(ErrorKind::kInternal, last_error("pipe2"));
   }
@@ -142,6 +148,7 @@ std::optional<Failure> ExecSession::start(Container& container, const Exec& exec
       .vectors = vectors,
       .descriptors = descriptors,
       .container_pidfd = container.pidfd(),
+      .has_user_namespace = host_.users().exists(),
       .expected_parent = container.in_host_pid_namespace() ? getpid() : 0,
       .credentials_first = allows_credentials_first(exec.process),
   };

@@ -23,6 +23,7 @@
 namespace berth {
 
 class ExecSession;
+struct UserNamespace;
 
 class ExecHost {
  public:
@@ -30,6 +31,7 @@ class ExecHost {
   virtual EventLoop& loop() = 0;
   virtual Server& server() = 0;
   virtual int null_fd() const = 0;
+  virtual const UserNamespace& users() const = 0;
   virtual CgroupLeftovers& cgroup_leftovers() = 0;
   // The session is to be destroyed; it is not touched any more.
   virtual void forget(ExecSession& session) = 0;

@@ -1,5 +1,6 @@
 // berth-monitor --sandbox ID --directory DIR --listen-fd N: one per pod, in the pod's net, IPC and UTS namespaces, with the
-// host's mounts and credentials. It ends by Shutdown or SIGKILL, and everything below it ends with it.
+// host's mounts and credentials. A pod with a user namespace has it as --user-namespace-fd N, with --uid-map and --gid-map.
+// It ends by Shutdown or SIGKILL, and everything below it ends with it.
 #include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
@@ -13,6 +14,7 @@
 
 #include "monitor/monitor_log.h"
 #include "monitor/pod.h"
+#include "monitor/user_namespace.h"
 
 namespace {
 
@@ -20,7 +22,16 @@ struct Arguments {
   std::string sandbox;
   std::string directory;
   int listen_fd = -1;
+  berth::UserNamespace users;
 };
+
+bool parse_fd(const char* value, int& fd) {
+  char* end = nullptr;
+  const long number = strtol(value, &end, 10);
+  if (end == value || *end != '\0' || number < 3 || number > 1 << 20) return false;
+  fd = static_cast<int>(number);
+  return true;
+}
 
 bool parse(int argc, char** argv, Arguments& arguments) {
   for (int i = 1; i + 1 < argc; i += 2) {
@@ -30,15 +41,21 @@ bool parse(int argc, char** argv, Arguments& arguments) {
     } else if (strcmp(argv[i], "--directory") == 0) {
       arguments.directory = value;
     } else if (strcmp(argv[i], "--listen-fd") == 0) {
-      char* end = nullptr;
-      const long fd = strtol(value, &end, 10);
-      if (end == value || *end != '\0' || fd < 3 || fd > 1 << 20) return false;
-      arguments.listen_fd = static_cast<int>(fd);
+      if (!parse_fd(value, arguments.listen_fd)) return false;
+    } else if (strcmp(argv[i], "--user-namespace-fd") == 0) {
+      int fd = -1;
+      if (!parse_fd(value, fd)) return false;
+      arguments.users.fd.reset(fd);
+    } else if (strcmp(argv[i], "--uid-map") == 0) {
+      if (!berth::parse_id_map(value, arguments.users.uids)) return false;
+    } else if (strcmp(argv[i], "--gid-map") == 0) {
+      if (!berth::parse_id_map(value, arguments.users.gids)) return false;
     } else {
       return false;
     }
   }
-  return argc % 2 == 1 && !arguments.sandbox.empty() && arguments.directory.starts_with('/') &&
+  const bool maps = arguments.users.uids.length > 0 && arguments.users.gids.length > 0;
+  return argc % 2 == 1 && arguments.users.exists() == maps && !arguments.sandbox.empty() && arguments.directory.starts_with('/') &&
          arguments.listen_fd >= 0;
 }
 
@@ -86,11 +103,13 @@ int main(int argc, char** argv) {
   mallopt(M_TRIM_THRESHOLD, 128 << 10);
   const int flags = fcntl(arguments.listen_fd, F_GETFL);
   if (flags < 0 || fcntl(arguments.listen_fd, F_SETFD, FD_CLOEXEC) != 0 ||
+      (arguments.users.exists() && fcntl(arguments.users.fd.get(), F_SETFD, FD_CLOEXEC) != 0) ||
+     
       fcntl(arguments.listen_fd, F_SETFL, flags | O_NONBLOCK) != 0 || prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0) {
     berth::monitor_log("cannot start:", berth::last_error("set up").describe());
     return 1;
   }
-  berth::Pod pod(std::move(arguments.sandbox), std::move(arguments.directory));
+  berth::Pod pod(std::move(arguments.sandbox), std::move(arguments.directory), std::move(arguments.users));
   if (const auto failed = pod.open(berth::UniqueFd(arguments.listen_fd))) {
     berth::monitor_log("cannot start:", failed->error.describe());
     berth::monitor_log(failed->message);

@@ -5,6 +5,7 @@
 #include "monitor/plan_check.h"
 #include "monitor/pod_setup.h"
 #include "monitor/seccomp_answer.h"
+#include "monitor/user_namespace.h"
 
 #include <fcntl.h>
 #include <linux/filter.h>
@@ -59,6 +60,19 @@ void test_seccomp_answers() {
   CHECK(!filter_allows(bytes_of({BPF_JUMP(BPF_JMP | BPF_JA, 0xffffffff, 0, 0), allow}), 1, 0, 0));
   CHECK(!filter_allows(bytes_of({BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 62), allow}), 1, 0, 0));
   CHECK(!filter_allows(bytes_of({BPF_STMT(BPF_MISC | BPF_TAX, 0), allow}), 1, 0, 0));
+}
+
+void test_id_maps() {
+  IdMap map;
+  CHECK(map.to_host(0) == 0 && map.to_host(4294967294) == 4294967294);
+  CHECK(parse_id_map("0:100000:65536", map));
+  CHECK(map.to_host(0) == 100000 && map.to_host(65535) == 165535 && map.to_host(65536) == 100000);
+  CHECK(parse_id_map("0:4294967294:1", map) && map.to_host(0) == 4294967294);
+  for (const char* text : {"", "0", "0:1", "0:1:", "0:1:0", "1:1:1", "0:1:1:", "0:1:1x", " 0:1:1", "0:-1:1",
+                           "0:4294967296:1", "0::1"}) {
+    IdMap other;
+    CHECK(!parse_id_map(text, other));
+  }
 }
 
 void test_ids() {
@@ -144,6 +158,7 @@ int main() {
   test_sysctls();
   test_seccomp_answers();
   test_ids();
+  test_id_maps();
   test_plan();
   test_paths();
   return 0;

@@ -58,8 +58,8 @@ void dispose_of(EventLoop& loop, std::vector<std::unique_ptr<Object>>& list, con
 
 }  // namespace
 
-Pod::Pod(std::string sandbox_id, std::string directory)
-    : directory_(std::move(directory)), server_(loop_, *this, std::move(sandbox_id)), logs_(loop_) {}
+Pod::Pod(std::string sandbox_id, std::string directory, UserNamespace users)
+    : directory_(std::move(directory)), users_(std::move(users)), server_(loop_, *this, std::move(sandbox_id)), logs_(loop_) {}
 
 std::optional<Failure> Pod::open(UniqueFd listener) {
   if (!loop_.open()) return failure(ErrorKind::kInternal, last_error("epoll_create1"));
@@ -143,9 +143,10 @@ Container* Pod::find_for(const Caller& caller, std::string_view body) {
 std::optional<Failure> Pod::set_up(std::string_view body) {
   SetUpPod request;
   if (!decode(body, request)) return malformed();
-  if (auto failed = set_sysctls(request.sysctls)) return failed;
+  if (auto failed = set_sysctls(request.sysctls, users_)) return failed;
   if (auto failed = set_hostname(request.hostname)) return failed;
-  return shm_.set_size(request.shm_bytes);
+  if (auto failed = own_message_queues(users_)) return failed;
+  return shm_.set_size(request.shm_bytes, users_);
 }
 
 void Pod::create_container(const Caller& caller, std::string_view body, std::vector<UniqueFd> descriptors) {
@@ -244,7 +245,7 @@ void Pod::on_sweep_time() {
 
 std::optional<Failure> Pod::find_pid_namespace(const Plan& plan, int& pidfd) {
   if (plan.pid_namespace == PidNamespace::kPod) {
-    if (auto failed = pod_init_.ensure(directory_)) return failed;
+    if (auto failed = pod_init_.ensure(directory_, users_)) return failed;
     pidfd = pod_init_.pidfd();
     return std::nullopt;
   }

@@ -15,12 +15,13 @@
 #include "monitor/pod_setup.h"
 #include "monitor/reaper.h"
 #include "monitor/server.h"
+#include "monitor/user_namespace.h"
 
 namespace berth {
 
 class Pod final : public CallHandler, public ContainerHost, public ExecHost {
  public:
-  Pod(std::string sandbox_id, std::string directory);
+  Pod(std::string sandbox_id, std::string directory, UserNamespace users);
 
   // Takes the listening socket over. Failure: why the monitor cannot work.
   std::optional<Failure> open(UniqueFd listener);
@@ -39,6 +40,7 @@ class Pod final : public CallHandler, public ContainerHost, public ExecHost {
   LogWriter& logs() override { return logs_; }
   const std::string& directory() const override { return directory_; }
   int null_fd() const override { return null_.get(); }
+  const UserNamespace& users() const override { return users_; }
   CgroupLeftovers& cgroup_leftovers() override;
   std::optional<Failure> open_shm(UniqueFd& mount) override { return shm_.open(mount); }
   std::optional<Failure> find_pid_namespace(const Plan& plan, int& pidfd) override;
@@ -63,6 +65,7 @@ class Pod final : public CallHandler, public ContainerHost, public ExecHost {
   void on_sweep_time();
 
   const std::string directory_;
+  const UserNamespace users_;
   EventLoop loop_;
   Server server_;
   LogWriter logs_;

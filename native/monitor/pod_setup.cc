@@ -5,6 +5,7 @@
 #include <linux/openat2.h>
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -43,15 +44,31 @@ class HostMounts {
   UniqueFd root_;
 };
 
-std::optional<Failure> write_sysctl(int directory, const std::string& path, const std::string& value) {
+// The main thread acts as another user of the host. Its real and saved ids stay root's: nobody else may signal it or look
+// into it because of this.
+class EffectiveUser {
+ public:
+  explicit EffectiveUser(uid_t uid) { syscall(SYS_setresuid, -1, uid, -1); }
+  ~EffectiveUser() {
+    const int saved = errno;
+    // A change of credentials sets this to what fs.suid_dumpable says.
+    if (syscall(SYS_setresuid, -1, 0, -1) != 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) {
+      monitor_log("the host's root cannot be become again");
+      abort();
+    }
+    errno = saved;
+  }
+  EffectiveUser(const EffectiveUser&) = delete;
+  EffectiveUser& operator=(const EffectiveUser&) = delete;
+};
+
+// False: errno says why.
+bool write_sysctl(int directory, const std::string& path, const std::string& value) {
   open_how how = {};
   how.flags = O_WRONLY | O_CLOEXEC;
   how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV;
   const UniqueFd file(static_cast<int>(syscall(SYS_openat2, directory, path.c_str(), &how, sizeof how)));
-  if (!file || write(file.get(), value.data(), value.size()) != static_cast<ssize_t>(value.size())) {
-    return failure(ErrorKind::kInvalid, last_error("set the sysctl", path));
-  }
-  return std::nullopt;
+  return file && write(file.get(), value.data(), value.size()) == static_cast<ssize_t>(value.size());
 }
 
 }  // namespace
@@ -59,6 +76,20 @@ std::optional<Failure> write_sysctl(int directory, const std::string& path, cons
 std::optional<Failure> set_hostname(const std::string& hostname) {
   if (hostname.empty() || sethostname(hostname.data(), hostname.size()) == 0) return std::nullopt;
   return failure(ErrorKind::kInvalid, last_error("sethostname", hostname));
+}
+
+std::optional<Failure> own_message_queues(const UserNamespace& users) {
+  if (!users.exists()) return std::nullopt;
+  // All mounts of it in an IPC namespace are one file system.
+  const UniqueFd context(fsopen("mqueue", FSOPEN_CLOEXEC));
+  if (!context || fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) {
+    return failure(ErrorKind::kInternal, last_error("mount", "mqueue"));
+  }
+  const UniqueFd queues(fsmount(context.get(), FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
+  if (!queues || fchownat(queues.get(), "", users.uids.to_host(0), users.gids.to_host(0), AT_EMPTY_PATH) != 0) {
+    return failure(ErrorKind::kInternal, last_error("chown", "mqueue"));
+  }
+  return std::nullopt;
 }
 
 std::string sysctl_path(const std::string& name) {
@@ -86,7 +117,8 @@ std::string sysctl_path(const std::string& name) {
   return {};
 }
 
-std::optional<Failure> set_sysctls(const std::vector<std::pair<std::string, std::string>>& sysctls) {
+std::optional<Failure> set_sysctls(const std::vector<std::pair<std::string, std::string>>& sysctls,
+                                   const UserNamespace& users) {
   std::vector<std::pair<std::string, const std::string*>> writes;
   for (const auto& [name, value] : sysctls) {
     std::string path = sysctl_path(name);
@@ -107,15 +139,21 @@ std::optional<Failure> set_sysctls(const std::vector<std::pair<std::string, std:
     return failure(ErrorKind::kInternal, "open", "/proc/sys", "/proc/sys is not there, or no procfs");
   }
   for (const auto& [path, value] : writes) {
-    if (auto failed = write_sysctl(directory.get(), path, *value)) return failed;
+    if (write_sysctl(directory.get(), path, *value)) continue;
+    if (errno == EACCES && users.exists()) {
+      const EffectiveUser root(users.uids.to_host(0));
+      if (write_sysctl(directory.get(), path, *value)) continue;
+    }
+    return failure(ErrorKind::kInvalid, last_error("set the sysctl", path));
   }
   return std::nullopt;
 }
 
-std::optional<Failure> PodShm::set_size(uint64_t bytes) {
+std::optional<Failure> PodShm::set_size(uint64_t bytes, const UserNamespace& users) {
   if (bytes == 0) return std::nullopt;
-  char options[64];
-  snprintf(options, sizeof options, "mode=1777,size=%llu", static_cast<unsigned long long>(bytes));
+  char options[96];
+  snprintf(options, sizeof options, "mode=1777,size=%llu,uid=%u,gid=%u", static_cast<unsigned long long>(bytes),
+           users.uids.to_host(0), users.gids.to_host(0));
   HostMounts host;
   if (!host.save()) return failure(ErrorKind::kInternal, last_error("open", "/proc/self/ns/mnt"));
   if (namespace_) {

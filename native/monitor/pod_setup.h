@@ -9,14 +9,20 @@
 
 #include "common/unique_fd.h"
 #include "monitor/messages.h"
+#include "monitor/user_namespace.h"
 
 namespace berth {
 
 std::optional<Failure> set_hostname(const std::string& hostname);
 
+// The directory of message queues belongs to the root of the pod's user namespace, if it has one.
+std::optional<Failure> own_message_queues(const UserNamespace& users);
+
 // All are checked before the first is written. Only such as belong to a namespace: kernel.shm*, kernel.msg*, kernel.sem,
 // fs.mqueue.*, net.*.
-std::optional<Failure> set_sysctls(const std::vector<std::pair<std::string, std::string>>& sysctls);
+// Those of the IPC namespace are its root's alone, even where the host's could do everything else.
+std::optional<Failure> set_sysctls(const std::vector<std::pair<std::string, std::string>>& sysctls,
+                                   const UserNamespace& users);
 // "net.ipv4.ip_forward" → "net/ipv4/ip_forward"; "net/ipv4/conf/eth0.5/forwarding" stays. Empty: it is none that a pod may
 // set.
 std::string sysctl_path(const std::string& name);
@@ -26,7 +32,7 @@ std::string sysctl_path(const std::string& name);
 class PodShm {
  public:
   // Makes it, or changes its size. Main thread only.
-  std::optional<Failure> set_size(uint64_t bytes);
+  std::optional<Failure> set_size(uint64_t bytes, const UserNamespace& users);
   // A detached mount of it. Main thread only.
   std::optional<Failure> open(UniqueFd& mount);
 

@@ -114,21 +114,37 @@ int allow_only_waiting() {
   }
 }
 
+// The namespaces belong to the pod's user namespace: a second clone makes them, from inside.
+[[noreturn]] void clone_reaper_inside(const UserNamespace& users, const Descriptors& descriptors,
+                                      const ChildChannel& channel) {
+  keep_only(descriptors, channel);
+  enter_user_namespace(users, channel);
+  CloneOptions options;
+  options.flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_PARENT;
+  const pid_t pid = clone3_fork(options);
+  if (pid < 0) channel.break_off("clone3", "the pod's PID namespace");
+  if (pid > 0) _exit(0);
+  run_reaper(kUnprivilegedPlace, channel);
+}
+
 }  // namespace
 
-std::optional<Failure> PodInit::ensure(const std::string& pod_directory) {
+std::optional<Failure> PodInit::ensure(const std::string& pod_directory, const UserNamespace& users) {
   if (pid_ != 0) return std::nullopt;
   ChildLink link;
   UniqueFd child_end;
   if (!link.open(child_end)) return failure(ErrorKind::kInternal, last_error("socketpair"));
-  int pidfd = -1;
+  Descriptors descriptors;
+  descriptors.kept = {child_end.get(), users.fd.get()};
+  descriptors.sort();
   CloneOptions options;
-  options.flags = CLONE_NEWPID | CLONE_NEWNS;
-  options.pidfd = &pidfd;
-  const pid_t pid = clone3_fork(options);
-  if (pid == 0) run_reaper(pod_directory.c_str(), ChildChannel(child_end.get()));
-  if (pid < 0) return failure(ErrorKind::kInternal, last_error("clone3", "the pod's PID namespace"));
-  UniqueFd process(pidfd);
+  if (!users.exists()) options.flags = CLONE_NEWPID | CLONE_NEWNS;
+  const pid_t first = clone3_fork(options);
+  if (first == 0 && users.exists()) {
+    clone_reaper_inside(users, descriptors, ChildChannel(child_end.get()));
+  }
+  if (first == 0) run_reaper(pod_directory.c_str(), ChildChannel(child_end.get()));
+  if (first < 0) return failure(ErrorKind::kInternal, last_error("clone3", "the pod's PID namespace"));
   child_end.reset();
 
   // Nothing in its set-up waits for a disk. Nobody joins the namespace before its root is empty.
@@ -139,11 +155,18 @@ std::optional<Failure> PodInit::ensure(const std::string& pod_directory) {
   const bool told = poll(&readable, 1, kReadyMs) == 1 &&
                     link.receive(report, sender, descriptor) == ChildLink::Result::kReport;
   if (told && report.kind == ReportKind::kReady) {
-    pid_ = pid;
+    // Nothing reaps it before this returns: the number is still its own.
+    UniqueFd process(static_cast<int>(syscall(SYS_pidfd_open, sender, 0)));
+    if (!process) {
+      const Failure failed = failure(ErrorKind::kInternal, last_error("pidfd_open", "the pod's PID namespace"));
+      ::kill(sender, SIGKILL);
+      return failed;
+    }
+    pid_ = sender;
     pidfd_ = std::move(process);
     return std::nullopt;
   }
-  ::kill(pid, SIGKILL);
+  ::kill(first, SIGKILL);
   if (told) return to_failure(report);
   return failure(ErrorKind::kInternal, "make the pod's PID namespace", {}, "its init did not become ready");
 }

@@ -10,13 +10,14 @@
 
 #include "common/unique_fd.h"
 #include "monitor/messages.h"
+#include "monitor/user_namespace.h"
 
 namespace berth {
 
 class PodInit {
  public:
   // Makes it when it is not there. Returns when its own root is in place.
-  std::optional<Failure> ensure(const std::string& pod_directory);
+  std::optional<Failure> ensure(const std::string& pod_directory, const UserNamespace& users);
   int pidfd() const { return pidfd_.get(); }
   // True: it was the process that has ended.
   bool on_reaped(pid_t pid);

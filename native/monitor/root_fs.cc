@@ -11,6 +11,7 @@
 
 #include <cerrno>
 #include <climits>
+#include <cstdio>
 #include <cstring>
 
 #include "monitor/copy_up.h"
@@ -27,6 +28,17 @@ void read_mount_message(int context, char (&text)[256]) {
   text[length > 0 ? length : 0] = '\0';
   text[strcspn(text, "\n")] = '\0';
 }
+
+bool is_device(const Device& device) { return S_ISCHR(device.type) || S_ISBLK(device.type); }
+
+// Of a device's node among the others: its place in the plan.
+struct NodeName {
+  explicit NodeName(size_t index) { snprintf(text, sizeof text, "%zu", index); }
+  char text[24];
+};
+
+// In the tmpfs of the nodes: where a root of a user namespace is attached, who cannot enter the pod's directory.
+constexpr const char* kRootPlace = "root";
 
 bool is_null_device(int fd) {
   struct stat status = {};
@@ -51,6 +63,29 @@ UniqueFd RootFs::clone_mount(int fd, unsigned flags, const char* step, const cha
   return copy;
 }
 
+void RootFs::make_nodes(const UserNamespace& users) {
+  const UniqueFd context(fsopen("tmpfs", FSOPEN_CLOEXEC));
+  if (!context || fsconfig(context.get(), FSCONFIG_SET_STRING, "source", "tmpfs", 0) != 0 ||
+      fsconfig(context.get(), FSCONFIG_SET_STRING, "mode", "0755", 0) != 0 ||
+      fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) {
+    channel_.break_off("mount a tmpfs for the devices");
+  }
+  nodes_.reset(fsmount(context.get(), FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC));
+  if (!nodes_) channel_.break_off("mount a tmpfs for the devices");
+  if (mkdirat(nodes_.get(), kRootPlace, 0755) != 0) channel_.break_off("mkdir", kRootPlace);
+  for (size_t i = 0; i < plan_.devices.size(); ++i) {
+    const Device& device = plan_.devices[i];
+    if (!is_device(device)) continue;
+    const NodeName name(i);
+    if (mknodat(nodes_.get(), name.text, (device.type & S_IFMT) | (device.mode & 07777),
+                makedev(device.major, device.minor)) != 0 ||
+        fchownat(nodes_.get(), name.text, users.uids.to_host(device.uid), users.gids.to_host(device.gid),
+                 AT_SYMLINK_NOFOLLOW) != 0) {
+      channel_.refuse("mknod", device.path.c_str());
+    }
+  }
+}
+
 void RootFs::attach(const char* directory) {
   if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) channel_.break_off("make mounts private", "/");
   UniqueFd null(open("/dev/null", O_PATH | O_CLOEXEC | O_NOFOLLOW));
@@ -63,7 +98,12 @@ void RootFs::attach(const char* directory) {
   if (!set_attributes(null_.mount.get(), MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, 0, false)) {
     channel_.break_off("mount_setattr", "/dev/null");
   }
-  if (move_mount(root_, "", AT_FDCWD, directory, MOVE_MOUNT_F_EMPTY_PATH) != 0) {
+  // Attached, because before Linux 6.15 no other mount can be copied; it goes with the old root.
+  if (nodes_ && move_mount(nodes_.get(), "", AT_FDCWD, kUnprivilegedPlace, MOVE_MOUNT_F_EMPTY_PATH) != 0) {
+    channel_.break_off("attach the devices", kUnprivilegedPlace);
+  }
+  const int at = nodes_ ? nodes_.get() : AT_FDCWD;
+  if (move_mount(root_, "", at, nodes_ ? kRootPlace : directory, MOVE_MOUNT_F_EMPTY_PATH) != 0) {
     channel_.refuse("attach the root file system", directory);
   }
 }
@@ -157,7 +197,30 @@ bool RootFs::is_in_own_proc(int fd) {
   return own_proc_ != 0 && status.st_dev == own_proc_;
 }
 
-void RootFs::make_device(const Device& device) {
+bool RootFs::make_node(int parent, const char* name, const Device& device, size_t index) {
+  const char* path = device.path.c_str();
+  if (!nodes_ || !is_device(device)) {
+    if (mknodat(parent, name, (device.type & S_IFMT) | (device.mode & 07777), makedev(device.major, device.minor)) == 0) {
+      return true;
+    }
+    if (errno != EEXIST) channel_.refuse("mknod", path);
+    return false;
+  }
+  if (const UniqueFd file(openat(parent, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_WRONLY | O_CLOEXEC, 0600)); !file) {
+    if (errno != EEXIST) channel_.refuse("mknod", path);
+    return false;
+  }
+  const UniqueFd target(openat(parent, name, O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  if (!target) channel_.refuse("mknod", path);
+  const NodeName node_name(index);
+  const UniqueFd node(openat(nodes_.get(), node_name.text, O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  if (!node) channel_.break_off("open the device", path);
+  const UniqueFd bound = clone_mount(node.get(), 0, "open_tree", path);
+  attach_at(bound.get(), target.get(), path);
+  return true;
+}
+
+void RootFs::make_device(const Device& device, size_t index) {
   const char* path = device.path.c_str();
   char directory[PATH_MAX];
   const size_t slash = device.path.rfind('/');
@@ -169,20 +232,18 @@ void RootFs::make_device(const Device& device) {
   const UniqueFd parent = make_in_root(root_, slash == 0 ? "/" : directory, links, MakeMissing());
   if (!parent) channel_.refuse("mknod", path);
 
-  const mode_t mode = (device.type & S_IFMT) | (device.mode & 07777);
-  const dev_t number = makedev(device.major, device.minor);
-  const bool made = mknodat(parent.get(), name, mode, number) == 0;
-  if (!made && errno != EEXIST) channel_.refuse("mknod", path);
+  const bool made = make_node(parent.get(), name, device, index);
   // What is there may be the image's or a volume's, and be swapped: the descriptor is looked at, and used from here on.
   const UniqueFd node(openat(parent.get(), name, O_PATH | O_NOFOLLOW | O_CLOEXEC));
   if (!node) channel_.refuse("mknod", path);
   struct stat status = {};
   if (fstat(node.get(), &status) != 0) channel_.refuse("mknod", path);
-  const bool is_device = S_ISCHR(device.type) || S_ISBLK(device.type);
-  if ((status.st_mode & S_IFMT) != (mode & S_IFMT) || (is_device && status.st_rdev != number)) {
+  if ((status.st_mode & S_IFMT) != (device.type & S_IFMT) ||
+      (is_device(device) && status.st_rdev != makedev(device.major, device.minor))) {
     channel_.fail(ErrorKind::kInvalid, "mknod", path, EEXIST, "something else than the device is there already");
   }
-  if (made && fchownat(node.get(), "", device.uid, device.gid, AT_EMPTY_PATH) != 0) channel_.refuse("chown", path);
+  const bool has_owner = nodes_ && is_device(device);
+  if (made && !has_owner && fchownat(node.get(), "", device.uid, device.gid, AT_EMPTY_PATH) != 0) channel_.refuse("chown", path);
 }
 
 void RootFs::make_device_links() {
@@ -249,7 +310,7 @@ void RootFs::make_readonly(const char* path) {
 
 void RootFs::fill() {
   for (size_t i = 0; i < plan_.mounts.size(); ++i) mount_one(plan_.mounts[i], mount_fds_[i]);
-  for (const Device& device : plan_.devices) make_device(device);
+  for (size_t i = 0; i < plan_.devices.size(); ++i) make_device(plan_.devices[i], i);
   make_device_links();
   check_null_device();
   for (const std::string& path : plan_.readonly_paths) make_readonly(path.c_str());

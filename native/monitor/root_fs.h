@@ -9,6 +9,7 @@
 #include "common/unique_fd.h"
 #include "monitor/child_channel.h"
 #include "monitor/messages.h"
+#include "monitor/user_namespace.h"
 
 namespace berth {
 
@@ -18,6 +19,9 @@ class RootFs {
   RootFs(const Plan& plan, int root_fd, const std::vector<int>& mount_fds, const ChildChannel& channel)
       : plan_(plan), root_(root_fd), mount_fds_(mount_fds), channel_(channel) {}
 
+  // For a pod with a user namespace, whose root may not make device nodes: makes them while the caller is still the host's
+  // root, where nobody sees them, owned as the namespace maps their owners. The other functions are for its own root then.
+  void make_nodes(const UserNamespace& users);
   // Attaches the root at a directory of the host, within a mount namespace that the caller has just made. From here on
   // nothing that is mounted is seen outside.
   void attach(const char* directory);
@@ -44,9 +48,11 @@ class RootFs {
   void mount_one(const Mount& mount, int source_fd);
   UniqueFd make_file_system(const Mount& mount);
   void attach_at(int mount_fd, int target, const char* path);
+  void make_device(const Device& device, size_t index);
+  // True: it was made. False: something is there already.
+  bool make_node(int parent, const char* name, const Device& device, size_t index);
   void remember_own_proc(int mount_fd);
   bool is_in_own_proc(int fd);
-  void make_device(const Device& device);
   void make_device_links();
   void check_null_device();
   void mask(const char* path);
@@ -59,6 +65,7 @@ class RootFs {
   const ChildChannel& channel_;
   Cover null_;                // the host's /dev/null, for masked files
   Cover empty_;               // a read-only directory with nothing in it, for masked directories
+  UniqueFd nodes_;            // a tmpfs with the device nodes, each named by its place in the plan; invalid: they are made in place
   UniqueFd terminals_mount_;  // the container's devpts
   dev_t own_proc_ = 0;        // the device number of the container's procfs
 };

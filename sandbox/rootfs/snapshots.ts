@@ -7,6 +7,8 @@ import { mkdir, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { type Addon, native } from "../../native/binding.js";
 import { InvalidArgumentError, messageOf, NotFoundError, ResourceExhaustedError } from "../errors.js";
+import type { LinuxIdMapping } from "../spec/oci.js";
+import { toHostId, type UserNamespace } from "../spec/user-namespace.js";
 import type { LayerStore } from "./layer-store.js";
 
 export interface Rootfs {
@@ -23,22 +25,40 @@ export interface DiskUsage {
   timestamp: bigint;
 }
 
+/** A user namespace whose ids the layers' files are shown with; they stay as they are. */
+export interface MappedIds {
+  mappings: UserNamespace;
+  fd: number;
+}
+
 export interface Snapshots {
   /** The containers' directory: the mount point that ImageFsInfo names for containers. */
   readonly directory: string;
   /** The layers' directory: the mount point that ImageFsInfo names for images. */
   readonly imageDirectory: string;
-  /** @param layers chain ids, bottom first. Leaves nothing behind when it fails. */
-  prepareRootfs(options: { containerId: string; layers: readonly string[] }): Promise<Rootfs>;
+  /**
+   * @param layers chain ids, bottom first. Leaves nothing behind when it fails.
+   */
+  prepareRootfs(options: {
+    containerId: string;
+    layers: readonly string[];
+    users?: MappedIds | undefined;
+  }): Promise<Rootfs>;
   /**
    * A detached, read-only mount of an image's content, or of a directory or file in it (resolved within the image, links
    * and all). The caller closes it. @param layers chain ids, bottom first; they must stay as long as the mount is used
    */
-  mountImage(options: { layers: readonly string[]; subPath: string }): Promise<number>;
+  mountImage(options: {
+    layers: readonly string[];
+    subPath: string;
+    /** ids are shown as this user namespace maps them */
+    userNamespaceFd?: number | undefined;
+  }): Promise<number>;
   /**
-   * The same for a directory of the caller's own: `upper` and `work` are made in it. The caller removes them.
+   * The same as prepareRootfs for a directory of the caller's own: `upper` and `work` are made in it. The caller removes
+   * them.
    */
-  prepareRootfsIn(options: { home: string; layers: readonly string[] }): Promise<Rootfs>;
+  prepareRootfsIn(options: { home: string; layers: readonly string[]; users?: MappedIds | undefined }): Promise<Rootfs>;
   /** Already gone is success. */
   removeRootfs(containerId: string): Promise<void>;
   /** ids of the containers that have a writable directory */
@@ -78,7 +98,7 @@ export async function openSnapshots(
   const lowerOf = (chainIds: readonly string[]): string[] =>
     chainIds.length === 0 ? [emptyLayer] : chainIds.map((chainId) => layers.path(chainId)).reverse();
 
-  const prepareRootfsIn: Snapshots["prepareRootfsIn"] = async ({ home, layers: chainIds }) => {
+  const prepareRootfsIn: Snapshots["prepareRootfsIn"] = async ({ home, layers: chainIds, users }) => {
     const lower = lowerOf(chainIds);
     const upper = join(home, "upper");
     const work = join(home, "work");
@@ -86,11 +106,12 @@ export async function openSnapshots(
     mkdirSync(work, { mode: 0o700 });
     // the overlay's root directory is the upper one: it has to look like the image's
     const top = statSync(lower[0] as string);
-    chownSync(upper, top.uid, top.gid);
+    chownSync(upper, ownerOf(users?.mappings.uids, top.uid), ownerOf(users?.mappings.gids, top.gid));
     chmodSync(upper, top.mode & 0o7777);
     // volatile: an upper directory is mounted once and does not outlive the boot, and without it the end of every
     // container would wait until the kernel has written all that it holds to the disk
-    return { rootFd: await addon.mountOverlay({ lower, upper, work, volatile: true }), upperDirectory: upper };
+    const rootFd = await addon.mountOverlay({ lower, upper, work, volatile: true, ...idmap(users?.fd) });
+    return { rootFd, upperDirectory: upper };
   };
 
   const removeRootfs = async (containerId: string): Promise<void> => {
@@ -113,19 +134,20 @@ export async function openSnapshots(
   return {
     directory,
     imageDirectory: join(root, "layers"),
-    async prepareRootfs({ containerId, layers: chainIds }) {
+    async prepareRootfs({ containerId, layers: chainIds, users }) {
       const home = directoryOf(containerId);
       // synchronous: a directory costs less than the way to another thread and back
       mkdirSync(home, { mode: 0o700 });
       try {
-        return await prepareRootfsIn({ home, layers: chainIds });
+        return await prepareRootfsIn({ home, layers: chainIds, users });
       } catch (error) {
         await removeRootfs(containerId);
         throw asStorageError(error, `the root file system of container ${containerId}`);
       }
     },
     prepareRootfsIn,
-    mountImage: ({ layers: chainIds, subPath }) => addon.mountOverlay({ lower: lowerOf(chainIds), subPath }),
+    mountImage: ({ layers: chainIds, subPath, userNamespaceFd }) =>
+      addon.mountOverlay({ lower: lowerOf(chainIds), subPath, ...idmap(userNamespaceFd) }),
     removeRootfs,
     async listRootfs() {
       return (await readdir(directory)).filter((name) => !name.startsWith("."));
@@ -150,6 +172,15 @@ export async function openSnapshots(
       return { bytes, inodes, timestamp: nowNs() };
     },
   };
+}
+
+function idmap(userNamespaceFd: number | undefined): { userNamespaceFd?: number } {
+  return userNamespaceFd === undefined ? {} : { userNamespaceFd };
+}
+
+/** Of the root directory, on the host. One whose owner has no number there belongs to the namespace's root. */
+function ownerOf(mapping: LinuxIdMapping | undefined, id: number): number {
+  return mapping === undefined ? id : (toHostId(mapping, id) ?? mapping.hostID);
 }
 
 async function measure(addon: SnapshotsNative, upper: string, containerId: string): Promise<DiskUsage> {

@@ -17,6 +17,7 @@ import { processArgs } from "./process-args.js";
 import { linuxResources, oomScoreAdj } from "./resources.js";
 import { seccomp, seccompChoice } from "./seccomp.js";
 import { apparmorProfile, selinuxLabel } from "./security-labels.js";
+import { checkContainerUserNamespace, checkUserIsMapped, podUserNamespace } from "./user-namespace.js";
 import { workingDirectory } from "./working-directory.js";
 
 const { NamespaceMode } = runtime.v1;
@@ -72,6 +73,9 @@ export function buildSpec(input: SpecInput): OciSpec {
 
   checkRequest(config, podConfig);
   checkPodNamespaces(config, podConfig);
+  checkContainerUserNamespace(config, podConfig);
+  const users = podUserNamespace(podConfig);
+  checkUserIsMapped(user, users);
   const sharing = pidSharing(config, podConfig);
   const sets = capabilities(context?.capabilities, { privileged, uid: user.uid, hostMask: host.capabilities });
   const containerMounts = mounts({
@@ -80,10 +84,11 @@ export function buildSpec(input: SpecInput): OciSpec {
     privileged,
     readonlyRootfs: context?.readonly_rootfs ?? false,
     hostIpc: ofPod?.ipc === NamespaceMode.NODE,
+    users,
   });
   const devIsMounted = containerMounts.some(({ destination, type }) => destination === "/dev" && type === "bind");
   const { nodes, rules } = devices(input.hostFiles.devices, { privileged, devIsMounted });
-  const hidden = maskedPaths(context, { privileged, ownUserNamespace: false });
+  const hidden = maskedPaths(context, { privileged, ownUserNamespace: users !== undefined });
   const filter = seccomp(seccompChoice(context), {
     bounding: sets.bounding,
     arch: host.arch,
@@ -114,7 +119,8 @@ export function buildSpec(input: SpecInput): OciSpec {
     mounts: containerMounts,
     annotations: { "berth.pod": input.podId, "berth.container": input.containerId, [pidSharingAnnotation]: sharing },
     linux: {
-      namespaces: namespaces(sharing),
+      namespaces: namespaces(sharing, users),
+      ...(users !== undefined && { uidMappings: [users.uids], gidMappings: [users.gids] }),
       devices: nodes,
       cgroupsPath: input.cgroupPath,
       resources: {

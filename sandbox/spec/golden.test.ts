@@ -17,6 +17,8 @@ const kubelet = {
   seccomp: { profile_type: "RuntimeDefault" },
 };
 
+const ids = [{ container_id: 0, host_id: 100_000, length: 65_536 }];
+
 const privilegedPod = podConfig({ linux: { security_context: { privileged: true } } });
 
 const cases: Record<string, SpecInput> = {
@@ -68,6 +70,15 @@ const cases: Record<string, SpecInput> = {
       },
     }),
     user: { uid: 1000, gid: 1000, additionalGids: [1000, 1234], home: "/home/user", username: "user" },
+  }),
+  "user-namespace": specInput({
+    config: containerConfig({
+      mounts: [{ container_path: "/data", host_path: "/srv/data", uidMappings: ids, gidMappings: ids }],
+      linux: { security_context: { ...kubelet, seccomp: { profile_type: "Unconfined" } } },
+    }),
+    podConfig: podConfig({
+      linux: { security_context: { namespace_options: { userns_options: { mode: "POD", uids: ids, gids: ids } } } },
+    }),
   }),
   "host-namespaces": specInput({
     podConfig: podConfig({

@@ -1,22 +1,20 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { InvalidArgumentError, UnimplementedError } from "../errors.js";
+import { InvalidArgumentError } from "../errors.js";
 import { parseImageVolumeSource } from "./image-volumes.js";
 import { maskedPaths } from "./masked-paths.js";
-import { mounts } from "./mounts.js";
+import { type MountInput, mounts } from "./mounts.js";
 import { containerConfig, specInput, withSecurity } from "./spec-fixtures.js";
 
 const { podFiles } = specInput();
-const build = (
-  list: Record<string, unknown>[],
-  more: { privileged?: boolean; readonlyRootfs?: boolean; hostIpc?: boolean } = {},
-) =>
+const build = (list: Record<string, unknown>[], more: Partial<MountInput> = {}) =>
   mounts({
     config: containerConfig({ mounts: list }),
     podFiles,
     privileged: false,
     readonlyRootfs: false,
     hostIpc: false,
+    users: undefined,
     ...more,
   });
 const at = (list: ReturnType<typeof build>, destination: string) => list.filter((m) => m.destination === destination);
@@ -120,7 +118,7 @@ test("mounts that cannot be are refused by field", () => {
       (error) => error instanceof InvalidArgumentError && message.test(error.message),
     );
   }
-  assert.throws(() => build([{ ...good, uidMappings: [{ length: 1 }] }]), UnimplementedError);
+  assert.throws(() => build([{ ...good, uidMappings: [{ length: 1 }] }]), /gidMappings: there is no mapping/);
   assert.equal(at(build([{ container_path: "/proc/meminfo", host_path: "/h" }]), "/proc/meminfo").length, 1);
 });
 
@@ -137,4 +135,27 @@ test("masked and read-only paths: as given, the field's when nothing is, none wh
     readonly: [],
   });
   assert.throws(() => paths({ masked_paths: ["x"] }), /masked_paths\[0\]: "x" is not absolute/);
+});
+
+test("id mappings are the mount's own; an image's are its pod's", () => {
+  const ids = [{ container_id: 0, host_id: 100_000, length: 10 }];
+  const range = { containerID: 0, hostID: 100_000, size: 10 };
+  const users = { uids: { ...range, hostID: 7 }, gids: { ...range, hostID: 7 } };
+  const volume = { container_path: "/data", host_path: "/srv" };
+  const image = { container_path: "/image", image: { image: "x", image_ref: "sha256:1" }, readonly: true };
+  const mapped = build([{ ...volume, uidMappings: ids, gidMappings: ids }], { users });
+  assert.deepEqual(at(mapped, "/data")[0]?.uidMappings, [range]);
+  assert.equal(at(build([volume], { users }), "/data")[0]?.uidMappings, undefined);
+  assert.deepEqual(at(build([image], { users }), "/image")[0]?.gidMappings, [users.gids]);
+  assert.equal(at(build([image]), "/image")[0]?.gidMappings, undefined);
+  assert.throws(() => build([{ ...volume, propagation: 2 }], { users }), /\.propagation: PROPAGATION_BIDIRECTIONAL/);
+});
+
+test("the terminals' group is left out where it has no number", () => {
+  const options = (size: number) => {
+    const range = { containerID: 0, hostID: 100_000, size };
+    return at(build([], { users: { uids: range, gids: range } }), "/dev/pts")[0]?.options ?? [];
+  };
+  assert.ok(options(6).includes("gid=5"));
+  assert.ok(!options(5).includes("gid=5"));
 });

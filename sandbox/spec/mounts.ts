@@ -1,9 +1,10 @@
 import { runtime } from "../../cri-proto/generated/runtime.js";
 import type { ContainerConfig } from "../container.js";
-import { InvalidArgumentError, UnimplementedError } from "../errors.js";
+import { InvalidArgumentError } from "../errors.js";
 import { imageVolumeSource } from "./image-volumes.js";
 import type { Mount } from "./oci.js";
 import { absolutePath, isWithin, pathDepth } from "./paths.js";
+import { mountIdMappings, toHostId, type UserNamespace } from "./user-namespace.js";
 
 const { MountPropagation } = runtime.v1;
 
@@ -41,11 +42,15 @@ export interface MountInput {
   privileged: boolean;
   readonlyRootfs: boolean;
   hostIpc: boolean;
+  /** the pod's own */
+  users: UserNamespace | undefined;
 }
 
 /** All mounts of a container, the outer before the inner. Where the request mounts something itself, ours is left out. */
 export function mounts(input: MountInput): Mount[] {
-  const requested = (input.config.mounts ?? []).map((mount, index) => requestedMount(mount, `config.mounts[${index}]`));
+  const requested = (input.config.mounts ?? []).map((mount, index) =>
+    requestedMount(mount, `config.mounts[${index}]`, input.users),
+  );
   const taken = new Set(requested.map((mount) => mount.destination));
   const ours = [...systemMounts(input), ...podFileMounts(input)].filter(
     ({ destination }) => !taken.has(destination) && !(taken.has("/dev") && isWithin(destination, "/dev")),
@@ -54,7 +59,9 @@ export function mounts(input: MountInput): Mount[] {
   return [...ours, ...requested].sort((a, b) => pathDepth(a.destination) - pathDepth(b.destination));
 }
 
-function systemMounts({ privileged, hostIpc }: MountInput): Mount[] {
+function systemMounts({ privileged, hostIpc, users }: MountInput): Mount[] {
+  // of tty; a namespace of few ids may not have it
+  const ttyGroup = users === undefined || toHostId(users.gids, 5) !== undefined ? ["gid=5"] : [];
   const access = privileged ? "rw" : "ro";
   const shm: Mount = hostIpc
     ? bind("/dev/shm", "/dev/shm", ["rprivate", "rw", "nosuid", "nodev", "noexec"])
@@ -76,7 +83,7 @@ function systemMounts({ privileged, hostIpc }: MountInput): Mount[] {
       destination: "/dev/pts",
       type: "devpts",
       source: "devpts",
-      options: ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+      options: ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", ...ttyGroup],
     },
     shm,
     { destination: "/dev/mqueue", type: "mqueue", source: "mqueue", options: ["nosuid", "noexec", "nodev"] },
@@ -113,23 +120,36 @@ export function mountDestination(path: string | null | undefined, field: string)
   return destination;
 }
 
-function requestedMount(mount: runtime.v1.IMount, field: string): Mount {
+function requestedMount(mount: runtime.v1.IMount, field: string, users: UserNamespace | undefined): Mount {
   const destination = mountDestination(mount.container_path, `${field}.container_path`);
-  if (mount.image) return imageVolume(mount, destination, field);
+  if (mount.image) return imageVolume(mount, destination, field, users);
   if (mount.image_sub_path) throw new InvalidArgumentError(`${field}.image_sub_path: it needs an image`);
-  if (mount.uidMappings?.length || mount.gidMappings?.length) {
-    throw new UnimplementedError(`${field}.uidMappings: mounts with id mappings are not built yet`);
+  const mappings = mountIdMappings(mount, field);
+  if (users !== undefined && mount.propagation === MountPropagation.PROPAGATION_BIDIRECTIONAL) {
+    throw new InvalidArgumentError(
+      `${field}.propagation: PROPAGATION_BIDIRECTIONAL would let the root of the pod's user namespace mount on the host`,
+    );
   }
   const source = absolutePath(mount.host_path, `${field}.host_path`);
-  return bind(destination, source, [
-    propagationOption(mount, field),
-    readonlyOption(mount, field),
-    ...additionalOptions(mount, field),
-  ]);
+  const options = [propagationOption(mount, field), readonlyOption(mount, field), ...additionalOptions(mount, field)];
+  return withMappings(bind(destination, source, options), mappings);
 }
 
-/** Read-only by definition; the caller has found the image and put its id into image_ref. */
-function imageVolume(mount: runtime.v1.IMount, destination: string, field: string): Mount {
+function withMappings(mount: Mount, mappings: UserNamespace | undefined): Mount {
+  return mappings === undefined ? mount : { ...mount, uidMappings: [mappings.uids], gidMappings: [mappings.gids] };
+}
+
+/**
+ * Read-only by definition; the caller has found the image and put its id into image_ref. Its ids are those of a root file
+ * system: of the pod's user namespace, unless the request maps them otherwise.
+ */
+function imageVolume(
+  mount: runtime.v1.IMount,
+  destination: string,
+  field: string,
+  users: UserNamespace | undefined,
+): Mount {
+  const mappings = mountIdMappings(mount, field) ?? users;
   const imageId = mount.image?.image_ref;
   const subPath = mount.image_sub_path ?? "";
   if (mount.host_path)
@@ -139,16 +159,13 @@ function imageVolume(mount: runtime.v1.IMount, destination: string, field: strin
   if (mount.propagation) {
     throw new InvalidArgumentError(`${field}.propagation: a mount of an image needs PROPAGATION_PRIVATE`);
   }
-  if (mount.uidMappings?.length || mount.gidMappings?.length) {
-    throw new UnimplementedError(`${field}.uidMappings: image volumes with id mappings are not built yet`);
-  }
   if (subPath.startsWith("/") || subPath.split("/").includes("..") || subPath.includes("\0")) {
     throw new InvalidArgumentError(
       `${field}.image_sub_path: ${JSON.stringify(subPath)} is not a path that stays in the image`,
     );
   }
   const options = ["rprivate", "ro", "nosuid", "nodev", ...additionalOptions(mount, field)];
-  return bind(destination, imageVolumeSource({ imageId, subPath }), options);
+  return withMappings(bind(destination, imageVolumeSource({ imageId, subPath }), options), mappings);
 }
 
 function propagationOption(mount: runtime.v1.IMount, field: string): string {

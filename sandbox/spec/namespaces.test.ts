@@ -26,13 +26,15 @@ test("network and IPC are the pod's", () => {
   assert.throws(() => checkPodNamespaces(container({ network: "NODE" }), pod({})), /namespace_options\.network: NODE/);
   assert.throws(() => checkPodNamespaces(container({ ipc: "CONTAINER" }), pod({})), UnimplementedError);
   assert.deepEqual(
-    namespaces("container").map(({ type }) => type),
+    namespaces("container", undefined).map(({ type }) => type),
     ["pid", "mount", "cgroup"],
   );
   assert.deepEqual(
-    namespaces("pod").map(({ type }) => type),
+    namespaces("pod", undefined).map(({ type }) => type),
     ["mount", "cgroup"],
   );
+  const range = { containerID: 0, hostID: 100_000, size: 10 };
+  assert.ok(namespaces("pod", { uids: range, gids: range }).some(({ type }) => type === "user"));
 });
 
 test("AppArmor: a named profile needs the kernel's module, the new field counts", () => {

@@ -3,6 +3,7 @@ import type { ContainerConfig } from "../container.js";
 import { InvalidArgumentError, UnimplementedError } from "../errors.js";
 import type { PodSandboxConfig } from "../pod.js";
 import type { LinuxNamespace } from "./oci.js";
+import type { UserNamespace } from "./user-namespace.js";
 
 const { NamespaceMode } = runtime.v1;
 
@@ -59,9 +60,10 @@ export function checkPodNamespaces(config: ContainerConfig, podConfig: PodSandbo
 
 /**
  * The namespaces that are the container's own. One that is not listed is inherited from the runtime, which for network,
- * IPC and UTS is the pod's monitor.
+ * IPC and UTS is the pod's monitor; a user namespace is made once for the pod, and joined.
  */
-export function namespaces(sharing: PidSharing): LinuxNamespace[] {
+export function namespaces(sharing: PidSharing, users: UserNamespace | undefined): LinuxNamespace[] {
   const own: LinuxNamespace[] = [{ type: "mount" }, { type: "cgroup" }];
+  if (users !== undefined) own.push({ type: "user" });
   return sharing === "container" ? [{ type: "pid" }, ...own] : own;
 }

@@ -19,6 +19,23 @@ test("a pod with its own network has the defaults, and the request's over them",
   assert.deepEqual(of({}, { network: "NODE" }), {});
 });
 
+test("groups that may ping are the pod's in its own user namespace, and the host's numbers are written", () => {
+  const pingGroups = "net.ipv4.ping_group_range";
+  const inNamespace = (sysctls: Record<string, string>, host_id = 100_000, length = 65_536) => {
+    const ids = [{ container_id: 0, host_id, length }];
+    const namespace_options = { userns_options: { uids: ids, gids: ids } };
+    return podSysctls(podConfig({ linux: { sysctls, security_context: { namespace_options } } }))[pingGroups];
+  };
+  assert.equal(inNamespace({}), "100000 165535");
+  assert.equal(inNamespace({}, 2 ** 31 - 10), "2147483638 2147483647");
+  assert.equal(inNamespace({}, 2 ** 31), "1 0");
+  assert.equal(inNamespace({ [pingGroups]: "5\t10" }), "100005 100010");
+  assert.equal(inNamespace({ [pingGroups]: "1 0" }), "1 0");
+  for (const value of ["0 65536", "70000 80000"]) {
+    assert.throws(() => inNamespace({ [pingGroups]: value }), /ping_group_range"\]: .* not all groups/);
+  }
+});
+
 test("slashes and dots", () => {
   assert.equal(of({ "net/ipv4/conf/eth0.1/arp_filter": "1" })["net.ipv4.conf.eth0/1.arp_filter"], "1");
   assert.equal(of({ "net.ipv4.conf.eth0/1.arp_filter": "1" })["net.ipv4.conf.eth0/1.arp_filter"], "1");

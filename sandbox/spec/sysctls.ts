@@ -1,6 +1,7 @@
 import { runtime } from "../../cri-proto/generated/runtime.js";
 import { InvalidArgumentError } from "../errors.js";
 import type { PodSandboxConfig } from "../pod.js";
+import { podUserNamespace, toHostId, type UserNamespace } from "./user-namespace.js";
 
 const { NamespaceMode } = runtime.v1;
 
@@ -8,6 +9,9 @@ const namePattern = /^[a-zA-Z0-9._/-]+$/;
 /** Lists of numbers and words; nothing that could begin another setting. */
 const valuePattern = /^[a-zA-Z0-9 \t._:,/-]*$/;
 const maxValueBytes = 4096;
+const pingGroups = "net.ipv4.ping_group_range";
+/** the largest that the kernel takes there */
+const lastPingGroup = 0x7fff_ffff;
 
 /**
  * The sysctls of a pod: name in dots ("net.ipv4.conf.eth0/1.arp": a slash stands for a dot within a name) to value. A pod
@@ -17,10 +21,11 @@ const maxValueBytes = 4096;
 export function podSysctls(config: PodSandboxConfig): Record<string, string> {
   const namespaces = config.linux?.security_context?.namespace_options;
   const hostNetwork = namespaces?.network === NamespaceMode.NODE;
+  const users = podUserNamespace(config);
   const hostIpc = namespaces?.ipc === NamespaceMode.NODE;
   const sysctls: Record<string, string> = hostNetwork
     ? {}
-    : { "net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647" };
+    : { "net.ipv4.ip_unprivileged_port_start": "0", [pingGroups]: allPingGroups(users) };
   for (const [key, value] of Object.entries(config.linux?.sysctls ?? {})) {
     const field = `config.linux.sysctls[${JSON.stringify(key)}]`;
     const name = inDots(key, field);
@@ -34,9 +39,33 @@ export function podSysctls(config: PodSandboxConfig): Record<string, string> {
     if (namespace === "network" ? hostNetwork : hostIpc) {
       throw new InvalidArgumentError(`${field}: the pod uses the host's ${namespace} namespace`);
     }
-    sysctls[name] = value;
+    sysctls[name] = name === pingGroups && users !== undefined ? pingGroupsOnHost(value, users, field) : value;
   }
   return sysctls;
+}
+
+/** The groups whose members may ping: every one of the pod's. */
+function allPingGroups(users: UserNamespace | undefined): string {
+  if (users === undefined) return `0 ${lastPingGroup}`;
+  const { hostID, size } = users.gids;
+  const last = Math.min(hostID + size - 1, lastPingGroup);
+  // the kernel's own word for nobody
+  return hostID > last ? "1 0" : `${hostID} ${last}`;
+}
+
+/** The monitor writes with the host's ids, the request speaks of the pod's. */
+function pingGroupsOnHost(value: string, { gids }: UserNamespace, field: string): string {
+  const [low = Number.NaN, high = Number.NaN, ...more] = value
+    .trim()
+    .split(/[ \t]+/)
+    .map(Number);
+  // nobody, or something that the kernel has an answer to
+  if (more.length > 0 || !Number.isInteger(low) || !Number.isInteger(high) || high < low) return value;
+  const range = [low, high].map((id) => toHostId(gids, id));
+  if (range.some((id) => id === undefined || id > lastPingGroup)) {
+    throw new InvalidArgumentError(`${field}: ${low} to ${high} are not all groups of the pod's user namespace`);
+  }
+  return range.join(" ");
 }
 
 /** sysctl(8)'s rule: when the first separator is a slash, slashes separate and dots are part of names. */
