@@ -119,8 +119,8 @@ test("a stream's messages come in order, and then its error", async () => {
   assert.deepEqual([error.code, error.details], [grpc.status.INVALID_ARGUMENT, "enough"]);
 });
 
-test("a failed system call says call, path and errno", () => {
-  const error = Object.assign(new Error("x"), {
+test("a failed system call is told in its own words: call, path, errno and what the kernel said of it", () => {
+  const error = Object.assign(new Error("mkdir /sys/fs/cgroup/x: No space left on device (ENOSPC)"), {
     syscall: "mkdir",
     errnoName: "ENOSPC",
     errno: 28,
@@ -128,7 +128,7 @@ test("a failed system call says call, path and errno", () => {
   });
   assert.deepEqual(statusOf(error), {
     code: grpc.status.INTERNAL,
-    details: "mkdir /sys/fs/cgroup/x: ENOSPC (28)",
+    details: "mkdir /sys/fs/cgroup/x: No space left on device (ENOSPC)",
   });
 });
 

@@ -57,8 +57,7 @@ export function statusOf(error: unknown): Status {
 function wholeStatusOf(error: unknown): Status {
   if (error instanceof BerthError) return { code: codes[error.kind], details: error.message };
   if (isSystemError(error)) {
-    const subject = error.subject === "" ? "" : ` ${error.subject}`;
-    return { code: grpc.status.INTERNAL, details: `${error.syscall}${subject}: ${error.errnoName} (${error.errno})` };
+    return { code: grpc.status.INTERNAL, details: error.message };
   }
   return { code: grpc.status.INTERNAL, details: messageOf(error) };
 }

@@ -31,7 +31,8 @@ export function containerStatus(container: Container, images: Images): proto.v1.
     finished_at: toInt64(record.finishedAt),
     exit_code: record.exitCode,
     image: imageSpec(container, images),
-    image_ref: record.imageId,
+    // the kubelet shows it as the pod's imageID: a name by which the very image can be pulled again, if it has one
+    image_ref: images.store.find(record.imageId)?.repoDigests[0] ?? record.imageId,
     image_id: record.imageId,
     reason: record.reason,
     message: record.message,

@@ -1,4 +1,3 @@
-import { isSystemError } from "../native/binding.js";
 import { messageOf } from "../sandbox/errors.js";
 import type { Happening, Observer } from "../sandbox/observer.js";
 import type { Log } from "./log.js";
@@ -34,14 +33,9 @@ function tell(happening: Happening, log: Log): void {
       log.warn(happening.sentence);
       break;
     case "trouble":
-      log.warn({ subject: happening.subject, error: reasonOf(happening.error) }, `failed: ${happening.what}`);
+      log.warn({ subject: happening.subject, error: messageOf(happening.error) }, `failed: ${happening.what}`);
       break;
     default:
       happening satisfies never;
   }
-}
-
-function reasonOf(error: unknown): string {
-  if (!isSystemError(error)) return messageOf(error);
-  return `${error.syscall} ${error.subject}: ${error.errnoName}`;
 }

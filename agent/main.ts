@@ -27,7 +27,6 @@ export async function runAgent(config: Config): Promise<void> {
 
   for (const sentence of runtime.clampedSettings) log.warn(sentence);
 
-  await node.network.start();
   await recover(node);
   // layers that a crash left between their commit and their image's record
   await runtime.images.store.collect();

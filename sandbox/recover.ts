@@ -15,6 +15,7 @@ import { toBigInt } from "./monitor-client.js";
 import { monitorEvents } from "./monitor-events.js";
 import type { SandboxNode } from "./node.js";
 import type { Pod, PodRecord } from "./pod.js";
+import { removeContainer } from "./remove-container.js";
 import { forgetPod } from "./remove-pod.js";
 import { stopPod } from "./stop-pod.js";
 import { update } from "./store.js";
@@ -31,6 +32,8 @@ export async function recover(node: SandboxNode): Promise<void> {
   for (const pod of node.pods.list()) {
     if (pod.record.network !== null) node.network.adopt(pod.record.id, pod.record.network);
   }
+  // after all addresses are known: what it sets up serves the subnets of older pods, too
+  await node.network.start();
   await Promise.all(
     node.pods.list().map(async (pod) => {
       try {
@@ -40,7 +43,18 @@ export async function recover(node: SandboxNode): Promise<void> {
       }
     }),
   );
+  await finishRemovals(node);
   await sweep(node);
+}
+
+/** A container whose root file system is gone was being removed when the agent died: the rest of it goes, too. */
+async function finishRemovals(node: SandboxNode): Promise<void> {
+  const rootfs = new Set(await node.snapshots.listRootfs());
+  for (const container of node.containers.list()) {
+    if (container.record.phase !== "exited" || rootfs.has(container.record.id)) continue;
+    await removeContainer(node, container);
+    node.observer.emit({ type: "repaired", what: "half-removed container", subject: container.record.id });
+  }
 }
 
 async function recoverPod(node: SandboxNode, pod: Pod): Promise<void> {

@@ -1,5 +1,5 @@
 import type { Container } from "./container.js";
-import { FailedPreconditionError, InternalError } from "./errors.js";
+import { FailedPreconditionError, InternalError, UnavailableError } from "./errors.js";
 import { isNotRunning, toCallError } from "./monitor-client.js";
 import type { SandboxNode } from "./node.js";
 import { linuxSignal } from "./spec/stop-signal.js";
@@ -37,7 +37,7 @@ async function signal(node: SandboxNode, container: Container, number: number, a
   } catch (error) {
     if (container.ended.isOpen) return;
     // the exit is on its way, or the whole pod is
-    if (error instanceof FailedPreconditionError || isNotRunning(error)) return;
+    if (error instanceof FailedPreconditionError || error instanceof UnavailableError || isNotRunning(error)) return;
     throw error;
   }
 }

@@ -1,4 +1,5 @@
 import type { runtime as proto } from "../../cri-proto/generated/runtime.js";
+import { NotFoundError } from "../../sandbox/errors.js";
 import type { DiskUsage } from "../../sandbox/rootfs/snapshots.js";
 import type { Runtime } from "../runtime.js";
 import { toInt64, toUint64 } from "../states.js";
@@ -10,7 +11,7 @@ export async function imageFsInfo(
 ): Promise<proto.v1.IImageFsInfoResponse> {
   const { snapshots } = node;
   const containers = node.containers.list().map((container) => container.record.id);
-  const usages = await Promise.all(containers.map((id) => snapshots.writableLayerUsage(id)));
+  const usages = await Promise.all(containers.map((id) => snapshots.writableLayerUsage(id).catch(nothingWritten)));
   const images = snapshots.imageFsUsage();
   const written = { bytes: 0, inodes: 0, timestamp: images.timestamp };
   for (const usage of usages) {
@@ -21,6 +22,12 @@ export async function imageFsInfo(
     image_filesystems: [filesystemUsage(snapshots.imageDirectory, images)],
     container_filesystems: [filesystemUsage(snapshots.directory, written)],
   };
+}
+
+/** A container that is removed at this moment takes up nothing; whoever asks about the node is not told of it. */
+function nothingWritten(error: unknown): Pick<DiskUsage, "bytes" | "inodes"> {
+  if (error instanceof NotFoundError) return { bytes: 0, inodes: 0 };
+  throw error;
 }
 
 function filesystemUsage(mountpoint: string, usage: DiskUsage): proto.v1.IFilesystemUsage {

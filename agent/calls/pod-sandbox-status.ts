@@ -13,8 +13,10 @@ export function podSandboxStatus(
   const pod = node.pods.resolve(required(request.pod_sandbox_id, "pod_sandbox_id"));
   const answer: proto.v1.IPodSandboxStatusResponse = {
     status: podStatus(pod),
+    // the newest first: of several attempts of a container, the kubelet takes the first that it meets
     containers_statuses: node.containers
       .ofPod(pod.record.id)
+      .sort((a, b) => Number(BigInt(b.record.createdAt) - BigInt(a.record.createdAt)))
       .map((container) => statusOfContainer(container, runtime.images)),
     timestamp: now(),
   };

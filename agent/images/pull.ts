@@ -1,6 +1,6 @@
 /** PullImage: reference → manifest → configuration and layers → record. */
 import { createHash } from "node:crypto";
-import { BerthError, InternalError, NotFoundError } from "../../sandbox/errors.js";
+import { BerthError, InternalError, messageOf, NotFoundError } from "../../sandbox/errors.js";
 import { Flights } from "../../sandbox/flights.js";
 import { readAll } from "./digest.js";
 import type { ImageRecord, ImageStore } from "./image-store.js";
@@ -31,7 +31,7 @@ const maxIndexDepth = 3;
 
 /**
  * Pulls an image; calls for the same reference with the same credentials share one flight. Hosts are tried in their
- * order; the failure that is told is the last one's, the registry itself.
+ * order. When all fail, the kind of the failure is the last one's, and what each of them said is told.
  * @throws InvalidArgumentError, NotFoundError, PermissionDeniedError, UnavailableError, ResourceExhaustedError,
  *   InternalError (other bytes than a digest promised), CancelledError
  */
@@ -57,16 +57,23 @@ async function pullFromAny(
 ): Promise<ImageRecord> {
   const hosts = await deps.registries.hostsOf(reference.registry);
   const usable = hosts.filter((host) => host.pulls && (host.resolves || reference.digest !== undefined));
-  let failure: unknown = new NotFoundError(`no configured host of ${reference.registry} may be pulled from`);
+  const failures: unknown[] = [];
   for (const host of usable) {
     try {
       return await pullFrom(deps, host, reference, auth, signal);
     } catch (error) {
       if (signal.aborted || isOurOwn(error)) throw error;
-      failure = error;
+      failures.push(error);
     }
   }
-  throw failure;
+  throw together(failures, reference.registry);
+}
+
+function together(failures: readonly unknown[], registry: string): unknown {
+  const last = failures.at(-1);
+  if (last === undefined) return new NotFoundError(`no configured host of ${registry} may be pulled from`);
+  if (failures.length === 1 || !(last instanceof BerthError)) return last;
+  return new BerthError(last.kind, failures.map(messageOf).join("; then "), { cause: last });
 }
 
 /** A full disk here would not be less full with the next host. */

@@ -6,7 +6,7 @@ import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import type { Addon } from "../../native/binding.js";
 import { FailedPreconditionError, InvalidArgumentError, messageOf, UnavailableError } from "../errors.js";
-import { formatSubnet, parseAddress, parseCidr } from "./cidr.js";
+import { formatSubnet, parseAddress, parseCidr, withoutContained } from "./cidr.js";
 import { checkPortMappings, HostPorts } from "./host-ports.js";
 import { enableForwarding, setSwitch, uplinkMtu } from "./host-settings.js";
 import { LeasePool } from "./leases.js";
@@ -110,15 +110,20 @@ export class BuiltinNetwork implements NetworkProvider {
   }
 
   async detach(podId: string, lease: NetworkLease, { namespaceGone }: { namespaceGone: boolean }): Promise<void> {
-    await this.#unpublish(podId, lease);
-    if (!namespaceGone) await this.#addon.deleteLink(lease.hostInterface);
-    this.#hostPorts.free(podId, lease.portMappings ?? []);
-    for (const address of lease.addresses) this.#freeAddress(address);
+    try {
+      await this.#unpublish(podId, lease);
+      if (!namespaceGone) await this.#addon.deleteLink(lease.hostInterface);
+    } finally {
+      // whatever the kernel refuses: nobody else would ever give these back
+      this.#hostPorts.free(podId, lease.portMappings ?? []);
+      for (const address of lease.addresses) this.#freeAddress(address);
+    }
   }
 
   async setPodCidr(cidr: string): Promise<void> {
     const subnets = splitCidrs(cidr);
     if (subnets.length === 0) return;
+    const known = new Set(this.#allPools.keys());
     const pools = this.#poolsOf(subnets);
     for (const { subnet, gateway } of pools) {
       if (this.#taken.has(gateway)) {
@@ -133,6 +138,9 @@ export class BuiltinNetwork implements NetworkProvider {
       await this.#makeBridgeAndTable();
     } catch (error) {
       this.#pools = before;
+      for (const { subnet } of pools) {
+        if (!known.has(subnet)) this.#allPools.delete(subnet);
+      }
       throw error;
     }
     writeCidr(this.#cidrPath, subnets.join(","));
@@ -174,7 +182,7 @@ export class BuiltinNetwork implements NetworkProvider {
     const withIpv6 = addresses.some((address) => address.includes(":"));
     await this.#addon.ensureBridge({ name: bridge, addresses, mtu: this.#mtu });
     // the rule that guards route_localnet comes first
-    await this.#transaction(() => tableDocument(bridge, [...this.#allPools.keys()]));
+    await this.#transaction(() => tableDocument(bridge, withoutContained([...this.#allPools.keys()])));
     setSwitch(`ipv4/conf/${bridge}/route_localnet`, "1");
     return enableForwarding(withIpv6);
   }
@@ -217,7 +225,7 @@ export class BuiltinNetwork implements NetworkProvider {
       await this.#transaction(document);
     } catch {
       await this.#transaction(() =>
-        tableDocument(this.#bridge, [...this.#allPools.keys()], [...this.#published.values()]),
+        tableDocument(this.#bridge, withoutContained([...this.#allPools.keys()]), [...this.#published.values()]),
       );
     }
   }

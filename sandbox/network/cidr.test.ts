@@ -1,7 +1,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { InvalidArgumentError } from "../errors.js";
-import { contains, formatAddress, formatSubnet, lastAddress, parseAddress, parseCidr } from "./cidr.js";
+import {
+  contains,
+  formatAddress,
+  formatSubnet,
+  lastAddress,
+  parseAddress,
+  parseCidr,
+  withoutContained,
+} from "./cidr.js";
 
 test("addresses come back in their one spelling", () => {
   const spellings = {
@@ -49,4 +57,12 @@ test("what is not a subnet or an address is refused by name", () => {
     );
   }
   assert.throws(() => parseAddress("fe80::1%eth0"), InvalidArgumentError);
+});
+
+test("subnets that lie in another one are left out", () => {
+  assert.deepEqual(withoutContained(["10.97.0.0/16", "10.97.64.0/24", "10.98.0.0/24", "fd00::/64", "10.98.0.0/24"]), [
+    "10.97.0.0/16",
+    "10.98.0.0/24",
+    "fd00::/64",
+  ]);
 });

@@ -63,6 +63,14 @@ export function contains(cidr: Cidr, address: Address): boolean {
   return address.family === cidr.family && address.value >= cidr.network && address.value <= lastAddress(cidr);
 }
 
+/** The subnets without those that lie in another of them: what a set of intervals may hold. */
+export function withoutContained(subnets: readonly string[]): string[] {
+  const cidrs = [...new Set(subnets)].map((text) => ({ text, cidr: parseCidr(text) }));
+  const inside = (inner: Cidr, outer: Cidr) =>
+    outer.prefix < inner.prefix && contains(outer, { family: inner.family, value: inner.network });
+  return cidrs.filter(({ cidr }) => !cidrs.some((other) => inside(cidr, other.cidr))).map(({ text }) => text);
+}
+
 function dottedValue(text: string): bigint {
   return text.split(".").reduce((value, part) => (value << 8n) | BigInt(part), 0n);
 }

@@ -36,7 +36,7 @@ export interface NetworkStatus {
 
 export interface NetworkProvider {
   readonly name: "builtin" | "none";
-  /** once, before pods are recovered: sets up what all pods share */
+  /** once, after the leases of all recorded pods were adopted: sets up what all pods share */
   start(): Promise<void>;
   status(): NetworkStatus;
   /** takes addresses and host ports for a pod (in memory; the caller stores the lease before attach).

@@ -240,6 +240,21 @@ test("a new pod CIDR is for new pods; the older ones keep theirs and are reached
   }
 });
 
+test("a pod CIDR within the subnet so far serves both", async () => {
+  const old = await startPod();
+  await old.serve(80);
+  const cidr = `${old.address.split(".").slice(0, 2).join(".")}.200.0/24`;
+  try {
+    await network.setPodCidr(cidr);
+    const pod = await startPod();
+    assert.equal(pod.address, cidr.replace(/0\/24$/, "2"));
+    assert.equal(await pod.ask(outsideAddress, 7000), outsideGateway);
+  } finally {
+    await network.setPodCidr(`${slot.subnet},${slot.subnet6}`);
+    rmSync(join(state, "pod-cidr"));
+  }
+});
+
 test("an attach that fails leaves nothing", async () => {
   const hostPort = 30000 + slot.number;
   const pod = await startPod();

@@ -1,6 +1,7 @@
 /** The agent is killed with SIGKILL, at rest and in the middle of its work, and started again. */
 import assert from "node:assert/strict";
 import { existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { after, afterEach, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { startAgent, type TestAgent } from "../support/agent.js";
@@ -195,4 +196,13 @@ test("a torn record is told, and does not keep the agent from starting", async (
   rmSync(torn);
   assert.match(agent.logs(), new RegExp(torn));
   assert.equal((await podStatus(agent, pod.id)).state, PodSandboxState.SANDBOX_READY);
+});
+
+test("a removal that the kill cut off after the root file system went is finished at the next start", async () => {
+  const pod = await runPod(agent);
+  const id = await runContainer(agent, pod, sh("exit 0"));
+  await waitExited(agent, id);
+  await killAndRestart(async () => rmSync(join(agent.paths.root, "containers", id), { recursive: true }));
+  await agent.client.call("ImageFsInfo", {});
+  assert.deepEqual((await agent.client.call("ListContainers", {})).containers, []);
 });
