@@ -25,6 +25,7 @@ test("defaults", () => {
     metrics: { host: "127.0.0.1", port: 9464 },
     registries: "/etc/berth/certs.d",
     cdiDirectories: ["/etc/cdi", "/var/run/cdi"],
+    hooksDirectory: null,
     network: "builtin",
     bridge: "berth0",
     subnets: ["10.88.0.0/16"],

@@ -18,6 +18,8 @@ export interface Config {
   readonly metrics: { readonly host: string; readonly port: number } | null;
   readonly registries: string;
   readonly cdiDirectories: readonly string[];
+  /** null: there are no hooks */
+  readonly hooksDirectory: string | null;
   readonly network: "builtin" | "none";
   readonly bridge: string;
   /** CIDRs, at most one of each family */
@@ -62,6 +64,13 @@ const schema = v.strictObject({
   registries: absolutePath,
   "cni-conf": absolutePath,
   "cni-bin": absolutePath,
+  "hooks-dir": v.union([
+    v.pipe(
+      v.literal("off"),
+      v.transform(() => null),
+    ),
+    absolutePath,
+  ]),
   "cdi-dirs": v.pipe(
     v.string(),
     v.transform((text) => text.split(",")),
@@ -122,6 +131,7 @@ function freeze(checked: v.InferOutput<typeof schema>, tables: Pick<Config, "rli
     root: checked.root,
     metrics: checked.metrics === null ? null : Object.freeze(checked.metrics),
     registries: checked.registries,
+    hooksDirectory: checked["hooks-dir"],
     cdiDirectories: Object.freeze(checked["cdi-dirs"]),
     network: checked.network,
     bridge: checked.bridge,

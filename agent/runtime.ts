@@ -55,6 +55,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
     bootId: readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim(),
     features,
     cdiDirectories: config.cdiDirectories,
+    hooksDirectory: config.hooksDirectory,
     store: openStore(config.root),
     pods: new Pods(),
     containers,

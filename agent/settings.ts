@@ -11,6 +11,7 @@ export type SettingName =
   | "cni-conf"
   | "cni-bin"
   | "cdi-dirs"
+  | "hooks-dir"
   | "network"
   | "bridge"
   | "subnet"
@@ -71,6 +72,12 @@ export const settings: Readonly<Record<SettingName, Setting>> = {
     help: "Container Device Interface files; the later directories count more",
     // the specification's own: what the administrator wrote, then what drivers made since the boot
     default: "/etc/cdi,/var/run/cdi",
+  },
+  "hooks-dir": {
+    argument: "DIR",
+    help: 'OCI hooks, a JSON file each (hooks.d 1.0.0); "off": none',
+    // what runs as root beside every container is for the administrator to name
+    default: "off",
   },
   network: {
     argument: "builtin|cni|none",

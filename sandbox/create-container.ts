@@ -8,6 +8,16 @@ import { findCdiEdits } from "./cdi/registry.js";
 import type { Container, ContainerConfig, ContainerRecord } from "./container.js";
 import { AlreadyExistsError, FailedPreconditionError, InternalError, InvalidArgumentError } from "./errors.js";
 import { checkNotCancelled } from "./flights.js";
+import {
+  hookSubject,
+  planHooks,
+  runCreateRuntimeHooks,
+  runLaterHooks,
+  runtimeHooks,
+  writeHookBundle,
+} from "./hooks/container-hooks.js";
+import { findHooks } from "./hooks/directory.js";
+import { withHooks } from "./hooks/merge.js";
 import { readHostFiles } from "./host-files.js";
 import { resolveUser } from "./identity.js";
 import type { OciImageConfig } from "./image-config.js";
@@ -141,7 +151,8 @@ async function makeContainer(
       podFiles: podFiles(node, pod),
       cgroupPath,
     });
-    return applyCdiEdits(spec, await findCdiEdits(askedDevices(config), node.cdiDirectories));
+    const edited = await applyCdiEdits(spec, await findCdiEdits(askedDevices(config), node.cdiDirectories));
+    return withHooks(edited, await findHooks(node.hooksDirectory, hookSubject(config, podConfig, edited)));
   });
 
   tellOfClamping(node, config, spec);
@@ -163,7 +174,10 @@ async function makeContainer(
   );
 
   if (logPath !== "") mkdirSync(dirname(logPath), { recursive: true, mode: 0o755 });
+  const hooks = planHooks(node, spec, id);
+  await writeHookBundle(node, spec, { id, podId: pod.record.id });
   const { plan, descriptors } = toLaunchPlan(spec, {
+    hooks,
     rootFd,
     mountFds,
     cgroup: node.cgroups.handles(cgroupPath),
@@ -174,8 +188,15 @@ async function makeContainer(
     seccompFilter: seccompFilter(spec),
     pidTarget: pidTargetOf(node, pod, config),
   });
+  if (runtimeHooks(spec).length > 0) {
+    undo.push("run the poststop hooks", () => runLaterHooks(node, "poststop", { id, spec }, 0));
+  }
   undo.push("end the init", () => forgetInMonitor(node, pod.record.id, id));
-  const pid = await step("init", () => monitor.createContainer(id, plan, descriptors));
+  let pid = await step("init", () => monitor.createContainer(id, plan, descriptors));
+  if (hooks?.pause) {
+    await step("hooks", () => runCreateRuntimeHooks(node, spec, id, pid));
+    pid = await step("init, after hooks", () => monitor.continueContainer(id));
+  }
 
   const container: Container = {
     record: { ...record, spec: storedSpec(spec, config) },

@@ -59,6 +59,8 @@ export interface LaunchPlanOptions {
   stdinOnce: boolean;
   /** empty: unconfined */
   seccompFilter: Uint8Array;
+  /** absent, null: none that the monitor has to know of */
+  hooks?: berth.monitor.v1.IHooks | null;
   /** the whole id of the TARGET container; empty when the spec shares with none */
   pidTarget: string;
 }
@@ -104,6 +106,7 @@ export function toLaunchPlan(spec: OciSpec, options: LaunchPlanOptions): LaunchP
       log: { path: options.logPath },
       stdin: options.stdin,
       stdin_once: options.stdinOnce,
+      hooks: options.hooks ?? null,
     },
   };
 }

@@ -132,6 +132,12 @@ export class MonitorClient {
     return reply.create_container?.pid ?? 0;
   }
 
+  /** After createContainer with hooks.pause: the rest of the creation. */
+  async continueContainer(id: string): Promise<number> {
+    const reply = await this.#call({ continue_container: { id } });
+    return reply.create_container?.pid ?? 0;
+  }
+
   /** Answers the time of the start, in nanoseconds since the epoch. */
   async startContainer(id: string): Promise<bigint> {
     const reply = await this.#call({ start_container: { id } });

@@ -28,6 +28,8 @@ export interface SandboxNode {
   readonly features: KernelFeatures;
   /** of the Container Device Interface's files; the later count more */
   readonly cdiDirectories: readonly string[];
+  /** of OCI hooks; null: none */
+  readonly hooksDirectory: string | null;
   readonly store: Store;
   readonly pods: Pods;
   readonly containers: Containers;

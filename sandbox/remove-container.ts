@@ -1,5 +1,6 @@
 import type { Container } from "./container.js";
 import { UnavailableError } from "./errors.js";
+import { runLaterHooks } from "./hooks/container-hooks.js";
 import { isNotRunning } from "./monitor-client.js";
 import type { SandboxNode } from "./node.js";
 import { stopContainer } from "./stop-container.js";
@@ -13,6 +14,7 @@ export function removeContainer(node: SandboxNode, container: Container): Promis
     // also ends the init of a container that was never started
     await forgetInMonitor(node, podId, id);
     await node.cgroups.remove(cgroupPath);
+    await runLaterHooks(node, "poststop", container.record, 0);
     await node.snapshots.removeRootfs(id);
     node.store.containers.delete(id);
     node.containers.delete(id);

@@ -2,6 +2,7 @@ import type { Container } from "./container.js";
 import { checkContainerTransition } from "./container.js";
 import { finish } from "./container-end.js";
 import { BerthError, FailedPreconditionError } from "./errors.js";
+import { runLaterHooks } from "./hooks/container-hooks.js";
 import { isNotRunning, toCallError } from "./monitor-client.js";
 import type { SandboxNode } from "./node.js";
 import { update } from "./store.js";
@@ -28,6 +29,7 @@ export function startContainer(node: SandboxNode, container: Container): Promise
     if (!container.ended.isOpen) {
       update(node.store.containers, container, { phase: "running", startedAt: startedAt.toString() });
     }
+    await runLaterHooks(node, "poststart", container.record, container.pid);
     node.observer.emit({ type: "container-event", event: "started", podId, containerId: id });
   });
 }

@@ -48,13 +48,12 @@ void ChildChannel::send_terminal(int master) const {
   if (sendmsg(fd_, &message, MSG_NOSIGNAL) < 0) break_off("pass the terminal");
 }
 
-bool ChildChannel::wait_for_go() const {
-  char go = 0;
+bool ChildChannel::wait_for_go(int32_t& host_pid) const {
   ssize_t count;
   do {
-    count = read(fd_, &go, 1);
+    count = read(fd_, &host_pid, sizeof host_pid);
   } while (count < 0 && errno == EINTR);
-  return count == 1;
+  return count == sizeof host_pid;
 }
 
 void ChildChannel::fail(ErrorKind kind, const char* step, const char* subject, int errno_value,
@@ -119,6 +118,8 @@ ChildLink::Result ChildLink::receive(Report& report, pid_t& sender, UniqueFd& de
   return Result::kReport;
 }
 
-bool ChildLink::send_go() { return ::send(fd_.get(), "S", 1, MSG_NOSIGNAL | MSG_DONTWAIT) == 1; }
+bool ChildLink::send_go(int32_t host_pid) {
+  return ::send(fd_.get(), &host_pid, sizeof host_pid, MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof host_pid;
+}
 
 }  // namespace berth

@@ -17,6 +17,7 @@ enum class ReportKind : uint32_t {
   kTerminal = 1,  // carries the terminal's master
   kReady = 2,     // a container's init waits to be started
   kFailed = 3,    // and the child has ended
+  kPaused = 4,    // a container's init waits for the hooks that run outside
 };
 
 struct Report {
@@ -25,7 +26,7 @@ struct Report {
   int32_t errno_value = 0;
   char step[64] = {};
   char subject[512] = {};
-  char message[256] = {};
+  char message[1024] = {};
 };
 
 Failure to_failure(const Report& report);
@@ -39,7 +40,8 @@ class ChildChannel {
   void send(ReportKind kind) const;
   void send_terminal(int master) const;
   // True: go on. False: the monitor has gone, or does not want the container any more.
-  bool wait_for_go() const;
+  // `host_pid` receives the process's number on the host, as the monitor knows it.
+  bool wait_for_go(int32_t& host_pid) const;
   // Each reports and ends the process; `errno_value` 0 means that no system call failed.
   [[noreturn]] void fail(ErrorKind kind, const char* step, const char* subject, int errno_value,
                          const char* message = "") const;
@@ -65,7 +67,7 @@ class ChildLink {
 
   // `sender`: the number of the process that sent it, in this process's PID namespace.
   Result receive(Report& report, pid_t& sender, UniqueFd& descriptor);
-  bool send_go();
+  bool send_go(int32_t host_pid);
 
  private:
   UniqueFd fd_;

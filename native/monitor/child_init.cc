@@ -33,6 +33,17 @@ void continue_inside(uint64_t namespaces, const ChildChannel& channel) {
 
 namespace {
 
+// Where the OCI has createRuntime hooks, which run outside meanwhile, and then createContainer hooks.
+void pause_for_hooks(const InitOrders& orders) {
+  const Hooks& hooks = orders.plan.hooks;
+  if (!hooks.pause) return;
+  orders.channel.send(ReportKind::kPaused);
+  int32_t host_pid = 0;
+  if (!orders.channel.wait_for_go(host_pid)) _exit(1);
+  run_hooks({"run the createContainer hook", hooks.create_container, orders.create_hooks, hooks.create_state}, host_pid,
+            orders.channel);
+}
+
 void join_pid_namespace(int pidfd, const ChildChannel& channel) {
   if (setns(pidfd, CLONE_NEWPID) != 0) {
     channel.fail(errno == ESRCH ? ErrorKind::kNotRunning : ErrorKind::kInternal, "join the PID namespace", "", errno);
@@ -47,12 +58,14 @@ void build_in_host_user_namespace(const InitOrders& orders, RootFs& root) {
   set_oom_score_adj(orders.plan.process, channel);
   root.attach(orders.directory);
   if (orders.pid_namespace_fd >= 0) {
+    pause_for_hooks(orders);
     root.pivot();
     join_pid_namespace(orders.pid_namespace_fd, channel);
     continue_inside(0, channel);
     root.fill();
   } else {
     root.fill();
+    pause_for_hooks(orders);
     root.pivot();
   }
 }
@@ -75,6 +88,7 @@ void build_in_user_namespace(const InitOrders& orders, RootFs& root) {
                   channel);
   root.attach(orders.directory);
   root.fill();
+  pause_for_hooks(orders);
   root.pivot();
 }
 
@@ -105,13 +119,17 @@ void run_init(const InitOrders& orders) {
   }
   keep_only_channel(channel);
   channel.send(ReportKind::kReady);
-  if (!channel.wait_for_go()) _exit(1);
+  int32_t host_pid = 0;
+  if (!channel.wait_for_go(host_pid)) _exit(1);
 
   set_rlimits(plan.process, channel);
   start_session(plan.process.terminal, channel);
   assume_credentials(plan.process, channel);
   die_with_parent(orders.expected_parent, channel);
   forbid_new_privileges(plan.process, channel);
+  // Its path is the container's: it may do no more than the container's program.
+  run_hooks({"run the startContainer hook", plan.hooks.start_container, orders.start_hooks, plan.hooks.start_state},
+            host_pid, channel);
   reset_signals();
   execute(plan.process, orders.vectors, channel);
 }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "monitor/child_channel.h"
+#include "monitor/hooks.h"
 #include "monitor/messages.h"
 #include "monitor/program.h"
 #include "monitor/user_namespace.h"
@@ -16,6 +17,8 @@ struct InitOrders {
   ChildChannel channel;
   const ProgramVectors& vectors;
   const Descriptors& descriptors;  // the streams, and all that is named below
+  const HookVectors& create_hooks;
+  const HookVectors& start_hooks;
   int root_fd;
   const std::vector<int>& mount_fds;  // for each mount of the plan, or -1
   int pid_namespace_fd;               // pidfd of a process whose PID namespace is joined; -1: none

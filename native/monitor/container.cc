@@ -158,11 +158,15 @@ std::optional<Failure> Container::spawn() {
   descriptors.kept.push_back(users.fd.get());
   descriptors.sort();
   const ProgramVectors vectors(plan.process);
+  const HookVectors create_hooks(plan.hooks.create_container);
+  const HookVectors start_hooks(plan.hooks.start_container);
   const InitOrders orders = {
       .plan = plan,
       .channel = ChildChannel(child_end.get()),
       .vectors = vectors,
       .descriptors = descriptors,
+      .create_hooks = create_hooks,
+      .start_hooks = start_hooks,
       .root_fd = root_fd,
       .mount_fds = mount_fds,
       .pid_namespace_fd = pid_namespace_fd,
@@ -229,14 +233,36 @@ void Container::on_report(uint32_t) {
         phase_ = Phase::kCreated;
         oom_watch_.start(cgroup_.oom_kill_file, oom_kills_at_start_);
         read_output();
-        host_.server().send(creator_->connection, encode_create_reply(creator_->request, host_pid_));
-        creator_.reset();
+        answer_creator(host_pid_);
         break;
+      case ReportKind::kPaused: {
+        if (phase_ != Phase::kBuilding || !removers_.empty()) break;
+        paused_ = true;
+        // In a shared PID namespace the init is not there yet, and what builds it has the same mounts and cgroups.
+        const UniqueFd builder(pid_ == 0 ? static_cast<int>(syscall(SYS_pidfd_open, builder_pid_, 0)) : -1);
+        answer_creator(pid_ == 0 ? host_pid_of(builder.get()) : host_pid_);
+        break;
+      }
       case ReportKind::kFailed:
         failure_ = to_failure(report);
         break;
     }
   }
+}
+
+void Container::answer_creator(int32_t host_pid) {
+  if (creator_) host_.server().send(creator_->connection, encode_create_reply(creator_->request, host_pid));
+  creator_.reset();
+}
+
+void Container::resume(const Caller& caller) {
+  if (phase_ != Phase::kBuilding || !paused_) {
+    return host_.server().fail(
+        caller, failure(ErrorKind::kNotRunning, "continue the container", id_, "the container does not wait for hooks"));
+  }
+  paused_ = false;
+  creator_ = caller;
+  if (!channel_.send_go(host_pid_)) kill_processes();
 }
 
 void Container::read_output() {
@@ -265,7 +291,7 @@ void Container::start(const Caller& caller) {
   starter_ = caller;
   started_at_ = realtime_ns();
   // When it cannot be told, it has ended: its end is the answer.
-  if (!channel_.send_go()) kill_processes();
+  if (!channel_.send_go(host_pid_)) kill_processes();
 }
 
 void Container::on_running() {

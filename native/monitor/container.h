@@ -57,6 +57,8 @@ class Container final : public LogObserver, public Disposable {
 
   // Each answers its caller, now or later.
   void create(const Caller& caller, Plan plan, std::vector<UniqueFd> descriptors);
+  // After a pause for hooks.
+  void resume(const Caller& caller);
   void start(const Caller& caller);
   void signal(const Caller& caller, int number, bool all);
   void reopen_log(const Caller& caller);
@@ -90,6 +92,7 @@ class Container final : public LogObserver, public Disposable {
   std::optional<Failure> make_streams(ChildStreams& streams);
   void adopt_init(pid_t pid);
   void read_output();
+  void answer_creator(int32_t host_pid);
   void on_running();
   // The set-up has failed once everything that could become the init is gone.
   void fail_without_init();
@@ -111,6 +114,7 @@ class Container final : public LogObserver, public Disposable {
   bool own_pid_namespace_ = true;
   bool in_host_pid_namespace_ = false;
   bool terminal_ = false;
+  bool paused_ = false;  // while building: its creator was answered, and has hooks run
 
   std::optional<Caller> creator_;
   std::optional<Caller> starter_;

@@ -126,6 +126,34 @@ bool decode(std::string_view bytes, Log& message) {
   return reader.ok();
 }
 
+bool decode(std::string_view bytes, Hook& message) {
+  WireReader reader(bytes);
+  while (reader.next()) {
+    switch (reader.field()) {
+      case 1: message.path = reader.text(); break;
+      case 2: message.args.push_back(reader.text()); break;
+      case 3: message.env.push_back(reader.text()); break;
+      case 4: message.timeout_ms = reader.number(); break;
+    }
+  }
+  return reader.ok();
+}
+
+bool decode(std::string_view bytes, Hooks& message) {
+  WireReader reader(bytes);
+  bool parts_ok = true;
+  while (reader.next()) {
+    switch (reader.field()) {
+      case 1: message.pause = reader.boolean(); break;
+      case 2: parts_ok &= decode(reader.bytes(), message.create_container.emplace_back()); break;
+      case 3: parts_ok &= decode(reader.bytes(), message.start_container.emplace_back()); break;
+      case 4: message.create_state = reader.text(); break;
+      case 5: message.start_state = reader.text(); break;
+    }
+  }
+  return reader.ok() && parts_ok;
+}
+
 bool decode(std::string_view bytes, Plan& message) {
   WireReader reader(bytes);
   bool parts_ok = true;
@@ -145,6 +173,7 @@ bool decode(std::string_view bytes, Plan& message) {
       case 12: parts_ok &= decode(reader.bytes(), message.log); break;
       case 13: message.stdin = reader.boolean(); break;
       case 15: message.root_propagation = reader.number32(); break;
+      case 40: parts_ok &= decode(reader.bytes(), message.hooks); break;
     }
   }
   return reader.ok() && parts_ok;
@@ -169,7 +198,7 @@ bool decode(std::string_view bytes, ToMonitor& message) {
     const uint32_t field = reader.field();
     if (field == 1) {
       message.id = reader.number();
-    } else if (field <= static_cast<uint32_t>(Call::kSendDescriptors)) {
+    } else if (field <= static_cast<uint32_t>(Call::kContinueContainer)) {
       message.call = static_cast<Call>(field);
       message.body = reader.bytes();
     }

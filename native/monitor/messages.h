@@ -107,6 +107,21 @@ struct Log {
   uint32_t max_line_bytes = 0;
 };
 
+struct Hook {
+  std::string path;
+  std::vector<std::string> args;
+  std::vector<std::string> env;
+  uint64_t timeout_ms = 0;
+};
+
+struct Hooks {
+  bool pause = false;
+  std::vector<Hook> create_container;
+  std::vector<Hook> start_container;
+  std::string create_state;
+  std::string start_state;
+};
+
 enum class PidNamespace : uint32_t { kContainer = 0, kPod = 1, kHost = 2, kTarget = 3 };
 
 struct Plan {
@@ -124,6 +139,7 @@ struct Plan {
   Log log;
   bool stdin = false;
   uint32_t root_propagation = 0;
+  Hooks hooks;
 };
 
 // ---- calls ----
@@ -171,6 +187,7 @@ enum class Call : uint32_t {
   kGetState = 11,
   kShutdown = 12,
   kSendDescriptors = 13,
+  kContinueContainer = 25,
 };
 
 struct ToMonitor {

@@ -128,7 +128,11 @@ void test_plan() {
           .message("cgroup", Builder("Cgroup").text("tasks_files", "/t").text("cgroup2_directory", "/2")
                                  .text("oom_kill_file", "/o"))
           .message("log", Builder("Log").text("path", "/l").number("max_line_bytes", 100))
-          .number("stdin", 1).number("root_propagation", 1 << 19);
+          .number("stdin", 1).number("root_propagation", 1 << 19)
+          .message("hooks", Builder("Hooks").number("pause", 1).text("create_state", "c").text("start_state", "s")
+                                .message("create_container", Builder("Hook").text("path", "/h").text("args", "h")
+                                                                 .text("env", "E=2").number("timeout_ms", 9))
+                                .message("start_container", Builder("Hook").text("path", "/s")));
   CreateContainer request;
   CHECK(decode(Builder("CreateContainer").text("id", "c").message("plan", plan).data(), request));
   CHECK(request.id == "c");
@@ -150,6 +154,12 @@ void test_plan() {
   CHECK(decoded.cgroup.cgroup2_directory == "/2" && decoded.cgroup.oom_kill_file == "/o");
   CHECK(decoded.log.path == "/l" && decoded.log.max_line_bytes == 100);
   CHECK(decoded.stdin && decoded.root_propagation == 1 << 19);
+  const Hooks& hooks = decoded.hooks;
+  CHECK(hooks.pause && hooks.create_state == "c" && hooks.start_state == "s");
+  CHECK(hooks.create_container.size() == 1 && hooks.start_container.size() == 1);
+  const Hook& hook = hooks.create_container[0];
+  CHECK(hook.path == "/h" && hook.args == std::vector<std::string>({"h"}) && hook.timeout_ms == 9);
+  CHECK(hook.env == std::vector<std::string>({"E=2"}) && hooks.start_container[0].path == "/s");
 }
 
 void test_calls() {
@@ -165,6 +175,8 @@ void test_calls() {
       {"reopen_log", Call::kReopenLog},
       {"get_state", Call::kGetState},
       {"shutdown", Call::kShutdown},
+      {"send_descriptors", Call::kSendDescriptors},
+      {"continue_container", Call::kContinueContainer},
   };
   for (const auto& [name, call] : calls) {
     ToMonitor message;

@@ -75,6 +75,18 @@ std::optional<Failure> check_device(const Device& device) {
   return invalid(device.path, "a device must be a character device, a block device or a fifo");
 }
 
+std::optional<Failure> check_hooks(const std::vector<Hook>& hooks) {
+  for (const Hook& hook : hooks) {
+    if (!hook.path.starts_with('/') || has_nul(hook.path)) {
+      return invalid("hooks", "a hook's path must be absolute and hold no NUL byte");
+    }
+    if (hook.args.empty() || any_has_nul(hook.args) || any_has_nul(hook.env)) {
+      return invalid(hook.path, "a hook needs arguments, and neither they nor its environment may hold a NUL byte");
+    }
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 std::optional<Failure> check_container_id(std::string_view id) {
@@ -116,6 +128,11 @@ std::optional<Failure> check_plan(const Plan& plan, size_t descriptors) {
   }
   if (!all_plain(plan.masked_paths)) return invalid("masked_paths", "paths must be absolute, without . and ..");
   if (!all_plain(plan.readonly_paths)) return invalid("readonly_paths", "paths must be absolute, without . and ..");
+  if (auto failed = check_hooks(plan.hooks.create_container)) return failed;
+  if (auto failed = check_hooks(plan.hooks.start_container)) return failed;
+  if (!plan.hooks.create_container.empty() && !plan.hooks.pause) {
+    return invalid("hooks.pause", "createContainer hooks come after a pause");
+  }
   if (any_has_nul(plan.cgroup.tasks_files) || has_nul(plan.cgroup.cgroup2_directory) ||
       has_nul(plan.cgroup.oom_kill_file)) {
     return invalid("cgroup", "a path holds a NUL byte");

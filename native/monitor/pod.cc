@@ -89,6 +89,9 @@ void Pod::on_call(const Caller& caller, const ToMonitor& call, std::vector<Uniqu
       return server_.send(caller.connection, encode_done(caller.request));
     case Call::kCreateContainer:
       return create_container(caller, call.body, std::move(descriptors));
+    case Call::kContinueContainer:
+      if (Container* container = find_for(caller, call.body)) container->resume(caller);
+      return;
     case Call::kStartContainer:
       if (Container* container = find_for(caller, call.body)) container->start(caller);
       return;

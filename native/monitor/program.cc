@@ -32,10 +32,10 @@ const char* search_path(char* const* envp) {
 
 }  // namespace
 
-ProgramVectors::ProgramVectors(const Process& process) {
-  for (const std::string& arg : process.args) argv_.push_back(const_cast<char*>(arg.c_str()));
+ProgramVectors::ProgramVectors(const std::vector<std::string>& args, const std::vector<std::string>& env) {
+  for (const std::string& arg : args) argv_.push_back(const_cast<char*>(arg.c_str()));
   argv_.push_back(nullptr);
-  for (const std::string& variable : process.env) envp_.push_back(const_cast<char*>(variable.c_str()));
+  for (const std::string& variable : env) envp_.push_back(const_cast<char*>(variable.c_str()));
   envp_.push_back(nullptr);
 }
 

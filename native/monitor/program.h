@@ -11,10 +11,11 @@
 
 namespace berth {
 
-// The vectors that execve takes, made before the clone. It points into the Process, which must outlive it.
+// The vectors that execve takes, made before the clone. They point into what they are made from, which must outlive them.
 class ProgramVectors {
  public:
-  explicit ProgramVectors(const Process& process);
+  explicit ProgramVectors(const Process& process) : ProgramVectors(process.args, process.env) {}
+  ProgramVectors(const std::vector<std::string>& args, const std::vector<std::string>& env);
   char* const* argv() const { return argv_.data(); }
   char* const* envp() const { return envp_.data(); }
 

@@ -1,7 +1,8 @@
 /** What CDI devices change in a container's OCI runtime spec. */
 import { stat } from "node:fs/promises";
 import { deviceNumbers } from "../device-numbers.js";
-import { FailedPreconditionError, InvalidArgumentError, messageOf, UnimplementedError } from "../errors.js";
+import { FailedPreconditionError, InvalidArgumentError, messageOf } from "../errors.js";
+import { withHooks } from "../hooks/merge.js";
 import { mountDestination } from "../spec/mounts.js";
 import type { LinuxDevice, LinuxDeviceCgroup, Mount, OciSpec } from "../spec/oci.js";
 import { pathDepth } from "../spec/paths.js";
@@ -36,8 +37,11 @@ async function applyOne(spec: OciSpec, { device: name, edits }: DeviceEdits, loo
   const mounts = (edits.mounts ?? []).map((mount) => toMount(mount, what));
   const replaced = new Set(mounts.map(({ destination }) => destination));
   const groups = [...(process.user.additionalGids ?? []), ...(edits.additionalGids ?? []).filter((gid) => gid !== 0)];
+  const hooks = (edits.hooks ?? []).map(({ hookName, path, args, env, timeout }) => ({
+    [hookName]: [{ path, ...(args && { args }), ...(env && { env }), ...(timeout !== undefined && { timeout }) }],
+  }));
   return {
-    ...spec,
+    ...withHooks(spec, hooks),
     process: {
       ...process,
       env: mergeVariables(process.env, edits.env ?? []),
@@ -65,7 +69,6 @@ function refuse(edits: CdiEdits, what: string): void {
   if (edits.netDevices?.length) {
     throw new FailedPreconditionError(`${what} asks for netDevices, which Berth does not move into pods`);
   }
-  if (edits.hooks?.length) throw new UnimplementedError(`${what} asks for hooks: they are not built yet`);
 }
 
 function mergeVariables(env: readonly string[], added: readonly string[]): string[] {

@@ -3,6 +3,7 @@
  * fields that are newer than the file's own cdiVersion are errors, as the specification wants it.
  */
 import * as v from "valibot";
+import { hookStages } from "../spec/oci.js";
 import { isDeviceName, isKind } from "./names.js";
 
 const versions = ["0.3.0", "0.4.0", "0.5.0", "0.6.0", "0.7.0", "0.8.0", "1.0.0", "1.1.0"];
@@ -37,18 +38,8 @@ const mount = v.strictObject({
   type: v.optional(v.string()),
 });
 
-/** The hooks of the OCI runtime specification, and its deprecated prestart. */
-export const hookNames = [
-  "prestart",
-  "createRuntime",
-  "createContainer",
-  "startContainer",
-  "poststart",
-  "poststop",
-] as const;
-
 const hook = v.strictObject({
-  hookName: v.picklist(hookNames, "is no hook of the OCI runtime specification"),
+  hookName: v.picklist(hookStages, "is no hook of the OCI runtime specification"),
   path,
   args: v.optional(v.array(v.string())),
   env: v.optional(v.array(variable)),

@@ -9,8 +9,34 @@ export interface OciSpec {
   root: Root;
   hostname?: string;
   mounts: Mount[];
+  hooks?: Hooks;
   annotations?: Record<string, string>;
   linux: Linux;
+}
+
+/** In the order of a container's life; prestart is an older word for createRuntime. */
+export const hookStages = [
+  "prestart",
+  "createRuntime",
+  "createContainer",
+  "startContainer",
+  "poststart",
+  "poststop",
+] as const;
+
+export type HookStage = (typeof hookStages)[number];
+
+export type Hooks = Partial<Record<HookStage, Hook[]>>;
+
+export interface Hook {
+  /** absolute */
+  path: string;
+  /** with the first one; absent: the path alone */
+  args?: string[];
+  /** NAME=value */
+  env?: string[];
+  /** seconds */
+  timeout?: number;
 }
 
 export interface Root {

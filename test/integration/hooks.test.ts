@@ -1,0 +1,226 @@
+/** OCI hooks, from a directory and from CDI devices, at the OCI's points and in its namespaces. */
+import assert from "node:assert/strict";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, afterEach, before, test } from "node:test";
+import { startAgent, type TestAgent } from "../support/agent.js";
+import {
+  containerStatus,
+  createContainer,
+  fails,
+  importBusybox,
+  NamespaceMode,
+  out,
+  type RunningPod,
+  runContainer,
+  runPod,
+} from "../support/workload.js";
+
+let agent: TestAgent;
+let pod: RunningPod;
+let base: string;
+
+before(async () => {
+  base = mkdtempSync(join(tmpdir(), "berth-hooks-"));
+  for (const name of ["hooks.d", "cdi", "out"]) mkdirSync(join(base, name));
+  agent = await startAgent({ flags: { "hooks-dir": join(base, "hooks.d"), "cdi-dirs": join(base, "cdi") } });
+  await importBusybox(agent);
+  pod = await runPod(agent);
+});
+
+afterEach(() => {
+  for (const name of ["hooks.d", "out"]) {
+    rmSync(join(base, name), { recursive: true });
+    mkdirSync(join(base, name));
+  }
+});
+
+after(async () => {
+  await agent.stop();
+  rmSync(base, { recursive: true, force: true });
+});
+
+/** A hook for containers with the annotation test=<stage>. */
+function addHook(stage: string, script: string, more: object = {}): void {
+  const program = join(base, "hooks.d", `${stage}.sh`);
+  writeFileSync(program, `#!/bin/sh\n${script}\n`);
+  chmodSync(program, 0o755);
+  const content = {
+    version: "1.0.0",
+    hook: { path: program, args: ["hook", stage], env: ["PATH=/bin:/usr/bin"], ...more },
+    when: { annotations: { "^test$": `(^|,)${stage}(,|$)` } },
+    stages: [stage],
+  };
+  writeFileSync(join(base, "hooks.d", `${stage}.json`), JSON.stringify(content));
+}
+
+const forStages = (...stages: string[]) => ({ annotations: { test: stages.join(",") } });
+const told = (name: string) => readFileSync(join(base, "out", name), "utf8");
+
+interface State {
+  id: string;
+  status: string;
+  pid: number;
+  bundle: string;
+}
+const namespaces = "for n in net mnt pid uts; do readlink /proc/self/ns/$n; done";
+const ofHost = ["net", "mnt", "pid", "uts"].map((name) => readlinkSync(`/proc/self/ns/${name}`));
+
+test("each stage runs at its point, with its state, in its namespaces", async () => {
+  const stages = ["prestart", "createRuntime", "createContainer", "poststart", "poststop"];
+  for (const stage of stages) {
+    addHook(
+      stage,
+      `cat > ${base}/out/${stage}.json; { ${namespaces}; echo $1; } > ${base}/out/${stage}; echo $1 >> ${base}/out/order`,
+    );
+  }
+  // what is mounted is there for createContainer, below the root that the bundle names
+  addHook(
+    "createContainer",
+    `${readFileSync(join(base, "hooks.d", "createContainer.sh"), "utf8").split("\n")[1]}
+    bundle=$(sed 's/.*"bundle":"\\([^"]*\\)".*/\\1/' ${base}/out/createContainer.json)
+    root=$(sed -n 's/.*"path": "\\(\\/[^"]*pods[^"]*\\)".*/\\1/p' $bundle/config.json | head -n 1)
+    ls $root/bin/busybox > ${base}/out/root; grep -c " $root/proc " /proc/self/mountinfo >> ${base}/out/root
+    echo made > $root/from-hook`,
+  );
+  const before = [...ofHost];
+  const id = await createContainer(agent, pod, forStages(...stages));
+  assert.deepEqual(told("order").trim().split("\n"), ["prestart", "createRuntime", "createContainer"]);
+  const state = (stage: string) => JSON.parse(told(`${stage}.json`)) as State;
+  const lines = (stage: string) => told(stage).trim().split("\n");
+  for (const stage of ["prestart", "createRuntime"]) assert.deepEqual(lines(stage), [...before, stage], stage);
+  const inside = lines("createContainer");
+  const pid = state("createContainer").pid;
+  for (const [index, name] of ["net", "mnt", "pid", "uts"].entries()) {
+    assert.notEqual(inside[index], before[index], name);
+    assert.equal(inside[index], readlinkSync(`/proc/${pid}/ns/${name}`), name);
+  }
+  assert.deepEqual(
+    [state("createRuntime").id, state("createRuntime").status, state("createRuntime").pid],
+    [id, "creating", pid],
+  );
+  assert.match(told("root"), /\/bin\/busybox\n1\n$/);
+
+  await agent.client.call("StartContainer", { container_id: id });
+  assert.equal(state("poststart").status, "running");
+  assert.deepEqual(lines("poststart"), [...before, "poststart"]);
+  assert.equal(await out(agent, id, "cat /from-hook"), "made");
+  await agent.client.call("RemoveContainer", { container_id: id });
+  assert.deepEqual([state("poststop").status, state("poststop").id], ["stopped", id]);
+  assert.ok(!existsSync(state("poststop").bundle));
+});
+
+test("startContainer runs inside, as the container's user, before the program", async () => {
+  const program = "/tmp/hook";
+  writeFileSync(
+    join(base, "hooks.d", "start.json"),
+    JSON.stringify({
+      version: "1.0.0",
+      hook: {
+        path: "/bin/sh",
+        args: ["sh", "-c", `{ cat; echo; id -u; grep CapEff /proc/self/status; } > ${program}`],
+      },
+      when: { annotations: { "^test$": "start" } },
+      stages: ["startContainer"],
+    }),
+  );
+  const security_context = { run_as_user: { value: 1000 as never } };
+  const id = await runContainer(agent, pod, { ...forStages("start"), linux: { security_context } });
+  const [state, uid, capabilities] = (await out(agent, id, `cat ${program}`)).split("\n");
+  const { pid, status } = JSON.parse(state ?? "") as State;
+  assert.deepEqual([status, uid], ["created", "1000"]);
+  assert.match(capabilities ?? "", /0000000000000000$/);
+  assert.match(readFileSync(`/proc/${pid}/cmdline`, "utf8"), /^sleep/);
+});
+
+test("a hook that fails stops the creation or the start, with what it wrote; nothing is left", async () => {
+  for (const stage of ["createRuntime", "createContainer"]) {
+    addHook(stage, "echo no license >&2; exit 7");
+    await fails(
+      createContainer(agent, pod, forStages(stage)),
+      stage === "createRuntime" ? "FAILED_PRECONDITION" : "INVALID_ARGUMENT",
+      new RegExp(`${stage} hook.*${stage}\\.sh.* ended with code 7: no license`),
+    );
+  }
+  addHook("poststop", `echo $1 > ${base}/out/poststop`);
+  await fails(createContainer(agent, pod, forStages("createRuntime", "poststop")), "FAILED_PRECONDITION", /code 7/);
+  assert.equal(told("poststop"), "poststop\n");
+
+  addHook("createContainer", "echo slow; sleep 100", { timeout: 1 });
+  await fails(
+    createContainer(agent, pod, forStages("createContainer")),
+    "INVALID_ARGUMENT",
+    /not done within 1000 ms: slow/,
+  );
+
+  writeFileSync(
+    join(base, "hooks.d", "start.json"),
+    JSON.stringify({
+      version: "1.0.0",
+      hook: { path: "/bin/none" },
+      when: { always: true },
+      stages: ["startContainer"],
+    }),
+  );
+  const id = await createContainer(agent, pod);
+  await fails(
+    agent.client.call("StartContainer", { container_id: id }),
+    "INVALID_ARGUMENT",
+    /startContainer hook.*\/bin\/none.*ENOENT/,
+  );
+  assert.equal((await containerStatus(agent, id)).reason, "StartError");
+});
+
+test("poststart and poststop that fail are only told in the log", async () => {
+  for (const stage of ["poststart", "poststop"]) addHook(stage, `echo ${stage} is broken >&2; exit 1`);
+  const id = await runContainer(agent, pod, forStages("poststart", "poststop"));
+  assert.equal(await out(agent, id, "echo runs"), "runs");
+  await agent.client.call("RemoveContainer", { container_id: id });
+  for (const stage of ["poststart", "poststop"]) assert.match(agent.logs(), new RegExp(`${stage} is broken`));
+});
+
+test("with the pod's PID namespace: createRuntime runs, createContainer is refused", async () => {
+  addHook("createRuntime", `cat > ${base}/out/state`);
+  addHook("createContainer", "exit 0");
+  const shared = { linux: { security_context: { namespace_options: { pid: NamespaceMode.POD } } } };
+  const id = await runContainer(agent, pod, { ...forStages("createRuntime"), ...shared });
+  assert.ok((JSON.parse(told("state")) as State).pid > 0);
+  assert.equal(await out(agent, id, "echo runs"), "runs");
+  await fails(
+    createContainer(agent, pod, { ...forStages("createContainer"), ...shared }),
+    "FAILED_PRECONDITION",
+    /createContainer hooks need a container with a PID namespace of its own/,
+  );
+});
+
+test("hooks of CDI devices; a hook file that cannot be used stops every creation", async () => {
+  writeFileSync(
+    join(base, "cdi", "x.json"),
+    JSON.stringify({
+      cdiVersion: "0.8.0",
+      kind: "vendor.example/dev",
+      devices: [
+        {
+          name: "x",
+          containerEdits: {
+            hooks: [{ hookName: "createContainer", path: "/bin/sh", args: ["sh", "-c", `cat > ${base}/out/cdi`] }],
+          },
+        },
+      ],
+    }),
+  );
+  const id = await createContainer(agent, pod, { CDI_devices: [{ name: "vendor.example/dev=x" }] });
+  assert.equal((JSON.parse(told("cdi")) as State).id, id);
+  writeFileSync(join(base, "hooks.d", "broken.json"), "{");
+  await fails(createContainer(agent, pod), "FAILED_PRECONDITION", /the hook file .*broken\.json cannot be used/);
+});
