@@ -29,6 +29,7 @@ import type { SandboxNode } from "./node.js";
 import { makesMissingSources, openMounts } from "./open-mounts.js";
 import { podDirectory } from "./paths.js";
 import type { Pod, PodSandboxConfig } from "./pod.js";
+import { checkFollowing, followsHost, MountsChangedError } from "./propagation.js";
 import { forgetInMonitor } from "./remove-container.js";
 import { seccompFilter, storedSpec } from "./seccomp-filters.js";
 import { buildSpec } from "./spec/build-spec.js";
@@ -80,24 +81,30 @@ export async function createContainer(
     if (namesake !== undefined) {
       throw new AlreadyExistsError(`config.metadata: container ${namesake.record.id} has this name and attempt`);
     }
-    const undo = new Undo();
-    // what only this call needs, and no container: open mounts
-    const scratch = new Undo();
-    const id = newId();
-    try {
-      const container = await makeContainer(node, pod, id, options, { undo, scratch, abandoned });
-      undo.commit();
-      return container;
-    } catch (error) {
-      for (const failed of await undo.run()) {
-        node.observer.emit({ type: "trouble", what: failed.what, subject: id, error: failed.error });
+    for (let attempt = 1; ; attempt++) {
+      const undo = new Undo();
+      // what only this call needs, and no container: open mounts
+      const scratch = new Undo();
+      const id = newId();
+      try {
+        const container = await makeContainer(node, pod, id, options, { undo, scratch, abandoned });
+        undo.commit();
+        return container;
+      } catch (error) {
+        for (const failed of await undo.run()) {
+          node.observer.emit({ type: "trouble", what: failed.what, subject: id, error: failed.error });
+        }
+        if (error instanceof MountsChangedError && attempt < maxAttempts) continue;
+        throw toCallError(error, `container ${options.config.metadata?.name} could not be created`);
+      } finally {
+        await scratch.run();
       }
-      throw toCallError(error, `container ${options.config.metadata?.name} could not be created`);
-    } finally {
-      await scratch.run();
     }
   });
 }
+
+/** How often a container is made anew because the host's mounts changed meanwhile. */
+const maxAttempts = 5;
 
 interface Making {
   undo: Undo;
@@ -197,6 +204,8 @@ async function makeContainer(
     await step("hooks", () => runCreateRuntimeHooks(node, spec, id, pid));
     pid = await step("init, after hooks", () => monitor.continueContainer(id));
   }
+
+  if (spec.mounts.some(followsHost)) await step("propagation", () => checkFollowing(spec, pid));
 
   const container: Container = {
     record: { ...record, spec: storedSpec(spec, config) },

@@ -5,7 +5,9 @@ import { dirname } from "node:path";
 import { isSystemError, native } from "../native/binding.js";
 import type { ContainerConfig } from "./container.js";
 import { InternalError, InvalidArgumentError, messageOf } from "./errors.js";
+import { mountBehind, parseMountInfo } from "./mount-info.js";
 import { mountPropagation, parseMountOptions } from "./mount-options.js";
+import { followsHost } from "./propagation.js";
 import { type ImageVolumeSource, parseImageVolumeSource } from "./spec/image-volumes.js";
 import type { Mount, OciSpec } from "./spec/oci.js";
 import type { OpenUserNamespaces } from "./user-namespaces.js";
@@ -69,7 +71,8 @@ export async function openMounts(spec: OciSpec, options: OpenMountsOptions): Pro
     );
   }
   try {
-    for (const mount of sources) {
+    // those that follow the host come last: what is mounted there from then on may be missed, and is looked for
+    for (const mount of [...sources.filter((one) => !followsHost(one)), ...sources.filter(followsHost)]) {
       const image = parseImageVolumeSource(mount.source);
       const fd = image === null ? await openHostPath(mount, options, made) : await openImage(mount, image, options);
       opened.push({ mount, fd, isFile: !fstatSync(fd).isDirectory() });
@@ -147,18 +150,11 @@ async function openImage(mount: Mount, source: ImageVolumeSource, options: OpenM
 function checkPropagation(source: string, propagation: number): void {
   const fd = native.openPath(source);
   try {
-    const id = /^mnt_id:\s*(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, "utf8"))?.[1];
-    const line = readFileSync("/proc/self/mountinfo", "utf8")
-      .split("\n")
-      .find((candidate) => candidate.startsWith(`${id} `));
-    const fields = line?.split(" ") ?? [];
-    const optional = fields.slice(6, fields.indexOf("-"));
-    const isShared = optional.some((tag) => tag.startsWith("shared:"));
-    const isSlave = optional.some((tag) => tag.startsWith("master:"));
-    if (isShared || (isSlave && propagation === mountPropagation.rslave)) return;
+    const behind = mountBehind(fd, parseMountInfo(readFileSync("/proc/self/mountinfo", "utf8")));
+    if (behind?.isShared || (behind?.isSlave && propagation === mountPropagation.rslave)) return;
     const wanted = propagation === mountPropagation.rslave ? "neither shared nor a slave" : "not shared";
     throw new InvalidArgumentError(
-      `it lies on the mount ${fields[4] ?? "?"}, which is ${wanted}, as its propagation needs`,
+      `it lies on the mount ${behind?.mountPoint ?? "?"}, which is ${wanted}, as its propagation needs`,
     );
   } finally {
     native.closeDescriptor(fd);

@@ -1,8 +1,11 @@
 /** Mounts of the request, beyond what a container's usual ones are. */
 import assert from "node:assert/strict";
-import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { native } from "../../native/binding.js";
+import { mountPropagation } from "../../sandbox/mount-options.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import {
   createContainer,
@@ -49,4 +52,108 @@ test("a thousand mounts, each what it says; more than four thousand are refused"
   assert.equal(descriptors(), before);
   const tooMany = Array.from({ length: 4100 }, (_, index) => ({ container_path: `/m/${index}`, host_path: source }));
   await fails(createContainer(agent, pod, { mounts: tooMany }), "INVALID_ARGUMENT", /config\.mounts: 4103 mounts/);
+});
+
+/** A directory that is a mount of its own, shared. */
+async function sharedMount(name: string): Promise<string> {
+  const path = hostDirectory(name);
+  await bindOver(path, path);
+  const fd = native.openPath(path);
+  native.setMountAttributes(fd, { propagation: mountPropagation.rshared });
+  native.closeDescriptor(fd);
+  return path;
+}
+
+async function bindOver(source: string, path: string): Promise<void> {
+  const fd = await native.openTree({ path: source, recursive: false });
+  try {
+    await native.attachMount(fd, path);
+  } finally {
+    native.closeDescriptor(fd);
+  }
+}
+
+test("what is mounted on the host later comes into a container that asks for it, and into no other", async () => {
+  const shared = await sharedMount("following");
+  const content = hostDirectory("content");
+  writeFileSync(join(content, "file"), "mounted");
+  try {
+    mkdirSync(join(shared, "later"));
+    const mount = (propagation: number) => ({ mounts: [{ container_path: "/m", host_path: shared, propagation }] });
+    const [apart, following] = [await runContainer(agent, pod, mount(0)), await runContainer(agent, pod, mount(1))];
+    await bindOver(content, join(shared, "later"));
+    assert.equal(await out(agent, following, "cat /m/later/file"), "mounted");
+    assert.equal(await out(agent, apart, "ls /m/later"), "");
+    await native.unmount(join(shared, "later"));
+    assert.equal(await out(agent, following, "ls /m/later"), "");
+  } finally {
+    await native.unmount(shared);
+  }
+});
+
+test("what is mounted while a container is made is not lost, and what is unmounted not kept", async () => {
+  const shared = await sharedMount("raced");
+  const content = hostDirectory("content-of-race");
+  writeFileSync(join(content, "file"), "mounted");
+  try {
+    for (let round = 0; round < 12; round++) {
+      const [coming, going] = [join(shared, `coming-${round}`), join(shared, `going-${round}`)];
+      for (const path of [coming, going]) mkdirSync(path);
+      await bindOver(content, going);
+      const change = async () => {
+        await sleep(round);
+        await bindOver(content, coming);
+        await native.unmount(going);
+      };
+      const mounts = [{ container_path: "/m", host_path: shared, propagation: 1 }];
+      const [id] = await Promise.all([runContainer(agent, pod, { mounts }), change()]);
+      assert.equal(
+        await out(agent, id, `cat /m/coming-${round}/file; ls /m/going-${round}`),
+        "mounted",
+        `round ${round}`,
+      );
+      await agent.client.call("RemoveContainer", { container_id: id });
+      await native.unmount(coming);
+    }
+  } finally {
+    await native.unmount(shared);
+  }
+});
+
+test("bidirectional: what a privileged container mounts is on the host", async () => {
+  const shared = await sharedMount("both");
+  const privileged = { linux: { security_context: { privileged: true } } };
+  const strong = await runPod(agent, privileged);
+  try {
+    const id = await runContainer(agent, strong, {
+      ...privileged,
+      mounts: [{ container_path: "/m", host_path: shared, propagation: 2 }],
+    });
+    await out(agent, id, "mkdir /m/inner && mount -t tmpfs tmpfs /m/inner && echo made > /m/inner/file");
+    assert.equal(readFileSync(join(shared, "inner", "file"), "utf8"), "made\n");
+    await out(agent, id, "umount /m/inner");
+    assert.deepEqual(readdirSync(join(shared, "inner")), []);
+  } finally {
+    await native.unmount(shared);
+  }
+});
+
+test("mount options, nested mounts in any order, and /dev as a volume", async () => {
+  const [outer, inner] = [hostDirectory("outer"), hostDirectory("inner")];
+  writeFileSync(join(inner, "file"), "inner");
+  const id = await runContainer(agent, pod, {
+    mounts: [
+      { container_path: "/n/a/b", host_path: inner, readonly: true },
+      { container_path: "/n", host_path: outer, mount_options: ["noexec", "nosuid", "nodev", "noatime"] },
+    ],
+  });
+  assert.equal(await out(agent, id, "cat /n/a/b/file"), "inner");
+  assert.match(await out(agent, id, "grep ' /n ' /proc/mounts"), / rw,nosuid,nodev,noexec,noatime/);
+  const privileged = { linux: { security_context: { privileged: true } } };
+  const strong = await runPod(agent, privileged);
+  const whole = await runContainer(agent, strong, {
+    ...privileged,
+    mounts: [{ container_path: "/dev", host_path: "/dev" }],
+  });
+  assert.equal(await out(agent, whole, "head -c 1 /dev/zero | wc -c"), "1");
 });

@@ -1,0 +1,53 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { parseMountInfo } from "./mount-info.js";
+import { findDifference } from "./propagation.js";
+
+const host = `20 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw
+30 20 0:50 / /srv/data rw shared:7 - tmpfs tmpfs rw
+31 30 0:51 / /srv/data/a rw shared:8 - tmpfs tmpfs rw
+32 31 0:52 / /srv/data/a/with\\040blank rw shared:9 - tmpfs tmpfs rw
+33 20 0:53 / /srv/other rw shared:10 - tmpfs tmpfs rw
+34 30 0:54 / /srv/data/u rw unbindable - tmpfs tmpfs rw
+`;
+const container = `900 800 0:99 / / rw - overlay overlay rw
+910 900 0:50 / /data rw master:7 - tmpfs tmpfs rw
+911 910 0:51 / /data/a rw master:8 - tmpfs tmpfs rw
+912 911 0:52 / /data/a/with\\040blank rw master:9 - tmpfs tmpfs rw
+913 910 0:60 / /data/own rw - tmpfs tmpfs rw
+`;
+
+function difference(hostText: string, containerText: string, path = "/srv/data", id = 30): string | null {
+  const mounts = parseMountInfo(hostText);
+  const behind = mounts.find((mount) => mount.id === id);
+  assert.ok(behind);
+  return findDifference({
+    host: mounts,
+    container: parseMountInfo(containerText),
+    behind,
+    path,
+    own: ["/data", "/data/own"],
+  });
+}
+
+const without = (text: string, id: number) =>
+  text
+    .split("\n")
+    .filter((line) => !line.startsWith(`${id} `))
+    .join("\n");
+
+test("the same below on both sides: own mounts and unbindable ones do not count", () => {
+  assert.equal(difference(host, container), null);
+});
+
+test("what came or went on the host while the container was made is found", () => {
+  assert.match(difference(host, without(container, 912)) ?? "", /^\/a\/with blank of 0:52:\/ is only on the host$/);
+  assert.match(difference(without(host, 32), container) ?? "", /with blank of 0:52:\/ is only in the container/);
+  assert.match(difference(host, without(container, 910)) ?? "", /no copy/);
+});
+
+test("a directory of a mount: what is mounted beside it does not count", () => {
+  const part = "910 900 8:1 /srv /data rw master:1 - ext4 /dev/sda1 rw\n";
+  assert.match(difference(host, part, "/srv", 20) ?? "", /\/data of 0:50:\/ is only on the host/);
+  assert.equal(difference(host, "910 900 8:1 /etc /data rw master:1 - ext4 /dev/sda1 rw\n", "/etc", 20), null);
+});

@@ -1,0 +1,92 @@
+/**
+ * Mounts that follow the host (propagation host-to-container and bidirectional). Until such a mount is attached in the
+ * container nothing that is mounted below its source on the host reaches it, and what comes in that moment would be lost
+ * for ever: so both sides are compared once it is.
+ */
+import { readFileSync, realpathSync } from "node:fs";
+import { native } from "../native/binding.js";
+import { type MountInfo, mountBehind, parseMountInfo } from "./mount-info.js";
+import { mountPropagation, parseMountOptions } from "./mount-options.js";
+import type { Mount, OciSpec } from "./spec/oci.js";
+
+/** The host has mounted or unmounted something while the container was made. */
+export class MountsChangedError extends Error {
+  override name = "MountsChangedError";
+}
+
+/** Does the mount take part in what is mounted on the host later? */
+export function followsHost({ type, options }: Mount): boolean {
+  return type === "bind" && ![0, mountPropagation.rprivate].includes(parseMountOptions(options).propagation);
+}
+
+/** @throws MountsChangedError when the host and the container's new root do not show the same below such a mount */
+export function checkFollowing(spec: OciSpec, pid: number): void {
+  const following = spec.mounts.filter(followsHost);
+  if (following.length === 0) return;
+  const host = parseMountInfo(readFileSync("/proc/self/mountinfo", "utf8"));
+  const container = parseMountInfo(readFileSync(`/proc/${pid}/mountinfo`, "utf8"));
+  const own = spec.mounts.map(({ destination }) => destination);
+  for (const mount of following) {
+    const fd = native.openPath(mount.source);
+    let behind: MountInfo | undefined;
+    try {
+      behind = mountBehind(fd, host);
+    } finally {
+      native.closeDescriptor(fd);
+    }
+    if (behind === undefined) throw new MountsChangedError(`${mount.source} was mounted over`);
+    const difference = findDifference({ host, container, behind, path: realpathSync(mount.source), own });
+    if (difference !== null) throw new MountsChangedError(`${mount.source} and ${mount.destination}: ${difference}`);
+  }
+}
+
+export interface BothSides {
+  host: readonly MountInfo[];
+  container: readonly MountInfo[];
+  /** the host's mount on which the source lies */
+  behind: MountInfo;
+  /** the source, without links */
+  path: string;
+  /** where the container has mounts of its own, which the host does not know */
+  own: readonly string[];
+}
+
+/** null: what is mounted below the source on the host is what is mounted in the container's copies of it. */
+export function findDifference({ host, container, behind, path, own }: BothSides): string | null {
+  const within = relativeTo(behind.mountPoint, path);
+  const root = behind.root === "/" ? within || "/" : `${behind.root}${within}`;
+  const copies = container.filter(
+    (mount) => mount.device === behind.device && mount.root === root && mount.group === behind.group,
+  );
+  if (copies.length === 0) return "the container has no copy of it";
+  const onHost = below(host, behind, path, []);
+  for (const copy of copies) {
+    const inContainer = below(container, copy, copy.mountPoint, own);
+    const missing = [...onHost].find((key) => !inContainer.has(key));
+    if (missing !== undefined) return `${missing} is only on the host`;
+    const stale = [...inContainer].find((key) => !onHost.has(key));
+    if (stale !== undefined) return `${stale} is only in the container`;
+  }
+  return null;
+}
+
+/** What is mounted below a path of a mount, each as "/relative/path of device:root". Unbindable mounts are never copied. */
+function below(all: readonly MountInfo[], top: MountInfo, path: string, own: readonly string[]): Set<string> {
+  const found = new Set<string>();
+  const parents = new Set([top.id]);
+  // a mount's children come after it, but not always: as long as some are found
+  for (let before = -1; before !== parents.size; ) {
+    before = parents.size;
+    for (const mount of all) {
+      if (parents.has(mount.id) || !parents.has(mount.parent) || mount.isUnbindable) continue;
+      if (!mount.mountPoint.startsWith(path === "/" ? "/" : `${path}/`) || own.includes(mount.mountPoint)) continue;
+      parents.add(mount.id);
+      found.add(`${relativeTo(path, mount.mountPoint)} of ${mount.device}:${mount.root}`);
+    }
+  }
+  return found;
+}
+
+function relativeTo(directory: string, path: string): string {
+  return directory === "/" ? path : path.slice(directory.length);
+}
