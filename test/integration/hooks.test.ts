@@ -13,6 +13,8 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, afterEach, before, test } from "node:test";
+import { kernelFeatures } from "../../native/features.js";
+import { supportsUserNamespaces } from "../../sandbox/user-namespaces.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import {
   containerStatus,
@@ -20,6 +22,7 @@ import {
   fails,
   importBusybox,
   NamespaceMode,
+  namespaceOf,
   out,
   type RunningPod,
   runContainer,
@@ -75,6 +78,21 @@ interface State {
 }
 const namespaces = "for n in net mnt pid uts; do readlink /proc/self/ns/$n; done";
 const ofHost = ["net", "mnt", "pid", "uts"].map((name) => readlinkSync(`/proc/self/ns/${name}`));
+
+test("in a user namespace createContainer hooks run as its root", async (t) => {
+  if (!supportsUserNamespaces(kernelFeatures())) return t.skip("this kernel has no idmapped overlay and tmpfs mounts");
+  chmodSync(base, 0o755);
+  chmodSync(join(base, "out"), 0o777);
+  addHook("createContainer", `(id -u; cat /proc/self/uid_map; readlink /proc/self/ns/pid) > ${base}/out/hook`);
+  const ids = [{ host_id: 300_000, container_id: 0, length: 65_536 }];
+  const userns_options = { mode: NamespaceMode.POD, uids: ids, gids: ids };
+  const linux = { security_context: { namespace_options: { pid: NamespaceMode.CONTAINER, userns_options } } };
+  const users = await runPod(agent, { linux });
+  const id = await runContainer(agent, users, { ...forStages("createContainer"), linux });
+  const [uid, map, namespace] = told("hook").trim().split("\n");
+  assert.deepEqual([uid, map?.trim().split(/\s+/).join(" ")], ["0", "0 300000 65536"]);
+  assert.equal(namespace, await namespaceOf(agent, id, "pid"));
+});
 
 test("each stage runs at its point, with its state, in its namespaces", async () => {
   const stages = ["prestart", "createRuntime", "createContainer", "poststart", "poststop"];
