@@ -73,6 +73,10 @@ void Container::close_channel() {
 void Container::create(const Caller& caller, Plan plan, std::vector<UniqueFd> descriptors) {
   creator_ = caller;
   plan_ = std::move(plan);
+  if (!plan_->oci_runtime.path.empty()) {
+    foreign_ = std::make_unique<ForeignRuntime>(host_.loop(), host_.orphan_ends(), host_.null_fd(), plan_->oci_runtime,
+                                                id_);
+  }
   descriptors_ = std::move(descriptors);
   cgroup_ = plan_->cgroup;
   own_pid_namespace_ = plan_->pid_namespace == PidNamespace::kContainer;
@@ -99,7 +103,7 @@ void Container::on_log_opened(int errno_value) {
     return fail_create(failure(ErrorKind::kInternal, "create the container", id_, "it was deleted meanwhile"));
   }
   phase_ = Phase::kBuilding;
-  if (auto failed = spawn()) return fail_create(*failed);
+  if (auto failed = foreign_ ? create_by_runtime() : spawn()) return fail_create(*failed);
   // The child has its own copy of them.
   plan_.reset();
   descriptors_.clear();
@@ -116,6 +120,20 @@ std::optional<Failure> Container::make_streams(ChildStreams& streams) {
   return std::nullopt;
 }
 
+std::optional<Failure> Container::collect_mounts(std::vector<int>& mount_fds, std::vector<UniqueFd>& shm_mounts) {
+  for (const Mount& mount : plan_->mounts) {
+    if (mount.source_fd != 0) {
+      mount_fds.push_back(descriptors_[mount.source_fd - 1].get());
+    } else if (mount.type == "shm") {
+      if (auto failed = host_.open_shm(shm_mounts.emplace_back())) return failed;
+      mount_fds.push_back(shm_mounts.back().get());
+    } else {
+      mount_fds.push_back(-1);
+    }
+  }
+  return std::nullopt;
+}
+
 std::optional<Failure> Container::spawn() {
   const Plan& plan = *plan_;
   ChildStreams streams;
@@ -127,16 +145,7 @@ std::optional<Failure> Container::spawn() {
   }
   std::vector<int> mount_fds;
   std::vector<UniqueFd> shm_mounts;
-  for (const Mount& mount : plan.mounts) {
-    if (mount.source_fd != 0) {
-      mount_fds.push_back(descriptors_[mount.source_fd - 1].get());
-    } else if (mount.type == "shm") {
-      if (auto failed = host_.open_shm(shm_mounts.emplace_back())) return failed;
-      mount_fds.push_back(shm_mounts.back().get());
-    } else {
-      mount_fds.push_back(-1);
-    }
-  }
+  if (auto failed = collect_mounts(mount_fds, shm_mounts)) return failed;
   UniqueFd cgroup2;
   if (!cgroup_.cgroup2_directory.empty()) {
     cgroup2.reset(open(cgroup_.cgroup2_directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
@@ -229,11 +238,7 @@ void Container::on_report(uint32_t) {
         stdin_.reset(fcntl(stdout_.get(), F_DUPFD_CLOEXEC, 0));
         break;
       case ReportKind::kReady:
-        if (phase_ != Phase::kBuilding || !removers_.empty()) break;
-        phase_ = Phase::kCreated;
-        oom_watch_.start(cgroup_.oom_kill_file, oom_kills_at_start_);
-        read_output();
-        answer_creator(host_pid_);
+        if (phase_ == Phase::kBuilding && removers_.empty()) on_ready();
         break;
       case ReportKind::kPaused: {
         if (phase_ != Phase::kBuilding || !removers_.empty()) break;
@@ -265,12 +270,114 @@ void Container::resume(const Caller& caller) {
   if (!channel_.send_go(host_pid_)) kill_processes();
 }
 
+void Container::on_ready() {
+  phase_ = Phase::kCreated;
+  oom_watch_.start(cgroup_.oom_kill_file, oom_kills_at_start_);
+  read_output();
+  answer_creator(host_pid_);
+}
+
+// ---- create and start by an OCI runtime ----
+
+std::optional<Failure> Container::create_by_runtime() {
+  const Plan& plan = *plan_;
+  ChildStreams streams;
+  if (auto failed = make_streams(streams)) return failed;
+  std::vector<int> mount_fds;
+  std::vector<UniqueFd> shm_mounts;
+  if (auto failed = collect_mounts(mount_fds, shm_mounts)) return failed;
+  UniqueFd cgroup2;
+  if (joins_cgroup2_by_clone()) {
+    cgroup2.reset(open(cgroup_.cgroup2_directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (!cgroup2) return failure(ErrorKind::kInternal, last_error("open the cgroup", cgroup_.cgroup2_directory));
+  }
+  oom_kills_at_start_ = read_oom_kills(cgroup_.oom_kill_file);
+  RuntimeOrders orders;
+  orders.command = {"create", "--bundle", "."};
+  orders.stdin_fd = streams.in.get();
+  orders.stdout_fd = streams.out.get();
+  orders.stderr_fd = streams.err.get();
+  orders.mounts.emplace_back(descriptors_[plan.root_fd - 1].get(), plan.oci_runtime.bundle + "/rootfs");
+  for (size_t i = 0; i < mount_fds.size(); ++i) {
+    orders.mounts.emplace_back(mount_fds[i], plan.mounts[i].destination);
+  }
+  if (plan.pid_namespace == PidNamespace::kPod || plan.pid_namespace == PidNamespace::kTarget) {
+    int pidfd = -1;
+    if (auto failed = host_.find_pid_namespace(plan, pidfd)) return failed;
+    orders.pid_namespace = "/proc/" + std::to_string(host_pid_of(pidfd)) + "/ns/pid";
+  }
+  orders.cgroup2_fd = cgroup2.get();
+  orders.process = &plan.process;
+  orders.starts_program = true;
+  orders.terminal = terminal_;
+  foreign_->run(std::move(orders), [this](RuntimeCommand& command) { on_runtime_created(command); });
+  return std::nullopt;
+}
+
+void Container::on_runtime_created(RuntimeCommand& command) {
+  if (command.result()) {
+    // Whatever it has started by then.
+    kill_processes();
+    return fail_create(*command.result());
+  }
+  if (command.program_end()) {
+    return fail_create(failure(ErrorKind::kInternal, "create the container", id_, "its init has ended"));
+  }
+  adopt_init(command.program());
+  if (!removers_.empty()) return kill_processes();
+  if (terminal_) {
+    stdout_ = command.take_terminal();
+    if (!stdout_) {
+      failure_ = failure(ErrorKind::kInternal, "create the container", id_, "the runtime has sent no terminal");
+      return kill_processes();
+    }
+    stdin_.reset(fcntl(stdout_.get(), F_DUPFD_CLOEXEC, 0));
+  }
+  on_ready();
+}
+
+void Container::on_runtime_started(RuntimeCommand& command) {
+  const std::optional<siginfo_t> ended = std::exchange(ended_at_start_, std::nullopt);
+  if (phase_ != Phase::kStarting) return;
+  if (command.result()) {
+    failure_ = command.result();
+  } else {
+    on_running();
+  }
+  if (ended) return on_init_ended(*ended);
+  if (failure_) kill_processes();
+}
+
+void Container::update(const Caller& caller, std::string resources) {
+  if (!foreign_) {
+    return host_.server().fail(caller, failure(ErrorKind::kInvalid, "update the container", id_,
+                                               "it has no OCI runtime that had to know of it"));
+  }
+  if (phase_ != Phase::kCreated && phase_ != Phase::kRunning) {
+    return host_.server().fail(
+        caller, failure(ErrorKind::kNotRunning, "update the container", id_, "the container is not running"));
+  }
+  RuntimeOrders orders;
+  orders.command = {"update"};
+  orders.input_option = "--resources";
+  orders.input = std::move(resources);
+  foreign_->run(std::move(orders), [this, caller](RuntimeCommand& command) {
+    if (command.result()) return host_.server().fail(caller, *command.result());
+    host_.server().send(caller.connection, encode_done(caller.request));
+  });
+}
+
 void Container::read_output() {
   host_.logs().read_from(log_, std::move(stdout_), std::move(stderr_));
 }
 
 // Only when its processes are gone, or were never there.
 void Container::fail_create(const Failure& failed) {
+  if (foreign_ && !foreign_->cleaned()) {
+    if (foreign_->cleaning()) return;
+    foreign_->clean_up([this, failed] { fail_create(failed); });
+    return;
+  }
   close_channel();
   if (creator_) host_.server().fail(*creator_, failed);
   host_.logs().release(log_, true);
@@ -290,6 +397,11 @@ void Container::start(const Caller& caller) {
   phase_ = Phase::kStarting;
   starter_ = caller;
   started_at_ = realtime_ns();
+  if (foreign_) {
+    RuntimeOrders orders;
+    orders.command = {"start"};
+    return foreign_->run(std::move(orders), [this](RuntimeCommand& command) { on_runtime_started(command); });
+  }
   // When it cannot be told, it has ended: its end is the answer.
   if (!channel_.send_go(host_pid_)) kill_processes();
 }
@@ -303,6 +415,7 @@ void Container::on_running() {
 // ---- the end ----
 
 bool Container::on_reaped(const siginfo_t& info) {
+  if (foreign_ && foreign_->on_reaped(info)) return true;
   if (info.si_pid == builder_pid_) {
     builder_pid_ = 0;
     // With code 0 it has cloned the init, whose Hello comes or has come. An init that it cloned just before it was killed
@@ -317,7 +430,7 @@ bool Container::on_reaped(const siginfo_t& info) {
 }
 
 void Container::fail_without_init() {
-  if (phase_ != Phase::kBuilding || pid_ != 0 || builder_pid_ != 0 || channel_) return;
+  if (foreign_ || phase_ != Phase::kBuilding || pid_ != 0 || builder_pid_ != 0 || channel_) return;
   fail_create(failure_ ? *failure_
                        : failure(ErrorKind::kInternal, "create the container", id_, "its init was killed"));
 }
@@ -332,6 +445,11 @@ void Container::on_init_ended(const siginfo_t& info) {
                                 : failure(ErrorKind::kInternal, "create the container", id_, "its init was killed"));
   }
   if (!own_pid_namespace_) kill_processes();
+  if (foreign_ && phase_ == Phase::kStarting && starter_ && !failure_) {
+    // What the runtime's `start` says decides whether the program ever ran.
+    ended_at_start_ = info;
+    return;
+  }
   if (phase_ == Phase::kStarting && failure_) {
     started_at_ = 0;  // the program never ran
     return end_with(kStartFailedExit, 0);
@@ -370,6 +488,10 @@ void Container::on_drain_time() {
 void Container::conclude() {
   drain_timer_.disarm();
   oom_watch_.stop();
+  if (foreign_ && !foreign_->cleaned()) {
+    if (!foreign_->cleaning()) foreign_->clean_up([this] { conclude(); });
+    return;
+  }
   write_exit_file(host_.directory(), exit_);
   phase_ = Phase::kExited;
   stdin_.reset();
@@ -393,9 +515,10 @@ void Container::conclude() {
 void Container::kill_processes() {
   if (pid_ != 0) kill(pid_, SIGKILL);
   if (builder_pid_ != 0) kill(builder_pid_, SIGKILL);
+  if (foreign_) foreign_->kill();
   // Its own PID namespace ends with its init. (Since Linux 6.13 or so a cgroup that was killed once takes no clone any more:
   // the child is killed, too.)
-  if (own_pid_namespace_) return;
+  if (own_pid_namespace_ && !foreign_) return;
   if (!cgroup_.cgroup2_directory.empty()) {
     const UniqueFd directory(open(cgroup_.cgroup2_directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
     if (directory && kill_cgroup2(directory.get())) return;

@@ -17,6 +17,7 @@
 #include "monitor/child_channel.h"
 #include "monitor/cri_log.h"
 #include "monitor/event_loop.h"
+#include "monitor/foreign_runtime.h"
 #include "monitor/messages.h"
 #include "monitor/oom_watch.h"
 #include "monitor/server.h"
@@ -42,6 +43,7 @@ class ContainerHost {
   virtual std::optional<Failure> open_shm(UniqueFd& mount) = 0;
   // pidfd of a process in the PID namespace that the plan names (POD, TARGET).
   virtual std::optional<Failure> find_pid_namespace(const Plan& plan, int& pidfd) = 0;
+  virtual OrphanEnds& orphan_ends() = 0;
   // The container has ended, and everybody has been told.
   virtual void on_container_ended(Container& container) = 0;
   // The container is to be destroyed; it is not touched any more.
@@ -63,6 +65,7 @@ class Container final : public LogObserver, public Disposable {
   void signal(const Caller& caller, int number, bool all);
   void reopen_log(const Caller& caller);
   void remove(const Caller& caller);
+  void update(const Caller& caller, std::string resources);
 
   // SIGKILL to everything of it.
   void kill_all();
@@ -79,6 +82,10 @@ class Container final : public LogObserver, public Disposable {
   const Cgroup& cgroup() const { return cgroup_; }
   bool in_host_pid_namespace() const { return in_host_pid_namespace_; }
   uint64_t& exec_counter() { return exec_counter_; }
+  // The OCI runtime that made it; null: it is the monitor's own.
+  ForeignRuntime* foreign() const { return foreign_.get(); }
+  // Both hierarchies are there: an OCI runtime sees v1's alone, and is put into cgroup2's by its clone.
+  bool joins_cgroup2_by_clone() const { return !cgroup_.tasks_files.empty() && !cgroup_.cgroup2_directory.empty(); }
   ContainerState state() const;
 
  private:
@@ -89,6 +96,11 @@ class Container final : public LogObserver, public Disposable {
   void on_out_of_memory(uint64_t kills);
 
   std::optional<Failure> spawn();
+  std::optional<Failure> collect_mounts(std::vector<int>& mount_fds, std::vector<UniqueFd>& shm_mounts);
+  std::optional<Failure> create_by_runtime();
+  void on_runtime_created(RuntimeCommand& command);
+  void on_runtime_started(RuntimeCommand& command);
+  void on_ready();
   std::optional<Failure> make_streams(ChildStreams& streams);
   void adopt_init(pid_t pid);
   void read_output();
@@ -142,6 +154,10 @@ class Container final : public LogObserver, public Disposable {
   uint64_t exec_counter_ = 0;
   int64_t started_at_ = 0;
   ContainerExit exit_;
+
+  std::unique_ptr<ForeignRuntime> foreign_;
+  // The init has ended while the runtime's `start` was not done.
+  std::optional<siginfo_t> ended_at_start_;
 };
 
 // The number of a process in the mounted /proc's PID namespace, which is the host's; 0 when it has gone.

@@ -118,7 +118,9 @@ ExecSession::~ExecSession() {
 std::optional<Failure> ExecSession::start(Container& container, const Exec& exec) {
   output_left_ = exec.output_limit == 0 ? UINT64_MAX : exec.output_limit;
   const Cgroup& cgroup = container.cgroup();
-  if (!cgroup.cgroup2_directory.empty() &&
+  // An OCI runtime that sees cgroup2 puts the program where it thinks best.
+  const bool has_own_cgroup = container.foreign() == nullptr || container.joins_cgroup2_by_clone();
+  if (!cgroup.cgroup2_directory.empty() && has_own_cgroup &&
       !make_exec_cgroup(cgroup.cgroup2_directory, container.exec_counter(), cgroup_)) {
     const Failure failed = failure(ErrorKind::kInternal, last_error("make the exec's cgroup", cgroup_.path));
     cgroup_.path.clear();
@@ -132,6 +134,7 @@ std::optional<Failure> ExecSession::start(Container& container, const Exec& exec
        fcntl(stdout_.fd.get(), F_SETFL, O_NONBLOCK) != 0 || fcntl(stderr_.fd.get(), F_SETFL, O_NONBLOCK) != 0)) {
     return failure(ErrorKind::kInternal, last_error("pipe2"));
   }
+  if (container.foreign() != nullptr) return start_by_runtime(container, exec, std::move(out), std::move(err));
   UniqueFd child_end;
   if (!channel_.open(child_end)) return failure(ErrorKind::kInternal, last_error("socketpair"));
   Descriptors descriptors;
@@ -170,6 +173,53 @@ std::optional<Failure> ExecSession::start(Container& container, const Exec& exec
   watch(stderr_, on_stderr_);
   if (exec.timeout_ms != 0) timeout_.arm_in(exec.timeout_ms);
   return std::nullopt;
+}
+
+// ---- by an OCI runtime ----
+
+std::optional<Failure> ExecSession::start_by_runtime(Container& container, const Exec& exec, UniqueFd out,
+                                                     UniqueFd err) {
+  ForeignRuntime& foreign = *container.foreign();
+  if (exec.oci_process.empty()) {
+    return failure(ErrorKind::kInvalid, "exec", container.id(), "the request has no oci_process for its OCI runtime");
+  }
+  RuntimeOrders orders;
+  // It does not wait for the program, which becomes the monitor's own child.
+  orders.command = {"exec", "--detach"};
+  orders.container_id = foreign.container_id();
+  orders.stdin_fd = host_.null_fd();
+  orders.stdout_fd = out ? out.get() : host_.null_fd();
+  orders.stderr_fd = err ? err.get() : host_.null_fd();
+  orders.cgroup2_fd = cgroup_.directory.get();
+  orders.process = &exec.process;
+  orders.starts_program = true;
+  orders.terminal = terminal_ = exec.process.terminal;
+  orders.input_option = "--process";
+  orders.input = exec.oci_process;
+  command_ = std::make_unique<RuntimeCommand>(host_.loop(), host_.orphan_ends(), *this);
+  if (auto failed = command_->start(foreign.runtime(), orders, foreign.next_number())) return failed;
+  watch(stdout_, on_stdout_);
+  watch(stderr_, on_stderr_);
+  if (exec.timeout_ms != 0) timeout_.arm_in(exec.timeout_ms);
+  return std::nullopt;
+}
+
+void ExecSession::on_runtime_ended() {
+  if (command_->result()) {
+    if (!cancelled_) failure_ = command_->result();
+    reply_.exit_code = kSignalExit + SIGKILL;
+    return end();
+  }
+  pid_ = command_->program();
+  if (command_->program_end()) {
+    on_reaped(*command_->program_end());
+    return;
+  }
+  if (terminal_) {
+    stdout_.fd = command_->take_terminal();
+    watch(stdout_, on_stdout_);
+  }
+  if (cancelled_) kill_tree();
 }
 
 // ---- reports and output ----
@@ -258,6 +308,7 @@ void ExecSession::drain(Output& output, EventSource& source) {
 
 void ExecSession::kill_tree() {
   if (helper_pid_ != 0) kill(helper_pid_, SIGKILL);
+  if (command_) command_->kill();
   if (pid_ != 0) kill(pid_, SIGKILL);
   if (cgroup_.directory) {
     kill_cgroup2(cgroup_.directory.get());
@@ -293,6 +344,10 @@ void ExecSession::on_overdue() {
 }
 
 bool ExecSession::on_reaped(const siginfo_t& info) {
+  if (command_ && command_->on_reaped(info)) {
+    on_runtime_ended();
+    return true;
+  }
   if (info.si_pid == helper_pid_) {
     helper_pid_ = 0;
     // As for a container's builder: with code 0 the program was cloned.
@@ -300,7 +355,7 @@ bool ExecSession::on_reaped(const siginfo_t& info) {
     fail_without_program();
     return true;
   }
-  if (info.si_pid != pid_) return false;
+  if (pid_ == 0 || info.si_pid != pid_) return false;
   pid_ = 0;
   reply_.exit_code = info.si_code == CLD_EXITED ? info.si_status : kSignalExit + info.si_status;
   end();
@@ -308,7 +363,7 @@ bool ExecSession::on_reaped(const siginfo_t& info) {
 }
 
 void ExecSession::fail_without_program() {
-  if (pid_ != 0 || helper_pid_ != 0 || channel_) return;
+  if (command_ || pid_ != 0 || helper_pid_ != 0 || channel_) return;
   // Killed before it could become the program: by this session, or together with the container.
   if (!failure_) reply_.exit_code = kSignalExit + SIGKILL;
   end();

@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -33,11 +34,12 @@ class ExecHost {
   virtual int null_fd() const = 0;
   virtual const UserNamespace& users() const = 0;
   virtual CgroupLeftovers& cgroup_leftovers() = 0;
+  virtual OrphanEnds& orphan_ends() = 0;
   // The session is to be destroyed; it is not touched any more.
   virtual void forget(ExecSession& session) = 0;
 };
 
-class ExecSession final : public Disposable {
+class ExecSession final : public Disposable, public RuntimeCommandObserver {
  public:
   ExecSession(ExecHost& host, const Caller& caller);
   ~ExecSession() override;
@@ -63,6 +65,10 @@ class ExecSession final : public Disposable {
   };
 
   void on_report(uint32_t events);
+  void on_command_timeout() override {}
+  // In a container of an OCI runtime.
+  std::optional<Failure> start_by_runtime(Container& container, const Exec& exec, UniqueFd out, UniqueFd err);
+  void on_runtime_ended();
   void on_stdout(uint32_t) { read_while_room(stdout_, on_stdout_); }
   void on_stderr(uint32_t) { read_while_room(stderr_, on_stderr_); }
   void on_timeout();
@@ -92,6 +98,8 @@ class ExecSession final : public Disposable {
   ExecCgroup cgroup_;
   pid_t helper_pid_ = 0;  // the first clone
   pid_t pid_ = 0;         // the program
+  std::unique_ptr<RuntimeCommand> command_;  // an OCI runtime's, in place of the first clone
+  bool terminal_ = false;
   ChildLink channel_;
   Output stdout_;
   Output stderr_;

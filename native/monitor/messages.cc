@@ -154,6 +154,20 @@ bool decode(std::string_view bytes, Hooks& message) {
   return reader.ok() && parts_ok;
 }
 
+bool decode(std::string_view bytes, OciRuntime& message) {
+  WireReader reader(bytes);
+  while (reader.next()) {
+    switch (reader.field()) {
+      case 1: message.path = reader.text(); break;
+      case 2: message.arguments.push_back(reader.text()); break;
+      case 3: message.bundle = reader.text(); break;
+      case 4: message.hidden_mounts.push_back(reader.text()); break;
+      case 5: message.timeout_ms = reader.number(); break;
+    }
+  }
+  return reader.ok();
+}
+
 bool decode(std::string_view bytes, Plan& message) {
   WireReader reader(bytes);
   bool parts_ok = true;
@@ -173,6 +187,7 @@ bool decode(std::string_view bytes, Plan& message) {
       case 12: parts_ok &= decode(reader.bytes(), message.log); break;
       case 13: message.stdin = reader.boolean(); break;
       case 15: message.root_propagation = reader.number32(); break;
+      case 30: parts_ok &= decode(reader.bytes(), message.oci_runtime); break;
       case 40: parts_ok &= decode(reader.bytes(), message.hooks); break;
     }
   }
@@ -263,9 +278,21 @@ bool decode(std::string_view bytes, Exec& message) {
       case 2: parts_ok &= decode(reader.bytes(), message.process); break;
       case 3: message.timeout_ms = reader.number(); break;
       case 4: message.output_limit = reader.number(); break;
+      case 30: message.oci_process = reader.text(); break;
     }
   }
   return reader.ok() && parts_ok;
+}
+
+bool decode(std::string_view bytes, UpdateContainer& message) {
+  WireReader reader(bytes);
+  while (reader.next()) {
+    switch (reader.field()) {
+      case 1: message.id = reader.text(); break;
+      case 2: message.resources = reader.text(); break;
+    }
+  }
+  return reader.ok();
 }
 
 bool decode_container_id(std::string_view bytes, std::string& id) {

@@ -124,6 +124,15 @@ struct Hooks {
 
 enum class PidNamespace : uint32_t { kContainer = 0, kPod = 1, kHost = 2, kTarget = 3 };
 
+// An OCI runtime's program. Without a path the container is the monitor's own.
+struct OciRuntime {
+  std::string path;
+  std::vector<std::string> arguments;
+  std::string bundle;
+  std::vector<std::string> hidden_mounts;
+  uint64_t timeout_ms = 0;
+};
+
 struct Plan {
   Process process;
   uint32_t root_fd = 0;
@@ -140,6 +149,7 @@ struct Plan {
   bool stdin = false;
   uint32_t root_propagation = 0;
   Hooks hooks;
+  OciRuntime oci_runtime;
 };
 
 // ---- calls ----
@@ -171,6 +181,12 @@ struct Exec {
   Process process;
   uint64_t timeout_ms = 0;
   uint64_t output_limit = 0;
+  std::string oci_process;
+};
+
+struct UpdateContainer {
+  std::string id;
+  std::string resources;
 };
 
 enum class Call : uint32_t {
@@ -188,6 +204,7 @@ enum class Call : uint32_t {
   kShutdown = 12,
   kSendDescriptors = 13,
   kContinueContainer = 25,
+  kUpdateContainer = 20,
 };
 
 struct ToMonitor {
@@ -202,6 +219,7 @@ bool decode(std::string_view bytes, SetUpPod& message);
 bool decode(std::string_view bytes, CreateContainer& message);
 bool decode(std::string_view bytes, SignalContainer& message);
 bool decode(std::string_view bytes, Exec& message);
+bool decode(std::string_view bytes, UpdateContainer& message);
 // StartContainer, DeleteContainer, ReopenLog: nothing but the container's id.
 bool decode_container_id(std::string_view bytes, std::string& id);
 bool decode_cancel_exec(std::string_view bytes, uint64_t& id);

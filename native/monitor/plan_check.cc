@@ -87,6 +87,23 @@ std::optional<Failure> check_hooks(const std::vector<Hook>& hooks) {
   return std::nullopt;
 }
 
+std::optional<Failure> check_oci_runtime(const Plan& plan) {
+  const OciRuntime& runtime = plan.oci_runtime;
+  if (runtime.path.empty()) return std::nullopt;
+  if (!is_plain_path(runtime.path)) return invalid("oci_runtime.path", "it must be absolute, without . and ..");
+  if (!is_plain_path(runtime.bundle)) return invalid("oci_runtime.bundle", "it must be absolute, without . and ..");
+  if (any_has_nul(runtime.arguments)) return invalid("oci_runtime.arguments", "an argument holds a NUL byte");
+  if (!all_plain(runtime.hidden_mounts)) {
+    return invalid("oci_runtime.hidden_mounts", "paths must be absolute, without . and ..");
+  }
+  for (const Mount& mount : plan.mounts) {
+    if (mount.source_fd == 0 && mount.type != "shm") {
+      return invalid(mount.destination, "a mount for an OCI runtime must have a source_fd, or be the pod's shm");
+    }
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 std::optional<Failure> check_container_id(std::string_view id) {
@@ -119,6 +136,7 @@ std::optional<Failure> check_plan(const Plan& plan, size_t descriptors) {
   if (plan.root_fd == 0 || plan.root_fd > descriptors) {
     return invalid("root_fd", "root_fd names no descriptor that came with the request");
   }
+  if (auto failed = check_oci_runtime(plan)) return failed;
   if (plan.pid_namespace > PidNamespace::kTarget) return invalid("pid_namespace", "pid_namespace is unknown");
   for (const Mount& mount : plan.mounts) {
     if (auto failed = check_mount(mount, descriptors)) return failed;

@@ -104,6 +104,12 @@ void Pod::on_call(const Caller& caller, const ToMonitor& call, std::vector<Uniqu
     case Call::kDeleteContainer:
       if (Container* container = find_for(caller, call.body)) container->remove(caller);
       return;
+    case Call::kUpdateContainer: {
+      UpdateContainer request;
+      if (!decode(call.body, request)) return server_.fail(caller, malformed());
+      if (Container* container = find_for(caller, call.body)) container->update(caller, std::move(request.resources));
+      return;
+    }
     case Call::kReopenLog:
       if (Container* container = find_for(caller, call.body)) container->reopen_log(caller);
       return;
@@ -306,7 +312,7 @@ void Pod::reap(const siginfo_t& info) {
     if (container->on_reaped(info)) return;
   }
   // Else an orphan, which had nobody but the pod's init: this process.
-  pod_init_.on_reaped(info.si_pid);
+  if (!pod_init_.on_reaped(info.si_pid)) orphan_ends_.add(info);
 }
 
 }  // namespace berth

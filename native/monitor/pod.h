@@ -43,6 +43,7 @@ class Pod final : public CallHandler, public ContainerHost, public ExecHost {
   const UserNamespace& users() const override { return users_; }
   CgroupLeftovers& cgroup_leftovers() override;
   std::optional<Failure> open_shm(UniqueFd& mount) override { return shm_.open(mount); }
+  OrphanEnds& orphan_ends() override { return orphan_ends_; }
   std::optional<Failure> find_pid_namespace(const Plan& plan, int& pidfd) override;
   void on_container_ended(Container& container) override;
   void forget(Container& container) override;
@@ -76,6 +77,7 @@ class Pod final : public CallHandler, public ContainerHost, public ExecHost {
   Timer<Pod, &Pod::on_sweep_time> sweep_timer_{loop_, *this};
   PodShm shm_;
   PodInit pod_init_;
+  OrphanEnds orphan_ends_;
   std::vector<std::unique_ptr<Container>> containers_;
   std::vector<std::unique_ptr<ExecSession>> execs_;
   std::vector<Caller> stoppers_;
