@@ -34,6 +34,7 @@ test("defaults", () => {
     netnsDir: "/run/netns",
     logLevel: "info",
     rlimits: [],
+    runtimes: [],
   });
   assert.ok(Object.isFrozen(config));
 });
@@ -103,5 +104,30 @@ for (const [line, sentence] of [
 ] as const) {
   test(`the limit ${line} is refused`, () => {
     assert.throws(() => loadConfig({}, fileWith(`[rlimits]\n${line}\n`)), sentence);
+  });
+}
+
+test("OCI runtimes: their path, what they are started with, how long a command may take", () => {
+  const text =
+    '[runtimes.runc]\npath = "/usr/sbin/runc"\n[runtimes.gvisor]\npath = "/x/runsc"\narguments = ["--platform=systrap"]\ntimeout = 5\n';
+  assert.deepEqual(loadConfig({}, fileWith(text)).runtimes, [
+    { name: "runc", path: "/usr/sbin/runc", arguments: [], timeoutMs: 30_000 },
+    { name: "gvisor", path: "/x/runsc", arguments: ["--platform=systrap"], timeoutMs: 5_000 },
+  ]);
+});
+
+for (const [text, sentence] of [
+  ["runtimes = 5", /config\.toml: runtimes is not a table/],
+  ["[runtimes.runc]", /runtimes\.runc\.path is missing/],
+  ["[runtimes]\nrunc = 'x'", /runtimes\.runc is not a table/],
+  ['[runtimes.runc]\npath = "runc"', /runtimes\.runc\.path "runc" is not an absolute path/],
+  ['[runtimes.runc]\npath = "/runc"\ncolour = 1', /runtimes\.runc: there is no setting "colour"/],
+  ['[runtimes.runc]\npath = "/runc"\ntimeout = 0', /runtimes\.runc\.timeout 0 is less than a second/],
+  ['[runtimes.runc]\npath = "/runc"\narguments = [1]', /runtimes\.runc\.arguments\.0 1 is not a text/],
+  ['[runtimes.berth]\npath = "/runc"', /"berth" is Berth's own launcher/],
+  ['[runtimes."a b"]\npath = "/runc"', /cannot be the name/],
+] as const) {
+  test(`the runtime ${JSON.stringify(text)} is refused`, () => {
+    assert.throws(() => loadConfig({}, fileWith(`${text}\n`)), sentence);
   });
 }

@@ -6,6 +6,7 @@ import { parse, TomlError } from "smol-toml";
 import * as v from "valibot";
 import { InvalidArgumentError, messageOf, UnimplementedError } from "../sandbox/errors.js";
 import type { PosixRlimit } from "../sandbox/spec/oci.js";
+import { type OciRuntimeSettings, parseRuntimes } from "./oci-runtimes.js";
 import { parseRlimits } from "./rlimits.js";
 import { defaultConfigFile, type SettingName, settings } from "./settings.js";
 
@@ -30,6 +31,8 @@ export interface Config {
   readonly logLevel: "debug" | "info" | "warn" | "error";
   /** what containers' programs begin with, as it is written */
   readonly rlimits: readonly PosixRlimit[];
+  /** OCI runtimes behind a RuntimeClass */
+  readonly runtimes: readonly OciRuntimeSettings[];
 }
 
 /** Settings as they were written; what is absent has its default. */
@@ -101,7 +104,7 @@ const schema = v.strictObject({
  */
 export function loadConfig(flags: WrittenSettings, file: string | null): Config {
   const path = file ?? defaultConfigFile;
-  const { rlimits, ...written } = readConfigFile(path, file === null);
+  const { rlimits, runtimes, ...written } = readConfigFile(path, file === null);
   const values: Record<string, unknown> = {};
   for (const [name, setting] of Object.entries(settings)) values[name] = setting.default;
   Object.assign(values, written, flags);
@@ -115,10 +118,13 @@ export function loadConfig(flags: WrittenSettings, file: string | null): Config 
     const source = name in flags ? `--${name}` : name in written ? `${path}: ${name}` : name;
     throw new InvalidArgumentError(`${source} ${JSON.stringify(values[name])} ${issue.message}`);
   }
-  return freeze(result.output, { rlimits: parseRlimits(rlimits, `${path}: rlimits`) });
+  return freeze(result.output, {
+    rlimits: parseRlimits(rlimits, `${path}: rlimits`),
+    runtimes: parseRuntimes(runtimes, `${path}: runtimes`),
+  });
 }
 
-function freeze(checked: v.InferOutput<typeof schema>, tables: Pick<Config, "rlimits">): Config {
+function freeze(checked: v.InferOutput<typeof schema>, tables: Pick<Config, "rlimits" | "runtimes">): Config {
   if (checked.network === "cni") {
     throw new UnimplementedError("--network cni is not built yet; use builtin or none");
   }
@@ -141,6 +147,7 @@ function freeze(checked: v.InferOutput<typeof schema>, tables: Pick<Config, "rli
     netnsDir: checked["netns-dir"],
     logLevel: checked["log-level"],
     rlimits: Object.freeze(tables.rlimits),
+    runtimes: Object.freeze(tables.runtimes),
   });
 }
 

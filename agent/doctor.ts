@@ -4,6 +4,7 @@ import { join } from "node:path";
 import type { KernelFeatures } from "../native/binding.js";
 import { messageOf } from "../sandbox/errors.js";
 import type { NetworkStatus } from "../sandbox/network/provider.js";
+import type { OciRuntime } from "../sandbox/oci-runtimes.js";
 
 /** The CRI's two conditions that a runtime must tell. */
 export type Condition = "RuntimeReady" | "NetworkReady";
@@ -27,6 +28,8 @@ export interface Host {
   root: string;
   cgroups: { mode: "v1" | "hybrid" | "v2"; missingControllers: readonly string[] };
   features: KernelFeatures;
+  /** OCI runtimes of the configuration, of a running agent */
+  runtimes?: readonly Pick<OciRuntime, "name" | "path" | "problem">[];
   network: "builtin" | "none";
   /** asks the kernel for its nftables tables; rejects when it has none */
   probeNftables: () => Promise<unknown>;
@@ -44,9 +47,22 @@ export async function examineHost(host: Host): Promise<Finding[]> {
     ...swapFindings(await proc("swaps")),
     ...(host.network === "builtin" ? await networkFindings(host, proc) : []),
     ...networkStatusFindings(host.networkStatus),
+    ...runtimeFindings(host.runtimes ?? []),
   ];
   const order = { error: 0, warning: 1, note: 2 };
   return findings.sort((one, other) => order[one.severity] - order[other.severity]);
+}
+
+function runtimeFindings(runtimes: NonNullable<Host["runtimes"]>): Finding[] {
+  return runtimes
+    .filter(({ problem }) => problem !== "")
+    .map(({ name, path, problem }) => ({
+      id: "OciRuntimeMissing",
+      severity: "warning",
+      what: `the OCI runtime ${name} cannot be used: ${problem}`,
+      consequence: `pods with a RuntimeClass of the handler "${name}" cannot be started`,
+      remedy: `Install it as ${path}, or name its place in config.toml, and start the agent again.`,
+    }));
 }
 
 /** Without these a limit of a pod would silently not hold. */

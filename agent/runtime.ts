@@ -24,6 +24,7 @@ import { CpuRates } from "./container-stats.js";
 import { examineHost, type Finding } from "./doctor.js";
 import { type Images, openImages } from "./images/images.js";
 import { probeNftables } from "./nftables-probe.js";
+import { probeRuntimes } from "./oci-runtimes.js";
 
 export interface Runtime {
   readonly config: Config;
@@ -47,6 +48,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
   const node: SandboxNode = {
     paths: { run: config.run, root: config.root, netns: config.netnsDir },
     cgroupRoot: config.cgroupRoot,
+    runtimes: await probeRuntimes(config.runtimes),
     rlimits: clampRlimits(config.rlimits, {
       ownLimits: readFileSync("/proc/self/limits", "utf8"),
       mayRaise: (features.capabilities & sysResourceBit) !== 0n,
@@ -92,6 +94,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
         root: "/",
         cgroups: node.cgroups,
         features: node.features,
+        runtimes: [...node.runtimes.values()],
         network: config.network,
         networkStatus: node.network.status(),
         probeNftables: probeNftablesOnce,

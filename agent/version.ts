@@ -5,6 +5,3 @@ export const runtimeVersion = "0.1.0";
 export const apiVersion = "v1";
 /** the kubelet's runtime API, a number that never changed */
 export const kubeletApiVersion = "0.1.0";
-
-/** "" is what a pod without a RuntimeClass asks for. */
-export const runtimeHandlers: readonly string[] = ["", "berth"];

@@ -26,11 +26,13 @@ import { Latch } from "./latch.js";
 import { toLaunchPlan } from "./launch-plan.js";
 import { toCallError } from "./monitor-client.js";
 import type { SandboxNode } from "./node.js";
+import { runtimeOf } from "./oci-runtimes.js";
 import { makesMissingSources, openMounts } from "./open-mounts.js";
 import { podDirectory } from "./paths.js";
 import type { Pod, PodSandboxConfig } from "./pod.js";
 import { checkFollowing, followsHost, MountsChangedError } from "./propagation.js";
 import { forgetInMonitor } from "./remove-container.js";
+import { makeBundle, removeBundle } from "./runtime-bundle.js";
 import { seccompFilter, storedSpec } from "./seccomp-filters.js";
 import { buildSpec } from "./spec/build-spec.js";
 import type { ImageVolumeSource } from "./spec/image-volumes.js";
@@ -181,9 +183,11 @@ async function makeContainer(
   );
 
   if (logPath !== "") mkdirSync(dirname(logPath), { recursive: true, mode: 0o755 });
-  const hooks = planHooks(node, spec, id);
-  await writeHookBundle(node, spec, { id, podId: pod.record.id });
-  const { plan, descriptors } = toLaunchPlan(spec, {
+  // an OCI runtime finds them in its config.json, and runs them itself
+  const foreign = runtimeOf(node, pod);
+  const hooks = foreign === null ? planHooks(node, spec, id) : null;
+  if (foreign === null) await writeHookBundle(node, spec, { id, podId: pod.record.id });
+  const launch = toLaunchPlan(spec, {
     hooks,
     rootFd,
     mountFds,
@@ -195,9 +199,11 @@ async function makeContainer(
     seccompFilter: seccompFilter(spec),
     pidTarget: pidTargetOf(node, pod, config),
   });
-  if (runtimeHooks(spec).length > 0) {
+  if (foreign === null && runtimeHooks(spec).length > 0) {
     undo.push("run the poststop hooks", () => runLaterHooks(node, "poststop", { id, spec }, 0));
   }
+  if (foreign !== null) undo.push("remove the bundle", () => removeBundle(node, pod.record.id, id));
+  const { plan, descriptors } = foreign === null ? launch : makeBundle(node, pod, { spec, launch, runtime: foreign });
   undo.push("end the init", () => forgetInMonitor(node, pod.record.id, id));
   let pid = await step("init", () => monitor.createContainer(id, plan, descriptors));
   if (hooks?.pause) {
@@ -208,7 +214,7 @@ async function makeContainer(
   if (spec.mounts.some(followsHost)) await step("propagation", () => checkFollowing(spec, pid));
 
   const container: Container = {
-    record: { ...record, spec: storedSpec(spec, config) },
+    record: { ...record, spec: storedSpec(foreign === null ? spec : withoutHooks(spec), config) },
     config,
     pid,
     ended: new Latch(),
@@ -221,6 +227,11 @@ async function makeContainer(
   });
   observer.emit({ type: "container-event", event: "created", podId: pod.record.id, containerId: id });
   return container;
+}
+
+/** The spec of a container whose hooks are not for Berth to run. */
+function withoutHooks({ hooks: _, ...spec }: OciSpec): OciSpec {
+  return spec;
 }
 
 /** Without CAP_SYS_RESOURCE nobody gets a lower oom_score_adj than the agent has. */

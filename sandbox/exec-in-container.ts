@@ -4,7 +4,9 @@ import { checkNotCancelled } from "./flights.js";
 import { toExecProcess } from "./launch-plan.js";
 import { isNotRunning, toCallError } from "./monitor-client.js";
 import type { SandboxNode } from "./node.js";
+import { isForeign } from "./oci-runtimes.js";
 import { seccompFilter } from "./seccomp-filters.js";
+import { runtimeProcess } from "./spec/runtime-config.js";
 
 export interface ExecOptions {
   command: string[];
@@ -43,13 +45,19 @@ export async function execInContainer(
     seccompFilter: seccompFilter(spec),
   });
   try {
-    const outcome = await node.monitors
-      .get(podId)
-      .exec(
-        { containerId: id, process, timeoutMs: options.timeoutMs, outputLimitBytes: options.outputLimitBytes },
-        (stream, data) => output[stream === stdoutStream ? "stdout" : "stderr"].push(data),
-        signal,
-      );
+    const outcome = await node.monitors.get(podId).exec(
+      {
+        containerId: id,
+        process,
+        timeoutMs: options.timeoutMs,
+        outputLimitBytes: options.outputLimitBytes,
+        ...(isForeign(node, podId) && {
+          ociProcess: runtimeProcess({ ...spec.process, args: options.command, terminal: false }),
+        }),
+      },
+      (stream, data) => output[stream === stdoutStream ? "stdout" : "stderr"].push(data),
+      signal,
+    );
     if (outcome.timedOut) {
       throw new DeadlineExceededError(
         `the command ${JSON.stringify(options.command[0])} in container ${id} ran into its timeout of ${options.timeoutMs / 1000} s`,

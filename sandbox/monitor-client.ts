@@ -152,6 +152,11 @@ export class MonitorClient {
     await this.#call({ delete_container: { id } });
   }
 
+  /** Tells a container's OCI runtime of limits that change: JSON, linux.resources of the OCI. */
+  async updateContainer(id: string, resources: string): Promise<void> {
+    await this.#call({ update_container: { id, resources: Buffer.from(resources) } });
+  }
+
   async reopenLog(id: string): Promise<void> {
     await this.#call({ reopen_log: { id } });
   }
@@ -168,7 +173,14 @@ export class MonitorClient {
 
   /** Runs a program in a container; when the signal aborts, its whole tree is killed and the outcome follows. */
   async exec(
-    request: { containerId: string; process: berth.monitor.v1.IProcess; timeoutMs: number; outputLimitBytes: number },
+    request: {
+      containerId: string;
+      process: berth.monitor.v1.IProcess;
+      /** JSON, in a container of an OCI runtime */
+      ociProcess?: string;
+      timeoutMs: number;
+      outputLimitBytes: number;
+    },
     onOutput: (stream: number, data: Uint8Array) => void,
     signal?: AbortSignal,
   ): Promise<ExecOutcome> {
@@ -179,6 +191,7 @@ export class MonitorClient {
         exec: {
           container_id: request.containerId,
           process: request.process,
+          oci_process: Buffer.from(request.ociProcess ?? ""),
           timeout_ms: Long.fromNumber(request.timeoutMs, true),
           output_limit: Long.fromNumber(request.outputLimitBytes, true),
         },

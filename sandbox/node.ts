@@ -10,6 +10,7 @@ import type { Containers, Pods } from "./index-of-ids.js";
 import type { Monitors } from "./monitors.js";
 import type { NetworkProvider } from "./network/provider.js";
 import type { Observer } from "./observer.js";
+import type { OciRuntime } from "./oci-runtimes.js";
 import type { NodePaths } from "./paths.js";
 import type { Pod } from "./pod.js";
 import type { Snapshots } from "./rootfs/snapshots.js";
@@ -23,6 +24,8 @@ export interface SandboxNode {
   readonly cgroupRoot: string;
   /** what programs of containers begin with: of the configuration, as far as this host allows it */
   readonly rlimits: readonly PosixRlimit[];
+  /** OCI runtimes of the configuration, by their runtime handler */
+  readonly runtimes: ReadonlyMap<string, OciRuntime>;
   /** /proc/sys/kernel/random/boot_id */
   readonly bootId: string;
   readonly features: KernelFeatures;

@@ -17,6 +17,7 @@ import type { SandboxNode } from "./node.js";
 import type { Pod, PodRecord } from "./pod.js";
 import { removeContainer } from "./remove-container.js";
 import { forgetPod } from "./remove-pod.js";
+import { removeBundle } from "./runtime-bundle.js";
 import { stopPod } from "./stop-pod.js";
 import { update } from "./store.js";
 
@@ -117,6 +118,7 @@ async function removeHalfMade(node: SandboxNode, record: ContainerRecord): Promi
   await node.cgroups.kill(record.cgroupPath);
   await node.cgroups.remove(record.cgroupPath);
   await node.snapshots.removeRootfs(record.id);
+  removeBundle(node, record.podId, record.id);
   node.store.containers.delete(record.id);
   node.observer.emit({ type: "repaired", what: "half-made container", subject: record.id });
 }

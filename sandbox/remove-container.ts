@@ -3,6 +3,7 @@ import { UnavailableError } from "./errors.js";
 import { runLaterHooks } from "./hooks/container-hooks.js";
 import { isNotRunning } from "./monitor-client.js";
 import type { SandboxNode } from "./node.js";
+import { removeBundle } from "./runtime-bundle.js";
 import { stopContainer } from "./stop-container.js";
 
 /** Takes a container away, a running one by force. Its log file is the caller's to remove. */
@@ -15,6 +16,7 @@ export function removeContainer(node: SandboxNode, container: Container): Promis
     await forgetInMonitor(node, podId, id);
     await node.cgroups.remove(cgroupPath);
     await runLaterHooks(node, "poststop", container.record, 0);
+    removeBundle(node, podId, id);
     await node.snapshots.removeRootfs(id);
     node.store.containers.delete(id);
     node.containers.delete(id);

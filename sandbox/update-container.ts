@@ -2,7 +2,10 @@ import Long from "long";
 import { runtime } from "../cri-proto/generated/runtime.js";
 import type { Container } from "./container.js";
 import { FailedPreconditionError } from "./errors.js";
+import { toCallError } from "./monitor-client.js";
 import type { SandboxNode } from "./node.js";
+import { isForeign } from "./oci-runtimes.js";
+import type { LinuxResources } from "./spec/oci.js";
 import { linuxResources } from "./spec/resources.js";
 import { update } from "./store.js";
 
@@ -16,12 +19,14 @@ type Resources = runtime.v1.ILinuxContainerResources;
 export function updateContainer(node: SandboxNode, container: Container, resources: Resources): Promise<void> {
   const { id } = container.record;
   return node.serial.run(id, async () => {
-    const { phase, spec, cgroupPath } = container.record;
+    const { podId, phase, spec, cgroupPath } = container.record;
     if (phase === "exited" || spec === null) throw new FailedPreconditionError(`container ${id} is ${phase}`);
     const old = container.config.linux?.resources ?? {};
     const asked = completed(resources, old);
     const changed = linuxResources(asked, { field: "linux", cgroupMode: node.cgroups.mode });
     await node.cgroups.update(cgroupPath, changed);
+    // it would write its own old values at its next command otherwise
+    if (isForeign(node, podId)) await tellRuntime(node, container, changed);
     container.config.linux = { ...container.config.linux, resources: mergeResources(old, asked) };
     const { ContainerConfig: Message } = runtime.v1;
     update(node.store.containers, container, {
@@ -29,6 +34,14 @@ export function updateContainer(node: SandboxNode, container: Container, resourc
       spec: { ...spec, linux: { ...spec.linux, resources: { ...spec.linux.resources, ...changed } } },
     });
   });
+}
+
+async function tellRuntime(node: SandboxNode, { record }: Container, changed: LinuxResources): Promise<void> {
+  try {
+    await node.monitors.get(record.podId).updateContainer(record.id, JSON.stringify(changed));
+  } catch (error) {
+    throw toCallError(error, `container ${record.id} could not be updated`);
+  }
 }
 
 /** A swap limit counts memory, too: without a new memory limit it is meant with the one in force. */

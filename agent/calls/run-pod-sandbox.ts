@@ -1,9 +1,11 @@
-import type { runtime as proto } from "../../cri-proto/generated/runtime.js";
-import { InvalidArgumentError } from "../../sandbox/errors.js";
+import { type runtime as proto, runtime } from "../../cri-proto/generated/runtime.js";
+import { UnimplementedError } from "../../sandbox/errors.js";
+import { checkRuntimeHandler, ownHandlers } from "../../sandbox/oci-runtimes.js";
 import { startPod } from "../../sandbox/start-pod.js";
 import { required } from "../requests.js";
 import type { Runtime } from "../runtime.js";
-import { runtimeHandlers } from "../version.js";
+
+const { NamespaceMode } = runtime.v1;
 
 export async function runPodSandbox(
   { node }: Runtime,
@@ -14,9 +16,11 @@ export async function runPodSandbox(
   const metadata = required(config.metadata, "config.metadata");
   required(metadata.name, "config.metadata.name");
   required(metadata.namespace, "config.metadata.namespace");
-  if (!runtimeHandlers.includes(request.runtime_handler)) {
-    throw new InvalidArgumentError(
-      `runtime_handler: "${request.runtime_handler}" is not known; there are "" and "berth", which are the same`,
+  checkRuntimeHandler(node, request.runtime_handler);
+  const users = config.linux?.security_context?.namespace_options?.userns_options;
+  if (users && users.mode !== NamespaceMode.NODE && !ownHandlers.includes(request.runtime_handler)) {
+    throw new UnimplementedError(
+      `config.linux.security_context.namespace_options.userns_options: pods of the runtime handler "${request.runtime_handler}" have no user namespaces; those of Berth's own launcher have`,
     );
   }
   const pod = await startPod(node, config, request.runtime_handler, signal);

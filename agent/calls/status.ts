@@ -1,8 +1,9 @@
 import type { runtime as proto } from "../../cri-proto/generated/runtime.js";
+import type { SandboxNode } from "../../sandbox/node.js";
+import { ownHandlers } from "../../sandbox/oci-runtimes.js";
 import { supportsUserNamespaces } from "../../sandbox/user-namespaces.js";
 import type { Condition } from "../doctor.js";
 import type { Runtime } from "../runtime.js";
-import { runtimeHandlers } from "../version.js";
 
 /** Conditions are what the doctor finds now, so that a remedy shows at once. */
 export async function status(runtime: Runtime, request: proto.v1.StatusRequest): Promise<proto.v1.IStatusResponse> {
@@ -20,7 +21,7 @@ export async function status(runtime: Runtime, request: proto.v1.StatusRequest):
   };
   const answer: proto.v1.IStatusResponse = {
     status: { conditions: [condition("RuntimeReady"), condition("NetworkReady")] },
-    runtime_handlers: runtimeHandlers.map((name) => ({ name, features })),
+    runtime_handlers: [...ownHandlers.map((name) => ({ name, features })), ...foreignHandlers(node)],
     features: { supplemental_groups_policy: true, user_namespaces_host_network: false, mount_options: false },
   };
   if (request.verbose) {
@@ -36,4 +37,14 @@ export async function status(runtime: Runtime, request: proto.v1.StatusRequest):
     };
   }
   return answer;
+}
+
+/** The OCI runtimes that can be used. Pods of theirs have no user namespaces, whatever they could do themselves. */
+function foreignHandlers({ runtimes }: SandboxNode): proto.v1.IRuntimeHandler[] {
+  return [...runtimes.values()]
+    .filter(({ problem }) => problem === "")
+    .map(({ name, recursiveReadonlyMounts }) => ({
+      name,
+      features: { recursive_read_only_mounts: recursiveReadonlyMounts, user_namespaces: false },
+    }));
 }

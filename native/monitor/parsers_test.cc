@@ -4,6 +4,7 @@
 #include "monitor/path_in_root.h"
 #include "monitor/plan_check.h"
 #include "monitor/pod_setup.h"
+#include "monitor/runtime_command.h"
 #include "monitor/seccomp_answer.h"
 #include "monitor/user_namespace.h"
 
@@ -151,9 +152,54 @@ void test_paths() {
   }
 }
 
+void test_runtime_logs() {
+  CHECK(last_log_error("").empty() && last_log_error("not json\n{\"level\":\"error\"}\n").empty());
+  CHECK(last_log_error("{\"level\":\"warning\",\"msg\":\"first\"}\n").empty());
+  CHECK(last_log_error("{\"level\":\"error\",\"msg\":\"one\"}\n{\"level\":\"error\",\"msg\":\"two\",\"time\":\"t\"}") == "two");
+  CHECK(last_log_error("{\"msg\": \"no \\\"sh\\\" \\u003c here\\n\", \"level\": \"error\"}") == "no \"sh\" < here");
+  CHECK(last_log_error("{\"level\":\"error\",\"msg\":\"cut off \\") == "cut off \\");
+  CHECK(last_log_error("{\"level\":\"error\",\"msg\":\"" + std::string(100000, 'x')).size() == 4096);
+}
+
+void test_orphans() {
+  OrphanEnds orphans;
+  siginfo_t info = {};
+  info.si_pid = 7;
+  orphans.add(info);
+  CHECK(!orphans.take(7, info));
+  orphans.command_begins();
+  orphans.command_begins();
+  orphans.add(info);
+  orphans.command_ended();
+  CHECK(!orphans.take(8, info) && orphans.take(7, info) && !orphans.take(7, info));
+  orphans.add(info);
+  orphans.command_ended();
+  orphans.command_begins();
+  CHECK(!orphans.take(7, info));
+}
+
+void test_oci_runtime() {
+  Plan plan;
+  plan.process.args = {"sh"};
+  plan.root_fd = 1;
+  plan.oci_runtime.path = "/usr/sbin/runc";
+  CHECK(check_plan(plan, 1)->error.subject == "oci_runtime.bundle");
+  plan.oci_runtime.bundle = "/run/bundle";
+  CHECK(!check_plan(plan, 1));
+  plan.mounts.push_back(mount_at("/run/bundle/mounts/0", 0, "tmpfs"));
+  CHECK(check_plan(plan, 1)->error.subject == "/run/bundle/mounts/0");
+  plan.mounts.front().type = "shm";
+  CHECK(!check_plan(plan, 1));
+  plan.oci_runtime.path = "runc";
+  CHECK(check_plan(plan, 1)->error.subject == "oci_runtime.path");
+}
+
 }  // namespace
 
 int main() {
+  test_runtime_logs();
+  test_orphans();
+  test_oci_runtime();
   test_oom_kills();
   test_sysctls();
   test_seccomp_answers();

@@ -1,7 +1,7 @@
 /** A container's spec as a bundle's config.json: what Berth resolves by itself is said in the OCI's own words. */
-import { randomBytes } from "node:crypto";
 import { parseImageVolumeSource } from "./image-volumes.js";
-import type { LinuxNamespace, LinuxSeccompArg, Mount, OciSpec } from "./oci.js";
+import type { LinuxNamespace, Mount, OciSpec } from "./oci.js";
+import { ociJson } from "./oci-json.js";
 
 /** By it a bundle is known as one of ours. */
 export const bundleAnnotation = "berth.bundle";
@@ -63,24 +63,7 @@ export function bundleSpec(spec: OciSpec, directory: string, place: BundlePlace)
   };
 }
 
-/** As JSON. The numbers that JavaScript cannot hold, which a spec carries as text, become numbers. */
+/** The content of config.json. */
 export function specToJson(spec: OciSpec): string {
-  const mark = `number-${randomBytes(8).toString("hex")}:`;
-  const large = (value: number | string): number | string =>
-    typeof value === "string" ? `${mark}${BigInt(value)}` : value;
-  const toNumbers = (arg: LinuxSeccompArg): LinuxSeccompArg => ({
-    ...arg,
-    value: large(arg.value),
-    ...(arg.valueTwo !== undefined && { valueTwo: large(arg.valueTwo) }),
-  });
-  const { seccomp } = spec.linux;
-  const syscalls = seccomp?.syscalls?.map((rule) => ({
-    ...rule,
-    ...(rule.args && { args: rule.args.map(toNumbers) }),
-  }));
-  const marked = {
-    ...spec,
-    linux: { ...spec.linux, ...(seccomp && { seccomp: { ...seccomp, ...(syscalls && { syscalls }) } }) },
-  };
-  return JSON.stringify(marked, null, 2).replace(new RegExp(`"${mark}(\\d+)"`, "g"), "$1");
+  return ociJson(spec, 2);
 }

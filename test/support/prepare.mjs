@@ -35,7 +35,8 @@ const toRun = ["busybox-static", "docker-registry"];
 const packagesFor = {
   build: toBuild,
   // ip, for the network namespaces of the addon's tests
-  test: [...toBuild, ...toRun, "iproute2"],
+  // and the OCI runtimes that a RuntimeClass can name
+  test: [...toBuild, ...toRun, "iproute2", "runc", "crun"],
   demo: [...toBuild, ...toRun],
   bench: [...toBuild, ...toRun],
   vm: [...toBuild, ...toRun, "qemu-system-x86", "e2fsprogs"],

@@ -1,0 +1,332 @@
+/** RuntimeClass: containers that an OCI runtime makes, in Berth's pods, under Berth's monitor. */
+import assert from "node:assert/strict";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { runtime } from "../../cri-proto/generated/runtime.js";
+import { startAgent, type TestAgent } from "../support/agent.js";
+import { leftCgroups, leftProcesses } from "../support/leaks.js";
+import {
+  ContainerState,
+  containerConfig,
+  containerStatus,
+  createContainer,
+  exec,
+  fails,
+  importBusybox,
+  long,
+  NamespaceMode,
+  namespaceOf,
+  out,
+  podConfig,
+  type RunningPod,
+  readLog,
+  removePod,
+  runContainer,
+  runToEnd,
+  sh,
+  untilWritten,
+  waitExited,
+} from "../support/workload.js";
+
+const { SecurityProfile } = runtime.v1;
+const megabyte = 1024 * 1024;
+const scratch = mkdtempSync(join(tmpdir(), "berth-oci-"));
+const candidates = { runc: "/usr/sbin/runc", crun: "/usr/bin/crun", youki: "/usr/bin/youki" };
+let agent: TestAgent;
+
+before(async () => {
+  const config = join(scratch, "config.toml");
+  const tables = Object.entries(candidates).map(([name, path]) => `[runtimes.${name}]\npath = "${path}"\n`);
+  writeFileSync(join(scratch, "slow"), '#!/bin/sh\n[ "$1" = features ] || sleep 600\n', { mode: 0o755 });
+  tables.push(`[runtimes.slow]\npath = "${join(scratch, "slow")}"\ntimeout = 1\n`);
+  tables.push('[runtimes.missing]\npath = "/nowhere/runtime"\n', '[rlimits]\nnofile = "1000:2000"\n');
+  writeFileSync(config, tables.join(""));
+  agent = await startAgent({ flags: { config } });
+  await importBusybox(agent);
+});
+
+after(async () => {
+  await agent.stop();
+  rmSync(scratch, { recursive: true });
+});
+
+async function runPodOf(handler: string, more: runtime.v1.IPodSandboxConfig = {}): Promise<RunningPod> {
+  const config = podConfig(agent, more);
+  const { pod_sandbox_id } = await agent.client.call("RunPodSandbox", { config, runtime_handler: handler });
+  return { id: pod_sandbox_id, config };
+}
+
+const bundles = (pod: RunningPod) => {
+  const directory = join(agent.paths.run, "pods", pod.id, "oci");
+  return existsSync(directory) ? readdirSync(directory) : [];
+};
+
+for (const [handler, path] of Object.entries(candidates)) {
+  const skip = existsSync(path) ? false : `${path} is not installed`;
+  describe(`the runtime ${handler}`, { skip }, () => {
+    let pod: RunningPod;
+    let id: string;
+
+    before(async () => {
+      pod = await runPodOf(handler);
+      id = await runContainer(agent, pod, {
+        envs: [{ key: "GIVEN", value: Buffer.from("yes") }],
+        working_dir: "/tmp",
+        linux: { resources: { memory_limit_in_bytes: long(64 * megabyte), cpu_shares: long(512) } },
+      });
+    });
+
+    test("runs a program: its output in the log, its exit code in the status", async () => {
+      const { status, output } = await runToEnd(agent, pod, sh("echo out; echo err >&2; exit 7"));
+      assert.deepEqual([status.exit_code, status.reason], [7, "Error"]);
+      assert.match(output, /out\n/);
+      assert.match(output, /err\n/);
+      const { status: good } = await runToEnd(agent, pod, { command: ["true"] });
+      assert.deepEqual([good.exit_code, good.reason], [0, "Completed"]);
+      const { status: killed } = await runToEnd(agent, pod, sh("kill -KILL $$"));
+      assert.equal(killed.exit_code === 137 || killed.exit_code === 0, true, "the init of a namespace ignores its own");
+    });
+
+    test("its containers live in the pod's namespaces, with processes and mounts of their own", async () => {
+      const other = await runContainer(agent, pod);
+      for (const name of ["net", "ipc", "uts"]) {
+        assert.equal(await namespaceOf(agent, id, name), await namespaceOf(agent, other, name), name);
+      }
+      for (const name of ["pid", "mnt", "cgroup"]) {
+        assert.notEqual(await namespaceOf(agent, id, name), await namespaceOf(agent, other, name), name);
+      }
+      assert.equal(await out(agent, id, "hostname"), pod.config.hostname);
+      assert.match(await out(agent, id, "cat /etc/resolv.conf /etc/hosts"), /localhost/);
+    });
+
+    test("shared memory is the pod's", async () => {
+      const other = await runContainer(agent, pod);
+      await out(agent, id, "echo shared > /dev/shm/file");
+      assert.equal(await out(agent, other, ["cat", "/dev/shm/file"]), "shared");
+    });
+
+    test("exec: streams, exit code, environment, directory, cgroups, limits", async () => {
+      const script = "printf 'a\\000b\\n'; printf 'error' >&2; exit 3";
+      assert.deepEqual(await exec(agent, id, script), { stdout: "a\0b\n", stderr: "error", exitCode: 3 });
+      assert.equal(await out(agent, id, "echo $GIVEN; pwd; id -u"), "yes\n/tmp\n0");
+      assert.equal((await exec(agent, id, "kill -KILL $$")).exitCode, 137);
+      const lines = (await out(agent, id, ["cat", "/proc/self/cgroup"])).split("\n");
+      for (const line of lines.filter((line) => !line.startsWith("0:"))) assert.match(line, /:\/$/);
+      assert.match(await out(agent, id, ["cat", "/proc/1/limits"]), /^Max open files +1000 +2000 /m);
+      assert.equal(await out(agent, id, ["ls", "/proc/self/fd"]), "0\n1\n2\n3");
+    });
+
+    test("exec of a program that is not there is an error that names it", async () => {
+      await fails(exec(agent, id, ["no-such-program"]), "INTERNAL", /no-such-program/);
+      assert.equal(await out(agent, id, ["echo", "alive"]), "alive");
+    });
+
+    test("exec at its timeout: the whole tree is dead, within 0.2 s", async () => {
+      const begun = performance.now();
+      const tree = "setsid sleep 777 & (sleep 778 &) ; trap '' TERM; sleep 779";
+      await fails(exec(agent, id, tree, 1), "DEADLINE_EXCEEDED", /1/);
+      const tookMs = performance.now() - begun;
+      assert.ok(tookMs >= 1_000 && tookMs < 1_300, `${tookMs} ms`);
+      const left = leftProcesses({ run: agent.paths.run, cgroupRoot: agent.cgroupRoot }).map(({ what }) => what);
+      assert.ok(!left.some((what) => /sleep 77[789]/.test(what)), left.join("\n"));
+    });
+
+    test("forty execs at once", async () => {
+      const calls = Array.from({ length: 40 }, (_, index) => exec(agent, id, `echo ${index}; exit ${index}`));
+      for (const [index, { stdout, exitCode }] of (await Promise.all(calls)).entries()) {
+        assert.deepEqual([stdout, exitCode], [`${index}\n`, index]);
+      }
+    });
+
+    test("a program that is missing fails the creation, which leaves nothing", async () => {
+      const before = bundles(pod).length;
+      const create = createContainer(agent, pod, { command: ["no-such-program"] });
+      await fails(create, "INTERNAL", /no-such-program/);
+      assert.equal(bundles(pod).length, before);
+    });
+
+    test("stop: the signal first, then everything is killed", async () => {
+      const polite = await runContainer(agent, pod, sh("trap 'exit 5' TERM; echo ready; while :; do sleep 0.05; done"));
+      await untilWritten(agent, polite, "ready");
+      await agent.client.call("StopContainer", { container_id: polite, timeout: long(10) });
+      assert.equal((await containerStatus(agent, polite)).exit_code, 5);
+      const deaf = await runContainer(agent, pod, sh("trap '' TERM; setsid sleep 776 & echo ready; sleep 775"));
+      await untilWritten(agent, deaf, "ready");
+      await agent.client.call("StopContainer", { container_id: deaf, timeout: long(1) });
+      assert.equal((await containerStatus(agent, deaf)).exit_code, 137);
+      const left = leftProcesses({ run: agent.paths.run, cgroupRoot: agent.cgroupRoot }).map(({ what }) => what);
+      assert.ok(!left.some((what) => /sleep 77[56]/.test(what)), left.join("\n"));
+    });
+
+    test("a container that is removed before it was started leaves nothing", async () => {
+      const created = await createContainer(agent, pod);
+      assert.equal((await containerStatus(agent, created)).state, ContainerState.CONTAINER_CREATED);
+      await agent.client.call("RemoveContainer", { container_id: created });
+      assert.ok(!bundles(pod).includes(created));
+      assert.deepEqual(leftCgroups(`${agent.cgroupRoot}/${created}`), []);
+    });
+
+    test("limits are in force, and change while it runs", async () => {
+      const file = leftCgroups(`${agent.cgroupRoot}/${id}`)
+        .flatMap((directory) => ["memory.limit_in_bytes", "memory.max"].map((name) => join(directory, name)))
+        .find(existsSync);
+      assert.ok(file);
+      assert.equal(readFileSync(file, "utf8").trim(), String(64 * megabyte));
+      const linux = { memory_limit_in_bytes: long(128 * megabyte), cpu_shares: long(256) };
+      await agent.client.call("UpdateContainerResources", { container_id: id, linux });
+      assert.equal(readFileSync(file, "utf8").trim(), String(128 * megabyte));
+      const told = (await containerStatus(agent, id)).resources?.linux;
+      assert.equal(String(told?.memory_limit_in_bytes), String(128 * megabyte));
+      assert.equal(String(told?.cpu_shares), "256");
+      assert.equal(await out(agent, id, ["echo", "alive"]), "alive");
+    });
+
+    test("a container that needs more memory than its limit is killed, and says so", async () => {
+      const { status } = await runToEnd(agent, pod, {
+        command: ["sh", "-c", "exec dd if=/dev/zero of=/dev/null bs=100M count=1"],
+        linux: { resources: { memory_limit_in_bytes: long(32 * megabyte) } },
+      });
+      assert.deepEqual([status.exit_code, status.reason], [137, "OOMKilled"]);
+    });
+
+    test("volumes: read-write, read-only, a single file, with propagation from the host", async () => {
+      const source = join(agent.paths.base, `volume-${handler}`);
+      mkdirSync(source);
+      writeFileSync(join(source, "file"), "from the host\n");
+      const mounted = await runContainer(agent, pod, {
+        mounts: [
+          { host_path: source, container_path: "/rw" },
+          { host_path: source, container_path: "/ro", readonly: true },
+          { host_path: join(source, "file"), container_path: "/one/file" },
+        ],
+      });
+      assert.equal(await out(agent, mounted, "cat /ro/file /one/file"), "from the host\nfrom the host");
+      await out(agent, mounted, "echo written > /rw/new");
+      assert.equal(readFileSync(join(source, "new"), "utf8"), "written\n");
+      const refused = await exec(agent, mounted, "echo x > /ro/other");
+      assert.match(refused.stderr, /Read-only/);
+    });
+
+    test("what is masked, dropped and filtered with Berth's own launcher is here, too", async () => {
+      const security_context = {
+        seccomp: { profile_type: SecurityProfile.ProfileType.RuntimeDefault },
+        no_new_privs: true,
+        run_as_user: { value: long(1000) },
+        supplemental_groups: [long(7)],
+        masked_paths: ["/proc/acpi", "/proc/kcore"],
+      };
+      const own = await runPodOf("");
+      // one of them makes a link /dev/core
+      const probe =
+        "grep -E '^(Cap|Seccomp:|NoNewPrivs|Groups|Uid)' /proc/self/status; ls /dev | grep -v core; ls -A /proc/acpi";
+      const told = [];
+      for (const where of [own, pod]) {
+        told.push(await out(agent, await runContainer(agent, where, { linux: { security_context } }), probe));
+      }
+      assert.equal(told[0], told[1]);
+      assert.match(told[0] ?? "", /^Seccomp:\t2$/m);
+      await removePod(agent, own);
+    });
+
+    test("a terminal", async () => {
+      const terminal = await runContainer(agent, pod, { ...sh("tty; test -t 1 && echo terminal"), tty: true });
+      const { log_path } = await waitExited(agent, terminal);
+      const log = readFileSync(log_path ?? "", "utf8");
+      assert.match(log, / stdout F \/dev\/(pts\/\d+|console)\r?\n/);
+      assert.match(log, / stdout F terminal\r?\n/);
+    });
+
+    test("one PID namespace for the pod, and another container's", async () => {
+      const shared = await runPodOf(handler);
+      const options = { security_context: { namespace_options: { pid: NamespaceMode.POD } } };
+      const one = await runContainer(agent, shared, { command: ["sleep", "4321"], linux: options });
+      const two = await runContainer(agent, shared, { linux: options });
+      assert.equal(await namespaceOf(agent, one, "pid"), await namespaceOf(agent, two, "pid"));
+      assert.match(await out(agent, two, "ps"), /sleep 4321/);
+      const targeting = { namespace_options: { pid: NamespaceMode.TARGET, target_id: one } };
+      const debug = await runContainer(agent, shared, { linux: { security_context: targeting } });
+      assert.match(await out(agent, debug, "ps"), /sleep 4321/);
+      await agent.client.call("StopContainer", { container_id: two });
+      assert.equal((await containerStatus(agent, one)).state, ContainerState.CONTAINER_RUNNING);
+      await removePod(agent, shared);
+    });
+
+    test("the host's PID namespace and network", async () => {
+      const modes = { network: NamespaceMode.NODE, pid: NamespaceMode.NODE, ipc: NamespaceMode.NODE };
+      const host = await runPodOf(handler, { linux: { security_context: { namespace_options: modes } } });
+      const inHost = await runContainer(agent, host, { linux: { security_context: { namespace_options: modes } } });
+      assert.equal(await out(agent, inHost, ["cat", `/proc/${process.pid}/comm`]), "node");
+      assert.equal((await exec(agent, inHost, "exit 4")).exitCode, 4);
+      await removePod(agent, host);
+    });
+
+    test("kill -9 of the agent: it runs on, its exit code is known, it can be exec'd into and stopped", async () => {
+      const lives = await runContainer(agent, pod);
+      const ends = await runContainer(agent, pod, sh("sleep 0.5; exit 9"));
+      const waits = await createContainer(agent, pod);
+      await agent.kill9();
+      await sleep(700);
+      await agent.restart();
+      assert.equal((await waitExited(agent, ends)).exit_code, 9);
+      assert.equal(await out(agent, lives, ["echo", "alive"]), "alive");
+      await agent.client.call("StartContainer", { container_id: waits });
+      assert.equal(await out(agent, waits, ["echo", "alive"]), "alive");
+      await agent.client.call("StopContainer", { container_id: lives });
+      assert.equal((await containerStatus(agent, lives)).exit_code, 137);
+    });
+
+    test("kill -9 of the agent during a creation leaves nothing of it", async () => {
+      const question = { pod_sandbox_id: pod.id, config: containerConfig(), sandbox_config: pod.config };
+      const before = bundles(pod).length;
+      const creation = agent.client.call("CreateContainer", question).catch(() => undefined);
+      for (const until = Date.now() + 5_000; bundles(pod).length === before && Date.now() < until; ) await sleep(1);
+      await agent.kill9();
+      await creation;
+      await agent.restart();
+      for (const until = Date.now() + 5_000; bundles(pod).length > before && Date.now() < until; ) await sleep(20);
+      assert.equal(bundles(pod).length, before);
+    });
+
+    test("its log can be rotated", async () => {
+      const writer = await runContainer(agent, pod, sh("echo one; sleep 0.3; echo two; sleep 100"));
+      const { log_path = "" } = await containerStatus(agent, writer);
+      await untilWritten(agent, writer, "two");
+      rmSync(log_path ?? "");
+      await agent.client.call("ReopenContainerLog", { container_id: writer });
+      assert.deepEqual(await readLog(log_path ?? ""), []);
+      assert.ok(existsSync(log_path ?? ""));
+    });
+
+    test("after the pod is removed nothing is left", async () => {
+      await removePod(agent, pod);
+      await agent.assertNothingLeft();
+    });
+  });
+}
+
+test("Status lists the handlers that can be used, and what each can do", async () => {
+  const { runtime_handlers: handlers } = await agent.client.call("Status", {});
+  const names = handlers.map(({ name }) => name);
+  assert.deepEqual(names.slice(0, 2), ["", "berth"]);
+  for (const [name, path] of Object.entries(candidates)) assert.equal(names.includes(name), existsSync(path), name);
+  assert.ok(!names.includes("missing"));
+  const runc = handlers.find(({ name }) => name === "runc");
+  if (runc !== undefined) assert.equal(runc.features?.recursive_read_only_mounts, true);
+});
+
+test("an unknown handler is refused, one whose program is missing says so, and neither leaves anything", async () => {
+  await fails(runPodOf("nonesuch"), "INVALID_ARGUMENT", /runtime_handler: "nonesuch" is not known; there are/);
+  await fails(runPodOf("missing"), "FAILED_PRECONDITION", /"missing" cannot be used: .*\/nowhere\/runtime/);
+});
+
+test("a runtime that does not answer is killed at its time limit", async () => {
+  const pod = await runPodOf("slow");
+  const begun = performance.now();
+  await fails(createContainer(agent, pod), "INTERNAL", /slow create: it did not end in its time/);
+  assert.ok(performance.now() - begun < 5_000);
+  assert.deepEqual(bundles(pod), []);
+  await removePod(agent, pod);
+});
