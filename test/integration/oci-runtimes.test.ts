@@ -1,5 +1,6 @@
 /** RuntimeClass: containers that an OCI runtime makes, in Berth's pods, under Berth's monitor. */
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -192,7 +193,7 @@ for (const [handler, path] of Object.entries(candidates)) {
       assert.deepEqual([status.exit_code, status.reason], [137, "OOMKilled"]);
     });
 
-    test("volumes: read-write, read-only, a single file, with propagation from the host", async () => {
+    test("volumes: read-write, read-only, a single file", async () => {
       const source = join(agent.paths.base, `volume-${handler}`);
       mkdirSync(source);
       writeFileSync(join(source, "file"), "from the host\n");
@@ -208,6 +209,30 @@ for (const [handler, path] of Object.entries(candidates)) {
       assert.equal(readFileSync(join(source, "new"), "utf8"), "written\n");
       const refused = await exec(agent, mounted, "echo x > /ro/other");
       assert.match(refused.stderr, /Read-only/);
+    });
+
+    test("what the host mounts later below a volume that follows it is seen inside", async () => {
+      const source = join(agent.paths.base, `followed-${handler}`);
+      mkdirSync(source);
+      const mount = (...args: string[]) => assert.equal(spawnSync("mount", args).status, 0, args.join(" "));
+      mount("-t", "tmpfs", "none", source);
+      try {
+        mount("--make-rshared", source);
+        mkdirSync(join(source, "below"));
+        const { PROPAGATION_HOST_TO_CONTAINER, PROPAGATION_BIDIRECTIONAL } = runtime.v1.MountPropagation;
+        for (const propagation of [PROPAGATION_HOST_TO_CONTAINER, PROPAGATION_BIDIRECTIONAL]) {
+          const follower = await runContainer(agent, pod, {
+            mounts: [{ host_path: source, container_path: "/volume", propagation }],
+          });
+          mount("-t", "tmpfs", "none", join(source, "below"));
+          writeFileSync(join(source, "below", "file"), "later\n");
+          assert.equal(await out(agent, follower, ["cat", "/volume/below/file"]), "later");
+          assert.equal(spawnSync("umount", [join(source, "below")]).status, 0);
+          await agent.client.call("RemoveContainer", { container_id: follower });
+        }
+      } finally {
+        spawnSync("umount", ["-R", source]);
+      }
     });
 
     test("what is masked, dropped and filtered with Berth's own launcher is here, too", async () => {
