@@ -1,0 +1,106 @@
+/** A container's program from its start to its end: signals, input, directory, home, the file for its last words. */
+import assert from "node:assert/strict";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { linuxSignal } from "../../sandbox/spec/stop-signal.js";
+import { startAgent, type TestAgent } from "../support/agent.js";
+import { leftCgroups } from "../support/leaks.js";
+import {
+  containerStatus,
+  createContainer,
+  fails,
+  importBusybox,
+  long,
+  out,
+  type RunningPod,
+  runContainer,
+  runPod,
+  runToEnd,
+  Signal,
+  sh,
+  untilWritten,
+} from "../support/workload.js";
+
+let agent: TestAgent;
+let pod: RunningPod;
+
+before(async () => {
+  agent = await startAgent();
+  await importBusybox(agent);
+  pod = await runPod(agent);
+});
+
+after(() => agent.stop());
+
+test("each of the CRI's signals is the one that the container gets when it is stopped", async () => {
+  const names = Object.keys(Signal).filter((name) => name !== "SIGNAL_RUNTIME_DEFAULT");
+  assert.equal(names.length, 65);
+  // nobody can handle these two; SIGSTOP is followed by SIGKILL at the end of the grace period
+  const handled = names.filter((name) => !["SIGNAL_SIGKILL", "SIGNAL_SIGSTOP"].includes(name));
+  for (let at = 0; at < handled.length; at += 8) {
+    await Promise.all(
+      handled.slice(at, at + 8).map(async (name) => {
+        const stop_signal = Signal[name as keyof typeof Signal];
+        const script = `trap 'exit 40' ${linuxSignal(stop_signal)}; sleep 1000 & echo ready; while :; do wait; done`;
+        const id = await runContainer(agent, pod, { ...sh(script), stop_signal });
+        await untilWritten(agent, id, "ready");
+        await agent.client.call("StopContainer", { container_id: id, timeout: long(20) });
+        const status = await containerStatus(agent, id);
+        assert.deepEqual([name, status.exit_code, status.stop_signal], [name, 40, stop_signal]);
+        await agent.client.call("RemoveContainer", { container_id: id });
+      }),
+    );
+  }
+});
+
+test("a program that cannot be started: StartError, 128, and a message that names it", async () => {
+  const id = await createContainer(agent, pod, { command: ["/no/such/program"] });
+  await fails(agent.client.call("StartContainer", { container_id: id }), "INVALID_ARGUMENT", /\/no\/such\/program/);
+  const status = await containerStatus(agent, id);
+  assert.deepEqual([status.exit_code, status.reason], [128, "StartError"]);
+  assert.match(status.message ?? "", /\/no\/such\/program/);
+});
+
+test("the file for a container's last words is the kubelet's", async () => {
+  const host_path = join(agent.paths.base, "termination-log");
+  writeFileSync(host_path, "", { mode: 0o666 });
+  const mounts = [{ host_path, container_path: "/dev/termination-log" }];
+  const { status } = await runToEnd(agent, pod, { ...sh("echo farewell > /dev/termination-log; exit 1"), mounts });
+  assert.deepEqual([status.exit_code, status.reason], [1, "Error"]);
+  assert.equal(readFileSync(host_path, "utf8"), "farewell\n");
+});
+
+test("a working directory that is missing is made as the user's own", async () => {
+  const security_context = { run_as_user: { value: long(1234) }, run_as_group: { value: long(99) } };
+  const { output } = await runToEnd(agent, pod, {
+    ...sh("pwd; stat -c '%u:%g' .; touch mine && echo $HOME"),
+    working_dir: "/made/here",
+    linux: { security_context },
+  });
+  assert.equal(output, "/made/here\n1234:99\n/\n");
+});
+
+test("standard input that was asked for stays open, otherwise it is at its end", async () => {
+  const open = await runContainer(agent, pod, { ...sh("read line; echo ended; sleep 1000"), stdin: true });
+  assert.match(await out(agent, open, ["readlink", "/proc/1/fd/0"]), /^pipe:/);
+  const closed = await runContainer(agent, pod, sh("read line; echo ended; sleep 1000"));
+  await untilWritten(agent, closed, "ended");
+});
+
+test("memory.oom.group through the unified map, where the host has cgroup v2's controllers", async () => {
+  const resources = { memory_limit_in_bytes: long(64 << 20), unified: { "memory.oom.group": "1" } };
+  const creation = createContainer(agent, pod, { linux: { resources } });
+  const isV2 = existsSync("/sys/fs/cgroup/cgroup.controllers");
+  if (!isV2) return fails(creation, "INVALID_ARGUMENT", /unified\["memory\.oom\.group"\]: this host has no cgroup v2/);
+  const [directory = ""] = leftCgroups(`${agent.cgroupRoot}/${await creation}`);
+  assert.equal(readFileSync(join(directory, "memory.oom.group"), "utf8").trim(), "1");
+});
+
+test("what the kubelet leaves to the shell stays as it is: $(NAME) is its own to expand", async () => {
+  const { output } = await runToEnd(agent, pod, {
+    command: ["echo", "$(GIVEN)", "$GIVEN"],
+    envs: [{ key: "GIVEN", value: Buffer.from("$(OTHER)") }],
+  });
+  assert.equal(output, "$(GIVEN) $GIVEN\n");
+});
