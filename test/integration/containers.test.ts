@@ -57,7 +57,9 @@ describe("life", () => {
     assert.equal(created.state, ContainerState.CONTAINER_CREATED);
     assert.equal(String(created.started_at), "0");
     assert.deepEqual([created.labels, created.annotations], [labels, annotations]);
-    assert.equal(created.image_ref, busybox);
+    assert.equal(created.image_id, busybox);
+    // a name by which the very image can be pulled again
+    assert.match(created.image_ref ?? "", /^berth\.test\/busybox@sha256:/);
     await agent.client.call("StartContainer", { container_id: id });
     assert.equal((await containerStatus(agent, id)).state, ContainerState.CONTAINER_RUNNING);
     const ended = await waitExited(agent, id);
