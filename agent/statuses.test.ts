@@ -44,7 +44,10 @@ test("a pod that was stopped has no address any more", () => {
 });
 
 const imageId = `sha256:${"1".repeat(64)}`;
-const images = { store: { find: () => ({ repoTags: ["docker.io/library/busybox:1"] }) } } as unknown as Images;
+const repoDigest = `docker.io/library/busybox@sha256:${"b".repeat(64)}`;
+const images = {
+  store: { find: () => ({ repoTags: ["docker.io/library/busybox:1"], repoDigests: [repoDigest] }) },
+} as unknown as Images;
 
 function container(image: string): Container {
   return {
@@ -78,7 +81,7 @@ test("a container that was killed for memory", () => {
     finished_at: "3",
     exit_code: 137,
     image: { image: "busybox:1", user_specified_image: "busybox:1" },
-    image_ref: imageId,
+    image_ref: repoDigest,
     image_id: imageId,
     reason: "OOMKilled",
     log_path: "/var/log/pods/x/0.log",
