@@ -27,7 +27,7 @@ export async function startContainerd(registry: TestRegistry): Promise<Container
   mkdirSync(join(base, "cni"));
   mkdirSync(logs);
   // the image of its pause container
-  const pause = await buildBusyboxImage({ config: { Entrypoint: ["/bin/sleep", "1000000"] } });
+  const pause = await buildBusyboxImage({ config: { Entrypoint: ["/bin/sleep", "1000000"], Cmd: [] } });
   await pushImage(registry.url, "pause", "1", pause);
   writeFileSync(join(base, "cni", "10-bench.conflist"), JSON.stringify(networkConfig(base)));
   writeFileSync(join(base, "config.toml"), configuration(base, `${registry.host}/pause:1`));
@@ -106,6 +106,8 @@ state = "${base}/state"
 address = "${base}/containerd.sock"
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "${pauseImage}"
+# without CAP_SYS_RESOURCE nobody gets a lower one
+restrict_oom_score_adj = true
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "/usr/lib/cni"
 conf_dir = "${base}/cni"

@@ -108,7 +108,7 @@ export async function buildBusyboxImage(options: BusyboxOptions = {}): Promise<B
   const busybox = await readFile("/bin/busybox");
   const links = applets
     .split(" ")
-    .map((name): TarEntry => ({ path: `bin/${name}`, type: "hardlink", link: "bin/busybox" }));
+    .map((name): TarEntry => ({ path: `bin/${name}`, type: "hardlink", link: "bin/busybox", mode: 0o755 }));
   const directories = ["bin", "dev", "etc", "home", "proc", "root", "run", "sys", "usr", "var", "var/www"];
   const base: TarEntry[] = [
     { path: "./", type: "directory" },
