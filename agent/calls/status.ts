@@ -22,7 +22,7 @@ export async function status(runtime: Runtime, request: proto.v1.StatusRequest):
   const answer: proto.v1.IStatusResponse = {
     status: { conditions: [condition("RuntimeReady"), condition("NetworkReady")] },
     runtime_handlers: [...ownHandlers.map((name) => ({ name, features })), ...foreignHandlers(node)],
-    features: { supplemental_groups_policy: true, user_namespaces_host_network: false, mount_options: false },
+    features: { supplemental_groups_policy: true, user_namespaces_host_network: false, mount_options: true },
   };
   if (request.verbose) {
     const { capabilities, ...kernel } = node.features;
