@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { type TestContext, test } from "node:test";
 import { type LinkStatistics, native, type VethOptions } from "./binding.js";
-import { failure, networkNamespace, openDescriptors, run, uniqueName } from "./test-support.js";
+import { failure, networkNamespace, openDescriptors, uniqueName } from "./test-support.js";
 
 // Of this process alone, so that two runs at once do not meet.
 const net = `10.${100 + (process.pid % 100)}.${Math.floor(process.pid / 100) % 256}`;
@@ -37,7 +37,7 @@ test("two pods and the host reach each other through the bridge", async (t) => {
   await native.attachVeth(first);
   await native.attachVeth(veth(name, two.fd, 3));
   for (const address of [`${net}.1`, `${net}.3`, `${net6}::1`, `${net6}::3`, "127.0.0.1"]) {
-    await run("ip", "netns", "exec", one.name, "busybox", "ping", "-c", "1", "-W", "2", address);
+    await one.run("busybox", "ping", "-c", "1", "-W", "2", address);
   }
   const addresses = (await native.listAddresses({ namespaceFd: one.fd })).filter((a) => !a.address.startsWith("fe80"));
   assert.deepEqual(
@@ -46,7 +46,7 @@ test("two pods and the host reach each other through the bridge", async (t) => {
   );
   const eth0 = (await native.listLinks({ namespaceFd: one.fd })).find((link) => link.name === "eth0");
   assert.ok(eth0 && eth0.rxPackets > 3 && eth0.rxBytes > 300 && eth0.txBytes > 300 && eth0.rxErrors === 0);
-  const link = await run("ip", "netns", "exec", one.name, "ip", "link", "show", "eth0");
+  const link = await one.run("busybox", "ip", "link", "show", "eth0");
   assert.match(link, /mtu 1400 .*\n.*0a:58:00:00:00:02/);
   assert.equal(readFileSync(`/sys/class/net/${first.hostName}/brport/hairpin_mode`, "utf8"), "1\n");
   assert.equal(readFileSync(`/sys/class/net/${first.hostName}/mtu`, "utf8"), "1400\n");
@@ -114,7 +114,7 @@ test("loopback is set up in a namespace, and the agent stays in its own", async 
   const pod = await networkNamespace(t);
   const name = await bridge(t);
   await native.setLoopbackUp(pod.fd);
-  await run("ip", "netns", "exec", pod.name, "busybox", "ping", "-c", "1", "-W", "2", "127.0.0.1");
+  await pod.run("busybox", "ping", "-c", "1", "-W", "2", "127.0.0.1");
   assert.ok(namesOf(await native.listLinks({})).includes(name));
   assert.deepEqual(namesOf(await native.listLinks({ namespaceFd: pod.fd })), ["lo"]);
   assert.equal((await failure(() => native.setLoopbackUp(0))).syscall, "setns");

@@ -1,5 +1,5 @@
 import { execFile, spawn } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
@@ -67,16 +67,20 @@ export function openDescriptors(): number {
   return readdirSync("/proc/self/fd").length;
 }
 
-/** A network namespace without any process, as `ip netns` makes it; gone after the test. */
-export async function networkNamespace(t: TestContext): Promise<{ name: string; fd: number }> {
-  const name = uniqueName("bt");
-  await run("ip", "netns", "add", name);
-  const fd = native.openPath(`/run/netns/${name}`);
-  t.after(async () => {
-    native.closeDescriptor(fd);
-    await run("ip", "netns", "del", name);
-  });
-  return { name, fd };
+/** A network namespace that only its descriptor keeps; gone after the test. */
+export async function networkNamespace(
+  t: TestContext,
+): Promise<{ fd: number; run: (program: string, ...args: string[]) => Promise<string> }> {
+  const holder = spawn("unshare", ["--net", "sleep", "60"], { stdio: "ignore" });
+  try {
+    const path = `/proc/${holder.pid}/ns/net`;
+    await until("a network namespace", () => readlinkSync(path) !== readlinkSync("/proc/self/ns/net"));
+    const fd = native.openPath(path);
+    t.after(() => native.closeDescriptor(fd));
+    return { fd, run: (...command) => run("nsenter", `--net=/proc/${process.pid}/fd/${fd}`, ...command) };
+  } finally {
+    holder.kill("SIGKILL");
+  }
 }
 
 /** Polls until it is so. */

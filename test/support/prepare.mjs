@@ -34,9 +34,8 @@ const toBuild = [
 const toRun = ["busybox-static", "docker-registry"];
 const packagesFor = {
   build: toBuild,
-  // ip, for the network namespaces of the addon's tests
-  // and the OCI runtimes that a RuntimeClass can name
-  test: [...toBuild, ...toRun, "iproute2", "runc", "crun"],
+  // the OCI runtimes that a RuntimeClass can name
+  test: [...toBuild, ...toRun, "runc", "crun"],
   demo: [...toBuild, ...toRun],
   bench: [...toBuild, ...toRun],
   vm: [...toBuild, ...toRun, "qemu-system-x86", "e2fsprogs"],
