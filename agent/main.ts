@@ -19,7 +19,7 @@ import { runtimeVersion } from "./version.js";
 /** Runs until SIGTERM or SIGINT. Pods do not notice its end, whichever way it comes. */
 export async function runAgent(config: Config): Promise<void> {
   const log = openLog(config.logLevel);
-  lockDirectories(native, [config.root, config.run]);
+  await lockDirectories(native, [config.root, config.run]);
 
   const runtime = await createRuntime(config);
   const { node } = runtime;

@@ -45,16 +45,26 @@ async function endProcesses(node: SandboxNode, pod: Pod): Promise<void> {
 /** The monitor tells an exit before it ends; what it could not tell stands in the exit file, or is known to be SIGKILL. */
 function recordEndWithPod(node: SandboxNode, container: Container, pod: Pod): void {
   if (container.record.phase === "exited") return;
+  const exit = readExitFile(node, container, pod);
+  if (exit !== undefined) {
+    recordExit(node, container, exit);
+    return;
+  }
+  finish(node, container, {
+    exitCode: 137,
+    finishedAt: (BigInt(Date.now()) * 1_000_000n).toString(),
+    reason: "Error",
+    message: "killed with its pod, whose monitor was lost",
+  });
+}
+
+/** Undefined: the monitor wrote none, or went while it wrote. */
+function readExitFile(node: SandboxNode, container: Container, pod: Pod): berth.monitor.v1.ContainerExit | undefined {
   try {
     const file = join(podDirectory(node.paths, pod.record.id), "exits", container.record.id);
-    recordExit(node, container, berth.monitor.v1.ContainerExit.decode(readFileSync(file)));
+    return berth.monitor.v1.ContainerExit.decode(readFileSync(file));
   } catch {
-    finish(node, container, {
-      exitCode: 137,
-      finishedAt: (BigInt(Date.now()) * 1_000_000n).toString(),
-      reason: "Error",
-      message: "killed with its pod, whose monitor was lost",
-    });
+    return undefined;
   }
 }
 

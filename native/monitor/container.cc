@@ -7,15 +7,13 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <utility>
 
 #include "common/clone3.h"
 #include "monitor/cgroup.h"
 #include "monitor/child_init.h"
 #include "monitor/exit_file.h"
+#include "monitor/host_pid.h"
 #include "monitor/plan_check.h"
 #include "monitor/user_namespace.h"
 
@@ -31,27 +29,6 @@ constexpr int kSignalExit = 128;
 constexpr int kStartFailedExit = 128;
 
 }  // namespace
-
-int32_t host_pid_of(int pidfd) {
-  char path[64];
-  char text[512];
-  snprintf(path, sizeof path, "/proc/self/fdinfo/%d", pidfd);
-  const UniqueFd file(open(path, O_RDONLY | O_CLOEXEC));
-  if (!file) return 0;
-  const ssize_t length = read(file.get(), text, sizeof text - 1);
-  if (length <= 0) return 0;
-  text[length] = '\0';
-  const char* line = strstr(text, "\nPid:");
-  const long pid = line == nullptr ? 0 : strtol(line + 5, nullptr, 10);
-  return pid > 0 ? static_cast<int32_t>(pid) : 0;
-}
-
-// The child's ends of its streams, and (in the container) the monitor's.
-struct ChildStreams {
-  UniqueFd in;
-  UniqueFd out;
-  UniqueFd err;
-};
 
 Container::Container(ContainerHost& host, std::string id)
     : host_(host), id_(std::move(id)), drain_timer_(host.loop(), *this), oom_watch_(host.loop(), *this) {
@@ -275,96 +252,6 @@ void Container::on_ready() {
   oom_watch_.start(cgroup_.oom_kill_file, oom_kills_at_start_);
   read_output();
   answer_creator(host_pid_);
-}
-
-// ---- create and start by an OCI runtime ----
-
-std::optional<Failure> Container::create_by_runtime() {
-  const Plan& plan = *plan_;
-  ChildStreams streams;
-  if (auto failed = make_streams(streams)) return failed;
-  std::vector<int> mount_fds;
-  std::vector<UniqueFd> shm_mounts;
-  if (auto failed = collect_mounts(mount_fds, shm_mounts)) return failed;
-  UniqueFd cgroup2;
-  if (joins_cgroup2_by_clone()) {
-    cgroup2.reset(open(cgroup_.cgroup2_directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-    if (!cgroup2) return failure(ErrorKind::kInternal, last_error("open the cgroup", cgroup_.cgroup2_directory));
-  }
-  oom_kills_at_start_ = read_oom_kills(cgroup_.oom_kill_file);
-  RuntimeOrders orders;
-  orders.command = {"create", "--bundle", "."};
-  orders.stdin_fd = streams.in.get();
-  orders.stdout_fd = streams.out.get();
-  orders.stderr_fd = streams.err.get();
-  orders.mounts.emplace_back(descriptors_[plan.root_fd - 1].get(), plan.oci_runtime.bundle + "/rootfs");
-  for (size_t i = 0; i < mount_fds.size(); ++i) {
-    orders.mounts.emplace_back(mount_fds[i], plan.mounts[i].destination);
-  }
-  if (plan.pid_namespace == PidNamespace::kPod || plan.pid_namespace == PidNamespace::kTarget) {
-    int pidfd = -1;
-    if (auto failed = host_.find_pid_namespace(plan, pidfd)) return failed;
-    orders.pid_namespace = "/proc/" + std::to_string(host_pid_of(pidfd)) + "/ns/pid";
-  }
-  orders.cgroup2_fd = cgroup2.get();
-  orders.process = &plan.process;
-  orders.starts_program = true;
-  orders.terminal = terminal_;
-  foreign_->run(std::move(orders), [this](RuntimeCommand& command) { on_runtime_created(command); });
-  return std::nullopt;
-}
-
-void Container::on_runtime_created(RuntimeCommand& command) {
-  if (command.result()) {
-    // Whatever it has started by then.
-    kill_processes();
-    return fail_create(*command.result());
-  }
-  if (command.program_end()) {
-    return fail_create(failure(ErrorKind::kInternal, "create the container", id_, "its init has ended"));
-  }
-  adopt_init(command.program());
-  if (!removers_.empty()) return kill_processes();
-  if (terminal_) {
-    stdout_ = command.take_terminal();
-    if (!stdout_) {
-      failure_ = failure(ErrorKind::kInternal, "create the container", id_, "the runtime has sent no terminal");
-      return kill_processes();
-    }
-    stdin_.reset(fcntl(stdout_.get(), F_DUPFD_CLOEXEC, 0));
-  }
-  on_ready();
-}
-
-void Container::on_runtime_started(RuntimeCommand& command) {
-  const std::optional<siginfo_t> ended = std::exchange(ended_at_start_, std::nullopt);
-  if (phase_ != Phase::kStarting) return;
-  if (command.result()) {
-    failure_ = command.result();
-  } else {
-    on_running();
-  }
-  if (ended) return on_init_ended(*ended);
-  if (failure_) kill_processes();
-}
-
-void Container::update(const Caller& caller, std::string resources) {
-  if (!foreign_) {
-    return host_.server().fail(caller, failure(ErrorKind::kInvalid, "update the container", id_,
-                                               "it has no OCI runtime that had to know of it"));
-  }
-  if (phase_ != Phase::kCreated && phase_ != Phase::kRunning) {
-    return host_.server().fail(
-        caller, failure(ErrorKind::kNotRunning, "update the container", id_, "the container is not running"));
-  }
-  RuntimeOrders orders;
-  orders.command = {"update"};
-  orders.input_option = "--resources";
-  orders.input = std::move(resources);
-  foreign_->run(std::move(orders), [this, caller](RuntimeCommand& command) {
-    if (command.result()) return host_.server().fail(caller, *command.result());
-    host_.server().send(caller.connection, encode_done(caller.request));
-  });
 }
 
 void Container::read_output() {

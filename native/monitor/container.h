@@ -26,7 +26,13 @@ namespace berth {
 
 class Container;
 struct UserNamespace;
-struct ChildStreams;
+
+// The child's ends of its streams.
+struct ChildStreams {
+  UniqueFd in;
+  UniqueFd out;
+  UniqueFd err;
+};
 
 // What a container needs of its pod.
 class ContainerHost {
@@ -159,8 +165,5 @@ class Container final : public LogObserver, public Disposable {
   // The init has ended while the runtime's `start` was not done.
   std::optional<siginfo_t> ended_at_start_;
 };
-
-// The number of a process in the mounted /proc's PID namespace, which is the host's; 0 when it has gone.
-int32_t host_pid_of(int pidfd);
 
 }  // namespace berth

@@ -16,6 +16,7 @@
 
 #include "common/clone3.h"
 #include "monitor/child_init.h"
+#include "monitor/host_pid.h"
 #include "monitor/identity.h"
 #include "monitor/program.h"
 #include "monitor/seccomp_answer.h"

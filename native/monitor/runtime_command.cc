@@ -18,6 +18,7 @@
 #include "common/clone3.h"
 #include "monitor/cgroup.h"
 #include "monitor/container.h"
+#include "monitor/host_pid.h"
 #include "monitor/identity.h"
 #include "monitor/program.h"
 

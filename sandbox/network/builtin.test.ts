@@ -91,3 +91,34 @@ test("the uplink is the default route with the least metric", () => {
   assert.equal(defaultRouteInterface(table), "eth0");
   assert.equal(defaultRouteInterface(table.split("\n")[0] ?? ""), undefined);
 });
+
+test("a detach that the kernel refuses gives back what was taken, and done again takes nothing from the next pod", async () => {
+  const documents: string[] = [];
+  let broken = true;
+  const failing: NetworkAddon = {
+    ...addon,
+    runNftables: (json) => {
+      documents.push(json);
+      return broken ? Promise.reject(new Error("nftables: EBUSY")) : Promise.resolve("");
+    },
+  };
+  const provider = new BuiltinNetwork({
+    addon: failing,
+    bridge: "berth0",
+    subnets: ["10.88.0.0/30"],
+    cidrPath: "/nonexistent/pod-cidr",
+  });
+  const old = network(["10.88.0.0/30"]).reserve("old", [web]);
+  provider.adopt("old", old);
+  await assert.rejects(provider.detach("old", old, { namespaceGone: true }), /EBUSY/);
+  const lease = provider.reserve("new", [web]);
+  assert.deepEqual(lease.addresses, old.addresses);
+
+  broken = false;
+  documents.length = 0;
+  await provider.detach("old", old, { namespaceGone: true });
+  assert.equal(documents.length, 1);
+  assert.ok(!documents[0]?.includes("8080"), "the table is written whole, without the old pod's port");
+  assert.throws(() => provider.reserve("third", []), ResourceExhaustedError);
+  assert.throws(() => provider.reserve("third", [web]), FailedPreconditionError);
+});

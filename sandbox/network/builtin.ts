@@ -36,7 +36,7 @@ export class BuiltinNetwork implements NetworkProvider {
   readonly #addon: NetworkAddon;
   readonly #bridge: string;
   readonly #cidrPath: string;
-  readonly #taken = new Set<string>();
+  readonly #taken = new Map<string, string>();
   /** new pods' addresses come from these */
   #pools: LeasePool[];
   /** these and the ones that older pods have theirs from, by subnet */
@@ -44,6 +44,8 @@ export class BuiltinNetwork implements NetworkProvider {
   readonly #hostPorts = new HostPorts();
   /** what stands, or shall stand, in the table's maps */
   readonly #published = new Map<string, PublishedPorts>();
+  /** something that could not be removed stands there still */
+  #stale = false;
   #status: NetworkStatus = { ready: false, reason: "NetworkNotReady", message: "the network was not started yet" };
   #mtu = 1500;
   #setUp: Promise<void> | undefined;
@@ -74,9 +76,9 @@ export class BuiltinNetwork implements NetworkProvider {
     this.#hostPorts.take(podId, ports);
     const addresses: string[] = [];
     try {
-      for (const pool of this.#pools) addresses.push(`${pool.take()}/${pool.prefix}`);
+      for (const pool of this.#pools) addresses.push(`${pool.take(podId)}/${pool.prefix}`);
     } catch (error) {
-      for (const address of addresses) this.#freeAddress(address);
+      for (const address of addresses) this.#freeAddress(address, podId);
       this.#hostPorts.free(podId, ports);
       throw error;
     }
@@ -93,7 +95,7 @@ export class BuiltinNetwork implements NetworkProvider {
   }
 
   adopt(podId: string, lease: NetworkLease): void {
-    for (const address of lease.addresses) this.#poolOf(address).adopt(withoutPrefix(address));
+    for (const address of lease.addresses) this.#poolOf(address).adopt(withoutPrefix(address), podId);
     const ports = lease.portMappings ?? [];
     this.#hostPorts.take(podId, ports);
     if (ports.length > 0) this.#published.set(podId, publishedPorts(lease));
@@ -105,18 +107,18 @@ export class BuiltinNetwork implements NetworkProvider {
     const [veth, ports] = await Promise.allSettled([this.#attachVeth(lease, namespaceFd), this.#publish(podId, lease)]);
     if (veth.status === "fulfilled" && ports.status === "fulfilled") return;
     if (veth.status === "fulfilled") await this.#addon.deleteLink(lease.hostInterface);
-    if (ports.status === "fulfilled") await this.#unpublish(podId, lease);
+    if (ports.status === "fulfilled") await this.#unpublish(podId);
     throw veth.status === "rejected" ? veth.reason : (ports as PromiseRejectedResult).reason;
   }
 
   async detach(podId: string, lease: NetworkLease, { namespaceGone }: { namespaceGone: boolean }): Promise<void> {
     try {
-      await this.#unpublish(podId, lease);
+      await this.#unpublish(podId);
       if (!namespaceGone) await this.#addon.deleteLink(lease.hostInterface);
     } finally {
       // whatever the kernel refuses: nobody else would ever give these back
       this.#hostPorts.free(podId, lease.portMappings ?? []);
-      for (const address of lease.addresses) this.#freeAddress(address);
+      for (const address of lease.addresses) this.#freeAddress(address, podId);
     }
   }
 
@@ -212,22 +214,33 @@ export class BuiltinNetwork implements NetworkProvider {
     }
   }
 
-  async #unpublish(podId: string, lease: NetworkLease): Promise<void> {
-    const ports = publishedPorts(lease);
-    if (ports.portMappings.length === 0) return;
+  async #unpublish(podId: string): Promise<void> {
+    const ports = this.#published.get(podId);
     this.#published.delete(podId);
-    await this.#transactionOrRepair(() => removePortsDocument(this.#bridge, ports));
+    // nothing of this pod is in the table, unless what should have gone is there still
+    if (ports === undefined && !this.#stale) return;
+    await this.#transactionOrRepair(() =>
+      removePortsDocument(this.#bridge, ports ?? { addresses: [], portMappings: [] }),
+    );
   }
 
-  /** When somebody has flushed or changed the table, it is written whole: with all ports that are published now. */
+  /**
+   * When somebody has flushed or changed the table, or when a removal has failed before, it is written whole: with all
+   * ports that are published now.
+   */
   async #transactionOrRepair(document: () => string): Promise<void> {
-    try {
-      await this.#transaction(document);
-    } catch {
-      await this.#transaction(() =>
-        tableDocument(this.#bridge, withoutContained([...this.#allPools.keys()]), [...this.#published.values()]),
-      );
+    if (!this.#stale) {
+      try {
+        return await this.#transaction(document);
+      } catch {
+        // the whole table says what is wrong
+      }
     }
+    this.#stale = true;
+    await this.#transaction(() =>
+      tableDocument(this.#bridge, withoutContained([...this.#allPools.keys()]), [...this.#published.values()]),
+    );
+    this.#stale = false;
   }
 
   #transaction(document: () => string): Promise<void> {
@@ -269,8 +282,8 @@ export class BuiltinNetwork implements NetworkProvider {
     return pool;
   }
 
-  #freeAddress(address: string): void {
-    this.#poolOf(address).free(withoutPrefix(address));
+  #freeAddress(address: string, podId: string): void {
+    this.#poolOf(address).free(withoutPrefix(address), podId);
   }
 }
 

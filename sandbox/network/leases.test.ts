@@ -4,7 +4,7 @@ import { InvalidArgumentError, ResourceExhaustedError } from "../errors.js";
 import { LeasePool } from "./leases.js";
 
 function takeAll(pool: LeasePool): string[] {
-  return Array.from({ length: Number(pool.capacity) }, () => pool.take());
+  return Array.from({ length: Number(pool.capacity) }, () => pool.take("a"));
 }
 
 test("network, gateway and broadcast are never given to a pod", () => {
@@ -17,70 +17,79 @@ test("a full range is an error that names the subnet", () => {
   const pool = new LeasePool("10.1.2.9/30");
   assert.deepEqual(takeAll(pool), ["10.1.2.10"]);
   assert.throws(
-    () => pool.take(),
+    () => pool.take("a"),
     (error) => error instanceof ResourceExhaustedError && error.message.includes("10.1.2.8/30"),
   );
-  pool.free("10.1.2.10");
-  assert.equal(pool.take(), "10.1.2.10");
+  pool.free("10.1.2.10", "a");
+  assert.equal(pool.take("a"), "10.1.2.10");
 });
 
 test("the address that was freed longest ago comes back first, after all that were never used", () => {
   const pool = new LeasePool("10.1.2.0/29");
-  assert.equal(pool.take(), "10.1.2.2");
-  assert.equal(pool.take(), "10.1.2.3");
-  pool.free("10.1.2.3");
-  pool.free("10.1.2.2");
+  assert.equal(pool.take("a"), "10.1.2.2");
+  assert.equal(pool.take("a"), "10.1.2.3");
+  pool.free("10.1.2.3", "a");
+  pool.free("10.1.2.2", "a");
   assert.deepEqual(
-    [pool.take(), pool.take(), pool.take(), pool.take(), pool.take()],
+    [pool.take("a"), pool.take("a"), pool.take("a"), pool.take("a"), pool.take("a")],
     ["10.1.2.4", "10.1.2.5", "10.1.2.6", "10.1.2.3", "10.1.2.2"],
   );
-  assert.throws(() => pool.take(), ResourceExhaustedError);
+  assert.throws(() => pool.take("a"), ResourceExhaustedError);
 });
 
 test("freeing twice gives an address once", () => {
   const pool = new LeasePool("10.1.2.0/30");
-  const address = pool.take();
-  pool.free(address);
-  pool.free(address);
-  pool.take();
-  assert.throws(() => pool.take(), ResourceExhaustedError);
+  const address = pool.take("a");
+  pool.free(address, "a");
+  pool.free(address, "a");
+  pool.take("a");
+  assert.throws(() => pool.take("a"), ResourceExhaustedError);
+});
+
+test("an address that is another pod's by now is not freed by the one that had it before", () => {
+  const pool = new LeasePool("10.1.2.0/30");
+  const address = pool.take("old");
+  pool.free(address, "old");
+  assert.equal(pool.take("new"), address);
+  pool.free(address, "old");
+  assert.throws(() => pool.take("third"), ResourceExhaustedError);
 });
 
 test("adopted addresses are skipped, and used again when they are freed", () => {
   const pool = new LeasePool("10.1.2.0/29");
-  assert.ok(pool.adopt("10.1.2.3"));
-  assert.ok(!pool.adopt("10.1.2.3"), "taken");
-  assert.ok(!pool.adopt("10.1.3.3"), "of another subnet");
-  assert.deepEqual([pool.take(), pool.take()], ["10.1.2.2", "10.1.2.4"]);
-  pool.free("10.1.2.3");
-  assert.deepEqual([pool.take(), pool.take(), pool.take()], ["10.1.2.5", "10.1.2.6", "10.1.2.3"]);
+  assert.ok(pool.adopt("10.1.2.3", "a"));
+  assert.ok(!pool.adopt("10.1.2.3", "a"), "taken");
+  assert.ok(!pool.adopt("10.1.3.3", "a"), "of another subnet");
+  assert.deepEqual([pool.take("a"), pool.take("a")], ["10.1.2.2", "10.1.2.4"]);
+  pool.free("10.1.2.3", "a");
+  assert.deepEqual([pool.take("a"), pool.take("a"), pool.take("a")], ["10.1.2.5", "10.1.2.6", "10.1.2.3"]);
 });
 
 test("an adopted address that was freed before its turn is given once", () => {
   const pool = new LeasePool("10.1.2.0/29");
-  pool.adopt("10.1.2.5");
-  pool.free("10.1.2.5");
+  pool.adopt("10.1.2.5", "a");
+  pool.free("10.1.2.5", "a");
   assert.equal(new Set(takeAll(pool)).size, 5);
 });
 
 test("pools that overlap share what is taken", () => {
-  const taken = new Set<string>();
+  const taken = new Map<string, string>();
   const wide = new LeasePool("10.1.0.0/16", taken);
-  assert.equal(wide.take(), "10.1.0.2");
+  assert.equal(wide.take("a"), "10.1.0.2");
   const narrow = new LeasePool("10.1.0.0/29", taken);
-  assert.equal(narrow.take(), "10.1.0.3");
-  assert.equal(wide.take(), "10.1.0.4");
-  narrow.free("10.1.0.3");
-  assert.deepEqual([wide.take(), narrow.take()], ["10.1.0.5", "10.1.0.6"]);
+  assert.equal(narrow.take("a"), "10.1.0.3");
+  assert.equal(wide.take("a"), "10.1.0.4");
+  narrow.free("10.1.0.3", "a");
+  assert.deepEqual([wide.take("a"), narrow.take("a")], ["10.1.0.5", "10.1.0.6"]);
 });
 
 test("IPv6 ranges are as large as they are, and have no broadcast address", () => {
   const pool = new LeasePool("fd00:0:0:1::/64");
   assert.equal(pool.gateway, "fd00:0:0:1::1");
   assert.equal(pool.capacity, 2n ** 64n - 2n);
-  assert.equal(pool.take(), "fd00:0:0:1::2");
-  assert.ok(pool.adopt("FD00:0:0:1:0:0:0:3"));
-  assert.equal(pool.take(), "fd00:0:0:1::4");
+  assert.equal(pool.take("a"), "fd00:0:0:1::2");
+  assert.ok(pool.adopt("FD00:0:0:1:0:0:0:3", "a"));
+  assert.equal(pool.take("a"), "fd00:0:0:1::4");
   assert.deepEqual(takeAll(new LeasePool("fd00::/126")), ["fd00::2", "fd00::3"]);
 });
 
@@ -94,6 +103,6 @@ test("a /16 is taken whole in well under a second", () => {
   const pool = new LeasePool("10.88.0.0/16");
   const addresses = takeAll(pool);
   assert.equal(new Set(addresses).size, 65533);
-  for (const address of addresses) pool.free(address);
-  assert.equal(pool.take(), "10.88.0.2");
+  for (const address of addresses) pool.free(address, "a");
+  assert.equal(pool.take("a"), "10.88.0.2");
 });

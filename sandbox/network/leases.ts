@@ -23,7 +23,7 @@ export class LeasePool {
   /** how many pods fit */
   readonly capacity: bigint;
   readonly #cidr: Cidr;
-  readonly #taken: Set<string>;
+  readonly #taken: Map<string, string>;
   readonly #last: bigint;
   /** the lowest address that was never used */
   #next: bigint;
@@ -31,10 +31,10 @@ export class LeasePool {
   readonly #freed = new Set<string>();
 
   /**
-   * `taken` holds the addresses in use, in formatAddress' spelling; pools whose subnets overlap share one.
+   * `taken` holds the addresses in use, in formatAddress' spelling, and their pods; pools whose subnets overlap share one.
    * InvalidArgumentError: no room for a gateway and a pod.
    */
-  constructor(subnet: string, taken: Set<string> = new Set()) {
+  constructor(subnet: string, taken: Map<string, string> = new Map()) {
     this.#cidr = parseCidr(subnet);
     const { family, network, prefix } = this.#cidr;
     this.subnet = formatSubnet(this.#cidr);
@@ -51,31 +51,32 @@ export class LeasePool {
   }
 
   /** ResourceExhaustedError names the subnet. */
-  take(): string {
+  take(podId: string): string {
     const address = this.#neverUsed() ?? this.#longestFree();
     if (address === undefined) {
       throw new ResourceExhaustedError(`all ${this.capacity} pod addresses of subnet ${this.subnet} are in use`);
     }
     this.#freed.delete(address);
-    this.#taken.add(address);
+    this.#taken.set(address, podId);
     return address;
   }
 
   /** Takes a given address, of a pod that is there already; false: it is another's, or not one of this range. */
-  adopt(address: string): boolean {
+  adopt(address: string, podId: string): boolean {
     const parsed = parseAddress(address);
     const text = formatAddress(parsed);
     if (this.#taken.has(text) || !contains(this.#cidr, parsed)) return false;
     this.#freed.delete(text);
-    this.#taken.add(text);
+    this.#taken.set(text, podId);
     return true;
   }
 
-  /** Free already is fine. */
-  free(address: string): void {
+  /** Free already, or another pod's by now, is fine: whoever takes a network away may do so twice. */
+  free(address: string, podId: string): void {
     const parsed = parseAddress(address);
     const text = formatAddress(parsed);
-    if (!this.#taken.delete(text)) return;
+    if (this.#taken.get(text) !== podId) return;
+    this.#taken.delete(text);
     // what lies above #next would be found as never used first
     if (parsed.value < this.#next) this.#freed.add(text);
   }
