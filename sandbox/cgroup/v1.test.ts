@@ -121,6 +121,7 @@ describe("v1 samples", () => {
       "cpuacct.stat": "user 5\nsystem 7\n",
       "cpu.stat": "nr_periods 9\nnr_throttled 3\nthrottled_time 12\n",
       "pids.current": "3\n",
+      "pids.max": "100\n",
       "cgroup.procs": "1\n22\n",
     });
     assert.deepEqual(sample, {
@@ -138,6 +139,7 @@ describe("v1 samples", () => {
       oomKills: 4,
       processes: 2,
       threads: 3,
+      pidsLimit: 100,
     });
   });
 

@@ -214,7 +214,7 @@ function readTrimmed(file: string): string {
   }
 }
 
-/** Opening a file is most of what reading it takes: what is rarely asked for (kmem, pids.max) is left out. */
+/** Opening a file is most of what reading it takes: what is rarely asked for (kmem) is left out. */
 const sampleFields = [
   { controller: "cpuacct", file: "cpuacct.usage" },
   { controller: "cpuacct", file: "cpuacct.stat" },
@@ -226,6 +226,7 @@ const sampleFields = [
   { controller: "memory", file: "memory.failcnt" },
   { controller: "memory", file: "memory.oom_control" },
   { controller: "pids", file: "pids.current" },
+  { controller: "pids", file: "pids.max" },
   { controller: "pids", file: "cgroup.procs" },
 ] as const;
 
@@ -263,6 +264,7 @@ function readFields(files: Partial<Record<SampleFile, string>>): Partial<CgroupS
     oomKills: keyed(files["memory.oom_control"], "oom_kill"),
     processes: lines(files["cgroup.procs"]),
     threads: single(files["pids.current"]),
+    pidsLimit: single(files["pids.max"]),
   });
 }
 

@@ -135,7 +135,7 @@ describe("/metrics", () => {
     node.pods.add(pod);
     node.containers.add(container);
     const { cgroupPath } = container.record;
-    await manager.create(cgroupPath, { memory: { limit: 64 * mebibyte } });
+    await manager.create(cgroupPath, { memory: { limit: 64 * mebibyte }, pids: { limit: 100 } });
     const { tasksFiles, cgroup2Directory } = manager.handles(cgroupPath);
     const files = [...tasksFiles, ...(cgroup2Directory === "" ? [] : [join(cgroup2Directory, "cgroup.procs")])];
     const script = `${files.map((file) => `echo 0 > '${file}'`).join("; ")}; echo up; exec sleep 60`;
@@ -196,6 +196,7 @@ describe("/metrics", () => {
     assert.equal(find("container_oom_events_total"), 0);
     assert.equal(find("container_processes"), 1);
     assert.equal(find("container_threads"), 1);
+    assert.equal(find("container_threads_max"), 100);
     assert.equal(find("container_start_time_seconds"), 1_700_000_000.25);
     assert.ok(Math.abs(find("container_last_seen") - Date.now() / 1000) < 10);
     assert.equal(types.get("container_memory_usage_bytes"), "gauge");
