@@ -5,13 +5,16 @@ import type { SandboxNode } from "./node.js";
 import type { Pod, PodSandboxConfig } from "./pod.js";
 import { update } from "./store.js";
 
+/** NAME_MAX of linux/limits.h */
+const maxNameBytes = 255;
+
 /** A path from the hierarchies' roots. InvalidArgumentError: it is none, or is a systemd slice. */
 export function cgroupParentOf(node: SandboxNode, config: PodSandboxConfig): string {
   const field = "config.linux.cgroup_parent";
   const asked = config.linux?.cgroup_parent ?? "";
   if (asked === "") return node.cgroupRoot;
   const parts = asked.split("/").filter((part) => part !== "");
-  if (parts.some((part) => part === "." || part === "..") || parts.length === 0 || asked.includes("\0")) {
+  if (parts.length === 0 || !parts.every(isName)) {
     throw new InvalidArgumentError(`${field}: ${JSON.stringify(asked)} is not a path below the cgroup root`);
   }
   if (parts.at(-1)?.endsWith(".slice")) {
@@ -20,6 +23,11 @@ export function cgroupParentOf(node: SandboxNode, config: PodSandboxConfig): str
     );
   }
   return `/${parts.join("/")}`;
+}
+
+/** The kernel makes no cgroup with a line's end in its name. */
+function isName(part: string): boolean {
+  return part !== "." && part !== ".." && !/[\0\n]/.test(part) && Buffer.byteLength(part) <= maxNameBytes;
 }
 
 /**

@@ -40,6 +40,8 @@ export interface ContainerRecord {
    *  while it is being made */
   spec: OciSpec | null;
   cgroupPath: string;
+  /** on the host, the outermost first; taken back, where they are empty, when the creation does not come to its end */
+  madeDirectories?: string[];
   /** absolute; empty: no log */
   logPath: string;
   createdAt: string;

@@ -1,4 +1,3 @@
-import { mkdirSync } from "node:fs";
 import { dirname, join, normalize } from "node:path";
 import { runtime } from "../cri-proto/generated/runtime.js";
 import { native } from "../native/binding.js";
@@ -6,7 +5,13 @@ import { applyCdiEdits } from "./cdi/apply-edits.js";
 import { askedDevices } from "./cdi/names.js";
 import { findCdiEdits } from "./cdi/registry.js";
 import type { Container, ContainerConfig, ContainerRecord } from "./container.js";
-import { AlreadyExistsError, FailedPreconditionError, InternalError, InvalidArgumentError } from "./errors.js";
+import {
+  AlreadyExistsError,
+  FailedPreconditionError,
+  InternalError,
+  InvalidArgumentError,
+  NotFoundError,
+} from "./errors.js";
 import { checkNotCancelled } from "./flights.js";
 import {
   hookSubject,
@@ -24,6 +29,7 @@ import type { OciImageConfig } from "./image-config.js";
 import { newId } from "./index-of-ids.js";
 import { Latch } from "./latch.js";
 import { toLaunchPlan } from "./launch-plan.js";
+import { MadeDirectories, makeLogDirectory } from "./made-directories.js";
 import { toCallError } from "./monitor-client.js";
 import type { SandboxNode } from "./node.js";
 import { runtimeOf } from "./oci-runtimes.js";
@@ -131,8 +137,10 @@ async function makeContainer(
   const logPath = logPathOf(pod.config, config);
 
   undo.push("remove the record", () => node.store.containers.delete(id));
-  const record = planRecord(pod, id, config, image, { cgroupPath, logPath, volumeLayers });
-  await step("record", () => node.store.containers.put(record));
+  const planned = { record: planRecord(pod, id, config, image, { cgroupPath, logPath, volumeLayers }) };
+  await step("record", () => node.store.containers.put(planned.record));
+  const made = new MadeDirectories((all) => update(node.store.containers, planned, { madeDirectories: [...all] }));
+  undo.push("remove the directories made on the host", () => made.takeBack());
 
   const namespaces = openUserNamespaces(pod);
   scratch.push("close the user namespaces", () => namespaces.close());
@@ -173,16 +181,16 @@ async function makeContainer(
   };
   undo.push("remove the cgroup", () => node.cgroups.remove(cgroupPath));
   const openSources = async () => {
-    const opened = await openMounts(spec, { makeMissing: makesMissingSources(config), mountImage, namespaces });
+    const makeMissing = makesMissingSources(config) ? (path: string) => made.make(path) : null;
+    const opened = await openMounts(spec, { makeMissing, mountImage, namespaces });
     scratch.push("close the mounts", () => opened.close());
-    undo.push("remove the directories made for volumes", () => opened.removeMade());
     return opened;
   };
   const [mountFds] = await step("mounts and cgroup", () =>
     together(openSources, () => node.cgroups.create(cgroupPath, spec.linux.resources)),
   );
 
-  if (logPath !== "") mkdirSync(dirname(logPath), { recursive: true, mode: 0o755 });
+  if (logPath !== "") makeLogDirectory(made, dirname(logPath), "config.log_path");
   // an OCI runtime finds them in its config.json, and runs them itself
   const foreign = runtimeOf(node, pod);
   const hooks = foreign === null ? planHooks(node, spec, id) : null;
@@ -214,7 +222,7 @@ async function makeContainer(
   if (spec.mounts.some(followsHost)) await step("propagation", () => checkFollowing(spec, pid));
 
   const container: Container = {
-    record: { ...record, spec: storedSpec(foreign === null ? spec : withoutHooks(spec), config) },
+    record: { ...planned.record, spec: storedSpec(foreign === null ? spec : withoutHooks(spec), config) },
     config,
     pid,
     ended: new Latch(),
@@ -278,13 +286,18 @@ function planRecord(
 function pidTargetOf(node: SandboxNode, pod: Pod, config: ContainerConfig): string {
   const options = config.linux?.security_context?.namespace_options;
   if (options?.pid !== runtime.v1.NamespaceMode.TARGET) return "";
-  const { record } = node.containers.resolve(options.target_id ?? "");
-  if (record.podId !== pod.record.id) {
+  const field = "config.linux.security_context.namespace_options.target_id";
+  const target = node.containers.find(options.target_id ?? "");
+  if (target === undefined) throw new NotFoundError(`${field}: container "${options.target_id}" is not known`);
+  const { id, podId } = target.record;
+  if (podId !== pod.record.id) throw new InvalidArgumentError(`${field}: container ${id} is not of this pod`);
+  const mode = target.config.linux?.security_context?.namespace_options?.pid ?? runtime.v1.NamespaceMode.POD;
+  if (mode !== runtime.v1.NamespaceMode.CONTAINER) {
     throw new InvalidArgumentError(
-      `config.linux.security_context.namespace_options.target_id: container ${record.id} is not of this pod`,
+      `${field}: container ${id} has no PID namespace of its own, its mode is ${runtime.v1.NamespaceMode[mode]}`,
     );
   }
-  return record.id;
+  return id;
 }
 
 /** The CRI's log path is relative to the pod's log directory and stays in it. Empty: no log. */

@@ -7,6 +7,7 @@ import { deviceNumbers } from "./device-numbers.js";
 import { InvalidArgumentError, messageOf } from "./errors.js";
 import type { HostFiles } from "./spec/build-spec.js";
 import type { HostDevice } from "./spec/devices.js";
+import { mountDestination } from "./spec/mounts.js";
 import { absolutePath } from "./spec/paths.js";
 import { seccompChoice } from "./spec/seccomp.js";
 
@@ -49,7 +50,7 @@ async function requestedDevices(
 ): Promise<HostDevice[]> {
   const field = `config.devices[${index}]`;
   const hostPath = absolutePath(device.host_path, `${field}.host_path`);
-  const containerPath = absolutePath(device.container_path || device.host_path, `${field}.container_path`);
+  const containerPath = mountDestination(device.container_path || device.host_path, `${field}.container_path`);
   const access = device.permissions ?? "";
   if (!/^[rwm]{1,3}$/.test(access) || new Set(access).size !== access.length) {
     throw new InvalidArgumentError(`${field}.permissions: ${JSON.stringify(access)} is not made of r, w and m`);

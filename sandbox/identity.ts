@@ -27,7 +27,12 @@ export type ReadRootFile = (path: string) => Promise<string>;
 /** 2^32-1 means "leave it" to the kernel. */
 const maxId = 0xffff_fffe;
 
+/** NGROUPS_MAX of linux/limits.h */
+const maxGroups = 65_536;
+
 const context = "config.linux.security_context";
+
+type SecurityContext = runtime.v1.ILinuxContainerSecurityContext | null | undefined;
 
 interface PasswdEntry {
   name: string;
@@ -52,7 +57,7 @@ export async function resolveUser(
   const entry = findUser(passwd, asked);
   const uid = typeof asked.user === "number" ? asked.user : (entry?.uid ?? 0);
 
-  const strict = isStrict(config);
+  const strict = isStrict(config.linux?.security_context);
   const needsGroups = typeof asked.group === "string" || (!strict && entry !== undefined);
   const groups = needsGroups ? parseGroup(await readOrEmpty(readFile, "/etc/group")) : [];
 
@@ -62,7 +67,12 @@ export async function resolveUser(
     strict || entry === undefined || asked.groupIsWhole
       ? []
       : groups.filter(({ members }) => members.includes(entry.name)).map((group) => group.gid);
-  const all = new Set([gid, ...supplementalGroups(config), ...ofImage]);
+  const all = new Set([gid, ...supplementalGroups(config.linux?.security_context), ...ofImage]);
+  if (all.size > maxGroups) {
+    throw new InvalidArgumentError(
+      `${context}.supplemental_groups: ${all.size} groups with those of the image; a process has ${maxGroups} at most`,
+    );
+  }
   return {
     uid,
     gid,
@@ -70,6 +80,16 @@ export async function resolveUser(
     home: entry?.home || "/",
     username: entry?.name ?? "",
   };
+}
+
+/** The same rules for who the processes of a pod itself would be. */
+export function checkPodIdentity(asked: runtime.v1.ILinuxSandboxSecurityContext): void {
+  const { run_as_user: user, run_as_group: group } = asked;
+  if (group && !user) throw new InvalidArgumentError(`${context}.run_as_group: it needs run_as_user`);
+  if (user) toId(user.value, `${context}.run_as_user`);
+  if (group) toId(group.value, `${context}.run_as_group`);
+  supplementalGroups(asked);
+  isStrict(asked);
 }
 
 interface AskedIdentity {
@@ -136,13 +156,16 @@ function toId(value: Long | null | undefined, field: string): number {
   return id;
 }
 
-function supplementalGroups(config: ContainerConfig): number[] {
-  const list = config.linux?.security_context?.supplemental_groups ?? [];
-  return list.map((value, index) => toId(value, `${context}.supplemental_groups[${index}]`));
+function supplementalGroups(
+  asked: Pick<NonNullable<SecurityContext>, "supplemental_groups"> | null | undefined,
+): number[] {
+  return (asked?.supplemental_groups ?? []).map((value, index) =>
+    toId(value, `${context}.supplemental_groups[${index}]`),
+  );
 }
 
-function isStrict(config: ContainerConfig): boolean {
-  const policy = config.linux?.security_context?.supplemental_groups_policy ?? SupplementalGroupsPolicy.Merge;
+function isStrict(asked: Pick<NonNullable<SecurityContext>, "supplemental_groups_policy"> | null | undefined): boolean {
+  const policy = asked?.supplemental_groups_policy ?? SupplementalGroupsPolicy.Merge;
   if (SupplementalGroupsPolicy[policy] === undefined) {
     throw new InvalidArgumentError(`${context}.supplemental_groups_policy: ${policy} is neither Merge nor Strict`);
   }

@@ -14,6 +14,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
 import { native } from "../native/binding.js";
 import { InvalidArgumentError } from "./errors.js";
+import { MadeDirectories } from "./made-directories.js";
 import { mountPropagation } from "./mount-options.js";
 import { makesMissingSources, openMounts } from "./open-mounts.js";
 import { buildSpec } from "./spec/build-spec.js";
@@ -89,7 +90,7 @@ test("directories, files and links are opened with their options, and nothing is
       bind(join(directory, "file"), "rprivate", "rw"),
       bind(join(directory, "link"), "rprivate", "rw"),
     ),
-    { makeMissing: false },
+    { makeMissing: null },
   );
   try {
     assert.deepEqual(
@@ -113,7 +114,7 @@ test("read-only is for the mount alone, rro for all below it", async () => {
     ["ro", "rw"],
     ["rro", "ro"],
   ] as const) {
-    const open = await openMounts(specOf(bind(outer, "rprivate", option)), { makeMissing: false });
+    const open = await openMounts(specOf(bind(outer, "rprivate", option)), { makeMissing: null });
     await attach(open.mounts[0]?.fd ?? -1, `at-${option}`);
     open.close();
     const inner = join(directory, `at-${option}`, "inner");
@@ -132,7 +133,7 @@ test("propagation: private cuts off, a slave follows, shared stays a peer", asyn
     ["rslave", `master:${group}`],
     ["rshared", `shared:${group}`],
   ] as const) {
-    const open = await openMounts(specOf(bind(source, option, "rw")), { makeMissing: false });
+    const open = await openMounts(specOf(bind(source, option, "rw")), { makeMissing: null });
     assert.equal(peerOf(await attach(open.mounts[0]?.fd ?? -1, `at-${option}`)), expected);
     open.close();
   }
@@ -142,7 +143,7 @@ test("propagation from a private mount is refused: nothing would ever arrive", a
   const source = await makeMount("private", false);
   const descriptors = openDescriptors();
   for (const option of ["rslave", "rshared"]) {
-    await assert.rejects(openMounts(specOf(bind(source, option, "rw")), { makeMissing: false }), (error) => {
+    await assert.rejects(openMounts(specOf(bind(source, option, "rw")), { makeMissing: null }), (error) => {
       assert.ok(error instanceof InvalidArgumentError);
       assert.match(error.message, new RegExp(`host_path ${source} .*shared`));
       return true;
@@ -173,11 +174,14 @@ test("a source that cannot be opened names both paths and leaves nothing", async
     );
     const [first, second, third] = spec.mounts;
     spec.mounts = [first, ...(makeMissing ? [second] : []), third].filter((mount) => mount !== undefined);
-    await assert.rejects(openMounts(spec, { makeMissing }), (error) => {
+    const made = new MadeDirectories(() => undefined);
+    const options = { makeMissing: makeMissing ? (path: string) => made.make(path) : null };
+    await assert.rejects(openMounts(spec, options), (error) => {
       assert.ok(error instanceof InvalidArgumentError);
       assert.match(error.message, new RegExp(`host_path ${source} of the mount with container_path /m .*${errno}`));
       return true;
     });
+    made.takeBack();
     assert.ok(!existsSync(join(directory, "made")), "what was made is gone");
   }
   assert.equal(openDescriptors(), descriptors);
@@ -187,15 +191,22 @@ test("a missing source becomes a directory for the kubelet's containers", async 
   assert.equal(makesMissingSources(containerConfig()), false);
   assert.equal(makesMissingSources(containerConfig({ labels: { "io.kubernetes.container.name": "c" } })), true);
   const source = join(directory, "a", "b");
-  const open = await openMounts(specOf(bind(source, "rprivate")), { makeMissing: true });
+  let noted: readonly string[] = [];
+  const made = new MadeDirectories((all) => {
+    noted = all;
+    assert.ok(!existsSync(source), "it is noted before it is there");
+  });
+  const makeMissing = (path: string) => made.make(path);
+  const open = await openMounts(specOf(bind(source, "rprivate")), { makeMissing });
   assert.equal(open.mounts[0]?.isFile, false);
   assert.ok(existsSync(source));
+  assert.deepEqual(noted, [join(directory, "a"), source]);
   open.close();
-  open.removeMade();
+  made.takeBack();
   assert.ok(!existsSync(join(directory, "a")));
 });
 
 test("more sources than a monitor takes are refused at once", async () => {
   const many = Array.from({ length: 4096 }, () => bind(directory, "rprivate"));
-  await assert.rejects(openMounts(specOf(...many), { makeMissing: false }), /config\.mounts: 4096 mounts/);
+  await assert.rejects(openMounts(specOf(...many), { makeMissing: null }), /config\.mounts: 4096 mounts/);
 });

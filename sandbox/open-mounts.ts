@@ -1,7 +1,6 @@
 /** Bind mounts' sources as detached mounts: nothing is attached anywhere on the host. */
-import { fstatSync, mkdirSync, readFileSync, rmdirSync } from "node:fs";
+import { fstatSync, readFileSync } from "node:fs";
 import { stat } from "node:fs/promises";
-import { dirname } from "node:path";
 import { isSystemError, native } from "../native/binding.js";
 import type { ContainerConfig } from "./container.js";
 import { InternalError, InvalidArgumentError, messageOf } from "./errors.js";
@@ -30,8 +29,6 @@ export interface OpenMounts {
   mounts: OpenMount[];
   /** closes the descriptors; the kernel has given the receiver of a message its own */
   close(): void;
-  /** takes back the directories that were made for missing sources, where they are still empty */
-  removeMade(): void;
 }
 
 /**
@@ -43,8 +40,8 @@ export function makesMissingSources(config: ContainerConfig): boolean {
 }
 
 export interface OpenMountsOptions {
-  /** directories for sources that are not there */
-  makeMissing: boolean;
+  /** makes a directory for a source that is not there; null: that is an error */
+  makeMissing: ((path: string) => void) | null;
   /** a detached mount of an image's content; the descriptor becomes the caller's */
   mountImage?: (source: ImageVolumeSource, userNamespaceFd?: number) => Promise<number>;
   /** of the mounts with id mappings */
@@ -57,12 +54,8 @@ export interface OpenMountsOptions {
  */
 export async function openMounts(spec: OciSpec, options: OpenMountsOptions): Promise<OpenMounts> {
   const opened: OpenMount[] = [];
-  const made: string[] = [];
   const close = (): void => {
     for (const { fd } of opened.splice(0)) native.closeDescriptor(fd);
-  };
-  const removeMade = (): void => {
-    for (const path of made.splice(0).reverse()) removeEmpty(path);
   };
   const sources = spec.mounts.filter(({ type }) => type === "bind");
   if (sources.length > maxSources) {
@@ -74,20 +67,19 @@ export async function openMounts(spec: OciSpec, options: OpenMountsOptions): Pro
     // those that follow the host come last: what is mounted there from then on may be missed, and is looked for
     for (const mount of [...sources.filter((one) => !followsHost(one)), ...sources.filter(followsHost)]) {
       const image = parseImageVolumeSource(mount.source);
-      const fd = image === null ? await openHostPath(mount, options, made) : await openImage(mount, image, options);
+      const fd = image === null ? await openHostPath(mount, options) : await openImage(mount, image, options);
       opened.push({ mount, fd, isFile: !fstatSync(fd).isDirectory() });
     }
-    return { mounts: opened, close, removeMade };
+    return { mounts: opened, close };
   } catch (error) {
     close();
-    removeMade();
     throw error;
   }
 }
 
-async function openHostPath(mount: Mount, options: OpenMountsOptions, made: string[]): Promise<number> {
+async function openHostPath(mount: Mount, options: OpenMountsOptions): Promise<number> {
   try {
-    if (options.makeMissing) made.push(...(await makeSource(mount.source)));
+    if (options.makeMissing !== null && (await isMissing(mount.source))) options.makeMissing(mount.source);
     return await openSource(mount, await userNamespaceOf(mount, options));
   } catch (error) {
     throw sourceError(mount, error);
@@ -161,28 +153,12 @@ function checkPropagation(source: string, propagation: number): void {
   }
 }
 
-/** Answers the directories that were made, the outermost first. */
-async function makeSource(path: string): Promise<string[]> {
+async function isMissing(path: string): Promise<boolean> {
   try {
     await stat(path);
-    return [];
+    return false;
   } catch (error) {
-    if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) return [];
-  }
-  const outermost = mkdirSync(path, { recursive: true, mode: 0o755 });
-  if (outermost === undefined) return [];
-  const made: string[] = [];
-  for (let directory = path; directory.length >= outermost.length; directory = dirname(directory)) {
-    made.unshift(directory);
-  }
-  return made;
-}
-
-function removeEmpty(path: string): void {
-  try {
-    rmdirSync(path);
-  } catch {
-    // somebody has put something into it: it stays
+    return error instanceof Error && "code" in error && error.code === "ENOENT";
   }
 }
 

@@ -41,6 +41,8 @@ export interface PodRecord {
   cgroupParent: string;
   /** parents of the cgroup that were made for this pod, the outermost first; removed with it when they are empty */
   madeCgroupParents: string[];
+  /** on the host, the outermost first; taken back, where they are empty, when the pod does not become ready */
+  madeDirectories?: string[];
   /** /run/netns/berth-<id>; empty with host network */
   netnsPath: string;
   /** null: host network, or already detached */

@@ -5,7 +5,7 @@ import type { PodSandboxConfig } from "./pod.js";
 
 const protocols = ["tcp", "udp", "sctp"] as const;
 
-/** The ports of the pod that shall have a port of the node. InvalidArgumentError names the mapping that is malformed. */
+/** The ports of the pod; without a port of the node it is 0. InvalidArgumentError names the mapping that is malformed. */
 export function portMappings(config: PodSandboxConfig): PortMapping[] {
   const mappings: PortMapping[] = [];
   for (const [index, asked] of (config.port_mappings ?? []).entries()) {
@@ -13,10 +13,11 @@ export function portMappings(config: PodSandboxConfig): PortMapping[] {
     const protocol = protocols[asked.protocol ?? runtime.v1.Protocol.TCP];
     if (protocol === undefined) throw new InvalidArgumentError(`${field}.protocol: ${asked.protocol} is no protocol`);
     const hostPort = asked.host_port ?? 0;
-    if (hostPort === 0) continue;
     const containerPort = asked.container_port ?? 0;
-    checkPort(`${field}.host_port`, hostPort);
-    checkPort(`${field}.container_port`, containerPort);
+    if (hostPort !== 0) {
+      checkPort(`${field}.host_port`, hostPort);
+      checkPort(`${field}.container_port`, containerPort);
+    }
     mappings.push({ protocol, containerPort, hostPort, hostIp: asked.host_ip ?? "" });
   }
   return mappings;

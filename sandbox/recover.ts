@@ -11,6 +11,7 @@ import { native } from "../native/binding.js";
 import type { Container, ContainerRecord } from "./container.js";
 import { recordExit, recordUnknownExit } from "./container-end.js";
 import { Latch } from "./latch.js";
+import { removeEmptyDirectories } from "./made-directories.js";
 import { toBigInt } from "./monitor-client.js";
 import { monitorEvents } from "./monitor-events.js";
 import type { SandboxNode } from "./node.js";
@@ -67,6 +68,7 @@ async function recoverPod(node: SandboxNode, pod: Pod): Promise<void> {
   }
   if (phase === "starting") {
     await stopPod(node, pod);
+    removeEmptyDirectories(pod.record.madeDirectories ?? []);
     await forgetPod(node, pod);
     node.observer.emit({ type: "repaired", what: "half-made pod", subject: id });
   } else if (phase === "stopping" || (phase === "ready" && !(await reconnect(node, pod)))) {
@@ -119,6 +121,7 @@ async function removeHalfMade(node: SandboxNode, record: ContainerRecord): Promi
   await node.cgroups.remove(record.cgroupPath);
   await node.snapshots.removeRootfs(record.id);
   removeBundle(node, record.podId, record.id);
+  removeEmptyDirectories(record.madeDirectories ?? []);
   node.store.containers.delete(record.id);
   node.observer.emit({ type: "repaired", what: "half-made container", subject: record.id });
 }

@@ -1,5 +1,5 @@
 import { mkdirSync, rmSync } from "node:fs";
-import { dirname, isAbsolute, join } from "node:path";
+import { dirname, join } from "node:path";
 import Long from "long";
 import { runtime } from "../cri-proto/generated/runtime.js";
 import { native, programs } from "../native/binding.js";
@@ -7,12 +7,14 @@ import { careForParents, cgroupParentOf, removeMadeParents } from "./cgroup-pare
 import { AlreadyExistsError, InvalidArgumentError } from "./errors.js";
 import { checkNotCancelled } from "./flights.js";
 import { newId } from "./index-of-ids.js";
+import { MadeDirectories, makeLogDirectory } from "./made-directories.js";
 import { toCallError } from "./monitor-client.js";
 import { monitorEvents } from "./monitor-events.js";
 import type { SandboxNode } from "./node.js";
 import { monitorSocketPath, podDirectory } from "./paths.js";
 import type { Pod, PodRecord, PodSandboxConfig } from "./pod.js";
 import { hostnameOf, writePodFiles } from "./pod-files.js";
+import { checkPodSecurity } from "./pod-security.js";
 import { portMappings } from "./port-mappings.js";
 import { podSysctls } from "./spec/sysctls.js";
 import { podUserNamespace } from "./spec/user-namespace.js";
@@ -35,6 +37,7 @@ export async function startPod(
   runtimeHandler: string,
   signal?: AbortSignal,
 ): Promise<Pod> {
+  checkPodSecurity(config);
   checkUserNamespaceSupport(config, node.features);
   const sysctls = podSysctls(config);
   const name = podName(config);
@@ -83,6 +86,8 @@ async function makePod(
   undo.push("free the addresses", () => freeAddresses(node, pod));
   await step("record", () => node.store.pods.put(pod.record));
 
+  const made = new MadeDirectories((all) => update(node.store.pods, pod, { madeDirectories: [...all] }));
+  undo.push("remove the directory of the logs", () => made.takeBack());
   undo.push("remove the run directory", () => rmSync(podDirectory(node.paths, id), { recursive: true, force: true }));
   undo.push("remove the cgroup", () => removeCgroup(node, pod));
   await step("cgroup and files", () =>
@@ -91,7 +96,7 @@ async function makePod(
         // more than was missing before, when somebody has removed a parent meanwhile
         careForParents(node, pod, await node.cgroups.create(pod.record.monitorCgroup, {}));
       },
-      () => makeFiles(node, pod),
+      () => makeFiles(node, pod, made),
     ),
   );
 
@@ -146,15 +151,11 @@ function planPod(node: SandboxNode, config: PodSandboxConfig, runtimeHandler: st
   return { record, config, monitorPid: 0 };
 }
 
-function makeFiles(node: SandboxNode, pod: Pod): void {
+function makeFiles(node: SandboxNode, pod: Pod, made: MadeDirectories): void {
   const directory = podDirectory(node.paths, pod.record.id);
   mkdirSync(join(directory, "exits"), { recursive: true, mode: 0o700 });
   writePodFiles(directory, pod.config, pod.record.addresses);
-  const logDirectory = pod.config.log_directory;
-  if (logDirectory && !isAbsolute(logDirectory)) {
-    throw new InvalidArgumentError(`config.log_directory: ${JSON.stringify(logDirectory)} is not an absolute path`);
-  }
-  if (logDirectory) mkdirSync(logDirectory, { recursive: true, mode: 0o755 });
+  if (pod.config.log_directory) makeLogDirectory(made, pod.config.log_directory, "config.log_directory");
 }
 
 async function startMonitor(node: SandboxNode, pod: Pod): Promise<number> {
@@ -231,9 +232,14 @@ export function namespaceModes(config: PodSandboxConfig): NamespaceModes {
   for (const name of ["network", "ipc"] as const) {
     if (modes[name] !== NamespaceMode.POD && modes[name] !== NamespaceMode.NODE) {
       throw new InvalidArgumentError(
-        `${field}.${name}: a pod has its own (POD) or the host's (NODE), not ${NamespaceMode[modes[name]]}`,
+        `${field}.${name}: a pod has its own (POD) or the host's (NODE), not ${NamespaceMode[modes[name]] ?? modes[name]}`,
       );
     }
+  }
+  if (![NamespaceMode.POD, NamespaceMode.CONTAINER, NamespaceMode.NODE].includes(modes.pid)) {
+    throw new InvalidArgumentError(
+      `${field}.pid: a pod has its own (POD), none in common (CONTAINER) or the host's (NODE), not ${NamespaceMode[modes.pid] ?? modes.pid}`,
+    );
   }
   return modes;
 }

@@ -115,9 +115,9 @@ await runFiles(
   { concurrency: 2, timeout: 300_000 },
 );
 if (process.getuid() !== 0) {
-  skips.push({ name: "integration, faults, security", reason: "they need root" });
+  skips.push({ name: "integration, rules, faults, security", reason: "they need root" });
 } else {
-  for (const name of ["integration", "faults", "security"]) {
+  for (const name of ["integration", "rules", "faults", "security"]) {
     await runFiles(name, testFiles(join(inTest, name)), { concurrency: 2, timeout: 600_000 });
   }
 }

@@ -16,7 +16,9 @@ export function resolveImageVolumes(config: proto.v1.IContainerConfig, images: P
   if (!config.mounts?.some(({ image }) => image)) return { config, volumeLayers };
   const mounts = config.mounts.map((mount, index) => {
     const name = mount.image?.image;
-    if (!mount.image || !name) return mount;
+    if (!mount.image) return mount;
+    // the reference is the answer's, and names nothing by itself
+    if (!name) return { ...mount, image: { ...mount.image, image_ref: "" } };
     const found = images.find(name);
     if (found === undefined) {
       throw new NotFoundError(

@@ -26,7 +26,7 @@ test("a malformed mapping is refused by field", () => {
   for (const [field, change] of bad) {
     assert.throws(
       () => checkPortMappings([mapping(change)]),
-      (error) => error instanceof InvalidArgumentError && error.message.startsWith(`port_mappings[0].${field}`),
+      (error) => error instanceof InvalidArgumentError && error.message.startsWith(`config.port_mappings[0].${field}`),
     );
   }
 });

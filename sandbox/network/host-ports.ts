@@ -10,7 +10,7 @@ import type { PortMapping } from "./provider.js";
 export function checkPortMappings(mappings: readonly PortMapping[]): PortMapping[] {
   const seen: PortMapping[] = [];
   for (const [index, mapping] of mappings.entries()) {
-    const field = `port_mappings[${index}]`;
+    const field = `config.port_mappings[${index}]`;
     if (mapping.hostPort === 0) continue;
     checkPort(`${field}.host_port`, mapping.hostPort);
     checkPort(`${field}.container_port`, mapping.containerPort);

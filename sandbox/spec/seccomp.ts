@@ -11,11 +11,16 @@ const field = "config.linux.security_context";
 
 export type SeccompChoice = { kind: "unconfined" } | { kind: "default" } | { kind: "localhost"; path: string };
 
+type SeccompContext = Pick<
+  runtime.v1.ILinuxContainerSecurityContext,
+  "privileged" | "seccomp" | "seccomp_profile_path"
+>;
+
 /**
  * The profile that a request asks for. The CRI says that no profile is an unconfined container; the kubelet always
  * names one. Privileged containers are not confined, whatever is asked.
  */
-export function seccompChoice(context: runtime.v1.ILinuxContainerSecurityContext | null | undefined): SeccompChoice {
+export function seccompChoice(context: SeccompContext | null | undefined): SeccompChoice {
   if (context?.privileged) return { kind: "unconfined" };
   const profile = context?.seccomp;
   if (!profile) return deprecatedChoice(context?.seccomp_profile_path ?? "");

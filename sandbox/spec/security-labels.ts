@@ -6,6 +6,8 @@ const { ProfileType } = runtime.v1.SecurityProfile;
 
 const field = "config.linux.security_context";
 
+type AppArmorContext = Pick<runtime.v1.ILinuxContainerSecurityContext, "apparmor" | "apparmor_profile">;
+
 /** The profile's name; undefined: none. RuntimeDefault is none: Berth loads no profile of its own. */
 export function apparmorProfile(
   context: runtime.v1.ILinuxContainerSecurityContext | null | undefined,
@@ -18,13 +20,14 @@ export function apparmorProfile(
   return name;
 }
 
-function askedProfile(context: runtime.v1.ILinuxContainerSecurityContext | null | undefined): {
-  name: string;
-  where: string;
-} {
+/** InvalidArgumentError: what is asked for is no profile. */
+export function askedProfile(context: AppArmorContext | null | undefined): { name: string; where: string } {
   const profile = context?.apparmor;
   if (profile) {
     const where = `${field}.apparmor.localhost_ref`;
+    if (profile.profile_type && ProfileType[profile.profile_type] === undefined) {
+      throw new InvalidArgumentError(`${field}.apparmor.profile_type: ${profile.profile_type} is no ProfileType`);
+    }
     const localhost = profile.profile_type === ProfileType.Localhost;
     if (localhost && !profile.localhost_ref)
       throw new InvalidArgumentError(`${where}: Localhost needs a profile's name`);

@@ -13,6 +13,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, afterEach, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { kernelFeatures } from "../../native/features.js";
 import { supportsUserNamespaces } from "../../sandbox/user-namespaces.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
@@ -241,4 +242,27 @@ test("hooks of CDI devices; a hook file that cannot be used stops every creation
   assert.equal((JSON.parse(told("cdi")) as State).id, id);
   writeFileSync(join(base, "hooks.d", "broken.json"), "{");
   await fails(createContainer(agent, pod), "FAILED_PRECONDITION", /the hook file .*broken\.json cannot be used/);
+});
+
+test("killed in the middle of a creation, the agent takes back the directory that it made for a volume", async () => {
+  const go = join(base, "go");
+  addHook("createRuntime", `while [ ! -e ${go} ]; do sleep 0.05; done`);
+  const volume = join(base, "volumes", "missing");
+  const kept = join(base, "kept");
+  mkdirSync(kept);
+  const labels = { "io.kubernetes.container.name": "c" };
+  const creation = createContainer(agent, pod, {
+    ...forStages("createRuntime"),
+    labels,
+    mounts: [volume, kept].map((host_path, index) => ({ container_path: `/m${index}`, host_path })),
+  });
+  creation.catch(() => undefined);
+  while (!existsSync(volume)) await sleep(10);
+  await agent.kill9();
+  await agent.restart();
+  writeFileSync(go, "");
+  assert.ok(!existsSync(join(base, "volumes")));
+  assert.ok(existsSync(kept));
+  const filter = { label_selector: labels };
+  assert.deepEqual((await agent.client.call("ListContainers", { filter })).containers, []);
 });

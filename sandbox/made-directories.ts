@@ -1,0 +1,67 @@
+/**
+ * Directories outside of Berth's own that a creation makes for its caller: for logs, and for volumes that are not there.
+ * A creation that does not come to its end takes them back where they are still empty.
+ */
+import { lstatSync, mkdirSync, rmdirSync } from "node:fs";
+import { dirname } from "node:path";
+import { InvalidArgumentError, messageOf } from "./errors.js";
+import { absolutePath } from "./spec/paths.js";
+
+export class MadeDirectories {
+  #made: readonly string[] = [];
+
+  /** @param note is told of all of them, the outer before the inner, before a further one is there */
+  constructor(private readonly note: (all: readonly string[]) => void) {}
+
+  /** Makes the directory, and what is missing above it. */
+  make(path: string): void {
+    const missing = missingDirectories(path);
+    if (missing.length > 0) {
+      this.#made = [...this.#made, ...missing];
+      this.note(this.#made);
+    }
+    mkdirSync(path, { recursive: true, mode: 0o755 });
+  }
+
+  takeBack(): void {
+    removeEmptyDirectories(this.#made);
+  }
+}
+
+/** Removes those that are empty, the inner before the outer; somebody may have put something into the others. */
+export function removeEmptyDirectories(paths: readonly string[]): void {
+  for (const path of [...paths].reverse()) {
+    try {
+      rmdirSync(path);
+    } catch {
+      // it stays
+    }
+  }
+}
+
+/** The directory for logs. InvalidArgumentError names the field. */
+export function makeLogDirectory(made: MadeDirectories, path: string, field: string): void {
+  absolutePath(path, field);
+  try {
+    made.make(path);
+  } catch (error) {
+    throw new InvalidArgumentError(`${field}: the directory ${path} cannot be made: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+function missingDirectories(path: string): string[] {
+  const missing: string[] = [];
+  for (let directory = path; isMissing(directory); directory = dirname(directory)) missing.unshift(directory);
+  return missing;
+}
+
+/** False also where the path cannot be: whoever makes it is told. */
+function isMissing(path: string): boolean {
+  try {
+    return lstatSync(path, { throwIfNoEntry: false }) === undefined;
+  } catch {
+    return false;
+  }
+}

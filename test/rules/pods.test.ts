@@ -1,0 +1,561 @@
+/** The CRI's rules for RunPodSandbox. */
+import assert from "node:assert/strict";
+import { rmSync } from "node:fs";
+import { hostname } from "node:os";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import type { runtime } from "../../cri-proto/generated/runtime.js";
+import {
+  fails,
+  long,
+  NamespaceMode,
+  out,
+  PodSandboxState,
+  podConfig,
+  podStatus,
+  removePod,
+  runContainer,
+  runPod,
+} from "../support/workload.js";
+import { leavesNothing, placeForRules, type Refusal, refused, refusedPods } from "./support.js";
+
+const place = placeForRules();
+
+type Context = runtime.v1.ILinuxSandboxSecurityContext;
+const context = (security_context: Context): runtime.v1.IPodSandboxConfig => ({ linux: { security_context } });
+const options = (namespace_options: runtime.v1.INamespaceOption) => context({ namespace_options });
+const metadata = (more: runtime.v1.IPodSandboxMetadata) => ({
+  metadata: { name: "p", namespace: "test", uid: "u", attempt: 0, ...more },
+});
+const port = (mapping: runtime.v1.IPortMapping) => ({ port_mappings: [{ container_port: 80, ...mapping }] });
+const sysctls = (key: string, value: string, more: Context = {}): runtime.v1.IPodSandboxConfig => ({
+  linux: { sysctls: { [key]: value }, security_context: more },
+});
+const dns = (dns_config: runtime.v1.IDNSConfig) => ({ dns_config });
+
+describe("a pod has a name", () => {
+  const raw: Refusal<runtime.v1.IRunPodSandboxRequest>[] = [
+    ["a request has a config", {}, "INVALID_ARGUMENT", /^config is missing/],
+    ["a config has metadata", { config: {} }, "INVALID_ARGUMENT", /^config\.metadata is missing/],
+    [
+      "a runtime handler that is not known is refused",
+      () => ({ config: podConfig(place.agent), runtime_handler: "nobody" }),
+      "INVALID_ARGUMENT",
+      /^runtime_handler: "nobody" is not known/,
+    ],
+  ];
+  refused(place, raw, (request) => place.agent.client.call("RunPodSandbox", request));
+  refusedPods(place, [
+    ["its name is needed", metadata({ name: "" }), "INVALID_ARGUMENT", /^config\.metadata\.name is missing/],
+    [
+      "its namespace is needed",
+      metadata({ namespace: "" }),
+      "INVALID_ARGUMENT",
+      /config\.metadata\.namespace is missing/,
+    ],
+    [
+      "name, uid, namespace and attempt are one pod's",
+      () => ({ metadata: place.pod.config.metadata ?? null }),
+      "ALREADY_EXISTS",
+      /^config\.metadata: pod sandbox [0-9a-f]{64} has this name, uid and attempt/,
+    ],
+  ]);
+
+  test("another attempt is another pod; the empty handler and berth's own name are the same", async () => {
+    const first = podConfig(place.agent);
+    const second = { ...first, metadata: { ...first.metadata, attempt: 1 } };
+    const ids: string[] = [];
+    for (const [config, runtime_handler] of [
+      [first, ""],
+      [second, "berth"],
+    ] as const) {
+      ids.push((await place.agent.client.call("RunPodSandbox", { config, runtime_handler })).pod_sandbox_id);
+    }
+    assert.notEqual(ids[0], ids[1]);
+    assert.equal((await podStatus(place.agent, ids[1] ?? "")).runtime_handler, "berth");
+    for (const id of ids) await removePod(place.agent, { id, config: first });
+  });
+});
+
+describe("host name, names, logs, cgroup", () => {
+  refusedPods(place, [
+    [
+      "a host name has 64 bytes at most",
+      { hostname: "h".repeat(65) },
+      "INVALID_ARGUMENT",
+      /^config\.hostname: "h{65}" is no hostname/,
+    ],
+    ["a host name has no line end", { hostname: "a\nb" }, "INVALID_ARGUMENT", /^config\.hostname/],
+    ["a host name has no NUL", { hostname: "a\0b" }, "INVALID_ARGUMENT", /^config\.hostname/],
+    ["a host name has no slash", { hostname: "../x" }, "INVALID_ARGUMENT", /^config\.hostname/],
+    [
+      "a log directory is absolute",
+      { log_directory: "logs" },
+      "INVALID_ARGUMENT",
+      /^config\.log_directory: "logs" is not absolute/,
+    ],
+    [
+      "a log directory has no NUL",
+      () => ({ log_directory: join(place.agent.paths.logs, "a\0b") }),
+      "INVALID_ARGUMENT",
+      /^config\.log_directory/,
+    ],
+    [
+      "a log directory's names have 255 bytes at most",
+      () => ({ log_directory: join(place.agent.paths.logs, "n".repeat(256)) }),
+      "INVALID_ARGUMENT",
+      /^config\.log_directory/,
+    ],
+    [
+      "a log directory that is a file is none",
+      () => ({ log_directory: join(place.agent.paths.base, "agent.log") }),
+      "INVALID_ARGUMENT",
+      /^config\.log_directory/,
+    ],
+    [
+      "a cgroup parent stays below the root",
+      { linux: { cgroup_parent: "/../x" } },
+      "INVALID_ARGUMENT",
+      /^config\.linux\.cgroup_parent: "\/\.\.\/x" is not a path/,
+    ],
+    [
+      "a cgroup parent has no NUL",
+      { linux: { cgroup_parent: "/a\0b" } },
+      "INVALID_ARGUMENT",
+      /^config\.linux\.cgroup_parent/,
+    ],
+    [
+      "a cgroup parent has no line end",
+      { linux: { cgroup_parent: "/a\nb" } },
+      "INVALID_ARGUMENT",
+      /^config\.linux\.cgroup_parent/,
+    ],
+    [
+      "a cgroup parent's names have 255 bytes at most",
+      { linux: { cgroup_parent: `/${"n".repeat(256)}` } },
+      "INVALID_ARGUMENT",
+      /^config\.linux\.cgroup_parent/,
+    ],
+    [
+      "a systemd slice is not for this driver",
+      { linux: { cgroup_parent: "/kubepods.slice" } },
+      "INVALID_ARGUMENT",
+      /cgroup_parent: "\/kubepods\.slice" is a systemd slice/,
+    ],
+  ]);
+
+  test("without a host name a pod has the node's", async () => {
+    const pod = await runPod(place.agent, { hostname: "" });
+    const id = await runContainer(place.agent, pod);
+    assert.equal(await out(place.agent, id, "hostname"), hostname());
+    await removePod(place.agent, pod);
+  });
+
+  test("a host name of 64 bytes is one", async () => {
+    const name = "h".repeat(64);
+    const pod = await runPod(place.agent, { hostname: name });
+    assert.equal(await out(place.agent, await runContainer(place.agent, pod), "hostname"), name);
+    await removePod(place.agent, pod);
+  });
+});
+
+describe("name servers", () => {
+  refusedPods(place, [
+    [
+      "a server is an IP address",
+      dns({ servers: ["10.0.0.10", "ns.example"] }),
+      "INVALID_ARGUMENT",
+      /^config\.dns_config\.servers\[1\]: "ns\.example" is no IP address/,
+    ],
+    [
+      "a server is not two lines",
+      dns({ servers: ["10.0.0.10\nsearch x"] }),
+      "INVALID_ARGUMENT",
+      /^config\.dns_config\.servers\[0\]/,
+    ],
+    [
+      "a search domain is one word",
+      dns({ searches: ["a b"] }),
+      "INVALID_ARGUMENT",
+      /^config\.dns_config\.searches\[0\]/,
+    ],
+    [
+      "a search domain is not empty",
+      dns({ searches: ["a", ""] }),
+      "INVALID_ARGUMENT",
+      /^config\.dns_config\.searches\[1\]/,
+    ],
+    [
+      "an option is one word",
+      dns({ options: ["ndots:5\nnameserver 1.1.1.1"] }),
+      "INVALID_ARGUMENT",
+      /^config\.dns_config\.options\[0\]/,
+    ],
+  ]);
+});
+
+describe("ports of the node", () => {
+  refusedPods(place, [
+    [
+      "65535 is the last one",
+      port({ host_port: 65536 }),
+      "INVALID_ARGUMENT",
+      /^config\.port_mappings\[0\]\.host_port: 65536 is not a port/,
+    ],
+    ["none is negative", port({ host_port: -1 }), "INVALID_ARGUMENT", /^config\.port_mappings\[0\]\.host_port: -1/],
+    [
+      "one leads to a port of the pod",
+      port({ host_port: 40001, container_port: 0 }),
+      "INVALID_ARGUMENT",
+      /^config\.port_mappings\[0\]\.container_port: 0/,
+    ],
+    [
+      "one leads to no port above 65535",
+      port({ host_port: 40001, container_port: 70000 }),
+      "INVALID_ARGUMENT",
+      /^config\.port_mappings\[0\]\.container_port: 70000/,
+    ],
+    [
+      "the protocol is TCP, UDP or SCTP",
+      port({ protocol: 3 as never }),
+      "INVALID_ARGUMENT",
+      /^config\.port_mappings\[0\]\.protocol: 3 is no protocol/,
+    ],
+    [
+      "the host's address is an IP address",
+      { port_mappings: [{ container_port: 1 }, { container_port: 80, host_port: 40001, host_ip: "host" }] },
+      "INVALID_ARGUMENT",
+      /^config\.port_mappings\[1\]\.host_ip/,
+    ],
+    [
+      "one is not mapped twice",
+      {
+        port_mappings: [
+          { container_port: 80, host_port: 40001 },
+          { container_port: 81, host_port: 40001 },
+        ],
+      },
+      "INVALID_ARGUMENT",
+      /^config\.port_mappings\[1\]: host port .* is mapped twice/,
+    ],
+  ]);
+
+  test("0 asks for none", async () => {
+    const pod = await runPod(place.agent, {
+      port_mappings: [{ container_port: 80, host_port: 0 }, { container_port: 0 }],
+    });
+    assert.equal((await podStatus(place.agent, pod.id)).state, PodSandboxState.SANDBOX_READY);
+    await removePod(place.agent, pod);
+  });
+});
+
+describe("the namespaces of a pod", () => {
+  refusedPods(place, [
+    [
+      "its network is its own or the node's",
+      options({ network: NamespaceMode.CONTAINER }),
+      "INVALID_ARGUMENT",
+      /namespace_options\.network: .*not CONTAINER/,
+    ],
+    [
+      "its network is no container's",
+      options({ network: NamespaceMode.TARGET }),
+      "INVALID_ARGUMENT",
+      /namespace_options\.network: .*not TARGET/,
+    ],
+    [
+      "its network has a mode that there is",
+      options({ network: 9 as never }),
+      "INVALID_ARGUMENT",
+      /namespace_options\.network/,
+    ],
+    [
+      "its IPC is its own or the node's",
+      options({ ipc: NamespaceMode.CONTAINER }),
+      "INVALID_ARGUMENT",
+      /namespace_options\.ipc: .*not CONTAINER/,
+    ],
+    [
+      "its IPC is no container's",
+      options({ ipc: NamespaceMode.TARGET }),
+      "INVALID_ARGUMENT",
+      /namespace_options\.ipc: .*not TARGET/,
+    ],
+    [
+      "its processes are no container's",
+      options({ pid: NamespaceMode.TARGET, target_id: "x" }),
+      "INVALID_ARGUMENT",
+      /namespace_options\.pid: .*TARGET/,
+    ],
+    [
+      "its processes have a mode that there is",
+      options({ pid: 9 as never }),
+      "INVALID_ARGUMENT",
+      /namespace_options\.pid: .*not 9/,
+    ],
+  ]);
+
+  test("a pod on the node's network has no address of its own", async () => {
+    const pod = await runPod(place.agent, options({ network: NamespaceMode.NODE }));
+    const { network, linux } = await podStatus(place.agent, pod.id);
+    assert.deepEqual([network?.ip, network?.additional_ips], ["", []]);
+    assert.equal(linux?.namespaces?.options?.network, NamespaceMode.NODE);
+    await removePod(place.agent, pod);
+  });
+});
+
+describe("who a pod's own processes are", () => {
+  refusedPods(place, [
+    [
+      "a group needs a user",
+      context({ run_as_group: { value: long(5) } }),
+      "INVALID_ARGUMENT",
+      /^config\.linux\.security_context\.run_as_group: it needs run_as_user/,
+    ],
+    [
+      "a user is not negative",
+      context({ run_as_user: { value: long(-1) } }),
+      "INVALID_ARGUMENT",
+      /security_context\.run_as_user: -1/,
+    ],
+    [
+      "a user is below 2^32 - 1",
+      context({ run_as_user: { value: long(4294967295) } }),
+      "INVALID_ARGUMENT",
+      /security_context\.run_as_user: 4294967295/,
+    ],
+    [
+      "a group is not negative",
+      context({ run_as_user: { value: long(1) }, run_as_group: { value: long(-5) } }),
+      "INVALID_ARGUMENT",
+      /security_context\.run_as_group: -5/,
+    ],
+    [
+      "supplemental groups are groups",
+      context({ supplemental_groups: [long(1), long(-1)] }),
+      "INVALID_ARGUMENT",
+      /security_context\.supplemental_groups\[1\]: -1/,
+    ],
+    [
+      "the policy is Merge or Strict",
+      context({ supplemental_groups_policy: 2 as never }),
+      "INVALID_ARGUMENT",
+      /security_context\.supplemental_groups_policy: 2 is neither Merge nor Strict/,
+    ],
+  ]);
+
+  test("a user with a group is fine", async () => {
+    const pod = await runPod(
+      place.agent,
+      context({ run_as_user: { value: long(1000) }, run_as_group: { value: long(5) } }),
+    );
+    await removePod(place.agent, pod);
+  });
+});
+
+describe("what confines a pod's own processes", () => {
+  refusedPods(place, [
+    [
+      "a seccomp profile's path goes with Localhost alone",
+      context({ seccomp: { profile_type: 1, localhost_ref: "/p" } }),
+      "INVALID_ARGUMENT",
+      /^config\.linux\.security_context\.seccomp\.localhost_ref/,
+    ],
+    [
+      "a Localhost seccomp profile has an absolute path",
+      context({ seccomp: { profile_type: 2, localhost_ref: "p.json" } }),
+      "INVALID_ARGUMENT",
+      /seccomp\.localhost_ref: "p\.json" is not absolute/,
+    ],
+    [
+      "a Localhost seccomp profile has a path",
+      context({ seccomp: { profile_type: 2 } }),
+      "INVALID_ARGUMENT",
+      /seccomp\.localhost_ref: a path is needed/,
+    ],
+    [
+      "a seccomp profile has a type that there is",
+      context({ seccomp: { profile_type: 3 as never } }),
+      "INVALID_ARGUMENT",
+      /seccomp\.profile_type: 3 is no ProfileType/,
+    ],
+    [
+      "the old field names a profile in the old ways",
+      context({ seccomp_profile_path: "x" }),
+      "INVALID_ARGUMENT",
+      /seccomp_profile_path: "x" is no profile/,
+    ],
+    [
+      "an AppArmor profile's name goes with Localhost alone",
+      context({ apparmor: { profile_type: 0, localhost_ref: "p" } }),
+      "INVALID_ARGUMENT",
+      /apparmor\.localhost_ref/,
+    ],
+    [
+      "an AppArmor profile of the node has a name",
+      context({ apparmor: { profile_type: 2 } }),
+      "INVALID_ARGUMENT",
+      /apparmor\.localhost_ref: Localhost needs/,
+    ],
+  ]);
+});
+
+describe("kernel parameters", () => {
+  const refusedOnes: [string, string, string, Context?][] = [
+    ["one of the node's is refused", "kernel.core_pattern", "x"],
+    ["vm.* is the node's", "vm.overcommit_memory", "1"],
+    ["a name that begins as a namespace's and is not one", "kernel.shmx.y", "1"],
+    ["a name does not climb", "net/../kernel/core_pattern", "x"],
+    ["a name does not climb with dots", "net...kernel.core_pattern", "x"],
+    ["a name that mixes dots and slashes to climb", "net.ipv4/../../kernel.core_pattern", "x"],
+    ["a name is not empty", "", "1"],
+    ["a name has no space", "net.core.somaxconn ", "1"],
+    ["a name has no line end", "net.core.somaxconn\nvm.x", "1"],
+    ["a name has no NUL", "net.core.somaxconn\0", "1"],
+    ["a name does not begin with a slash", "/net/core/somaxconn", "1"],
+    ["a name does not end with a dot", "net.core.somaxconn.", "1"],
+    ["a value has no line end", "net.core.somaxconn", "1\n2"],
+    ["a value has no NUL", "net.core.somaxconn", "1\0"],
+    ["a value has 4096 bytes at most", "net.core.somaxconn", "1".repeat(4097)],
+    [
+      "net.* is not for the node's network",
+      "net.core.somaxconn",
+      "1",
+      { namespace_options: { network: NamespaceMode.NODE } },
+    ],
+    [
+      "kernel.shm* is not for the node's IPC",
+      "kernel.shm_rmid_forced",
+      "1",
+      { namespace_options: { ipc: NamespaceMode.NODE } },
+    ],
+    [
+      "fs.mqueue.* is not for the node's IPC",
+      "fs.mqueue.msg_max",
+      "10",
+      { namespace_options: { ipc: NamespaceMode.NODE } },
+    ],
+  ];
+  refusedPods(
+    place,
+    refusedOnes.map(([rule, key, value, more]) => [
+      rule,
+      sysctls(key, value, more),
+      "INVALID_ARGUMENT",
+      /^config\.linux\.sysctls\[/,
+    ]),
+  );
+  refusedPods(place, [
+    [
+      "one that the kernel does not have",
+      sysctls("net.no.such", "1"),
+      "INVALID_ARGUMENT",
+      /net\/no\/such|net\.no\.such/,
+    ],
+    [
+      "a value that the kernel refuses",
+      sysctls("net.ipv4.ip_forward", "perhaps"),
+      "INVALID_ARGUMENT",
+      /net[./]ipv4[./]ip_forward/,
+    ],
+  ]);
+});
+
+describe("what a pod's user may bring is told back unaltered", () => {
+  test("labels and annotations, also strange ones", async () => {
+    const odd = {
+      "": "",
+      "a\nb": "\n\u0000\u2028",
+      __proto__x: "1",
+      constructor: "2",
+      ["x".repeat(253)]: "v".repeat(70_000),
+      toString: "3",
+    };
+    const pod = await runPod(place.agent, { labels: odd, annotations: odd });
+    const status = await podStatus(place.agent, pod.id);
+    assert.deepEqual({ ...status.labels }, odd);
+    assert.deepEqual({ ...status.annotations }, odd);
+    const { items } = await place.agent.client.call("ListPodSandbox", { filter: { id: pod.id } });
+    assert.deepEqual({ ...items[0]?.annotations }, odd);
+    assert.ok(Number(String(status.created_at)) > 0 && Number(String(items[0]?.created_at)) > 0);
+    await removePod(place.agent, pod);
+  });
+});
+
+describe("the life of a pod", () => {
+  const nobody: { pod_sandbox_id?: string } = { pod_sandbox_id: "f".repeat(64) };
+
+  test("stop and remove of a pod that is not there succeed", async () => {
+    await place.agent.client.call("StopPodSandbox", nobody);
+    await place.agent.client.call("RemovePodSandbox", nobody);
+  });
+
+  refused(
+    place,
+    [
+      ["the status of a pod that is not there is an error", nobody, "NOT_FOUND", /pod sandbox "f{64}" is not known/],
+      ["a status is of a pod", {}, "INVALID_ARGUMENT", /^pod_sandbox_id is missing/],
+    ],
+    (request) => place.agent.client.call("PodSandboxStatus", request),
+  );
+  refused(place, [["a stop is of a pod", {}, "INVALID_ARGUMENT", /^pod_sandbox_id is missing/]], (request) =>
+    place.agent.client.call("StopPodSandbox", request),
+  );
+  refused(place, [["a removal is of a pod", {}, "INVALID_ARGUMENT", /^pod_sandbox_id is missing/]], (request) =>
+    place.agent.client.call("RemovePodSandbox", request),
+  );
+  refused(
+    place,
+    [
+      ["new resources are a pod's that is there", nobody, "NOT_FOUND", /pod sandbox "f{64}" is not known/],
+      ["new resources are a pod's", {}, "INVALID_ARGUMENT", /^pod_sandbox_id is missing/],
+    ],
+    (request) => place.agent.client.call("UpdatePodSandboxResources", request),
+  );
+
+  test("running containers are ended by the stop, gone with the removal; both can be repeated", async () => {
+    await leavesNothing(place, async () => {
+      const pod = await runPod(place.agent);
+      const pod_sandbox_id = pod.id;
+      const id = await runContainer(place.agent, pod, {
+        command: ["sh", "-c", "trap '' TERM; while :; do sleep 1; done"],
+      });
+      for (let times = 0; times < 2; times++) await place.agent.client.call("StopPodSandbox", { pod_sandbox_id });
+      const { status } = await place.agent.client.call("ContainerStatus", { container_id: id });
+      assert.equal(status?.exit_code, 137);
+      assert.equal((await podStatus(place.agent, pod.id)).state, PodSandboxState.SANDBOX_NOTREADY);
+      await fails(
+        place.agent.client.call("UpdatePodSandboxResources", { pod_sandbox_id }),
+        "FAILED_PRECONDITION",
+        /is stopped/,
+      );
+      for (let times = 0; times < 2; times++) await place.agent.client.call("RemovePodSandbox", { pod_sandbox_id });
+      // the logs are the kubelet's to remove
+      rmSync(pod.config.log_directory ?? "", { recursive: true });
+      await fails(place.agent.client.call("ContainerStatus", { container_id: id }), "NOT_FOUND", /container/);
+    });
+  });
+
+  test("what is only for looking closer is told when it is asked for", async () => {
+    const { info } = await place.agent.client.call("PodSandboxStatus", { pod_sandbox_id: place.pod.id });
+    assert.deepEqual(info, {});
+    const more = await place.agent.client.call("PodSandboxStatus", { pod_sandbox_id: place.pod.id, verbose: true });
+    assert.ok(JSON.parse(more.info["info"] ?? ""));
+  });
+
+  test("a list's filters all hold", async () => {
+    const pods = [
+      await runPod(place.agent, { labels: { a: "1", b: "1" } }),
+      await runPod(place.agent, { labels: { a: "1" } }),
+    ];
+    const listed = async (filter: runtime.v1.IPodSandboxFilter) =>
+      (await place.agent.client.call("ListPodSandbox", { filter })).items.map(({ id }) => id).sort();
+    const [one = "", two = ""] = pods.map(({ id }) => id);
+    assert.deepEqual(await listed({ label_selector: { a: "1" } }), [one, two].sort());
+    assert.deepEqual(await listed({ label_selector: { a: "1", b: "1" } }), [one]);
+    assert.deepEqual(await listed({ id: two, label_selector: { b: "1" } }), []);
+    assert.deepEqual(await listed({ id: one, state: { state: PodSandboxState.SANDBOX_NOTREADY } }), []);
+    assert.deepEqual(await listed({ label_selector: { toString: "" } }), []);
+    for (const pod of pods) await removePod(place.agent, pod);
+  });
+});
