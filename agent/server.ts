@@ -3,7 +3,7 @@ import { chmodSync, mkdirSync, statSync, unlinkSync } from "node:fs";
 import { connect } from "node:net";
 import { dirname } from "node:path";
 import * as grpc from "@grpc/grpc-js";
-import { FailedPreconditionError } from "../sandbox/errors.js";
+import { FailedPreconditionError, InvalidArgumentError, messageOf } from "../sandbox/errors.js";
 import type { CallTable } from "./call-table.js";
 import { type CallSurroundings, type StreamHandler, type UnaryHandler, wrapStream, wrapUnary } from "./call-wrapper.js";
 import type { Runtime } from "./runtime.js";
@@ -52,21 +52,41 @@ function addCalls(server: grpc.Server, runtime: Runtime, calls: CallTable, aroun
         request: unknown,
         signal: AbortSignal,
       ) => never;
-      definition[name] = methodDefinition(service, name, method);
+      const answer = (request: unknown, signal: AbortSignal) => handle(runtime, readable(request), signal);
+      definition[name] = tellingOfUnreadable(methodDefinition(service, name, method));
       implementation[name] = method.stream
-        ? wrapStream(
-            name,
-            ((request, signal) => handle(runtime, request, signal)) as StreamHandler<unknown, unknown>,
-            around,
-          )
-        : wrapUnary(
-            name,
-            ((request, signal) => handle(runtime, request, signal)) as UnaryHandler<unknown, unknown>,
-            around,
-          );
+        ? wrapStream(name, answer as StreamHandler<unknown, unknown>, around)
+        : wrapUnary(name, answer as UnaryHandler<unknown, unknown>, around);
     }
     server.addService(definition, implementation);
   }
+}
+
+/** A request that is no message of its type, or has text that is not UTF-8. */
+class Unreadable {
+  constructor(readonly error: unknown) {}
+}
+
+/** Left to grpc-js, its caller would not be told what is wrong, and there would be no line in the log. */
+function tellingOfUnreadable<Q, A>(definition: grpc.MethodDefinition<Q, A>): grpc.MethodDefinition<unknown, A> {
+  const requestDeserialize = (bytes: Buffer) => {
+    try {
+      return definition.requestDeserialize(bytes);
+    } catch (error) {
+      return new Unreadable(error);
+    }
+  };
+  return {
+    ...definition,
+    requestSerialize: definition.requestSerialize as (value: unknown) => Buffer,
+    requestDeserialize,
+  };
+}
+
+function readable(request: unknown): unknown {
+  if (!(request instanceof Unreadable)) return request;
+  const { error } = request;
+  throw new InvalidArgumentError(`the request cannot be read: ${messageOf(error)}`, { cause: error });
 }
 
 /** A directory for the socket, and no socket of an agent that is gone. */

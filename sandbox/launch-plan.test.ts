@@ -130,7 +130,7 @@ test("an exec has the container's user, environment and restrictions, and its ow
   const process = toExecProcess(spec, { args: ["true"], terminal: true, seccompFilter: new Uint8Array() });
   assert.deepEqual(process.args, ["true"]);
   assert.deepEqual([process.uid, process.gid, process.additional_gids], [7, 8, [8, 9]]);
-  assert.ok(process.env?.includes("TERM=xterm"));
+  assert.ok(process.env?.map(String).includes("TERM=xterm"));
   assert.equal(process.terminal, true);
   assert.deepEqual(process.capabilities?.effective, Long.UZERO);
   assert.deepEqual(spec.process.args, ["/bin/sh"]);

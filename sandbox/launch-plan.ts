@@ -6,6 +6,7 @@ import type { CgroupHandles, Hierarchy } from "./cgroup/manager.js";
 import { InternalError, InvalidArgumentError } from "./errors.js";
 import { parseMountOptions } from "./mount-options.js";
 import type { OpenMounts } from "./open-mounts.js";
+import { textToBytes } from "./spec/byte-text.js";
 import { capabilityMask } from "./spec/capabilities.js";
 import { podShmSource } from "./spec/mounts.js";
 import { pidSharingAnnotation } from "./spec/namespaces.js";
@@ -129,7 +130,7 @@ function toProcess(
   const { user, capabilities, consoleSize } = process;
   return {
     args: process.args,
-    env: process.env,
+    env: process.env.map(textToBytes),
     cwd: process.cwd,
     uid: user.uid,
     gid: user.gid,

@@ -48,6 +48,11 @@ test("with the host's namespaces none are said", () => {
   assert.equal(spec.hostname, undefined);
 });
 
+test("bytes of the environment that JSON cannot say are U+FFFD there", () => {
+  const config = containerConfig({ envs: [{ key: "A", value: Buffer.from([0xff, 0x41]) }] });
+  assert.match(specToJson(buildSpec(specInput({ config }))), /"A=\ufffdA"/);
+});
+
 test("numbers that JavaScript cannot hold are numbers in JSON", () => {
   const spec = buildSpec(specInput());
   const seccomp = {

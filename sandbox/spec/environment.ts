@@ -1,12 +1,13 @@
-import { isUtf8 } from "node:buffer";
 import type { ContainerConfig } from "../container.js";
 import { InvalidArgumentError } from "../errors.js";
 import type { ImageDefaults } from "../image-config.js";
+import { bytesToText } from "./byte-text.js";
 
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /**
  * The environment, NAME=value: what every container has, the image's, the request's; of two with one name the later wins.
+ * Values of the request are bytes (a Secret may hold any): byte-text.ts says how they are text here.
  * `home` counts when neither image nor request sets HOME.
  */
 export function environment(
@@ -35,6 +36,5 @@ export function environment(
 
 function toText(value: Uint8Array, field: string): string {
   if (value.includes(0)) throw new InvalidArgumentError(`${field}: it holds a NUL byte`);
-  if (!isUtf8(value)) throw new InvalidArgumentError(`${field}: it is not UTF-8`);
-  return Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString("utf8");
+  return bytesToText(value);
 }

@@ -1,11 +1,15 @@
 import { randomBytes } from "node:crypto";
 
+const loneSurrogate = /\p{Surrogate}/u;
+const loneSurrogates = /\p{Surrogate}/gu;
+
 /** RLIM_INFINITY, which is 2^64 in a spec. */
 const largest = 2n ** 64n - 1n;
 
 /**
  * A spec, or a part of it, as JSON for other runtimes. Numbers that JavaScript cannot hold become whole numbers: an
- * unlimited rlimit, and the arguments of seccomp rules that a spec carries as text.
+ * unlimited rlimit, and the arguments of seccomp rules that a spec carries as text. Bytes that are no UTF-8 cannot be
+ * said in JSON, as with every runtime whose configuration it is: in their place stands U+FFFD.
  */
 export function ociJson(value: unknown, indent?: number): string {
   // no text of a request can begin like this
@@ -14,6 +18,7 @@ export function ociJson(value: unknown, indent?: number): string {
     value,
     function (this: unknown, key, inner: unknown) {
       if (typeof inner === "number" && inner >= 2 ** 64) return `${mark}${largest}`;
+      if (typeof inner === "string" && loneSurrogate.test(inner)) return inner.replaceAll(loneSurrogates, "\ufffd");
       const isArgument = typeof inner === "string" && (key === "value" || key === "valueTwo") && isSeccompArg(this);
       return isArgument ? `${mark}${BigInt(inner)}` : inner;
     },

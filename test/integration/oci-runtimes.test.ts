@@ -271,9 +271,12 @@ for (const [handler, path] of Object.entries(candidates)) {
       const two = await runContainer(agent, shared, { linux: options });
       assert.equal(await namespaceOf(agent, one, "pid"), await namespaceOf(agent, two, "pid"));
       assert.match(await out(agent, two, "ps"), /sleep 4321/);
-      const targeting = { namespace_options: { pid: NamespaceMode.TARGET, target_id: one } };
+      const own = await runContainer(agent, shared, { command: ["sleep", "1234"] });
+      const targeting = { namespace_options: { pid: NamespaceMode.TARGET, target_id: own } };
       const debug = await runContainer(agent, shared, { linux: { security_context: targeting } });
-      assert.match(await out(agent, debug, "ps"), /sleep 4321/);
+      const seen = await out(agent, debug, "ps");
+      assert.match(seen, /sleep 1234/);
+      assert.doesNotMatch(seen, /sleep 4321/);
       await agent.client.call("StopContainer", { container_id: two });
       assert.equal((await containerStatus(agent, one)).state, ContainerState.CONTAINER_RUNNING);
       await removePod(agent, shared);

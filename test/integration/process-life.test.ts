@@ -3,6 +3,8 @@ import assert from "node:assert/strict";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { Client, credentials } from "@grpc/grpc-js";
+import { runtime } from "../../cri-proto/generated/runtime.js";
 import { linuxSignal } from "../../sandbox/spec/stop-signal.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import { leftCgroups } from "../support/leaks.js";
@@ -95,6 +97,39 @@ test("memory.oom.group through the unified map, where the host has cgroup v2's c
   if (!isV2) return fails(creation, "INVALID_ARGUMENT", /unified\["memory\.oom\.group"\]: this host has no cgroup v2/);
   const [directory = ""] = leftCgroups(`${agent.cgroupRoot}/${await creation}`);
   assert.equal(readFileSync(join(directory, "memory.oom.group"), "utf8").trim(), "1");
+});
+
+test("a variable's value is bytes, as a Secret may hold them, for the program and for an exec, after a restart, too", async () => {
+  const value = Buffer.from([0x61, 0xff, 0xc3, 0x28, 0xed, 0xa0, 0x80, 0x0a, 0xf0, 0x9f, 0x98, 0x80]);
+  const envs = [{ key: "SECRET", value }];
+  const script = 'printf %s "$SECRET" | od -An -tx1 -v | tr -d " \\n"';
+  const id = await runContainer(agent, pod, { ...sh(`${script}; echo; sleep 1000`), envs });
+  await untilWritten(agent, id, value.toString("hex"));
+  assert.equal(await out(agent, id, script), value.toString("hex"));
+  await agent.restart();
+  assert.equal(await out(agent, id, script), value.toString("hex"));
+});
+
+test("text of a request that is no text is refused, before anything is looked at", async () => {
+  const { ContainerStatusRequest } = runtime.v1;
+  const bytes = Buffer.concat([Buffer.from([0x0a, 0x02]), Buffer.from([0xff, 0xfe])]);
+  assert.throws(() => ContainerStatusRequest.decode(bytes));
+  const connection = new Client(agent.socket, credentials.createInsecure());
+  try {
+    const call = new Promise((resolve, reject) => {
+      connection.makeUnaryRequest(
+        "/runtime.v1.RuntimeService/ContainerStatus",
+        (request: Buffer) => request,
+        (answer) => answer,
+        bytes,
+        (error, answer) => (error ? reject(error) : resolve(answer)),
+      );
+    });
+    await fails(call, "INVALID_ARGUMENT", /^the request cannot be read: .*utf-?8/i);
+    assert.match(agent.logs(), /"method":"ContainerStatus".*the request cannot be read/);
+  } finally {
+    connection.close();
+  }
 });
 
 test("what the kubelet leaves to the shell stays as it is: $(NAME) is its own to expand", async () => {
