@@ -6,6 +6,7 @@ import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import Long from "long";
 import { runtime as cri } from "../cri-proto/generated/runtime.js";
+import type { Hierarchy } from "./cgroup/manager.js";
 import { InternalError, InvalidArgumentError } from "./errors.js";
 import type { LaunchPlan } from "./launch-plan.js";
 import type { SandboxNode } from "./node.js";
@@ -53,9 +54,10 @@ export function makeBundle(
     sharing: sharingOf(spec),
     pidNamespace: join(bundle, "pid"),
     podNamespaces: podNamespaces(pod),
+    controllers: controllersForRuntimes(node),
   });
   writeFileSync(join(bundle, "config.json"), config, { mode: 0o600 });
-  const hidden = node.cgroups.mode === "hybrid" ? node.cgroups.hierarchies.filter(({ version }) => version === 2) : [];
+  const hidden = node.cgroups.hierarchies.filter((hierarchy) => !isSeen(node, hierarchy));
   return {
     ...launch,
     plan: {
@@ -68,12 +70,25 @@ export function makeBundle(
         path: runtime.path,
         arguments: [...runtime.arguments],
         bundle,
-        // beside v1's hierarchies some runtimes refuse it; the monitor puts the container's processes into it
         hidden_mounts: hidden.map(({ mountPoint }) => mountPoint),
         timeout_ms: Long.fromNumber(runtime.timeoutMs, true),
       },
     },
   };
+}
+
+/** The controllers of the hierarchies that an OCI runtime sees. */
+export function controllersForRuntimes(node: SandboxNode): ReadonlySet<string> {
+  const seen = node.cgroups.hierarchies.filter((hierarchy) => isSeen(node, hierarchy));
+  return new Set(seen.flatMap(({ controllers }) => controllers));
+}
+
+/**
+ * cgroup2 beside v1's hierarchies is hidden from runtimes, of which some refuse the mixture; the monitor puts the
+ * container's processes into it.
+ */
+function isSeen({ cgroups }: SandboxNode, { version }: Hierarchy): boolean {
+  return cgroups.mode !== "hybrid" || version === 1;
 }
 
 /** Nothing there is success. */

@@ -5,8 +5,10 @@ import { FailedPreconditionError } from "./errors.js";
 import { toCallError } from "./monitor-client.js";
 import type { SandboxNode } from "./node.js";
 import { isForeign } from "./oci-runtimes.js";
+import { controllersForRuntimes } from "./runtime-bundle.js";
 import type { LinuxResources } from "./spec/oci.js";
 import { linuxResources } from "./spec/resources.js";
+import { runtimeResources } from "./spec/runtime-config.js";
 import { update } from "./store.js";
 
 type Resources = runtime.v1.ILinuxContainerResources;
@@ -37,8 +39,9 @@ export function updateContainer(node: SandboxNode, container: Container, resourc
 }
 
 async function tellRuntime(node: SandboxNode, { record }: Container, changed: LinuxResources): Promise<void> {
+  const told = runtimeResources(changed, controllersForRuntimes(node));
   try {
-    await node.monitors.get(record.podId).updateContainer(record.id, JSON.stringify(changed));
+    await node.monitors.get(record.podId).updateContainer(record.id, JSON.stringify(told));
   } catch (error) {
     throw toCallError(error, `container ${record.id} could not be updated`);
   }

@@ -14,7 +14,14 @@ const spec = buildSpec(specInput({ config: containerConfig({ mounts }) }));
 function configOf(changed: OciSpec, more: Partial<Parameters<typeof runtimeConfig>[1]> = {}): OciSpec {
   const sources = new Map<Mount, string>();
   for (const mount of changed.mounts) if (mount.type === "bind") sources.set(mount, `/bundle/${sources.size}`);
-  const options = { sources, sharing: "container", pidNamespace: "/bundle/pid", podNamespaces: [], ...more } as const;
+  const options = {
+    sources,
+    sharing: "container",
+    pidNamespace: "/bundle/pid",
+    podNamespaces: [],
+    controllers: new Set<string>(),
+    ...more,
+  } as const;
   return JSON.parse(runtimeConfig(changed, options)) as OciSpec;
 }
 
@@ -54,7 +61,13 @@ test("numbers that JavaScript cannot hold are written whole, and text that looks
       },
     ],
   };
-  const options = { sources: new Map(), sharing: "container", pidNamespace: "", podNamespaces: [] } as const;
+  const options = {
+    sources: new Map(),
+    sharing: "container",
+    pidNamespace: "",
+    podNamespaces: [],
+    controllers: new Set<string>(),
+  } as const;
   const config = runtimeConfig({ ...spec, linux: { ...spec.linux, seccomp } }, options);
   assert.match(config, /"value":18446744073709551615,/);
 });
@@ -62,4 +75,11 @@ test("numbers that JavaScript cannot hold are written whole, and text that looks
 test("limits of the configuration are in it", () => {
   const limited = buildSpec(specInput({ host: { ...host, rlimits: [{ type: "RLIMIT_CORE", soft: 0, hard: 0 }] } }));
   assert.deepEqual(configOf(limited).process.rlimits, [{ type: "RLIMIT_CORE", soft: 0, hard: 0 }]);
+});
+
+test("limits of huge pages are said where the runtime sees their controller", () => {
+  const resources = { hugepageLimits: [{ pageSize: "2MB", limit: 0 }], pids: { limit: 7 } };
+  const limited = { ...spec, linux: { ...spec.linux, resources } };
+  assert.deepEqual(configOf(limited).linux.resources, { pids: { limit: 7 } });
+  assert.deepEqual(configOf(limited, { controllers: new Set(["hugetlb"]) }).linux.resources, resources);
 });

@@ -1,6 +1,6 @@
 /** A spec as an OCI runtime's config.json: what Berth says in its own way is said here as every runtime understands it. */
 import type { PidSharing } from "./namespaces.js";
-import type { LinuxNamespace, Mount, OciSpec, Process } from "./oci.js";
+import type { LinuxNamespace, LinuxResources, Mount, OciSpec, Process } from "./oci.js";
 import { ociJson } from "./oci-json.js";
 
 /** Understood by every runtime in use. */
@@ -14,6 +14,8 @@ export interface RuntimeConfigOptions {
   pidNamespace: string;
   /** the pod's own namespaces, in which the runtime is started */
   podNamespaces: readonly ("network" | "ipc" | "uts")[];
+  /** in the hierarchies that the runtime sees */
+  controllers: ReadonlySet<string>;
 }
 
 /** The content of config.json. */
@@ -30,10 +32,21 @@ export function runtimeConfig(spec: OciSpec, options: RuntimeConfigOptions): str
     mounts,
     linux: {
       ...linux,
+      resources: runtimeResources(linux.resources, options.controllers),
       namespaces: [...linux.namespaces, ...joined(options)],
       ...(propagation !== undefined && { rootfsPropagation: propagation }),
     },
   });
+}
+
+/**
+ * The resources of config.json and of a runtime's `update`. The kubelet limits every page size of the host, most to
+ * nothing; where there is no controller for that, runtimes refuse even nothing, so it is left unsaid.
+ */
+export function runtimeResources(resources: LinuxResources, controllers: ReadonlySet<string>): LinuxResources {
+  if (controllers.has("hugetlb")) return resources;
+  const { hugepageLimits: _, ...others } = resources;
+  return others;
 }
 
 /** The argument of a runtime's \`exec --process\`. */

@@ -34,6 +34,7 @@ import {
 
 const { SecurityProfile } = runtime.v1;
 const megabyte = 1024 * 1024;
+const hugepage_limits = ["2MB", "1GB"].map((page_size) => ({ page_size, limit: long(0) }));
 const scratch = mkdtempSync(join(tmpdir(), "berth-oci-"));
 const candidates = { runc: "/usr/sbin/runc", crun: "/usr/bin/crun", youki: "/usr/bin/youki" };
 let agent: TestAgent;
@@ -76,7 +77,8 @@ for (const [handler, path] of Object.entries(candidates)) {
       id = await runContainer(agent, pod, {
         envs: [{ key: "GIVEN", value: Buffer.from("yes") }],
         working_dir: "/tmp",
-        linux: { resources: { memory_limit_in_bytes: long(64 * megabyte), cpu_shares: long(512) } },
+        // the kubelet limits every page size of the host
+        linux: { resources: { memory_limit_in_bytes: long(64 * megabyte), cpu_shares: long(512), hugepage_limits } },
       });
     });
 
@@ -176,7 +178,7 @@ for (const [handler, path] of Object.entries(candidates)) {
         .find(existsSync);
       assert.ok(file);
       assert.equal(readFileSync(file, "utf8").trim(), String(64 * megabyte));
-      const linux = { memory_limit_in_bytes: long(128 * megabyte), cpu_shares: long(256) };
+      const linux = { memory_limit_in_bytes: long(128 * megabyte), cpu_shares: long(256), hugepage_limits };
       await agent.client.call("UpdateContainerResources", { container_id: id, linux });
       assert.equal(readFileSync(file, "utf8").trim(), String(128 * megabyte));
       const told = (await containerStatus(agent, id)).resources?.linux;
