@@ -17,7 +17,15 @@ const container = `900 800 0:99 / / rw - overlay overlay rw
 913 910 0:60 / /data/own rw - tmpfs tmpfs rw
 `;
 
-function difference(hostText: string, containerText: string, path = "/srv/data", id = 30): string | null {
+const ownPlaces = ["/data", "/data/own"];
+
+function difference(
+  hostText: string,
+  containerText: string,
+  path = "/srv/data",
+  id = 30,
+  own: readonly string[] = ownPlaces,
+): string | null {
   const mounts = parseMountInfo(hostText);
   const behind = mounts.find((mount) => mount.id === id);
   assert.ok(behind);
@@ -26,7 +34,7 @@ function difference(hostText: string, containerText: string, path = "/srv/data",
     container: parseMountInfo(containerText),
     behind,
     path,
-    own: ["/data", "/data/own"],
+    own,
   });
 }
 
@@ -38,6 +46,11 @@ const without = (text: string, id: number) =>
 
 test("the same below on both sides: own mounts and unbindable ones do not count", () => {
   assert.equal(difference(host, container), null);
+});
+
+test("an own mount on what the host has mounted there, too: it and what is below it do not count", () => {
+  const covering = "920 911 0:51 / /data/a rw - tmpfs tmpfs rw\n921 920 0:70 / /data/a/more rw - tmpfs tmpfs rw\n";
+  assert.equal(difference(host, container + covering, "/srv/data", 30, ["/data", "/data/own", "/data/a"]), null);
 });
 
 test("what came or went on the host while the container was made is found", () => {

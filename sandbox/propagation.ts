@@ -59,9 +59,10 @@ export function findDifference({ host, container, behind, path, own }: BothSides
     (mount) => mount.device === behind.device && mount.root === root && mount.group === behind.group,
   );
   if (copies.length === 0) return "the container has no copy of it";
-  const onHost = below(host, behind, path, []);
+  const onHost = below(host, behind, path, new Set());
+  const ids = ownMounts(container, own);
   for (const copy of copies) {
-    const inContainer = below(container, copy, copy.mountPoint, own);
+    const inContainer = below(container, copy, copy.mountPoint, ids);
     const missing = [...onHost].find((key) => !inContainer.has(key));
     if (missing !== undefined) return `${missing} is only on the host`;
     const stale = [...inContainer].find((key) => !onHost.has(key));
@@ -70,8 +71,19 @@ export function findDifference({ host, container, behind, path, own }: BothSides
   return null;
 }
 
+/** The container's own mounts: one may lie on a copy of what the host has there, as /host/proc when / is on /host. */
+function ownMounts(container: readonly MountInfo[], destinations: readonly string[]): Set<number> {
+  const ids = new Set<number>();
+  for (const destination of destinations) {
+    const there = container.filter(({ mountPoint }) => mountPoint === destination);
+    const covered = new Set(there.map(({ parent }) => parent));
+    for (const { id } of there) if (!covered.has(id)) ids.add(id);
+  }
+  return ids;
+}
+
 /** What is mounted below a path of a mount, each as "/relative/path of device:root". Unbindable mounts are never copied. */
-function below(all: readonly MountInfo[], top: MountInfo, path: string, own: readonly string[]): Set<string> {
+function below(all: readonly MountInfo[], top: MountInfo, path: string, own: ReadonlySet<number>): Set<string> {
   const found = new Set<string>();
   const parents = new Set([top.id]);
   // a mount's children come after it, but not always: as long as some are found
@@ -79,7 +91,7 @@ function below(all: readonly MountInfo[], top: MountInfo, path: string, own: rea
     before = parents.size;
     for (const mount of all) {
       if (parents.has(mount.id) || !parents.has(mount.parent) || mount.isUnbindable) continue;
-      if (!mount.mountPoint.startsWith(path === "/" ? "/" : `${path}/`) || own.includes(mount.mountPoint)) continue;
+      if (!mount.mountPoint.startsWith(path === "/" ? "/" : `${path}/`) || own.has(mount.id)) continue;
       parents.add(mount.id);
       found.add(`${relativeTo(path, mount.mountPoint)} of ${mount.device}:${mount.root}`);
     }

@@ -45,6 +45,11 @@ bool is_null_device(int fd) {
   return fstat(fd, &status) == 0 && S_ISCHR(status.st_mode) && status.st_rdev == makedev(1, 3);
 }
 
+bool is_directory(int fd) {
+  struct stat status = {};
+  return fstat(fd, &status) == 0 && S_ISDIR(status.st_mode);
+}
+
 bool set_attributes(int mount_fd, uint64_t set, uint64_t propagation, bool recursive) {
   mount_attr attributes = {};
   attributes.attr_set = set;
@@ -109,9 +114,17 @@ void RootFs::attach(const char* directory) {
 }
 
 void RootFs::attach_at(int mount_fd, int target, const char* path) {
-  if (move_mount(mount_fd, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) != 0) {
-    channel_.refuse("mount", path);
+  if (move_mount(mount_fd, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) == 0) return;
+  const int saved = errno;
+  // the kernel's EINVAL says nothing, and this is what people get wrong
+  if (saved == EINVAL && is_directory(mount_fd) != is_directory(target)) {
+    const bool directory = is_directory(mount_fd);
+    channel_.fail(ErrorKind::kInvalid, "mount", path, directory ? ENOTDIR : EISDIR,
+                  directory ? "a directory cannot be mounted on what is none"
+                            : "what is no directory cannot be mounted on one");
   }
+  errno = saved;
+  channel_.refuse("mount", path);
 }
 
 UniqueFd RootFs::make_file_system(const Mount& mount) {

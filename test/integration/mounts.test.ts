@@ -91,6 +91,38 @@ test("what is mounted on the host later comes into a container that asks for it,
   }
 });
 
+test("a volume may lie where a volume that follows the host has something mounted, too", async () => {
+  const shared = await sharedMount("covered");
+  const [there, other] = [hostDirectory("there"), hostDirectory("other")];
+  writeFileSync(join(other, "file"), "other");
+  mkdirSync(join(shared, "sub"));
+  await bindOver(there, join(shared, "sub"));
+  try {
+    const mounts = [
+      { container_path: "/host", host_path: shared, propagation: 1 },
+      { container_path: "/host/sub", host_path: other },
+    ];
+    const id = await runContainer(agent, pod, { mounts });
+    assert.equal(await out(agent, id, "cat /host/sub/file"), "other");
+    mkdirSync(join(shared, "later"));
+    await bindOver(other, join(shared, "later"));
+    assert.equal(await out(agent, id, "cat /host/later/file"), "other");
+    await native.unmount(join(shared, "later"));
+  } finally {
+    await native.unmount(join(shared, "sub"));
+    await native.unmount(shared);
+  }
+});
+
+test("a directory on a file and a file on a directory are refused in words", async () => {
+  const directory = hostDirectory("of-another-kind");
+  writeFileSync(join(directory, "file"), "");
+  const make = (host_path: string, container_path: string) =>
+    createContainer(agent, pod, { mounts: [{ host_path, container_path }] });
+  await fails(make(directory, "/etc/passwd"), "INVALID_ARGUMENT", /mount "\/etc\/passwd".*a directory .* what is none/);
+  await fails(make(join(directory, "file"), "/tmp"), "INVALID_ARGUMENT", /mount "\/tmp".*no directory .* on one/);
+});
+
 test("what is mounted while a container is made is not lost, and what is unmounted not kept", async () => {
   const shared = await sharedMount("raced");
   const content = hostDirectory("content-of-race");
