@@ -28,9 +28,11 @@ int main(int count, char **arguments) {
     for (int j = 0; j < 7 && *rest; j++) { numbers[j] = strtoul(rest, &rest, 0); if (*rest) rest++; }
     errno = 0;
     long result;
-    if (arguments[i][0] == 'i') { /* a 32-bit call: getpid */
+    if (arguments[i][0] == 'i') { /* a 32-bit call: getpid, or the number behind it with one argument */
 #ifdef __x86_64__
-      __asm__ volatile("int $0x80" : "=a"(result) : "0"(20L) : "memory");
+      char *rest = arguments[i] + 1;
+      long number = *rest ? (long)strtoul(rest, &rest, 0) : 20, first = *rest ? (long)strtoul(rest + 1, 0, 0) : 0;
+      __asm__ volatile("int $0x80" : "=a"(result) : "0"(number), "b"(first) : "memory", "r8", "r9", "r10", "r11");
       errno = result < 0 ? (int)-result : 0;
 #endif
     } else {
@@ -165,6 +167,22 @@ test("calls of an architecture that is not named kill the process", { skip: !x64
   const architectures = ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_AARCH64"];
   const outcome = call({ ...native64, architectures }, "i", `${sys.getuid}`);
   assert.deepEqual([outcome.signal, outcome.errnos.at(-1)], [null, 1]);
+});
+
+test("beside the native architecture: newer calls, and socketcall, by the profile's rules", {
+  skip: !x64,
+}, async (t) => {
+  const call = await tester(t);
+  const profile: SeccompProfile = {
+    defaultAction: "SCMP_ACT_ERRNO",
+    architectures: ["SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_X86"],
+    syscalls: [
+      { names: ["write", "exit_group", "getpid", "socket"], action: "SCMP_ACT_ALLOW" },
+      { names: ["mseal"], action: "SCMP_ACT_ERRNO", errnoRet: 55 },
+      { names: ["socketcall"], action: "SCMP_ACT_ERRNO", errnoRet: 66 },
+    ],
+  };
+  assert.deepEqual(call(profile, "i", "462", "i462", "i463", "i102,1", "i24").errnos, [0, 55, 55, 38, 66, 1]);
 });
 
 test("killing actions kill", async (t) => {

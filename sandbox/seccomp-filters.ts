@@ -1,7 +1,8 @@
 /** Seccomp profiles compiled to what the kernel takes, once for each distinct profile. */
 import { createHash } from "node:crypto";
-import { native } from "../native/binding.js";
+import { isSystemError, native } from "../native/binding.js";
 import type { ContainerConfig } from "./container.js";
+import { InvalidArgumentError } from "./errors.js";
 import { defaultSeccompProfile } from "./spec/default-seccomp-profile.js";
 import type { LinuxSeccomp, OciSpec } from "./spec/oci.js";
 import { seccompChoice } from "./spec/seccomp.js";
@@ -40,11 +41,25 @@ export function completeSpec(spec: OciSpec): OciSpec {
   return { ...spec, linux: { ...spec.linux, seccomp: profile } };
 }
 
+/** InvalidArgumentError: the profile of a file has a part that no filter can be made of. */
+function compile(profile: LinuxSeccomp): Uint8Array {
+  try {
+    return native.compileSeccomp(profile);
+  } catch (error) {
+    if (!isSystemError(error)) throw error;
+    const { subject, message } = error;
+    throw new InvalidArgumentError(
+      `config.linux.security_context.seccomp.localhost_ref: the profile's ${subject} cannot be compiled: ${message}`,
+      { cause: error },
+    );
+  }
+}
+
 function compiled(profile: LinuxSeccomp): Uint8Array {
   const hash = createHash("sha256").update(JSON.stringify(profile)).digest("base64");
   const found = byHash.get(hash);
   if (found !== undefined) return found;
-  const filter = native.compileSeccomp(profile);
+  const filter = compile(profile);
   const [oldest] = byHash.keys();
   if (byHash.size >= maxCached && oldest !== undefined) byHash.delete(oldest);
   byHash.set(hash, filter);

@@ -4,6 +4,9 @@
 // it (x86 and x32 on x86_64, arm on aarch64); the others are left out, as they can never call. A call of an architecture
 // that is not in the filter kills the process. System calls that are newer than all that the profile knows are answered
 // ENOSYS where the default action refuses, so that programs fall back to the older call instead of giving up.
+//
+// The architectures beside the native one have a filter of libseccomp's of their own, which is merged into it, because
+// libseccomp cannot translate the number of a call whose name it does not know.
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -38,6 +41,9 @@ constexpr uint32_t foreign_call_bit = 0x40000000;  // x32 calls carry the native
 constexpr uint32_t native_audit_arch = AUDIT_ARCH_AARCH64;
 constexpr uint32_t foreign_call_bit = 0;
 #endif
+
+// From this number on a call has one number on all architectures (Linux 5.1).
+constexpr int first_common_number = 424;
 
 [[noreturn]] void refuse(const std::string& field, const std::string& why, int errno_value = EINVAL) {
   throw SystemError(errno_value, "seccomp", field, why);
@@ -125,6 +131,7 @@ uint64_t to_number64(const Napi::Value& value, const std::string& field) {
 
 // ---- the filter ----
 
+// One filter of libseccomp's. Its architectures are the native one, or others.
 class Filter {
  public:
   explicit Filter(uint32_t default_action) : default_action_(default_action), context_(seccomp_init(default_action)) {
@@ -132,14 +139,21 @@ class Filter {
     // no_new_privs is the launcher's business; a foreign architecture's calls kill the process, not just a thread.
     set(SCMP_FLTATR_CTL_NNP, 0);
     set(SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
+    // A tree instead of a chain: the kernel walks through it for every call that there is when it loads the filter.
+    set(SCMP_FLTATR_CTL_OPTIMIZE, 2);
   }
-  ~Filter() { seccomp_release(context_); }
+  ~Filter() {
+    if (context_ != nullptr) seccomp_release(context_);
+  }
   Filter(const Filter&) = delete;
   Filter& operator=(const Filter&) = delete;
 
-  void add_architecture(uint32_t architecture, const std::string& field) {
-    int status = seccomp_arch_add(context_, architecture);
-    if (status < 0 && status != -EEXIST) refuse(field, strerror(-status), -status);
+  void replace_architecture(const std::vector<uint32_t>& architectures) {
+    int status = seccomp_arch_remove(context_, SCMP_ARCH_NATIVE);
+    for (size_t i = 0; status == 0 && i < architectures.size(); i++) {
+      status = seccomp_arch_add(context_, architectures[i]);
+    }
+    if (status < 0) refuse("architectures", strerror(-status), -status);
   }
 
   void add_rule(uint32_t action, int number, const std::vector<scmp_arg_cmp>& args, const std::string& field) {
@@ -147,6 +161,13 @@ class Filter {
     if (action == default_action_) return;
     int status = seccomp_rule_add_array(context_, action, number, static_cast<unsigned>(args.size()), args.data());
     if (status < 0) refuse(field, strerror(-status), -status);
+  }
+
+  // Takes over the other one's rules; its architectures are others.
+  void merge(Filter& other) {
+    int status = seccomp_merge(context_, other.context_);
+    if (status < 0) throw SystemError(-status, "seccomp_merge", "");
+    other.context_ = nullptr;
   }
 
   std::vector<sock_filter> program() const {
@@ -173,18 +194,144 @@ class Filter {
 
 bool refuses(uint32_t action) { return action != SCMP_ACT_ALLOW && action != SCMP_ACT_LOG; }
 
-// In front of the filter: native calls with a number above `newest` are answered ENOSYS.
-void put_unknown_calls_in_front(std::vector<sock_filter>* program, int newest) {
-  std::vector<sock_filter> front = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, native_audit_arch, 0, static_cast<uint8_t>(foreign_call_bit != 0 ? 4 : 3)),
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-  };
-  if (foreign_call_bit != 0) front.push_back(BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, foreign_call_bit, 2, 0));
-  front.push_back(BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, static_cast<uint32_t>(newest), 0, 1));
-  front.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS));
-  program->insert(program->begin(), front.begin(), front.end());
+// In front of the filter: calls of one architecture that are decided before libseccomp's program sees them.
+class FrontPart {
+ public:
+  // Calls without `call_bit` in their number are not its.
+  FrontPart(uint32_t audit_arch, uint32_t call_bit) : audit_arch_(audit_arch), call_bit_(call_bit) {}
+
+  // Of several rules for one call the first counts.
+  void decide(int number, uint32_t action) { actions_.emplace(static_cast<uint32_t>(number) | call_bit_, action); }
+
+  // Calls with a number above it, up to the one where those of another architecture begin, are answered ENOSYS.
+  void set_newest(int newest, uint32_t end) {
+    newest_ = static_cast<uint32_t>(newest);
+    end_ = end;
+  }
+
+  void put_in_front_of(std::vector<sock_filter>* program) const {
+    std::vector<sock_filter> checks;
+    for (const auto& [number, action] : actions_) {
+      checks.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1));
+      checks.push_back(BPF_STMT(BPF_RET | BPF_K, action));
+    }
+    if (newest_ != 0) {
+      if (end_ != 0) checks.push_back(BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, end_, 2, 0));
+      checks.push_back(BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, newest_, 0, 1));
+      checks.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS));
+    }
+    if (checks.empty()) return;
+    const auto skipped = static_cast<uint32_t>(checks.size() + 1);
+    std::vector<sock_filter> front = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, audit_arch_, 1, 0),
+        // a jump without a condition may be longer than 255
+        BPF_STMT(BPF_JMP | BPF_JA, skipped),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+    };
+    front.insert(front.end(), checks.begin(), checks.end());
+    program->insert(program->begin(), front.begin(), front.end());
+  }
+
+ private:
+  uint32_t audit_arch_;
+  uint32_t call_bit_;
+  std::map<uint32_t, uint32_t> actions_;
+  uint32_t newest_ = 0;
+  uint32_t end_ = 0;
+};
+
+// An architecture that this machine runs beside its own.
+struct ForeignArchitecture {
+  uint32_t number;  // libseccomp's
+  FrontPart front;
+};
+
+ForeignArchitecture foreign_architecture(uint32_t number) {
+#if defined(__x86_64__)
+  if (number == SCMP_ARCH_X32) return {number, FrontPart(AUDIT_ARCH_X86_64, foreign_call_bit)};
+  return {number, FrontPart(AUDIT_ARCH_I386, 0)};
+#elif defined(__aarch64__)
+  return {number, FrontPart(AUDIT_ARCH_ARM, 0)};
+#endif
 }
+
+bool has_common_numbers(uint32_t architecture) {
+#if defined(__x86_64__)
+  // x32 has further calls of its own above the common ones.
+  return architecture != SCMP_ARCH_X32;
+#else
+  return architecture == SCMP_ARCH_ARM;
+#endif
+}
+
+// The whole: a filter for the native architecture, and one for the others where there are any.
+class Program {
+ public:
+  Program(uint32_t default_action, const std::vector<uint32_t>& foreign)
+      : default_action_(default_action), native_(default_action), others_(default_action) {
+    for (uint32_t architecture : foreign) foreign_.push_back(foreign_architecture(architecture));
+    if (!foreign.empty()) others_.replace_architecture(foreign);
+  }
+
+  void add_rule(uint32_t action, const std::string& name, const std::vector<scmp_arg_cmp>& args,
+                const std::string& field) {
+    int number = seccomp_syscall_resolve_name(name.c_str());
+    const bool is_newer = number == __NR_SCMP_ERROR;
+    if (is_newer) number = newer_syscall(name);
+    if (number == __NR_SCMP_ERROR) return;
+    // Negative: a call that only other architectures have.
+    newest_ = std::max(newest_, number);
+    native_.add_rule(action, number, args, field);
+    if (foreign_.empty()) return;
+    if (is_newer) {
+      // Its arguments would have to be compared here: what a rule with some allows stays with the default action.
+      if (args.empty()) decide(number, action);
+    } else if (name == "socketcall" && args.empty() && refuses(action)) {
+      refuse_socketcall(action);
+    } else {
+      others_.add_rule(action, number, args, field);
+    }
+  }
+
+  std::vector<sock_filter> finish() {
+    if (!foreign_.empty()) native_.merge(others_);
+    std::vector<sock_filter> program = native_.program();
+    const bool hides_unknown = refuses(default_action_) && newest_ >= 0;
+    for (ForeignArchitecture& foreign : foreign_) {
+      if (hides_unknown && newest_ >= first_common_number && has_common_numbers(foreign.number)) {
+        foreign.front.set_newest(newest_, 0);
+      }
+      foreign.front.put_in_front_of(&program);
+    }
+    if (hides_unknown) {
+      FrontPart front(native_audit_arch, 0);
+      front.set_newest(newest_, foreign_call_bit);
+      front.put_in_front_of(&program);
+    }
+    return program;
+  }
+
+ private:
+  void decide(int number, uint32_t action) {
+    for (ForeignArchitecture& foreign : foreign_) foreign.front.decide(number, action);
+  }
+
+  // A rule that allows socket, bind and so on is to libseccomp one that allows them through socketcall, too, where the
+  // arguments that it compares are behind a pointer: refused calls must be decided before.
+  void refuse_socketcall(uint32_t action) {
+    for (ForeignArchitecture& foreign : foreign_) {
+      int number = seccomp_syscall_resolve_name_arch(foreign.number, "socketcall");
+      if (number >= 0) foreign.front.decide(number, action);
+    }
+  }
+
+  uint32_t default_action_;
+  Filter native_;
+  Filter others_;
+  std::vector<ForeignArchitecture> foreign_;
+  int newest_ = -1;
+};
 
 // ---- the profile ----
 
@@ -219,26 +366,30 @@ bool tests_one_argument_twice(const std::vector<scmp_arg_cmp>& args) {
   return false;
 }
 
-// Answers the highest native number among the rule's calls, -1 when it knows none.
-int add_rule(Filter* filter, const Napi::Object& rule, const std::string& field) {
+void add_rule(Program* program, const Napi::Object& rule, const std::string& field) {
   uint32_t action = to_action(text_field(rule, "action"), int_field_or(rule, "errnoRet", EPERM), field + ".action");
   std::vector<scmp_arg_cmp> args = to_args(rule.Get("args"), field + ".args");
-  int newest = -1;
   for (const std::string& name : texts_field(rule, "names")) {
-    int number = seccomp_syscall_resolve_name(name.c_str());
-    if (number == __NR_SCMP_ERROR) number = newer_syscall(name);
-    if (number == __NR_SCMP_ERROR) continue;
-    // Negative: a call that only other architectures have.
-    newest = std::max(newest, number);
     std::string subject = field + " " + name;
     if (tests_one_argument_twice(args)) {
       // libseccomp has no "and" for one argument: as other runtimes do, any of the conditions is enough.
-      for (const scmp_arg_cmp& arg : args) filter->add_rule(action, number, {arg}, subject);
+      for (const scmp_arg_cmp& arg : args) program->add_rule(action, name, {arg}, subject);
     } else {
-      filter->add_rule(action, number, args, subject);
+      program->add_rule(action, name, args, subject);
     }
   }
-  return newest;
+}
+
+// Those beside the native one that this machine can run, each once.
+std::vector<uint32_t> foreign_architectures(const Napi::Object& profile) {
+  std::vector<uint32_t> found;
+  if (!has_field(profile, "architectures")) return found;
+  for (const std::string& name : texts_field(profile, "architectures")) {
+    uint32_t architecture = to_architecture(name, "architectures");
+    if (architecture == 0 || architecture == seccomp_arch_native()) continue;
+    if (std::find(found.begin(), found.end(), architecture) == found.end()) found.push_back(architecture);
+  }
+  return found;
 }
 
 void check_flags(const Napi::Object& profile) {
@@ -257,14 +408,7 @@ Napi::Value compile_seccomp(const Napi::CallbackInfo& info) {
   check_flags(profile);
   uint32_t default_action = to_action(text_field(profile, "defaultAction"),
                                       int_field_or(profile, "defaultErrnoRet", EPERM), "defaultAction");
-  Filter filter(default_action);
-  if (has_field(profile, "architectures")) {
-    for (const std::string& name : texts_field(profile, "architectures")) {
-      uint32_t architecture = to_architecture(name, "architectures");
-      if (architecture != 0) filter.add_architecture(architecture, "architectures");
-    }
-  }
-  int newest = -1;
+  Program filter(default_action, foreign_architectures(profile));
   if (has_field(profile, "syscalls")) {
     Napi::Value value = profile.Get("syscalls");
     if (!value.IsArray()) refuse("syscalls", "must be an array");
@@ -274,11 +418,10 @@ Napi::Value compile_seccomp(const Napi::CallbackInfo& info) {
       std::string field = "syscalls[" + std::to_string(i) + "]";
       Napi::Value rule = rules.Get(i);
       if (!rule.IsObject()) refuse(field, "must be an object");
-      newest = std::max(newest, add_rule(&filter, rule.As<Napi::Object>(), field));
+      add_rule(&filter, rule.As<Napi::Object>(), field);
     }
   }
-  std::vector<sock_filter> program = filter.program();
-  if (refuses(default_action) && newest >= 0) put_unknown_calls_in_front(&program, newest);
+  std::vector<sock_filter> program = filter.finish();
   if (program.size() > BPF_MAXINSNS) refuse("syscalls", "the filter has more than 4096 instructions", E2BIG);
   return Napi::Buffer<char>::Copy(info.Env(), reinterpret_cast<const char*>(program.data()),
                                   program.size() * sizeof(sock_filter));

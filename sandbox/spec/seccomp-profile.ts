@@ -28,6 +28,14 @@ const flags = new Set([
   "SECCOMP_FILTER_FLAG_TSYNC",
   "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
 ]);
+/** This architecture's name in an archMap. */
+const nativeArchitectures: Record<string, string> = {
+  x64: "SCMP_ARCH_X86_64",
+  arm64: "SCMP_ARCH_AARCH64",
+  ppc64: "SCMP_ARCH_PPC64LE",
+  s390x: "SCMP_ARCH_S390X",
+  riscv64: "SCMP_ARCH_RISCV64",
+};
 /** Docker's names of architectures for Node's. */
 const architectureNames: Record<string, string[]> = {
   x64: ["amd64"],
@@ -65,7 +73,7 @@ export function parseSeccompProfile(text: string, conditions: ProfileConditions)
   const rules = asList(profile.syscalls, "syscalls", wrong);
   if (rules.length > maxRules) throw wrong(`syscalls: more than ${maxRules} rules`);
   const defaultErrnoRet = asErrno(profile.defaultErrnoRet, "defaultErrnoRet", wrong);
-  const architectures = asStrings(profile.architectures, "architectures", wrong);
+  const architectures = architecturesOf(profile, conditions.arch, wrong);
   const profileFlags = asStrings(profile.flags, "flags", wrong);
   for (const flag of profileFlags) {
     if (!flags.has(flag)) throw wrong(`flags: ${JSON.stringify(flag)} is no flag of a filter`);
@@ -80,6 +88,20 @@ export function parseSeccompProfile(text: string, conditions: ProfileConditions)
 }
 
 type Wrong = (what: string) => InvalidArgumentError;
+
+/** The list, or what Docker's archMap says of this architecture. */
+function architecturesOf(profile: Record<string, unknown>, arch: string, wrong: Wrong): string[] {
+  const named = asStrings(profile.architectures, "architectures", wrong);
+  const map = asList(profile.archMap, "archMap", wrong).map((entry, index) => {
+    const where = `archMap[${index}]`;
+    const { architecture, subArchitectures } = asObject(entry, where, wrong);
+    const name = asString(architecture, `${where}.architecture`, wrong);
+    return { name, others: asStrings(subArchitectures, `${where}.subArchitectures`, wrong) };
+  });
+  if (named.length > 0 && map.length > 0) throw wrong("archMap: it goes without architectures");
+  const own = map.find(({ name }) => name === nativeArchitectures[arch]);
+  return own === undefined ? named : [own.name, ...own.others];
+}
 
 function parseRule(json: unknown, where: string, conditions: ProfileConditions, wrong: Wrong): LinuxSyscall[] {
   const rule = asObject(json, where, wrong);

@@ -43,7 +43,7 @@ test("profiles that cannot be chosen name their field", () => {
 
 test("the default profile follows the capabilities", () => {
   const plain = defaultSeccompProfile(["CAP_CHOWN"], "x64");
-  const [allowed] = plain.syscalls ?? [];
+  const [, allowed] = plain.syscalls ?? [];
   assert.equal(plain.defaultAction, "SCMP_ACT_ERRNO");
   assert.equal(new Set(allowed?.names).size, allowed?.names.length);
   for (const name of ["openat", "futex_waitv", "arch_prctl", "ptrace"]) assert.ok(allowed?.names.includes(name), name);
@@ -69,8 +69,30 @@ test("the default profile follows the capabilities", () => {
     },
   );
   const admin = defaultSeccompProfile(["CAP_SYS_ADMIN", "CAP_SYS_CHROOT"], "x64").syscalls ?? [];
-  for (const name of ["mount", "setns", "clone", "clone3", "chroot"]) assert.ok(admin[0]?.names.includes(name), name);
+  for (const name of ["mount", "setns", "clone", "clone3", "chroot"]) assert.ok(admin[1]?.names.includes(name), name);
   assert.ok(!admin.some(({ names, action }) => names.includes("clone3") && action === "SCMP_ACT_ERRNO"));
+});
+
+test("an archMap says which architectures' programs run beside the machine's own", () => {
+  const parse = (profile: object, arch = "x64") =>
+    parseSeccompProfile(JSON.stringify({ defaultAction: "SCMP_ACT_ALLOW", ...profile }), {
+      path: "/p",
+      bounding: [],
+      arch,
+      kernelRelease: "6.1",
+    }).architectures;
+  const archMap = [
+    { architecture: "SCMP_ARCH_X86_64", subArchitectures: ["SCMP_ARCH_X86", "SCMP_ARCH_X32"] },
+    { architecture: "SCMP_ARCH_AARCH64", subArchitectures: ["SCMP_ARCH_ARM"] },
+    { architecture: "SCMP_ARCH_RISCV64", subArchitectures: null },
+  ];
+  assert.deepEqual(parse({ archMap }), ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]);
+  assert.deepEqual(parse({ archMap }, "arm64"), ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"]);
+  assert.deepEqual(parse({ archMap }, "riscv64"), ["SCMP_ARCH_RISCV64"]);
+  assert.equal(parse({ archMap }, "s390x"), undefined);
+  assert.deepEqual(parse({ archMap: [], architectures: ["SCMP_ARCH_X86"] }), ["SCMP_ARCH_X86"]);
+  assert.throws(() => parse({ archMap, architectures: ["SCMP_ARCH_X86"] }), invalid(/archMap: it goes without/));
+  assert.throws(() => parse({ archMap: [{}] }), invalid(/archMap\[0\]\.architecture: it is no string/));
 });
 
 test("the default profile follows the architecture", () => {
@@ -79,9 +101,9 @@ test("the default profile follows the architecture", () => {
   assert.equal(clone("x64"), 0);
   assert.equal(clone("s390x"), 1);
   const arm = defaultSeccompProfile([], "arm64");
-  assert.deepEqual(arm.architectures, ["SCMP_ARCH_AARCH64"]);
-  assert.ok(arm.syscalls?.[0]?.names.includes("cacheflush"));
-  assert.ok(!arm.syscalls?.[0]?.names.includes("arch_prctl"));
+  assert.deepEqual(arm.architectures, ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"]);
+  assert.ok(arm.syscalls?.[1]?.names.includes("cacheflush"));
+  assert.ok(!arm.syscalls?.[1]?.names.includes("arch_prctl"));
 });
 
 const conditions = { path: "/p.json", bounding: ["CAP_SYS_TIME"], arch: "x64", kernelRelease: "6.1.0-18-amd64" };
