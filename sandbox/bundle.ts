@@ -16,6 +16,7 @@ import type { Container } from "./container.js";
 import { FailedPreconditionError, InvalidArgumentError, messageOf } from "./errors.js";
 import type { SandboxNode } from "./node.js";
 import type { Pod } from "./pod.js";
+import { removeTree } from "./rootfs/remove-tree.js";
 import { completeSpec } from "./seccomp-filters.js";
 import { type BundlePlace, bundleAnnotation, bundleSpec, specToJson } from "./spec/bundle-spec.js";
 import type { OciSpec } from "./spec/oci.js";
@@ -114,7 +115,7 @@ async function removeContent(directory: string): Promise<void> {
   for (const name of await namesIn(volumes)) await removeMountPoint(join(volumes, name));
   await removeMountPoint(volumes);
   await removeMountPoint(join(directory, "rootfs"));
-  await rm(join(directory, "layer"), { recursive: true, force: true });
+  await removeTree(join(directory, "layer"));
   await rm(join(directory, "config.json"), { force: true });
 }
 

@@ -17,6 +17,9 @@ const { FromMonitor, ToMonitor, Error: MonitorErrorMessage } = berth.monitor.v1;
 type Call = Omit<berth.monitor.v1.IToMonitor, "id">;
 type Reply = berth.monitor.v1.IReply;
 
+/** What a monitor takes: it hangs up on a peer that sends more, and its pod would be lost. */
+const largestFrameBytes = 4 * 1024 * 1024;
+
 /** What the kernel carries in one message (SCM_MAX_FD). */
 const descriptorsPerFrame = 253;
 
@@ -121,13 +124,16 @@ export class MonitorClient {
 
   /** Answers the host pid of the init, which waits for startContainer. */
   async createContainer(id: string, plan: berth.monitor.v1.IPlan, descriptors: number[]): Promise<number> {
+    const call = { create_container: { id, plan } };
+    // descriptors that went ahead of a call that is not sent would be the next one's
+    if (descriptors.length > descriptorsPerFrame) encodeCall(call, this.#nextId);
     // frames that are sent in one go arrive in one go: no other call comes in between
     let sent = 0;
     const early: Promise<Reply>[] = [];
     for (; descriptors.length - sent > descriptorsPerFrame; sent += descriptorsPerFrame) {
       early.push(this.#call({ send_descriptors: {} }, descriptors.slice(sent, sent + descriptorsPerFrame)));
     }
-    const created = this.#call({ create_container: { id, plan } }, descriptors.slice(sent));
+    const created = this.#call(call, descriptors.slice(sent));
     const [reply] = await Promise.all([created, ...early]);
     return reply.create_container?.pid ?? 0;
   }
@@ -227,7 +233,7 @@ export class MonitorClient {
     return new Promise((resolve, reject) => {
       this.#pending.set(id, { resolve, reject, onOutput });
       try {
-        socket.send(ToMonitor.encode({ ...call, id: Long.fromNumber(id, true) }).finish(), descriptors);
+        socket.send(encodeCall(call, id), descriptors);
       } catch (error) {
         this.#pending.delete(id);
         reject(error instanceof Error ? error : new InternalError(String(error)));
@@ -267,6 +273,15 @@ export class MonitorClient {
     for (const pending of this.#pending.values()) pending.reject(error);
     this.#pending.clear();
   }
+}
+
+/** InvalidArgumentError: it is larger than a monitor takes. */
+function encodeCall(call: Call, id: number): Uint8Array {
+  const frame = ToMonitor.encode({ ...call, id: Long.fromNumber(id, true) }).finish();
+  if (frame.length <= largestFrameBytes) return frame;
+  throw new InvalidArgumentError(
+    `config: arguments, environment, mounts and paths take ${frame.length} bytes together; ${largestFrameBytes} at most are possible`,
+  );
 }
 
 /** Nanoseconds or counts of the protocol, which are Long there. */

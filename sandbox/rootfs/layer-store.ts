@@ -6,9 +6,10 @@
  *   layers/<...>/layer.json                              LayerRecord
  *   layers/.staging-<n>/, layers/.removed-<n>/           swept at open
  */
-import { mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
+import { mkdir, open, readdir, readFile, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { InternalError, InvalidArgumentError } from "../errors.js";
+import { removeTree } from "./remove-tree.js";
 
 export interface LayerRecord {
   /** "sha256:<hex>" of the OCI image specification */
@@ -54,7 +55,7 @@ export async function openLayerStore(root: string): Promise<LayerStore> {
   const directoryOf = (chainId: string): string => join(base, directoryName(chainId));
   const uniqueName = (prefix: string): string => join(base, `${prefix}${process.pid.toString(36)}-${++serial}`);
   const deleteLater = (directory: string): void => {
-    const deletion = rm(directory, { recursive: true, force: true }).catch(() => {
+    const deletion = removeTree(directory).catch(() => {
       // what could not be deleted now is swept at the next open
     });
     deletions.add(deletion);
@@ -74,7 +75,7 @@ export async function openLayerStore(root: string): Promise<LayerStore> {
   }
 
   const abort = async (staging: LayerStaging): Promise<void> => {
-    await rm(join(staging.directory, ".."), { recursive: true, force: true });
+    await removeTree(join(staging.directory, ".."));
   };
 
   return {
@@ -87,7 +88,7 @@ export async function openLayerStore(root: string): Promise<LayerStore> {
     async stage(chainId) {
       directoryName(chainId);
       const directory = join(uniqueName(".staging-"), "fs");
-      await rm(join(directory, ".."), { recursive: true, force: true });
+      await removeTree(join(directory, ".."));
       await mkdir(directory, { recursive: true, mode: 0o755 });
       return { chainId, directory };
     },

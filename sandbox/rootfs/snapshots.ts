@@ -3,13 +3,14 @@
  * own on top. Nothing is mounted in the host's namespace; what has a name on the host is `<root>/containers/<id>/`.
  */
 import { chmodSync, chownSync, mkdirSync, statSync } from "node:fs";
-import { mkdir, readdir, rename, rm } from "node:fs/promises";
+import { mkdir, readdir, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { type Addon, native } from "../../native/binding.js";
 import { InvalidArgumentError, messageOf, NotFoundError, ResourceExhaustedError } from "../errors.js";
 import type { LinuxIdMapping } from "../spec/oci.js";
 import { toHostId, type UserNamespace } from "../spec/user-namespace.js";
 import type { LayerStore } from "./layer-store.js";
+import { removeTree } from "./remove-tree.js";
 
 export interface Rootfs {
   /** a detached mount; the caller closes it */
@@ -124,11 +125,12 @@ export async function openSnapshots(
       throw error;
     }
     // nobody waits for it, and nobody finds it under its name: what a crash leaves of it goes at the next start
-    rm(doomed, { recursive: true, force: true }).catch(() => undefined);
+    removeTree(doomed).catch(() => undefined);
   };
 
   for (const name of await readdir(directory)) {
-    if (name.startsWith(".removed-")) await rm(join(directory, name), { recursive: true, force: true });
+    // one that resists must not keep the agent from starting
+    if (name.startsWith(".removed-")) await removeTree(join(directory, name)).catch(() => undefined);
   }
 
   return {
