@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -30,6 +30,37 @@ test("records survive, torn ones and those of another version are told and left 
       openStore(root).pods.load(() => {}),
       [],
     );
+  } finally {
+    rmSync(root, { recursive: true, force: true });
+  }
+});
+
+test("a change is a line; one without its end is left out and not continued; many are written as one", () => {
+  const root = mkdtempSync(join(tmpdir(), "berth-store-"));
+  const path = join(root, "state", "pods", "a.json");
+  const lines = () => readFileSync(path, "utf8").trimEnd().split("\n");
+  const reopened = () => {
+    const { pods } = openStore(root);
+    const [record] = pods.load((broken, why) => assert.fail(`${broken}: ${why}`));
+    assert.ok(record !== undefined);
+    return { pods, pod: { record } };
+  };
+  try {
+    openStore(root).pods.put({ version: 1, id: "a", phase: "starting" } as PodRecord);
+    let { pods, pod } = reopened();
+    update(pods, pod, { phase: "ready" });
+    assert.deepEqual(lines().slice(1), ['{"phase":"ready"}']);
+
+    appendFileSync(path, '{"phase":"stopp');
+    ({ pods, pod } = reopened());
+    assert.equal(pod.record.phase, "ready");
+    update(pods, pod, { phase: "stopped" });
+    ({ pods, pod } = reopened());
+    assert.equal(pod.record.phase, "stopped");
+
+    for (let i = 0; i < 250; i++) update(pods, pod, { madeCgroupParents: [String(i)] });
+    assert.ok(lines().length <= 101, `${lines().length} lines`);
+    assert.deepEqual(reopened().pod.record, { ...pod.record, madeCgroupParents: ["249"] });
   } finally {
     rmSync(root, { recursive: true, force: true });
   }
