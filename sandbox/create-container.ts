@@ -221,16 +221,12 @@ async function makeContainer(
 
   if (spec.mounts.some(followsHost)) await step("propagation", () => checkFollowing(spec, pid));
 
-  const container: Container = {
-    record: { ...planned.record, spec: storedSpec(foreign === null ? spec : withoutHooks(spec), config) },
-    config,
-    pid,
-    ended: new Latch(),
-  };
+  const container: Container = { record: planned.record, config, pid, ended: new Latch() };
   await step("created", () => {
     // a stop of the pod that came in between has not seen this container
     checkReady(pod);
-    update(node.store.containers, container, { phase: "created" });
+    const stored = storedSpec(foreign === null ? spec : withoutHooks(spec), config);
+    update(node.store.containers, container, { phase: "created", spec: stored });
     node.containers.add(container);
   });
   observer.emit({ type: "container-event", event: "created", podId: pod.record.id, containerId: id });

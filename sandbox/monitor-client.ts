@@ -144,10 +144,10 @@ export class MonitorClient {
     return reply.create_container?.pid ?? 0;
   }
 
-  /** Answers the time of the start, in nanoseconds since the epoch. */
-  async startContainer(id: string): Promise<bigint> {
-    const reply = await this.#call({ start_container: { id } });
-    return toBigInt(reply.start_container?.started_at);
+  /** Answers the time of the start, in nanoseconds since the epoch, and the host pid of the init; 0: not told. */
+  async startContainer(id: string): Promise<{ startedAt: bigint; pid: number }> {
+    const { start_container: started } = await this.#call({ start_container: { id } });
+    return { startedAt: toBigInt(started?.started_at), pid: started?.pid ?? 0 };
   }
 
   async signalContainer(id: string, signal: number, all: boolean): Promise<void> {

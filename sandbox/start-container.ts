@@ -19,15 +19,16 @@ export function startContainer(node: SandboxNode, container: Container): Promise
   return node.serial.run(id, async () => {
     checkContainerTransition(container.record, "running");
     const monitor = node.monitors.get(podId);
-    let startedAt: bigint;
+    let started: { startedAt: bigint; pid: number };
     try {
-      startedAt = await node.observer.step("start-container", "exec", () => monitor.startContainer(id));
+      started = await node.observer.step("start-container", "exec", () => monitor.startContainer(id));
     } catch (error) {
       throw startError(node, container, error);
     }
     // a program that has ended already was recorded, with its start, before the answer came
     if (!container.ended.isOpen) {
-      update(node.store.containers, container, { phase: "running", startedAt: startedAt.toString() });
+      if (started.pid !== 0) container.pid = started.pid;
+      update(node.store.containers, container, { phase: "running", startedAt: started.startedAt.toString() });
     }
     await runLaterHooks(node, "poststart", container.record, container.pid);
     node.observer.emit({ type: "container-event", event: "started", podId, containerId: id });

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -16,14 +16,16 @@ test("records survive, torn ones and those of another version are told and left 
     update(pods, pod, { phase: "stopping" });
     assert.equal(pod.record.phase, "stopping");
     writeFileSync(join(root, "state", "pods", "torn.json"), '{"version":1,"id":"to');
-    writeFileSync(join(root, "state", "pods", "future.json"), '{"version":2,"id":"future"}');
+    writeFileSync(join(root, "state", "pods", "future.json"), '{"version":2,"id":"future"}\n');
+    writeFileSync(join(root, "state", "pods", "garbage.json"), "\0\0\n");
     const broken: string[] = [];
     const loaded = openStore(root).pods.load((path) => broken.push(path.slice(path.lastIndexOf("/") + 1)));
     assert.deepEqual(
       loaded.map(({ id, phase }) => [id, phase]),
       [["a", "stopping"]],
     );
-    assert.deepEqual(broken.sort(), ["future.json", "torn.json"]);
+    assert.deepEqual(broken.sort(), ["future.json", "garbage.json", "torn.json"]);
+    assert.deepEqual(readdirSync(join(root, "state", "pods")).sort(), ["a.json", "future.json", "garbage.json"]);
     pods.delete("a");
     pods.delete("a");
     assert.deepEqual(

@@ -3,7 +3,7 @@
  * made, in JSON; each line after it is what has changed since. Appending is a tenth of the price of renaming a new file
  * over the old one, which makes ext4 write at once. There is no fsync on purpose: a SIGKILL of the agent loses nothing that
  * was written, and after a power failure no pod lives that a record could be missing for. A line without its end was never
- * acted upon, and is left out; a record without a whole line is dropped, and what it spoke of is swept as garbage.
+ * acted upon, and is left out; a record without a whole line goes, and what it may have spoken of is swept as garbage.
  */
 import { appendFileSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -50,7 +50,7 @@ class Records<T extends { id: string; version: number }> {
     rmSync(this.#path(id), { force: true });
   }
 
-  /** All whole records; files that are not (a torn write, a newer version) are handed to `onBroken` and left. */
+  /** All whole records. Others are handed to `onBroken`, and left, but for those that were cut off while they were made. */
   load(onBroken: (path: string, why: string) => void): T[] {
     const records: T[] = [];
     for (const name of readdirSync(this.directory)) {
@@ -60,7 +60,13 @@ class Records<T extends { id: string; version: number }> {
         continue;
       }
       try {
-        const { record, changes, torn } = parse<T>(readFileSync(path, "utf8"));
+        const text = readFileSync(path, "utf8");
+        if (!text.includes("\n")) {
+          onBroken(path, "it was cut off while it was made");
+          rmSync(path);
+          continue;
+        }
+        const { record, changes, torn } = parse<T>(text);
         if (record.version !== recordVersion) throw new Error(`version ${record.version} is not ${recordVersion}`);
         this.#changes.set(record.id, changes);
         // the next change must not continue the torn line
@@ -81,8 +87,7 @@ class Records<T extends { id: string; version: number }> {
 function parse<T>(text: string): { record: T; changes: number; torn: boolean } {
   const lines = text.split("\n");
   const rest = lines.pop();
-  const [first, ...changes] = lines;
-  if (first === undefined) throw new Error("it has no whole line");
+  const [first = "", ...changes] = lines;
   const record = JSON.parse(first) as T;
   for (const line of changes) Object.assign(record as object, JSON.parse(line));
   return { record, changes: changes.length, torn: rest !== "" };

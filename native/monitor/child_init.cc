@@ -7,8 +7,8 @@
 
 #include <cerrno>
 
-#include "common/clone3.h"
 #include "monitor/identity.h"
+#include "monitor/pod_setup.h"
 #include "monitor/root_fs.h"
 
 namespace berth {
@@ -18,17 +18,6 @@ void join_cgroups(const Cgroup& cgroup, const ChildChannel& channel) {
     const UniqueFd file(open(tasks.c_str(), O_WRONLY | O_CLOEXEC));
     if (!file || write(file.get(), "0", 1) != 1) channel.break_off("join the cgroup", tasks.c_str());
   }
-}
-
-void continue_inside(uint64_t namespaces, const ChildChannel& channel) {
-  const pid_t pid = clone_fork(CLONE_PARENT | namespaces);
-  if (pid < 0) {
-    // ENOMEM: the namespace's init is ending, and it takes no more processes.
-    const bool ending = errno == ENOMEM;
-    channel.fail(ending ? ErrorKind::kNotRunning : ErrorKind::kInternal, "clone", "", errno);
-  }
-  if (pid > 0) _exit(0);
-  channel.send(ReportKind::kHello);
 }
 
 namespace {
@@ -51,23 +40,26 @@ void join_pid_namespace(int pidfd, const ChildChannel& channel) {
   close(pidfd);
 }
 
+// The host's mounts are of use to hooks alone.
+RootFs::Places enter_mount_namespace(const InitOrders& orders) {
+  const ChildChannel& channel = orders.channel;
+  const bool needs_host = orders.plan.hooks.pause;
+  if (!needs_host && setns(orders.mounts_fd, CLONE_NEWNS) != 0) channel.break_off("join the pod's mount namespace");
+  if (unshare(CLONE_NEWNS) != 0) channel.break_off("unshare the mount namespace");
+  if (needs_host) return {"/dev/null", orders.directory};
+  return {PodMounts::kNull, PodMounts::kRoot};
+}
+
 void build_in_host_user_namespace(const InitOrders& orders, RootFs& root) {
   const ChildChannel& channel = orders.channel;
   // Only now, after the cgroups are joined: the namespace's root is where the process is at this moment.
   if (orders.plan.cgroup_namespace && unshare(CLONE_NEWCGROUP) != 0) channel.break_off("unshare the cgroup namespace");
   set_oom_score_adj(orders.plan.process, channel);
-  root.attach(orders.directory);
-  if (orders.pid_namespace_fd >= 0) {
-    pause_for_hooks(orders);
-    root.pivot();
-    join_pid_namespace(orders.pid_namespace_fd, channel);
-    continue_inside(0, channel);
-    root.fill();
-  } else {
-    root.fill();
-    pause_for_hooks(orders);
-    root.pivot();
-  }
+  root.attach(enter_mount_namespace(orders));
+  root.fill();
+  pause_for_hooks(orders);
+  root.pivot();
+  if (orders.pid_namespace_fd >= 0) join_pid_namespace(orders.pid_namespace_fd, channel);
 }
 
 // What only the host's root may do comes first. The init is a second clone, whose mount, PID and cgroup namespaces belong to
@@ -86,7 +78,7 @@ void build_in_user_namespace(const InitOrders& orders, RootFs& root) {
   const bool own_pid_namespace = plan.pid_namespace == PidNamespace::kContainer;
   continue_inside(CLONE_NEWNS | (plan.cgroup_namespace ? CLONE_NEWCGROUP : 0) | (own_pid_namespace ? CLONE_NEWPID : 0),
                   channel);
-  root.attach(orders.directory);
+  root.attach({"/dev/null", orders.directory});
   root.fill();
   pause_for_hooks(orders);
   root.pivot();
@@ -101,8 +93,9 @@ void run_init(const InitOrders& orders) {
   umask(0);
   join_cgroups(plan.cgroup, channel);
 
-  RootFs root(plan, orders.root_fd, orders.mount_fds, channel);
-  if (orders.users.exists()) {
+  const bool in_user_namespace = orders.users.exists();
+  RootFs root(plan, {orders.root_fd, orders.mount_fds, in_user_namespace ? -1 : orders.pid_namespace_fd}, channel);
+  if (in_user_namespace) {
     build_in_user_namespace(orders, root);
   } else {
     build_in_host_user_namespace(orders, root);
@@ -122,11 +115,10 @@ void run_init(const InitOrders& orders) {
   int32_t host_pid = 0;
   if (!channel.wait_for_go(host_pid)) _exit(1);
 
-  set_rlimits(plan.process, channel);
-  start_session(plan.process.terminal, channel);
-  assume_credentials(plan.process, channel);
-  die_with_parent(orders.expected_parent, channel);
-  forbid_new_privileges(plan.process, channel);
+  const Entry entry = in_user_namespace ? Entry::kStay : orders.entry;
+  assume_identity(plan.process, entry, orders.expected_parent, channel);
+  // By now the process may be another one than the monitor spoke of.
+  if (entry != Entry::kStay && !plan.hooks.start_container.empty() && !channel.wait_for_go(host_pid)) _exit(1);
   // Its path is the container's: it may do no more than the container's program.
   run_hooks({"run the startContainer hook", plan.hooks.start_container, orders.start_hooks, plan.hooks.start_state},
             host_pid, channel);

@@ -119,6 +119,8 @@ std::optional<Failure> Container::spawn() {
   int pid_namespace_fd = -1;
   if (plan.pid_namespace == PidNamespace::kPod || plan.pid_namespace == PidNamespace::kTarget) {
     if (auto failed = host_.find_pid_namespace(plan, pid_namespace_fd)) return failed;
+    joins_at_start_ = !users.exists();
+    hooks_at_start_ = !plan.hooks.start_container.empty();
   }
   std::vector<int> mount_fds;
   std::vector<UniqueFd> shm_mounts;
@@ -141,6 +143,7 @@ std::optional<Failure> Container::spawn() {
   descriptors.kept.push_back(child_end.get());
   descriptors.kept.push_back(root_fd);
   descriptors.kept.push_back(pid_namespace_fd);
+  descriptors.kept.push_back(host_.mounts_fd());
   descriptors.kept.push_back(users.fd.get());
   descriptors.sort();
   const ProgramVectors vectors(plan.process);
@@ -156,13 +159,15 @@ std::optional<Failure> Container::spawn() {
       .root_fd = root_fd,
       .mount_fds = mount_fds,
       .pid_namespace_fd = pid_namespace_fd,
+      .mounts_fd = host_.mounts_fd(),
+      .entry = joins_at_start_ ? entry_into_shared(plan.process) : Entry::kStay,
       .users = users,
       .directory = host_.directory().c_str(),
       .expected_parent = in_host_pid_namespace_ ? getpid() : 0,
   };
   CloneOptions options;
-  // In a user namespace these are made by a second clone, so that they belong to it.
-  if (!users.exists()) options.flags = CLONE_NEWNS | (own_pid_namespace_ ? CLONE_NEWPID : 0);
+  // In a user namespace it is made by a second clone, so that it belongs to it.
+  if (!users.exists() && own_pid_namespace_) options.flags = CLONE_NEWPID;
   options.cgroup_fd = cgroup2.get();
   const pid_t pid = clone3_fork(options);
   if (pid < 0) {
@@ -172,7 +177,7 @@ std::optional<Failure> Container::spawn() {
   }
   if (pid == 0) run_init(orders);
 
-  if (pid_namespace_fd >= 0 || users.exists()) {
+  if (users.exists()) {
     builder_pid_ = pid;
   } else {
     adopt_init(pid);
@@ -200,14 +205,14 @@ void Container::on_report(uint32_t) {
     if (result == ChildLink::Result::kWouldBlock) return;
     if (result == ChildLink::Result::kEnd) {
       close_channel();
-      // In any other phase the end of the child itself follows.
-      if (phase_ == Phase::kStarting && !failure_) on_running();
+      if (pid_ == 0 && joins_at_start_ && !entered_) return on_program_lost();
+      // In any other case the end of the child itself follows.
+      if (phase_ == Phase::kStarting && !failure_ && has_program()) on_running();
       return fail_without_init();
     }
     switch (report.kind) {
       case ReportKind::kHello:
-        if (pid_ == 0) adopt_init(sender);
-        if (!removers_.empty()) kill_processes();
+        on_hello(sender);
         break;
       case ReportKind::kTerminal:
         stdout_ = std::move(descriptor);
@@ -220,9 +225,7 @@ void Container::on_report(uint32_t) {
       case ReportKind::kPaused: {
         if (phase_ != Phase::kBuilding || !removers_.empty()) break;
         paused_ = true;
-        // In a shared PID namespace the init is not there yet, and what builds it has the same mounts and cgroups.
-        const UniqueFd builder(pid_ == 0 ? static_cast<int>(syscall(SYS_pidfd_open, builder_pid_, 0)) : -1);
-        answer_creator(pid_ == 0 ? host_pid_of(builder.get()) : host_pid_);
+        answer_creator(host_pid_);
         break;
       }
       case ReportKind::kFailed:
@@ -230,6 +233,19 @@ void Container::on_report(uint32_t) {
         break;
     }
   }
+}
+
+void Container::on_hello(pid_t sender) {
+  if (joins_at_start_ && phase_ == Phase::kStarting) {
+    // What has built everything ends; 0: it has ended.
+    builder_pid_ = pid_;
+    entered_ = true;
+    adopt_init(sender);
+    if (hooks_at_start_ && !channel_.send_go(host_pid_)) kill_processes();
+  } else if (pid_ == 0) {
+    adopt_init(sender);
+  }
+  if (!removers_.empty()) kill_processes();
 }
 
 void Container::answer_creator(int32_t host_pid) {
@@ -295,7 +311,7 @@ void Container::start(const Caller& caller) {
 
 void Container::on_running() {
   phase_ = Phase::kRunning;
-  if (starter_) host_.server().send(starter_->connection, encode_start_reply(starter_->request, started_at_));
+  if (starter_) host_.server().send(starter_->connection, encode_start_reply(starter_->request, started_at_, host_pid_));
   starter_.reset();
 }
 
@@ -312,8 +328,21 @@ bool Container::on_reaped(const siginfo_t& info) {
     return true;
   }
   if (info.si_pid != pid_) return false;
+  if (phase_ == Phase::kStarting && !has_program() && info.si_code == CLD_EXITED && info.si_status == 0) {
+    // It has cloned the program, whose Hello comes, unless that was killed before it could say it.
+    pid_ = 0;
+    if (!channel_) on_program_lost();
+    return true;
+  }
   on_init_ended(info);
   return true;
+}
+
+void Container::on_program_lost() {
+  siginfo_t info = {};
+  info.si_code = CLD_KILLED;
+  info.si_status = SIGKILL;
+  on_init_ended(info);
 }
 
 void Container::fail_without_init() {
@@ -432,8 +461,8 @@ void Container::signal(const Caller& caller, int number, bool all) {
   }
   if (all) {
     kill_processes();
-  } else if (kill(pid_, number) != 0) {
-    const ErrorKind kind = errno == ESRCH ? ErrorKind::kNotRunning : ErrorKind::kInvalid;
+  } else if (pid_ == 0 || kill(pid_, number) != 0) {
+    const ErrorKind kind = pid_ == 0 || errno == ESRCH ? ErrorKind::kNotRunning : ErrorKind::kInvalid;
     return host_.server().fail(caller, failure(kind, last_error("kill", id_)));
   }
   host_.server().send(caller.connection, encode_done(caller.request));

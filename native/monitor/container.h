@@ -44,6 +44,8 @@ class ContainerHost {
   virtual const std::string& directory() const = 0;
   // The host's /dev/null, for reading and writing.
   virtual int null_fd() const = 0;
+  // The pod's mount namespace, which a container's begins as a copy of.
+  virtual int mounts_fd() const = 0;
   virtual const UserNamespace& users() const = 0;
   // A detached mount of the pod's /dev/shm.
   virtual std::optional<Failure> open_shm(UniqueFd& mount) = 0;
@@ -110,10 +112,14 @@ class Container final : public LogObserver, public Disposable {
   std::optional<Failure> make_streams(ChildStreams& streams);
   void adopt_init(pid_t pid);
   void read_output();
+  void on_hello(pid_t sender);
   void answer_creator(int32_t host_pid);
   void on_running();
   // The set-up has failed once everything that could become the init is gone.
   void fail_without_init();
+  // The program's process has ended before it could make itself known.
+  void on_program_lost();
+  bool has_program() const { return !joins_at_start_ || entered_; }
   void on_init_ended(const siginfo_t& info);
   void end_with(int exit_code, int signal);
   void conclude();
@@ -142,7 +148,12 @@ class Container final : public LogObserver, public Disposable {
 
   ChildLink channel_;
   Notifier<Container, &Container::on_report> on_report_{*this};
-  pid_t builder_pid_ = 0;  // in a shared PID namespace or a user namespace: what has cloned, or will clone, the init
+  // In a PID namespace that it shares with others the container is a process outside of it until its start; the program is
+  // cloned into the namespace.
+  bool joins_at_start_ = false;
+  bool hooks_at_start_ = false;  // such a program waits for its number on the host, for its startContainer hooks
+  bool entered_ = false;
+  pid_t builder_pid_ = 0;  // what has cloned, or will clone, the init (in a user namespace) or the program
   pid_t pid_ = 0;          // of the init, in the monitor's PID namespace
   int32_t host_pid_ = 0;
   UniqueFd pidfd_;

@@ -4,7 +4,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -16,10 +15,10 @@
 
 #include "common/clone3.h"
 #include "monitor/child_init.h"
+#include "monitor/entry.h"
 #include "monitor/host_pid.h"
 #include "monitor/identity.h"
 #include "monitor/program.h"
-#include "monitor/seccomp_answer.h"
 #include "monitor/terminal.h"
 #include "monitor/user_namespace.h"
 
@@ -41,28 +40,8 @@ struct ExecOrders {
   int container_pidfd;
   bool has_user_namespace;
   pid_t expected_parent;
-  // Whether the program's credentials and filter are assumed before it can be seen in the container's PID namespace. A
-  // container with CAP_SYS_PTRACE could otherwise take over a process that has all of the monitor's capabilities.
-  bool credentials_first;
+  Entry entry;
 };
-
-// The filter is then in force during all that is left to do: true when it lets that pass.
-bool allows_credentials_first(const Process& process) {
-  if (process.seccomp_filter.empty()) return true;
-  struct Call {
-    int number;
-    uint64_t first = 0;
-    uint64_t second = 0;
-  };
-  static constexpr Call kCalls[] = {
-      {SYS_clone, CLONE_PARENT | SIGCHLD}, {SYS_exit_group}, {SYS_write}, {SYS_setsid}, {SYS_ioctl, 0, TIOCSCTTY},
-      {SYS_prctl, PR_SET_PDEATHSIG, SIGKILL}, {SYS_getppid}, {SYS_rt_sigaction}, {SYS_rt_sigprocmask}, {SYS_execve},
-  };
-  for (const Call& call : kCalls) {
-    if (!filter_allows(process.seccomp_filter, call.number, call.first, call.second)) return false;
-  }
-  return true;
-}
 
 [[noreturn]] void run_exec(const ExecOrders& orders) {
   const ChildChannel& channel = orders.channel;
@@ -79,26 +58,13 @@ bool allows_credentials_first(const Process& process) {
   }
   keep_only_channel(channel);
   if (orders.has_user_namespace) become_root_inside(channel);
-  if (!orders.credentials_first) continue_inside(0, channel);
   if (orders.process.terminal) {
     const UniqueFd terminal = open_terminal_in_container(orders.process, channel);
     for (int stream = 0; stream < 3; ++stream) {
       if (dup2(terminal.get(), stream) < 0) channel.break_off("dup2");
     }
   }
-  set_rlimits(orders.process, channel);
-  if (orders.credentials_first) {
-    assume_credentials(orders.process, channel);
-    forbid_new_privileges(orders.process, channel);
-    continue_inside(0, channel);
-    start_session(orders.process.terminal, channel);
-    die_with_parent(orders.expected_parent, channel);
-  } else {
-    start_session(orders.process.terminal, channel);
-    assume_credentials(orders.process, channel);
-    die_with_parent(orders.expected_parent, channel);
-    forbid_new_privileges(orders.process, channel);
-  }
+  assume_identity(orders.process, orders.entry, orders.expected_parent, channel);
   reset_signals();
   execute(orders.process, orders.vectors, channel);
 }
@@ -154,7 +120,7 @@ std::optional<Failure> ExecSession::start(Container& container, const Exec& exec
       .container_pidfd = container.pidfd(),
       .has_user_namespace = host_.users().exists(),
       .expected_parent = container.in_host_pid_namespace() ? getpid() : 0,
-      .credentials_first = allows_credentials_first(exec.process),
+      .entry = entry_into_shared(exec.process),
   };
   CloneOptions options;
   options.cgroup_fd = cgroup_.directory.get();

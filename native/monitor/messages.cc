@@ -384,9 +384,10 @@ std::string encode_create_reply(uint64_t request, int32_t pid) {
   return encode_reply(request, kReplyCreate, message);
 }
 
-std::string encode_start_reply(uint64_t request, int64_t started_at) {
+std::string encode_start_reply(uint64_t request, int64_t started_at, int32_t pid) {
   WireWriter message;
   message.signed_number(1, started_at);
+  message.signed_number(2, pid);
   return encode_reply(request, kReplyStart, message);
 }
 

@@ -262,7 +262,7 @@ std::string encode_done(uint64_t request);
 std::string encode_failure(uint64_t request, const Failure& failure);
 std::string encode_hello_reply(uint64_t request, const HelloReply& reply);
 std::string encode_create_reply(uint64_t request, int32_t pid);
-std::string encode_start_reply(uint64_t request, int64_t started_at);
+std::string encode_start_reply(uint64_t request, int64_t started_at, int32_t pid);
 std::string encode_exec_reply(uint64_t request, const ExecReply& reply);
 std::string encode_state_reply(uint64_t request, const std::vector<ContainerState>& containers);
 std::string encode_exit_event(const ContainerExit& exit);

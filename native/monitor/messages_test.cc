@@ -237,8 +237,9 @@ void test_replies() {
       bytes_in(bytes_in(encode_create_reply(1, 43), "FromMonitor", "reply"), "Reply", "create_container");
   CHECK(number_in(created, "CreateContainerReply", "pid") == 43);
   const std::string started =
-      bytes_in(bytes_in(encode_start_reply(1, 44), "FromMonitor", "reply"), "Reply", "start_container");
+      bytes_in(bytes_in(encode_start_reply(1, 44, 4711), "FromMonitor", "reply"), "Reply", "start_container");
   CHECK(number_in(started, "StartContainerReply", "started_at") == 44);
+  CHECK(number_in(started, "StartContainerReply", "pid") == 4711);
   const std::string executed =
       bytes_in(bytes_in(encode_exec_reply(1, {-1, true, 45}), "FromMonitor", "reply"), "Reply", "exec");
   CHECK(static_cast<int64_t>(number_in(executed, "ExecReply", "exit_code")) == -1);

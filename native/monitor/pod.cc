@@ -3,10 +3,7 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
-#include <sys/mount.h>
 #include <sys/signalfd.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -26,27 +23,6 @@ constexpr uint64_t kSweepMs = 5000;
 
 Failure malformed() { return failure(ErrorKind::kInvalid, "read the request", {}, "the message is malformed"); }
 
-// Programs in containers get it as their streams. It is the host's node, so it is opened through a read-only mount: nobody
-// can change its mode or owner by the descriptor.
-std::optional<Failure> open_null_device(UniqueFd& null) {
-  const UniqueFd mount(open_tree(AT_FDCWD, "/dev/null", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW));
-  if (!mount) return failure(ErrorKind::kInternal, last_error("open_tree", "/dev/null"));
-  mount_attr attributes = {};
-  attributes.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC;
-  if (mount_setattr(mount.get(), "", AT_EMPTY_PATH, &attributes, sizeof attributes) != 0) {
-    return failure(ErrorKind::kInternal, last_error("mount_setattr", "/dev/null"));
-  }
-  struct stat status = {};
-  if (fstat(mount.get(), &status) != 0) return failure(ErrorKind::kInternal, last_error("stat", "/dev/null"));
-  if (!S_ISCHR(status.st_mode) || status.st_rdev != makedev(1, 3)) {
-    return failure(ErrorKind::kInternal, "open", "/dev/null", "the host's /dev/null is not the null device");
-  }
-  const std::string link = "/proc/self/fd/" + std::to_string(mount.get());
-  null.reset(open(link.c_str(), O_RDWR | O_CLOEXEC));
-  if (!null) return failure(ErrorKind::kInternal, last_error("open", "/dev/null"));
-  return std::nullopt;
-}
-
 template <typename Object>
 void dispose_of(EventLoop& loop, std::vector<std::unique_ptr<Object>>& list, const Object& object) {
   const auto place =
@@ -63,7 +39,7 @@ Pod::Pod(std::string sandbox_id, std::string directory, UserNamespace users)
 
 std::optional<Failure> Pod::open(UniqueFd listener) {
   if (!loop_.open()) return failure(ErrorKind::kInternal, last_error("epoll_create1"));
-  if (auto failed = open_null_device(null_)) return failed;
+  if (auto failed = mounts_.make()) return failed;
   if (!make_exit_directory(directory_)) return failure(ErrorKind::kInternal, last_error("mkdir", directory_ + "/exits"));
   sigset_t child;
   sigemptyset(&child);
@@ -155,7 +131,7 @@ std::optional<Failure> Pod::set_up(std::string_view body) {
   if (auto failed = set_sysctls(request.sysctls, users_)) return failed;
   if (auto failed = set_hostname(request.hostname)) return failed;
   if (auto failed = own_message_queues(users_)) return failed;
-  return shm_.set_size(request.shm_bytes, users_);
+  return mounts_.set_shm_size(request.shm_bytes, users_);
 }
 
 void Pod::create_container(const Caller& caller, std::string_view body, std::vector<UniqueFd> descriptors) {

@@ -39,10 +39,11 @@ class Pod final : public CallHandler, public ContainerHost, public ExecHost {
   Server& server() override { return server_; }
   LogWriter& logs() override { return logs_; }
   const std::string& directory() const override { return directory_; }
-  int null_fd() const override { return null_.get(); }
+  int null_fd() const override { return mounts_.null_fd(); }
+  int mounts_fd() const override { return mounts_.namespace_fd(); }
   const UserNamespace& users() const override { return users_; }
   CgroupLeftovers& cgroup_leftovers() override;
-  std::optional<Failure> open_shm(UniqueFd& mount) override { return shm_.open(mount); }
+  std::optional<Failure> open_shm(UniqueFd& mount) override { return mounts_.open_shm(mount); }
   OrphanEnds& orphan_ends() override { return orphan_ends_; }
   std::optional<Failure> find_pid_namespace(const Plan& plan, int& pidfd) override;
   void on_container_ended(Container& container) override;
@@ -70,12 +71,11 @@ class Pod final : public CallHandler, public ContainerHost, public ExecHost {
   EventLoop loop_;
   Server server_;
   LogWriter logs_;
-  UniqueFd null_;
   UniqueFd child_signal_;
   Notifier<Pod, &Pod::on_child_signal> on_child_signal_{*this};
   CgroupLeftovers leftovers_;
   Timer<Pod, &Pod::on_sweep_time> sweep_timer_{loop_, *this};
-  PodShm shm_;
+  PodMounts mounts_;
   PodInit pod_init_;
   OrphanEnds orphan_ends_;
   std::vector<std::unique_ptr<Container>> containers_;

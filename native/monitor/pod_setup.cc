@@ -6,7 +6,9 @@
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -20,17 +22,19 @@ namespace berth {
 
 namespace {
 
+constexpr const char* kShm = "/shm";
 constexpr unsigned long kShmFlags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
 
 constexpr std::string_view kAllowedSysctls[] = {"kernel/shm", "kernel/msg", "fs/mqueue/", "net/"};
 
-// Takes the main thread back to the host's mount namespace, with the root that it had.
+// Lets the main thread go to other mount namespaces, and takes it back to the host's, with the root that it had.
 class HostMounts {
  public:
   bool save() {
     namespace_.reset(open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC));
     root_.reset(open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
-    return namespace_ && root_;
+    // A thread that shares its root with another (the log writer) cannot change its mount namespace.
+    return namespace_ && root_ && unshare(CLONE_FS) == 0;
   }
   void restore() {
     if (setns(namespace_.get(), CLONE_NEWNS) == 0 && fchdir(root_.get()) == 0 && chroot(".") == 0) return;
@@ -61,6 +65,36 @@ class EffectiveUser {
   EffectiveUser(const EffectiveUser&) = delete;
   EffectiveUser& operator=(const EffectiveUser&) = delete;
 };
+
+// It is the host's node: a read-only mount of it, so that nobody can change its mode or owner.
+std::optional<Failure> clone_null_device(UniqueFd& mount) {
+  mount.reset(open_tree(AT_FDCWD, "/dev/null", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW));
+  if (!mount) return failure(ErrorKind::kInternal, last_error("open_tree", "/dev/null"));
+  mount_attr attributes = {};
+  attributes.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC;
+  if (mount_setattr(mount.get(), "", AT_EMPTY_PATH, &attributes, sizeof attributes) != 0) {
+    return failure(ErrorKind::kInternal, last_error("mount_setattr", "/dev/null"));
+  }
+  struct stat status = {};
+  if (fstat(mount.get(), &status) != 0) return failure(ErrorKind::kInternal, last_error("stat", "/dev/null"));
+  if (S_ISCHR(status.st_mode) && status.st_rdev == makedev(1, 3)) return std::nullopt;
+  return failure(ErrorKind::kInternal, "open", "/dev/null", "the host's /dev/null is not the null device");
+}
+
+// With the places that other things are mounted at; a detached mount.
+std::optional<Failure> make_empty_root(UniqueFd& root) {
+  const UniqueFd context(fsopen("tmpfs", FSOPEN_CLOEXEC));
+  if (!context || fsconfig(context.get(), FSCONFIG_SET_STRING, "mode", "0755", 0) != 0 ||
+      fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) {
+    return failure(ErrorKind::kInternal, last_error("make an empty root", "tmpfs"));
+  }
+  root.reset(fsmount(context.get(), FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
+  if (!root || mknodat(root.get(), PodMounts::kNull + 1, S_IFREG | 0600, 0) != 0 ||
+      mkdirat(root.get(), PodMounts::kRoot + 1, 0755) != 0 || mkdirat(root.get(), kShm + 1, 0755) != 0) {
+    return failure(ErrorKind::kInternal, last_error("make an empty root", "tmpfs"));
+  }
+  return std::nullopt;
+}
 
 // False: errno says why.
 bool write_sysctl(int directory, const std::string& path, const std::string& value) {
@@ -149,44 +183,56 @@ std::optional<Failure> set_sysctls(const std::vector<std::pair<std::string, std:
   return std::nullopt;
 }
 
-std::optional<Failure> PodShm::set_size(uint64_t bytes, const UserNamespace& users) {
-  if (bytes == 0) return std::nullopt;
-  char options[96];
-  snprintf(options, sizeof options, "mode=1777,size=%llu,uid=%u,gid=%u", static_cast<unsigned long long>(bytes),
-           users.uids.to_host(0), users.gids.to_host(0));
+std::optional<Failure> PodMounts::make() {
   HostMounts host;
   if (!host.save()) return failure(ErrorKind::kInternal, last_error("open", "/proc/self/ns/mnt"));
-  if (namespace_) {
-    if (setns(namespace_.get(), CLONE_NEWNS) != 0) return failure(ErrorKind::kInternal, last_error("setns", "/dev/shm"));
-    std::optional<Failure> failed;
-    if (mount("shm", "/", nullptr, MS_REMOUNT | kShmFlags, options) != 0) {
-      failed = failure(ErrorKind::kInvalid, last_error("change the size", "/dev/shm"));
-    }
-    host.restore();
-    return failed;
-  }
-  if (unshare(CLONE_NEWNS) != 0) return failure(ErrorKind::kInternal, last_error("unshare", "/dev/shm"));
-  UniqueFd made(::open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC));
+  UniqueFd null;
+  if (auto failed = clone_null_device(null)) return failed;
+  UniqueFd root;
+  if (auto failed = make_empty_root(root)) return failed;
+  if (unshare(CLONE_NEWNS) != 0) return failure(ErrorKind::kInternal, last_error("unshare", "the pod's mounts"));
+  UniqueFd made(open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC));
   std::optional<Failure> failed;
   // Any directory serves to mount it on: it is left at once.
   if (!made || mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
-      mount("shm", "/proc", "tmpfs", kShmFlags, options) != 0 || chdir("/proc") != 0 ||
+      move_mount(root.get(), "", AT_FDCWD, "/proc", MOVE_MOUNT_F_EMPTY_PATH) != 0 ||
+      move_mount(null.get(), "", root.get(), kNull + 1, MOVE_MOUNT_F_EMPTY_PATH) != 0 || fchdir(root.get()) != 0 ||
       syscall(SYS_pivot_root, ".", ".") != 0 || umount2(".", MNT_DETACH) != 0) {
-    failed = failure(ErrorKind::kInternal, last_error("mount", "/dev/shm"));
+    failed = failure(ErrorKind::kInternal, last_error("mount", "the pod's mounts"));
+  } else {
+    null_.reset(open(kNull, O_RDWR | O_CLOEXEC));
+    if (!null_) failed = failure(ErrorKind::kInternal, last_error("open", "/dev/null"));
   }
   host.restore();
   if (!failed) namespace_ = std::move(made);
   return failed;
 }
 
-std::optional<Failure> PodShm::open(UniqueFd& mount) {
-  if (!namespace_) {
+std::optional<Failure> PodMounts::set_shm_size(uint64_t bytes, const UserNamespace& users) {
+  if (bytes == 0) return std::nullopt;
+  char options[96];
+  snprintf(options, sizeof options, "mode=1777,size=%llu,uid=%u,gid=%u", static_cast<unsigned long long>(bytes),
+           users.uids.to_host(0), users.gids.to_host(0));
+  HostMounts host;
+  if (!host.save()) return failure(ErrorKind::kInternal, last_error("open", "/proc/self/ns/mnt"));
+  if (setns(namespace_.get(), CLONE_NEWNS) != 0) return failure(ErrorKind::kInternal, last_error("setns", "/dev/shm"));
+  std::optional<Failure> failed;
+  if (mount("shm", kShm, "tmpfs", kShmFlags | (has_shm_ ? MS_REMOUNT : 0), options) != 0) {
+    failed = failure(ErrorKind::kInvalid, last_error("give a size", "/dev/shm"));
+  }
+  host.restore();
+  if (!failed) has_shm_ = true;
+  return failed;
+}
+
+std::optional<Failure> PodMounts::open_shm(UniqueFd& mount) {
+  if (!has_shm_) {
     return failure(ErrorKind::kInvalid, "mount", "/dev/shm", "the pod has no /dev/shm: SetUpPod gave it no size");
   }
   HostMounts host;
   if (!host.save()) return failure(ErrorKind::kInternal, last_error("open", "/proc/self/ns/mnt"));
   if (setns(namespace_.get(), CLONE_NEWNS) != 0) return failure(ErrorKind::kInternal, last_error("setns", "/dev/shm"));
-  mount.reset(open_tree(AT_FDCWD, "/", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
+  mount.reset(open_tree(AT_FDCWD, kShm, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
   std::optional<Failure> failed;
   if (!mount) failed = failure(ErrorKind::kInternal, last_error("open_tree", "/dev/shm"));
   host.restore();

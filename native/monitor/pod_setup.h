@@ -27,17 +27,30 @@ std::optional<Failure> set_sysctls(const std::vector<std::pair<std::string, std:
 // set.
 std::string sysctl_path(const std::string& name);
 
-// The pod's /dev/shm: a tmpfs without a name on the host, the root of a mount namespace that nothing but a descriptor keeps.
-// (Before Linux 6.15 a detached mount cannot be copied: so it is attached, where nobody is.)
-class PodShm {
+// A mount namespace that nothing but a descriptor keeps, with what a pod's containers begin from: an empty root with the
+// pod's /dev/shm, the host's null device, and a place for a container's root. A container's own namespace is a copy of this
+// one, and so costs the same however much is mounted on the host. (They are attached here because before Linux 6.15 a
+// detached mount cannot be copied.)
+class PodMounts {
  public:
-  // Makes it, or changes its size. Main thread only.
-  std::optional<Failure> set_size(uint64_t bytes, const UserNamespace& users);
-  // A detached mount of it. Main thread only.
-  std::optional<Failure> open(UniqueFd& mount);
+  static constexpr const char* kNull = "/null";  // read-only: nobody can change the node's mode or owner through it
+  static constexpr const char* kRoot = "/root";
+
+  // Main thread only, as all of these.
+  std::optional<Failure> make();
+  // Makes /dev/shm, or changes its size; 0: there is none.
+  std::optional<Failure> set_shm_size(uint64_t bytes, const UserNamespace& users);
+  // A detached mount of it.
+  std::optional<Failure> open_shm(UniqueFd& mount);
+
+  int namespace_fd() const { return namespace_.get(); }
+  // The host's /dev/null, for reading and writing.
+  int null_fd() const { return null_.get(); }
 
  private:
   UniqueFd namespace_;
+  UniqueFd null_;
+  bool has_shm_ = false;
 };
 
 }  // namespace berth

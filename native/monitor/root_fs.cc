@@ -2,11 +2,13 @@
 
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -14,6 +16,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "common/clone3.h"
 #include "monitor/copy_up.h"
 #include "monitor/path_in_root.h"
 #include "monitor/terminal.h"
@@ -21,6 +24,9 @@
 namespace berth {
 
 namespace {
+
+// PIDFD_GET_PID_NAMESPACE (Linux 6.11)
+constexpr unsigned long kPidfdGetPidNamespace = _IO(0xFF, 5);
 
 // The kernel's own words about a mount that it refused, if it has any.
 void read_mount_message(int context, char (&text)[256]) {
@@ -91,9 +97,9 @@ void RootFs::make_nodes(const UserNamespace& users) {
   }
 }
 
-void RootFs::attach(const char* directory) {
+void RootFs::attach(const Places& places) {
   if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) channel_.break_off("make mounts private", "/");
-  UniqueFd null(open("/dev/null", O_PATH | O_CLOEXEC | O_NOFOLLOW));
+  UniqueFd null(open(places.null, O_PATH | O_CLOEXEC | O_NOFOLLOW));
   if (!null) channel_.break_off("open", "/dev/null");
   if (!is_null_device(null.get())) {
     channel_.fail(ErrorKind::kInternal, "open", "/dev/null", 0, "the host's /dev/null is not the null device");
@@ -108,8 +114,8 @@ void RootFs::attach(const char* directory) {
     channel_.break_off("attach the devices", kUnprivilegedPlace);
   }
   const int at = nodes_ ? nodes_.get() : AT_FDCWD;
-  if (move_mount(root_, "", at, nodes_ ? kRootPlace : directory, MOVE_MOUNT_F_EMPTY_PATH) != 0) {
-    channel_.refuse("attach the root file system", directory);
+  if (move_mount(root_, "", at, nodes_ ? kRootPlace : places.root, MOVE_MOUNT_F_EMPTY_PATH) != 0) {
+    channel_.refuse("attach the root file system", places.root);
   }
 }
 
@@ -127,10 +133,47 @@ void RootFs::attach_at(int mount_fd, int target, const char* path) {
   channel_.refuse("mount", path);
 }
 
+// The procfs of a PID namespace that the caller is not in: a process in there could be taken over by others in there.
+UniqueFd RootFs::open_proc_context() {
+  UniqueFd context(fsopen("proc", FSOPEN_CLOEXEC));
+  if (!context) channel_.break_off("fsopen", "proc");
+  const UniqueFd pid_namespace(ioctl(sources_.pid_namespace_fd, kPidfdGetPidNamespace, 0));
+  if (pid_namespace && fsconfig(context.get(), FSCONFIG_SET_FD, "pidns", nullptr, pid_namespace.get()) == 0) return context;
+
+  // Before Linux 6.17 it is the one in which fsopen is called. Whoever calls it there puts the descriptor in this one's place,
+  // as they share their descriptors, and ends.
+  const int place = context.get();
+  const pid_t outer = clone_fork(CLONE_FILES);
+  if (outer == 0) {
+    if (setns(sources_.pid_namespace_fd, CLONE_NEWPID) != 0) _exit(errno);
+    const pid_t inner = clone_fork(CLONE_FILES);
+    if (inner == 0) {
+      const int opened = fsopen("proc", FSOPEN_CLOEXEC);
+      _exit(opened >= 0 && dup3(opened, place, O_CLOEXEC) == place && close(opened) == 0 ? 0 : errno);
+    }
+    int status = 0;
+    _exit(inner < 0 || waitpid(inner, &status, 0) != inner ? errno : WIFEXITED(status) ? WEXITSTATUS(status) : EINTR);
+  }
+  int status = 0;
+  if (outer < 0 || waitpid(outer, &status, 0) != outer) channel_.break_off("clone", "for /proc");
+  const int failed = WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
+  if (failed != 0) {
+    const bool ending = failed == ESRCH || failed == ENOMEM || failed == EINTR;
+    channel_.fail(ending ? ErrorKind::kNotRunning : ErrorKind::kInternal, "join the PID namespace", "/proc", failed);
+  }
+  return context;
+}
+
+UniqueFd RootFs::open_context(const Mount& mount) {
+  if (mount.type == "proc" && sources_.pid_namespace_fd >= 0) return open_proc_context();
+  UniqueFd context(fsopen(mount.type.c_str(), FSOPEN_CLOEXEC));
+  if (!context) channel_.refuse("fsopen", mount.type.c_str());
+  return context;
+}
+
 UniqueFd RootFs::make_file_system(const Mount& mount) {
   const char* destination = mount.destination.c_str();
-  const UniqueFd context(fsopen(mount.type.c_str(), FSOPEN_CLOEXEC));
-  if (!context) channel_.refuse("fsopen", mount.type.c_str());
+  const UniqueFd context = open_context(mount);
   char words[256] = {};
   if (!mount.source.empty() &&
       fsconfig(context.get(), FSCONFIG_SET_STRING, "source", mount.source.c_str(), 0) != 0) {
@@ -322,7 +365,7 @@ void RootFs::make_readonly(const char* path) {
 }
 
 void RootFs::fill() {
-  for (size_t i = 0; i < plan_.mounts.size(); ++i) mount_one(plan_.mounts[i], mount_fds_[i]);
+  for (size_t i = 0; i < plan_.mounts.size(); ++i) mount_one(plan_.mounts[i], sources_.mount_fds[i]);
   for (size_t i = 0; i < plan_.devices.size(); ++i) make_device(plan_.devices[i], i);
   make_device_links();
   check_null_device();

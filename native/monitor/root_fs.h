@@ -15,20 +15,30 @@ namespace berth {
 
 class RootFs {
  public:
-  // `mount_fds`: for each of the plan's mounts its detached mount, or -1.
-  RootFs(const Plan& plan, int root_fd, const std::vector<int>& mount_fds, const ChildChannel& channel)
-      : plan_(plan), root_(root_fd), mount_fds_(mount_fds), channel_(channel) {}
+  struct Sources {
+    int root_fd;
+    const std::vector<int>& mount_fds;  // for each of the plan's mounts its detached mount, or -1
+    // pidfd of a process whose PID namespace /proc is to show; -1: the caller is in that namespace
+    int pid_namespace_fd;
+  };
+  // Where to find the host's null device, and a directory to attach the root at.
+  struct Places {
+    const char* null;
+    const char* root;
+  };
+
+  RootFs(const Plan& plan, const Sources& sources, const ChildChannel& channel)
+      : plan_(plan), sources_(sources), root_(sources.root_fd), channel_(channel) {}
 
   // For a pod with a user namespace, whose root may not make device nodes: makes them while the caller is still the host's
   // root, where nobody sees them, owned as the namespace maps their owners. The other functions are for its own root then.
   void make_nodes(const UserNamespace& users);
-  // Attaches the root at a directory of the host, within a mount namespace that the caller has just made. From here on
-  // nothing that is mounted is seen outside.
-  void attach(const char* directory);
-  // Mounts, devices, masks, in the plan's order. The caller is in the container's PID namespace (for /proc).
+  // Attaches the root, within a mount namespace that the caller has just made. From here on nothing that is mounted is seen
+  // outside.
+  void attach(const Places& places);
+  // Mounts, devices, masks, in the plan's order.
   void fill();
-  // Makes the root "/" and detaches everything of the host. Before or after fill(): a process that others can see in a
-  // shared PID namespace must not have the host's root, so there it comes first.
+  // Makes the root "/" and detaches everything of the host.
   void pivot();
   // The slave of a new terminal of the container's own devpts, which is also bound to /dev/console; its master is sent.
   UniqueFd open_terminal();
@@ -47,6 +57,8 @@ class RootFs {
 
   void mount_one(const Mount& mount, int source_fd);
   UniqueFd make_file_system(const Mount& mount);
+  UniqueFd open_context(const Mount& mount);
+  UniqueFd open_proc_context();
   void attach_at(int mount_fd, int target, const char* path);
   void make_device(const Device& device, size_t index);
   // True: it was made. False: something is there already.
@@ -60,8 +72,8 @@ class RootFs {
   UniqueFd clone_mount(int fd, unsigned flags, const char* step, const char* path);
 
   const Plan& plan_;
+  const Sources sources_;
   const int root_;
-  const std::vector<int>& mount_fds_;
   const ChildChannel& channel_;
   Cover null_;                // the host's /dev/null, for masked files
   Cover empty_;               // a read-only directory with nothing in it, for masked directories

@@ -193,7 +193,7 @@ test("a torn record is told, and does not keep the agent from starting", async (
   const torn = `${records}/${"0".repeat(64)}.json`;
   writeFileSync(torn, '{"version": 1, "id": "0');
   await agent.restart();
-  rmSync(torn);
+  assert.equal(existsSync(torn), false);
   assert.match(agent.logs(), new RegExp(torn));
   assert.equal((await podStatus(agent, pod.id)).state, PodSandboxState.SANDBOX_READY);
 });
