@@ -1,5 +1,6 @@
 /** A container's program from its start to its end: signals, input, directory, home, the file for its last words. */
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -9,6 +10,7 @@ import { linuxSignal } from "../../sandbox/spec/stop-signal.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import { leftCgroups } from "../support/leaks.js";
 import {
+  ContainerState,
   containerStatus,
   createContainer,
   fails,
@@ -16,6 +18,7 @@ import {
   long,
   out,
   type RunningPod,
+  readLog,
   runContainer,
   runPod,
   runToEnd,
@@ -83,11 +86,61 @@ test("a working directory that is missing is made as the user's own", async () =
   assert.equal(output, "/made/here\n1234:99\n/\n");
 });
 
-test("standard input that was asked for stays open, otherwise it is at its end", async () => {
-  const open = await runContainer(agent, pod, { ...sh("read line; echo ended; sleep 1000"), stdin: true });
-  assert.match(await out(agent, open, ["readlink", "/proc/1/fd/0"]), /^pipe:/);
-  const closed = await runContainer(agent, pod, sh("read line; echo ended; sleep 1000"));
+test("standard input that was asked for stays open while nobody attaches, otherwise it is at its end", async () => {
+  const script = sh("echo reading; read line; echo ended; sleep 1000");
+  const open = [
+    await runContainer(agent, pod, { ...script, stdin: true }),
+    await runContainer(agent, pod, { ...script, stdin: true, stdin_once: true }),
+  ];
+  const closed = await runContainer(agent, pod, script);
   await untilWritten(agent, closed, "ended");
+  assert.equal(await out(agent, closed, "stat -L -c %F:%t:%T /proc/1/fd/0"), "character special file:1:3");
+  for (const id of open) await untilWritten(agent, id, "reading");
+  await agent.kill9();
+  await agent.restart();
+  for (const id of open) {
+    assert.match(await out(agent, id, ["readlink", "/proc/1/fd/0"]), /^pipe:/);
+    const { log_path } = await containerStatus(agent, id);
+    assert.doesNotMatch(readFileSync(log_path ?? "", "utf8"), /ended/);
+  }
+});
+
+test("a terminal is the program's own, without a size until somebody attaches, and all that it writes is one stream", async () => {
+  const script = `
+    for stream in 0 1 2; do test -t $stream && readlink /proc/self/fd/$stream; done
+    tty; /size; echo $TERM; echo to-the-terminal > /dev/tty
+    stat -c '%u %t:%T' /dev/console; cut -d' ' -f6 /proc/self/stat; echo error >&2`;
+  const size = join(agent.paths.base, "size");
+  const source =
+    "#include <stdio.h>\n#include <sys/ioctl.h>\n" +
+    'int main() { struct winsize s; ioctl(0, TIOCGWINSZ, &s); printf("%d %d\\n", s.ws_row, s.ws_col); }';
+  writeFileSync(`${size}.c`, source);
+  execFileSync("cc", ["-static", "-o", size, `${size}.c`]);
+  const id = await runContainer(agent, pod, {
+    ...sh(`${script}; read line`),
+    tty: true,
+    linux: { security_context: { run_as_user: { value: long(1000) } } },
+    mounts: [{ host_path: size, container_path: "/size" }],
+  });
+  await untilWritten(agent, id, "error\r");
+  const records = await readLog((await containerStatus(agent, id)).log_path ?? "");
+  assert.deepEqual(
+    records.map(({ stream, text }) => `${stream} ${text}`),
+    [
+      ...Array(3).fill("stdout /dev/pts/0\r"),
+      "stdout /dev/pts/0\r",
+      // as with the field's runtimes: the kubelet sends a size when it attaches
+      "stdout 0 0\r",
+      "stdout xterm\r",
+      "stdout to-the-terminal\r",
+      "stdout 1000 88:0\r",
+      // the leader of its session
+      "stdout 1\r",
+      "stdout error\r",
+    ],
+  );
+  // its input never ends by itself
+  assert.equal((await containerStatus(agent, id)).state, ContainerState.CONTAINER_RUNNING);
 });
 
 test("memory.oom.group through the unified map, where the host has cgroup v2's controllers", async () => {

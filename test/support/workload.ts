@@ -192,7 +192,7 @@ export async function readLog(path: string): Promise<LogRecord[]> {
   if (!existsSync(path)) return [];
   const lines = readFileSync(path, "utf8").split("\n").slice(0, -1);
   return lines.map((line) => {
-    const [, time, stream, tag, text] = /^(\S+) (stdout|stderr) (\S+) (.*)$/.exec(line) ?? [];
+    const [, time, stream, tag, text] = /^(\S+) (stdout|stderr) (\S+) (.*)$/s.exec(line) ?? [];
     assert.ok(time && stream && tag && text !== undefined, `not a line of a CRI log: ${JSON.stringify(line)}`);
     return { time, stream, tag, text };
   });
