@@ -65,7 +65,6 @@ export interface ContainerImage {
 
 export interface CreateContainerOptions {
   config: ContainerConfig;
-  podConfig: PodSandboxConfig;
   image: ContainerImage;
   /** the images of config.mounts, whose image_ref is the image's id; "sha256:..." to chain ids, bottom first */
   volumeLayers: Record<string, string[]>;
@@ -124,7 +123,7 @@ async function makeContainer(
   node: SandboxNode,
   pod: Pod,
   id: string,
-  { config, podConfig, image, volumeLayers }: CreateContainerOptions,
+  { config, image, volumeLayers }: CreateContainerOptions,
   { undo, scratch, abandoned }: Making,
 ): Promise<Container> {
   const { observer } = node;
@@ -160,7 +159,7 @@ async function makeContainer(
       containerId: id,
       podId: pod.record.id,
       config,
-      podConfig,
+      podConfig: pod.config,
       image: image.config,
       user,
       host: specHost(node),
@@ -169,7 +168,7 @@ async function makeContainer(
       cgroupPath,
     });
     const edited = await applyCdiEdits(spec, await findCdiEdits(askedDevices(config), node.cdiDirectories));
-    return withHooks(edited, await findHooks(node.hooksDirectory, hookSubject(config, podConfig, edited)));
+    return withHooks(edited, await findHooks(node.hooksDirectory, hookSubject(config, pod.config, edited)));
   });
 
   tellOfClamping(node, config, spec);

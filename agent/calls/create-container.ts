@@ -21,8 +21,8 @@ export async function createContainer(
   // a RemoveImage at the same time must not take the layers away before the container's record speaks of them
   const release = images.store.hold([...image.layers, ...Object.values(volumeLayers).flat()]);
   try {
-    const podConfig = request.sandbox_config ?? pod.config;
-    const container = await create(node, pod, { config, podConfig, image, volumeLayers }, signal);
+    // request.sandbox_config says again what the pod was made with: what counts is that
+    const container = await create(node, pod, { config, image, volumeLayers }, signal);
     return { container_id: container.record.id };
   } finally {
     release();

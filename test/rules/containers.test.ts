@@ -1,6 +1,6 @@
 /** The CRI's rules for CreateContainer: who runs what, where, in which namespaces, and how it is confined. */
 import assert from "node:assert/strict";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import type { runtime } from "../../cri-proto/generated/runtime.js";
@@ -13,7 +13,9 @@ import {
   importBusybox,
   long,
   NamespaceMode,
+  out,
   type RunningPod,
+  removePod,
   runContainer,
   runPod,
   runToEnd,
@@ -321,6 +323,65 @@ describe("what it is allowed", () => {
     ],
     ["a read-only path has no NUL", context({ readonly_paths: ["/a\0"] }), "INVALID_ARGUMENT", /readonly_paths\[0\]/],
   ]);
+});
+
+describe("the pod is what it was made as, whatever a container's request says of it", () => {
+  refused<runtime.v1.ICreateContainerRequest>(
+    place,
+    [
+      [
+        "privileged",
+        () => ({
+          pod_sandbox_id: place.pod.id,
+          config: containerConfig(context({ privileged: true })),
+          sandbox_config: { ...place.pod.config, linux: { security_context: { privileged: true } } },
+        }),
+        "INVALID_ARGUMENT",
+        /^config\.linux\.security_context\.privileged: the pod sandbox was not asked/,
+      ],
+      [
+        "the node's processes",
+        () => ({
+          pod_sandbox_id: place.pod.id,
+          config: containerConfig(options({ pid: NamespaceMode.NODE })),
+          sandbox_config: {
+            ...place.pod.config,
+            linux: { security_context: { namespace_options: { pid: NamespaceMode.NODE } } },
+          },
+        }),
+        "INVALID_ARGUMENT",
+        /namespace_options\.pid: NODE is for containers of pods/,
+      ],
+    ],
+    (request) => place.agent.client.call("CreateContainer", request),
+  );
+});
+
+describe("privileged is all of it", () => {
+  test("capabilities, unmasked paths, a writable /proc and /sys, no confinement, every device", async () => {
+    const strong = { linux: { security_context: { privileged: true } } };
+    const pod = await runPod(place.agent, strong);
+    const asked: Context = {
+      ...strong.linux.security_context,
+      capabilities: { drop_capabilities: ["ALL"] },
+      seccomp: { profile_type: 0 },
+      masked_paths: ["/proc/keys"],
+      readonly_paths: ["/proc/sys"],
+    };
+    const id = await runContainer(place.agent, pod, context(asked));
+    const told = (script: string) => out(place.agent, id, script);
+    const own = /^CapPrm:\s*(\w+)$/m.exec(readFileSync("/proc/self/status", "utf8"))?.[1];
+    assert.equal(await told("sed -n 's/^CapEff:[[:space:]]*//p' /proc/self/status"), own);
+    assert.equal(await told("sed -n 's/^Seccomp:[[:space:]]*//p' /proc/self/status"), "0");
+    assert.equal(await told("grep -c ' /proc/' /proc/mounts || true"), "0");
+    assert.match(await told("grep ' /proc proc ' /proc/mounts"), / rw,/);
+    assert.match(await told("grep ' /sys sysfs ' /proc/mounts"), / rw,/);
+    assert.equal(await told("echo 1 > /proc/sys/net/ipv4/ip_forward && echo written"), "written");
+    assert.equal(await told("mknod /any c 1 5 && head -c 3 /any | wc -c"), "3");
+    // one that no other container may open
+    assert.equal(await told("mknod /kmsg c 1 11 && : < /kmsg && echo open"), "open");
+    await removePod(place.agent, pod);
+  });
 });
 
 describe("seccomp, AppArmor, SELinux", () => {
