@@ -36,9 +36,11 @@ export function planHooks(node: Node, spec: OciSpec, id: string): berth.monitor.
   const createContainer = (hooks.createContainer ?? []).map(toPlan);
   const startContainer = (hooks.startContainer ?? []).map(toPlan);
   const pause = runtimeHooks(spec).length > 0 || createContainer.length > 0;
-  if (createContainer.length > 0 && !spec.linux.namespaces.some(({ type }) => type === "pid")) {
+  const has = (wanted: string) => spec.linux.namespaces.some(({ type }) => type === wanted);
+  // elsewhere the hook runs before the namespace is joined; with a user namespace in it, the host's root before its eyes
+  if (createContainer.length > 0 && has("user") && !has("pid")) {
     throw new FailedPreconditionError(
-      "createContainer hooks need a container with a PID namespace of its own, and this one shares another's",
+      "createContainer hooks need a container with a PID namespace of its own where the pod has a user namespace: whoever shares it could look into them",
     );
   }
   if (!pause && startContainer.length === 0) return null;

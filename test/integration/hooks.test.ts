@@ -208,17 +208,80 @@ test("poststart and poststop that fail are only told in the log", async () => {
   for (const stage of ["poststart", "poststop"]) assert.match(agent.logs(), new RegExp(`${stage} is broken`));
 });
 
-test("with the pod's PID namespace: createRuntime runs, createContainer is refused", async () => {
-  addHook("createRuntime", `cat > ${base}/out/state`);
-  addHook("createContainer", "exit 0");
-  const shared = { linux: { security_context: { namespace_options: { pid: NamespaceMode.POD } } } };
-  const id = await runContainer(agent, pod, { ...forStages("createRuntime"), ...shared });
-  assert.ok((JSON.parse(told("state")) as State).pid > 0);
-  assert.equal(await out(agent, id, "echo runs"), "runs");
+test("in a PID namespace of others createContainer runs before it is joined, else as ever", async () => {
+  addHook("createRuntime", `cat > ${base}/out/runtime.json`);
+  const script = `cat > ${base}/out/state.json; { ${namespaces}; } > ${base}/out/hook; echo made > ${pod.id}`;
+  const target_id = await runContainer(agent, pod);
+  const { NODE } = NamespaceMode;
+  const modes = { network: NODE, pid: NODE, ipc: NODE };
+  const ofHostPid = await runPod(agent, { linux: { security_context: { namespace_options: modes } } });
+  const cases: [RunningPod, object][] = [
+    [pod, { pid: NamespaceMode.POD }],
+    [pod, { pid: NamespaceMode.TARGET, target_id }],
+    [ofHostPid, modes],
+  ];
+  for (const [where, namespace_options] of cases) {
+    const root = join(agent.paths.run, "pods", where.id);
+    addHook("createContainer", script.replace(pod.id, `${root}/from-hook`));
+    const linux = { security_context: { namespace_options } };
+    const id = await createContainer(agent, where, { ...forStages("createRuntime", "createContainer"), linux });
+    const { pid, status } = JSON.parse(told("state.json")) as State;
+    assert.equal(status, "creating");
+    assert.equal((JSON.parse(told("runtime.json")) as State).pid, pid);
+    const [net, mnt, , uts] = told("hook").trim().split("\n");
+    for (const [name, found] of [
+      ["net", net],
+      ["mnt", mnt],
+      ["uts", uts],
+    ]) {
+      assert.equal(found, readlinkSync(`/proc/${pid}/ns/${name}`), name);
+    }
+    assert.notEqual(mnt, ofHost[1]);
+    await agent.client.call("StartContainer", { container_id: id });
+    assert.equal(await out(agent, id, "cat /from-hook"), "made");
+    if (namespace_options !== modes) {
+      const other = "target_id" in namespace_options ? target_id : id;
+      assert.equal(await namespaceOf(agent, id, "pid"), await namespaceOf(agent, other, "pid"));
+    }
+    await agent.client.call("RemoveContainer", { container_id: id });
+  }
+});
+
+test("with a user namespace: each stage runs, createContainer only in a PID namespace of the container's own", async (t) => {
+  if (!supportsUserNamespaces(kernelFeatures())) return t.skip("this kernel has no idmapped overlay and tmpfs mounts");
+  chmodSync(base, 0o755);
+  chmodSync(join(base, "out"), 0o777);
+  const stages = ["createRuntime", "createContainer", "poststart", "poststop"];
+  for (const stage of stages) addHook(stage, `cat > /dev/null; cat /proc/self/uid_map > ${base}/out/${stage}`);
+  writeFileSync(
+    join(base, "hooks.d", "start.json"),
+    JSON.stringify({
+      version: "1.0.0",
+      hook: { path: "/bin/sh", args: ["sh", "-c", "cat /proc/self/uid_map > /tmp/map"] },
+      when: { annotations: { "^test$": "createRuntime" } },
+      stages: ["startContainer"],
+    }),
+  );
+  const ids = [{ host_id: 300_000, container_id: 0, length: 65_536 }];
+  const userns_options = { mode: NamespaceMode.POD, uids: ids, gids: ids };
+  const linux = (pid: number) => ({ security_context: { namespace_options: { pid, userns_options } } });
+  const users = await runPod(agent, { linux: linux(NamespaceMode.POD) });
+  const map = (text: string) => text.trim().split(/\s+/).join(" ");
+  const [ours, theirs] = [map(readFileSync("/proc/self/uid_map", "utf8")), "0 300000 65536"];
+  for (const pid of [NamespaceMode.CONTAINER, NamespaceMode.POD]) {
+    const asked = stages.filter((stage) => pid === NamespaceMode.CONTAINER || stage !== "createContainer");
+    const id = await runContainer(agent, users, { ...forStages(...asked), linux: linux(pid) });
+    assert.equal(map(await out(agent, id, "cat /tmp/map")), theirs);
+    await agent.client.call("RemoveContainer", { container_id: id });
+    for (const stage of asked) {
+      assert.equal(map(told(stage)), stage === "createContainer" ? theirs : ours, stage);
+      rmSync(join(base, "out", stage));
+    }
+  }
   await fails(
-    createContainer(agent, pod, { ...forStages("createContainer"), ...shared }),
+    createContainer(agent, users, { ...forStages("createContainer"), linux: linux(NamespaceMode.POD) }),
     "FAILED_PRECONDITION",
-    /createContainer hooks need a container with a PID namespace of its own/,
+    /createContainer hooks need a container with a PID namespace of its own where the pod has a user namespace/,
   );
 });
 
