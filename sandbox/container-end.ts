@@ -3,6 +3,7 @@ import type { berth } from "../cri-proto/generated/monitor.js";
 import type { Container, ContainerRecord } from "./container.js";
 import { toBigInt } from "./monitor-client.js";
 import type { SandboxNode } from "./node.js";
+import { clearReflected } from "./reflected-mounts.js";
 import { update } from "./store.js";
 
 /** Records how a container ended; told twice, the first time counts. Its cgroup goes, what waits for its end wakes. */
@@ -35,13 +36,21 @@ type End = Pick<ContainerRecord, "exitCode" | "finishedAt" | "reason" | "message
 /** The one place where a container becomes "exited". */
 export function finish(node: SandboxNode, container: Container, end: End): void {
   if (container.record.phase === "exited") return;
-  const { podId, id, cgroupPath } = container.record;
+  const { podId, id, cgroupPath, reflectedMounts = [] } = container.record;
   update(node.store.containers, container, { ...end, phase: "exited" });
   container.pid = 0;
   container.ended.open();
   const oomKilled = end.reason === "OOMKilled";
   node.observer.emit({ type: "container-exit", podId, containerId: id, exitCode: end.exitCode, oomKilled });
   node.observer.emit({ type: "container-event", event: "stopped", podId, containerId: id });
+  clearReflected(node, reflectedMounts).catch((error: unknown) => {
+    node.observer.emit({
+      type: "trouble",
+      what: "clear what the container's mounts left on the host",
+      subject: id,
+      error,
+    });
+  });
   node.cgroups.remove(cgroupPath).catch((error: unknown) => {
     node.observer.emit({ type: "trouble", what: "remove the container's cgroup", subject: cgroupPath, error });
   });

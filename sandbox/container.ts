@@ -8,6 +8,7 @@
 import type { runtime } from "../cri-proto/generated/runtime.js";
 import { FailedPreconditionError } from "./errors.js";
 import type { Latch } from "./latch.js";
+import type { ReflectedMount } from "./reflected-mounts.js";
 import type { OciSpec } from "./spec/oci.js";
 
 export type ContainerConfig = runtime.v1.IContainerConfig;
@@ -42,6 +43,8 @@ export interface ContainerRecord {
   cgroupPath: string;
   /** on the host, the outermost first; taken back, where they are empty, when the creation does not come to its end */
   madeDirectories?: string[];
+  /** its own mounts' images on the host, cleared at its end; absent: there are none */
+  reflectedMounts?: ReflectedMount[];
   /** absolute; empty: no log */
   logPath: string;
   createdAt: string;

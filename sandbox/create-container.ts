@@ -36,7 +36,8 @@ import { runtimeOf } from "./oci-runtimes.js";
 import { makesMissingSources, openMounts } from "./open-mounts.js";
 import { podDirectory } from "./paths.js";
 import type { Pod, PodSandboxConfig } from "./pod.js";
-import { checkFollowing, followsHost, MountsChangedError } from "./propagation.js";
+import { checkFollowing, findReflected, followsHost, MountsChangedError, readMountTables } from "./propagation.js";
+import { clearReflected, type ReflectedMount } from "./reflected-mounts.js";
 import { forgetInMonitor } from "./remove-container.js";
 import { makeBundle, removeBundle } from "./runtime-bundle.js";
 import { seccompFilter, storedSpec } from "./seccomp-filters.js";
@@ -218,14 +219,26 @@ async function makeContainer(
     pid = await step("init, after hooks", () => monitor.continueContainer(id));
   }
 
-  if (spec.mounts.some(followsHost)) await step("propagation", () => checkFollowing(spec, pid));
+  let reflected: ReflectedMount[] = [];
+  if (spec.mounts.some(followsHost)) {
+    await step("propagation", () => {
+      const tables = readMountTables(spec, pid);
+      reflected = findReflected(tables);
+      undo.push("clear what its mounts left on the host", () => clearReflected(node, reflected));
+      checkFollowing(spec, tables);
+    });
+  }
 
   const container: Container = { record: planned.record, config, pid, ended: new Latch() };
   await step("created", () => {
     // a stop of the pod that came in between has not seen this container
     checkReady(pod);
     const stored = storedSpec(foreign === null ? spec : withoutHooks(spec), config);
-    update(node.store.containers, container, { phase: "created", spec: stored });
+    update(node.store.containers, container, {
+      phase: "created",
+      spec: stored,
+      ...(reflected.length > 0 && { reflectedMounts: reflected }),
+    });
     node.containers.add(container);
   });
   observer.emit({ type: "container-event", event: "created", podId: pod.record.id, containerId: id });

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { parseMountInfo } from "./mount-info.js";
-import { findDifference } from "./propagation.js";
+import { findDifference, ownMounts } from "./propagation.js";
+import { reflectedMounts } from "./reflected-mounts.js";
 
 const host = `20 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw
 30 20 0:50 / /srv/data rw shared:7 - tmpfs tmpfs rw
@@ -29,13 +30,8 @@ function difference(
   const mounts = parseMountInfo(hostText);
   const behind = mounts.find((mount) => mount.id === id);
   assert.ok(behind);
-  return findDifference({
-    host: mounts,
-    container: parseMountInfo(containerText),
-    behind,
-    path,
-    own,
-  });
+  const table = parseMountInfo(containerText);
+  return findDifference({ host: mounts, container: table, behind, path, own: ownMounts(table, own) });
 }
 
 const without = (text: string, id: number) =>
@@ -63,4 +59,19 @@ test("a directory of a mount: what is mounted beside it does not count", () => {
   const part = "910 900 8:1 /srv /data rw master:1 - ext4 /dev/sda1 rw\n";
   assert.match(difference(host, part, "/srv", 20) ?? "", /\/data of 0:50:\/ is only on the host/);
   assert.equal(difference(host, "910 900 8:1 /etc /data rw master:1 - ext4 /dev/sda1 rw\n", "/etc", 20), null);
+});
+
+test("an own mount in a bidirectional one is on the host, too: its image is no difference, its source no image", () => {
+  // /srv/other is mounted on /data/a/in, where the host shows it, too
+  const both = container.replaceAll("master:", "shared:");
+  const inside = "930 911 0:53 / /data/a/in rw shared:10 - tmpfs tmpfs rw\n";
+  const image = "40 31 0:53 / /srv/data/a/in rw shared:10 - tmpfs tmpfs rw\n";
+  const own = ["/data", "/data/own", "/data/a/in"];
+  assert.equal(difference(host + image, both + inside, "/srv/data", 30, own), null);
+  const table = parseMountInfo(both + inside);
+  const images = reflectedMounts(parseMountInfo(host + image), table, ownMounts(table, own));
+  assert.deepEqual(
+    images.map(({ id }) => id),
+    [40],
+  );
 });

@@ -7,6 +7,7 @@ import { readFileSync, realpathSync } from "node:fs";
 import { native } from "../native/binding.js";
 import { type MountInfo, mountBehind, parseMountInfo } from "./mount-info.js";
 import { mountPropagation, parseMountOptions } from "./mount-options.js";
+import { type ReflectedMount, reflectedMounts } from "./reflected-mounts.js";
 import type { Mount, OciSpec } from "./spec/oci.js";
 
 /** The host has mounted or unmounted something while the container was made. */
@@ -19,14 +20,29 @@ export function followsHost({ type, options }: Mount): boolean {
   return type === "bind" && ![0, mountPropagation.rprivate].includes(parseMountOptions(options).propagation);
 }
 
-/** @throws MountsChangedError when the host and the container's new root do not show the same below such a mount */
-export function checkFollowing(spec: OciSpec, pid: number): void {
-  const following = spec.mounts.filter(followsHost);
-  if (following.length === 0) return;
+/** The mounts of the host and of a container. */
+export interface MountTables {
+  host: MountInfo[];
+  container: MountInfo[];
+  /** ids of the container's mounts that the host does not have */
+  own: ReadonlySet<number>;
+}
+
+export function readMountTables(spec: OciSpec, pid: number): MountTables {
   const host = parseMountInfo(readFileSync("/proc/self/mountinfo", "utf8"));
   const container = parseMountInfo(readFileSync(`/proc/${pid}/mountinfo`, "utf8"));
-  const own = spec.mounts.map(({ destination }) => destination);
-  for (const mount of following) {
+  const destinations = spec.mounts.map(({ destination }) => destination);
+  return { host, container, own: ownMounts(container, destinations) };
+}
+
+/** What of the container's own mounts is on the host, too, because it lies below a bidirectional one. */
+export function findReflected({ host, container, own }: MountTables): ReflectedMount[] {
+  return reflectedMounts(host, container, own).map(({ mountPoint, group }) => ({ mountPoint, group }));
+}
+
+/** @throws MountsChangedError when the host and the container's new root do not show the same below such a mount */
+export function checkFollowing(spec: OciSpec, { host, container, own }: MountTables): void {
+  for (const mount of spec.mounts.filter(followsHost)) {
     const fd = native.openPath(mount.source);
     let behind: MountInfo | undefined;
     try {
@@ -40,15 +56,11 @@ export function checkFollowing(spec: OciSpec, pid: number): void {
   }
 }
 
-export interface BothSides {
-  host: readonly MountInfo[];
-  container: readonly MountInfo[];
+export interface BothSides extends MountTables {
   /** the host's mount on which the source lies */
   behind: MountInfo;
   /** the source, without links */
   path: string;
-  /** where the container has mounts of its own, which the host does not know */
-  own: readonly string[];
 }
 
 /** null: what is mounted below the source on the host is what is mounted in the container's copies of it. */
@@ -59,10 +71,9 @@ export function findDifference({ host, container, behind, path, own }: BothSides
     (mount) => mount.device === behind.device && mount.root === root && mount.group === behind.group,
   );
   if (copies.length === 0) return "the container has no copy of it";
-  const onHost = below(host, behind, path, new Set());
-  const ids = ownMounts(container, own);
+  const onHost = below(host, behind, path, new Set(reflectedMounts(host, container, own).map(({ id }) => id)));
   for (const copy of copies) {
-    const inContainer = below(container, copy, copy.mountPoint, ids);
+    const inContainer = below(container, copy, copy.mountPoint, own);
     const missing = [...onHost].find((key) => !inContainer.has(key));
     if (missing !== undefined) return `${missing} is only on the host`;
     const stale = [...inContainer].find((key) => !onHost.has(key));
@@ -72,7 +83,7 @@ export function findDifference({ host, container, behind, path, own }: BothSides
 }
 
 /** The container's own mounts: one may lie on a copy of what the host has there, as /host/proc when / is on /host. */
-function ownMounts(container: readonly MountInfo[], destinations: readonly string[]): Set<number> {
+export function ownMounts(container: readonly MountInfo[], destinations: readonly string[]): Set<number> {
   const ids = new Set<number>();
   for (const destination of destinations) {
     const there = container.filter(({ mountPoint }) => mountPoint === destination);

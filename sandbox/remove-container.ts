@@ -3,6 +3,7 @@ import { UnavailableError } from "./errors.js";
 import { runLaterHooks } from "./hooks/container-hooks.js";
 import { isNotRunning } from "./monitor-client.js";
 import type { SandboxNode } from "./node.js";
+import { clearReflected } from "./reflected-mounts.js";
 import { removeBundle } from "./runtime-bundle.js";
 import { stopContainer } from "./stop-container.js";
 
@@ -14,6 +15,7 @@ export function removeContainer(node: SandboxNode, container: Container): Promis
     await stopContainer(node, container, 0);
     // also ends the init of a container that was never started
     await forgetInMonitor(node, podId, id);
+    await clearReflected(node, container.record.reflectedMounts ?? []);
     await node.cgroups.remove(cgroupPath);
     await runLaterHooks(node, "poststop", container.record, 0);
     removeBundle(node, podId, id);
