@@ -5,8 +5,8 @@
 // that is not in the filter kills the process. System calls that are newer than all that the profile knows are answered
 // ENOSYS where the default action refuses, so that programs fall back to the older call instead of giving up.
 //
-// The architectures beside the native one have a filter of libseccomp's of their own, which is merged into it, because
-// libseccomp cannot translate the number of a call whose name it does not know.
+// Each architecture has a filter of libseccomp's of its own, and the programs are put behind each other: libseccomp cannot
+// translate the number of a call whose name it does not know, and takes three times as long for one program of all.
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -131,7 +131,7 @@ uint64_t to_number64(const Napi::Value& value, const std::string& field) {
 
 // ---- the filter ----
 
-// One filter of libseccomp's. Its architectures are the native one, or others.
+// One filter of libseccomp's, of the native architecture or another.
 class Filter {
  public:
   explicit Filter(uint32_t default_action) : default_action_(default_action), context_(seccomp_init(default_action)) {
@@ -142,17 +142,13 @@ class Filter {
     // A tree instead of a chain: the kernel walks through it for every call that there is when it loads the filter.
     set(SCMP_FLTATR_CTL_OPTIMIZE, 2);
   }
-  ~Filter() {
-    if (context_ != nullptr) seccomp_release(context_);
-  }
+  ~Filter() { seccomp_release(context_); }
   Filter(const Filter&) = delete;
   Filter& operator=(const Filter&) = delete;
 
-  void replace_architecture(const std::vector<uint32_t>& architectures) {
+  void replace_architecture(uint32_t architecture) {
     int status = seccomp_arch_remove(context_, SCMP_ARCH_NATIVE);
-    for (size_t i = 0; status == 0 && i < architectures.size(); i++) {
-      status = seccomp_arch_add(context_, architectures[i]);
-    }
+    if (status == 0) status = seccomp_arch_add(context_, architecture);
     if (status < 0) refuse("architectures", strerror(-status), -status);
   }
 
@@ -161,13 +157,6 @@ class Filter {
     if (action == default_action_) return;
     int status = seccomp_rule_add_array(context_, action, number, static_cast<unsigned>(args.size()), args.data());
     if (status < 0) refuse(field, strerror(-status), -status);
-  }
-
-  // Takes over the other one's rules; its architectures are others.
-  void merge(Filter& other) {
-    int status = seccomp_merge(context_, other.context_);
-    if (status < 0) throw SystemError(-status, "seccomp_merge", "");
-    other.context_ = nullptr;
   }
 
   std::vector<sock_filter> program() const {
@@ -243,18 +232,43 @@ class FrontPart {
 
 // An architecture that this machine runs beside its own.
 struct ForeignArchitecture {
+  ForeignArchitecture(uint32_t architecture, uint32_t default_action)
+      : number(architecture),
+        audit_arch(audit_arch_of(architecture)),
+        call_bit(audit_arch == native_audit_arch ? foreign_call_bit : 0),
+        filter(default_action),
+        front(audit_arch, call_bit) {
+    filter.replace_architecture(architecture);
+  }
+
+  static uint32_t audit_arch_of([[maybe_unused]] uint32_t architecture) {
+#if defined(__x86_64__)
+    return architecture == SCMP_ARCH_X32 ? AUDIT_ARCH_X86_64 : AUDIT_ARCH_I386;
+#elif defined(__aarch64__)
+    return AUDIT_ARCH_ARM;
+#endif
+  }
+
+  // Calls of other architectures go on behind it.
+  std::vector<sock_filter> program() const {
+    std::vector<sock_filter> own = filter.program();
+    std::vector<sock_filter> guard = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, audit_arch, 0, 2),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, call_bit, 1, 0),
+        BPF_STMT(BPF_JMP | BPF_JA, static_cast<uint32_t>(own.size())),
+    };
+    own.insert(own.begin(), guard.begin(), guard.end());
+    return own;
+  }
+
   uint32_t number;  // libseccomp's
+  uint32_t audit_arch;
+  uint32_t call_bit;
+  Filter filter;
   FrontPart front;
 };
-
-ForeignArchitecture foreign_architecture(uint32_t number) {
-#if defined(__x86_64__)
-  if (number == SCMP_ARCH_X32) return {number, FrontPart(AUDIT_ARCH_X86_64, foreign_call_bit)};
-  return {number, FrontPart(AUDIT_ARCH_I386, 0)};
-#elif defined(__aarch64__)
-  return {number, FrontPart(AUDIT_ARCH_ARM, 0)};
-#endif
-}
 
 bool has_common_numbers(uint32_t architecture) {
 #if defined(__x86_64__)
@@ -265,13 +279,14 @@ bool has_common_numbers(uint32_t architecture) {
 #endif
 }
 
-// The whole: a filter for the native architecture, and one for the others where there are any.
+// The whole: a filter for the native architecture, and one for each of the others.
 class Program {
  public:
   Program(uint32_t default_action, const std::vector<uint32_t>& foreign)
-      : default_action_(default_action), native_(default_action), others_(default_action) {
-    for (uint32_t architecture : foreign) foreign_.push_back(foreign_architecture(architecture));
-    if (!foreign.empty()) others_.replace_architecture(foreign);
+      : default_action_(default_action), native_(default_action) {
+    for (uint32_t architecture : foreign) {
+      foreign_.push_back(std::make_unique<ForeignArchitecture>(architecture, default_action));
+    }
   }
 
   void add_rule(uint32_t action, const std::string& name, const std::vector<scmp_arg_cmp>& args,
@@ -283,26 +298,28 @@ class Program {
     // Negative: a call that only other architectures have.
     newest_ = std::max(newest_, number);
     native_.add_rule(action, number, args, field);
-    if (foreign_.empty()) return;
     if (is_newer) {
       // Its arguments would have to be compared here: what a rule with some allows stays with the default action.
       if (args.empty()) decide(number, action);
     } else if (name == "socketcall" && args.empty() && refuses(action)) {
       refuse_socketcall(action);
     } else {
-      others_.add_rule(action, number, args, field);
+      for (auto& foreign : foreign_) foreign->filter.add_rule(action, number, args, field);
     }
   }
 
   std::vector<sock_filter> finish() {
-    if (!foreign_.empty()) native_.merge(others_);
     std::vector<sock_filter> program = native_.program();
+    for (auto& foreign : foreign_) {
+      std::vector<sock_filter> part = foreign->program();
+      program.insert(program.begin(), part.begin(), part.end());
+    }
     const bool hides_unknown = refuses(default_action_) && newest_ >= 0;
-    for (ForeignArchitecture& foreign : foreign_) {
-      if (hides_unknown && newest_ >= first_common_number && has_common_numbers(foreign.number)) {
-        foreign.front.set_newest(newest_, 0);
+    for (auto& foreign : foreign_) {
+      if (hides_unknown && newest_ >= first_common_number && has_common_numbers(foreign->number)) {
+        foreign->front.set_newest(newest_, 0);
       }
-      foreign.front.put_in_front_of(&program);
+      foreign->front.put_in_front_of(&program);
     }
     if (hides_unknown) {
       FrontPart front(native_audit_arch, 0);
@@ -314,22 +331,21 @@ class Program {
 
  private:
   void decide(int number, uint32_t action) {
-    for (ForeignArchitecture& foreign : foreign_) foreign.front.decide(number, action);
+    for (auto& foreign : foreign_) foreign->front.decide(number, action);
   }
 
   // A rule that allows socket, bind and so on is to libseccomp one that allows them through socketcall, too, where the
   // arguments that it compares are behind a pointer: refused calls must be decided before.
   void refuse_socketcall(uint32_t action) {
-    for (ForeignArchitecture& foreign : foreign_) {
-      int number = seccomp_syscall_resolve_name_arch(foreign.number, "socketcall");
-      if (number >= 0) foreign.front.decide(number, action);
+    for (auto& foreign : foreign_) {
+      int number = seccomp_syscall_resolve_name_arch(foreign->number, "socketcall");
+      if (number >= 0) foreign->front.decide(number, action);
     }
   }
 
   uint32_t default_action_;
   Filter native_;
-  Filter others_;
-  std::vector<ForeignArchitecture> foreign_;
+  std::vector<std::unique_ptr<ForeignArchitecture>> foreign_;
   int newest_ = -1;
 };
 
