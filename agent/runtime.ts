@@ -52,6 +52,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
     rlimits: clampRlimits(config.rlimits, {
       ownLimits: readFileSync("/proc/self/limits", "utf8"),
       mayRaise: (features.capabilities & sysResourceBit) !== 0n,
+      mostOpenFiles: Number(readFileSync("/proc/sys/fs/nr_open", "utf8")),
       tell: (sentence) => clamped.push(sentence),
     }),
     bootId: readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim(),

@@ -13,7 +13,8 @@ test("without CAP_SYS_RESOURCE hard limits end at the agent's own, and that is s
     { type: "RLIMIT_NOFILE", soft: 8192, hard: 65536 },
     { type: "RLIMIT_CORE", soft: 0, hard: 1000 },
   ];
-  assert.deepEqual(clampRlimits(asked, { ownLimits, mayRaise: false, tell: (sentence) => said.push(sentence) }), [
+  const options = { ownLimits, mayRaise: false, mostOpenFiles: 1_048_576, tell: (text: string) => said.push(text) };
+  assert.deepEqual(clampRlimits(asked, options), [
     { type: "RLIMIT_NOFILE", soft: 4096, hard: 4096 },
     { type: "RLIMIT_CORE", soft: 0, hard: 1000 },
   ]);
@@ -23,5 +24,13 @@ test("without CAP_SYS_RESOURCE hard limits end at the agent's own, and that is s
 
 test("with it they are as they are written", () => {
   const asked = [{ type: "RLIMIT_NOFILE", soft: 8192, hard: 65536 }];
-  assert.deepEqual(clampRlimits(asked, { ownLimits, mayRaise: true, tell: assert.fail }), asked);
+  const options = { ownLimits, mayRaise: true, mostOpenFiles: 1_048_576 };
+  assert.deepEqual(clampRlimits(asked, { ...options, tell: assert.fail }), asked);
+  // the kernel refuses more open files than this to everybody
+  const said: string[] = [];
+  const unlimited = [{ type: "RLIMIT_NOFILE", soft: 1024, hard: 2 ** 64 }];
+  assert.deepEqual(clampRlimits(unlimited, { ...options, tell: (text) => said.push(text) }), [
+    { type: "RLIMIT_NOFILE", soft: 1024, hard: 1_048_576 },
+  ]);
+  assert.deepEqual(said, ["RLIMIT_NOFILE of containers is at most 1048576, not unlimited: fs.nr_open allows no more"]);
 });

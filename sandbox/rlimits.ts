@@ -28,21 +28,23 @@ export interface ClampOptions {
   ownLimits: string;
   /** has CAP_SYS_RESOURCE */
   mayRaise: boolean;
+  /** fs.nr_open: nobody gets more open files */
+  mostOpenFiles: number;
   /** told of each limit that becomes less than it should be */
   tell(sentence: string): void;
 }
 
 /** The limits as far as the agent can give them: without CAP_SYS_RESOURCE no hard limit can be above its own. */
-export function clampRlimits(
-  limits: readonly PosixRlimit[],
-  { ownLimits, mayRaise, tell }: ClampOptions,
-): PosixRlimit[] {
-  if (mayRaise) return [...limits];
-  return limits.map(({ type, soft, hard }) => {
-    const own = hardLimit(ownLimits, names[type] ?? type);
-    if (hard <= own) return { type, soft, hard };
-    tell(`${type} of containers is at most ${own}, not ${hard}: this agent has no CAP_SYS_RESOURCE to raise its own`);
-    return { type, soft: Math.min(soft, own), hard: own };
+export function clampRlimits(limits: readonly PosixRlimit[], options: ClampOptions): PosixRlimit[] {
+  const { ownLimits, mayRaise, mostOpenFiles, tell } = options;
+  return limits.map((limit) => {
+    const { type, soft, hard } = limit;
+    const own = mayRaise ? Number.POSITIVE_INFINITY : hardLimit(ownLimits, names[type] ?? type);
+    const most = type === "RLIMIT_NOFILE" ? Math.min(own, mostOpenFiles) : own;
+    if (hard <= most) return limit;
+    const why = most === own ? "this agent has no CAP_SYS_RESOURCE to raise its own" : "fs.nr_open allows no more";
+    tell(`${type} of containers is at most ${most}, not ${hard === 2 ** 64 ? "unlimited" : hard}: ${why}`);
+    return { type, soft: Math.min(soft, most), hard: most };
   });
 }
 

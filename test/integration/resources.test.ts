@@ -54,6 +54,10 @@ test("limits of the configuration are the programs', as far as the agent may giv
   assert.match(limits, /^Max core file size +0 +0 /m);
   assert.match(limits, /^Max stack size +8388608 /m);
   assert.match(await out(agent, id, ["cat", "/proc/self/limits"]), /^Max open files +1000 +2000 /m);
+  // what the agent may not give is said, once
+  const stack = Number(/^Max stack size +\d+ +(\w+)/m.exec(limits)?.[1]?.replace("unlimited", "Infinity"));
+  const said = agent.logs().match(/RLIMIT_STACK of containers is at most/g) ?? [];
+  assert.equal(said.length, stack === Number.POSITIVE_INFINITY ? 0 : 1);
 });
 
 test("ContainerStatus tells what is in force, also when somebody else changed it", async () => {

@@ -222,5 +222,7 @@ describe("ExecSync", () => {
       0,
     );
     assert.deepEqual([exitCode, stdout, stderr], [7, "out\n", "err\n"]);
+    const request = { container_id: running, cmd: ["true"], timeout: "9223372036854775807" as never };
+    assert.equal((await place.agent.client.call("ExecSync", request)).exit_code, 0);
   });
 });

@@ -151,6 +151,12 @@ describe("what runs", () => {
     ],
     ["a log is not elsewhere", { log_path: "/x.log" }, "INVALID_ARGUMENT", /^config\.log_path/],
     ["a log has no NUL", { log_path: "a\0b" }, "INVALID_ARGUMENT", /^config\.log_path/],
+    [
+      "a log's path has 4,095 bytes at most",
+      { log_path: `${"a/".repeat(2048)}x` },
+      "INVALID_ARGUMENT",
+      /^config\.log_path: .* too long/,
+    ],
     ["a log is a file", { log_path: "." }, "INVALID_ARGUMENT", /^config\.log_path/],
     [
       "a log's name has 255 bytes at most",

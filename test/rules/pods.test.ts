@@ -95,6 +95,12 @@ describe("host name, names, logs, cgroup", () => {
       /^config\.log_directory: "logs" is not absolute/,
     ],
     [
+      "a log directory's path has 4,095 bytes at most",
+      { log_directory: `/${"a/".repeat(2048)}x` },
+      "INVALID_ARGUMENT",
+      /^config\.log_directory: the path is longer than 4095 bytes/,
+    ],
+    [
       "a log directory has no NUL",
       () => ({ log_directory: join(place.agent.paths.logs, "a\0b") }),
       "INVALID_ARGUMENT",

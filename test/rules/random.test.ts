@@ -1,12 +1,14 @@
 /** Random requests to a real agent: done, or refused with a field's name; never a fault of the agent's, and nothing left. */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { rmSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 import { status } from "@grpc/grpc-js";
 import { runtime } from "../../cri-proto/generated/runtime.js";
 import { type RandomOptions, randomFrom, randomMessage } from "../../sandbox/spec/random-messages.js";
-import { busyboxName, exec, podConfig, removePod, runContainer, runPod } from "../support/workload.js";
+import { leftCgroups } from "../support/leaks.js";
+import { busyboxName, exec, long, podConfig, removePod, runContainer, runPod } from "../support/workload.js";
 import { type Code, leavesNothing, placeForRules } from "./support.js";
 
 const place = placeForRules();
@@ -61,6 +63,34 @@ test(`random containers, seed ${seed}`, async (t) => {
   t.diagnostic(`${rounds} rounds, ${made} containers made, ${started} started`);
   assert.ok(made > 0);
   const id = await runContainer(agent, place.pod);
+  assert.equal((await exec(agent, id, ["true"])).exitCode, 0);
+});
+
+test(`random updates, seed ${seed}: applied, or nothing is`, async (t) => {
+  const { agent, pod } = place;
+  const { LinuxContainerResources: Message } = runtime.v1;
+  const id = await runContainer(agent, pod, { linux: { resources: { memory_limit_in_bytes: long(64 << 20) } } });
+  const inForce = () =>
+    leftCgroups(`${agent.cgroupRoot}/${id}`).flatMap((directory) =>
+      readdirSync(directory)
+        .filter((name) =>
+          /^(memory\.(limit|memsw\.limit|max|swap\.max|high)|cpu\.(shares|weight|cfs|max)|cpuset|pids\.max)/.test(name),
+        )
+        .map((name) => `${directory}/${name} ${readFileSync(join(directory, name), "utf8")}`),
+    );
+  let [applied, rounds] = [0, 0];
+  for (const until = performance.now() + durationMs; performance.now() < until; rounds++) {
+    const linux = Message.fromObject(randomMessage("LinuxContainerResources", optionsOf(rounds)));
+    const before = inForce();
+    const answer = await answerOf(
+      `round ${rounds} of seed ${seed}`,
+      agent.client.call("UpdateContainerResources", { container_id: id, linux }),
+    );
+    if (answer === undefined) assert.deepEqual(inForce(), before, `round ${rounds} of seed ${seed}`);
+    else applied++;
+  }
+  t.diagnostic(`${rounds} rounds, ${applied} applied`);
+  assert.ok(applied > 0);
   assert.equal((await exec(agent, id, ["true"])).exitCode, 0);
 });
 
