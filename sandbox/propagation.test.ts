@@ -64,8 +64,8 @@ test("a directory of a mount: what is mounted beside it does not count", () => {
 test("an own mount in a bidirectional one is on the host, too: its image is no difference, its source no image", () => {
   // /srv/other is mounted on /data/a/in, where the host shows it, too
   const both = container.replaceAll("master:", "shared:");
-  const inside = "930 911 0:53 / /data/a/in rw shared:10 - tmpfs tmpfs rw\n";
-  const image = "40 31 0:53 / /srv/data/a/in rw shared:10 - tmpfs tmpfs rw\n";
+  const inside = "930 911 0:53 / /data/a/in rw - tmpfs tmpfs rw\n";
+  const image = "40 31 0:53 / /srv/data/a/in rw shared:11 - tmpfs tmpfs rw\n";
   const own = ["/data", "/data/own", "/data/a/in"];
   assert.equal(difference(host + image, both + inside, "/srv/data", 30, own), null);
   const table = parseMountInfo(both + inside);

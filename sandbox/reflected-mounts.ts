@@ -4,13 +4,14 @@
  * of it at each restart. So its places are remembered, and cleared at the container's end.
  */
 import { readFileSync } from "node:fs";
+import { join, relative } from "node:path";
 import { native } from "../native/binding.js";
 import { type MountInfo, parseMountInfo } from "./mount-info.js";
 import type { SandboxNode } from "./node.js";
 
 export interface ReflectedMount {
   mountPoint: string;
-  /** of the mount and its image in the container; nobody else's, as long as either is there */
+  /** its peer group: nobody else's as long as it is there */
   group: number;
 }
 
@@ -23,13 +24,22 @@ export function reflectedMounts(
   const inContainer = new Map(container.map((mount) => [mount.id, mount]));
   const onHost = new Map(host.map((mount) => [mount.id, mount]));
   return container
-    .filter(({ id, isShared }) => own.has(id) && isShared)
-    .flatMap(({ group, parent }) => {
-      const below = inContainer.get(parent);
-      // its source may be shared, too, and is no image: that lies where the container's mount lies
-      const isImage = (mount: MountInfo) => mount.group === group && onHost.get(mount.parent)?.group === below?.group;
-      return below?.isShared ? host.filter((mount) => mount.isShared && isImage(mount)) : [];
+    .filter(({ id }) => own.has(id))
+    .flatMap((mount) => {
+      const below = inContainer.get(mount.parent);
+      if (!below?.isShared) return [];
+      // what lies on a peer of the mount below, at the same place of it; the source lies elsewhere
+      return host.filter((other) => {
+        const peer = onHost.get(other.parent);
+        const isSame = other.device === mount.device && other.root === mount.root;
+        return isSame && peer?.group === below.group && placeOn(peer, other) === placeOn(below, mount);
+      });
     });
+}
+
+/** Where a mount lies within the file system of the one below it. */
+function placeOn(below: MountInfo, { mountPoint }: MountInfo): string {
+  return join(below.root, relative(below.mountPoint, mountPoint));
 }
 
 /** Clears those places, the last first; what is not there any more, or covered by now, is left alone. */

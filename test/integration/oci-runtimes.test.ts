@@ -237,6 +237,28 @@ for (const [handler, path] of Object.entries(candidates)) {
       }
     });
 
+    test("what it mounts below a bidirectional volume leaves the host with it", async () => {
+      const source = join(agent.paths.base, `reflecting-${handler}`);
+      mkdirSync(source);
+      assert.equal(spawnSync("mount", ["-t", "tmpfs", "none", source]).status, 0);
+      const onHost = () => readFileSync("/proc/self/mountinfo", "utf8").split(`${source}/`).length - 1;
+      try {
+        assert.equal(spawnSync("mount", ["--make-rshared", source]).status, 0);
+        const propagation = runtime.v1.MountPropagation.PROPAGATION_BIDIRECTIONAL;
+        const id = await runContainer(agent, pod, {
+          mounts: [
+            { host_path: source, container_path: "/volume", propagation },
+            { host_path: scratch, container_path: "/volume/below" },
+          ],
+        });
+        assert.equal(onHost(), 1);
+        await agent.client.call("RemoveContainer", { container_id: id });
+        assert.equal(onHost(), 0);
+      } finally {
+        spawnSync("umount", ["-R", source]);
+      }
+    });
+
     test("what is masked, dropped and filtered with Berth's own launcher is here, too", async () => {
       const security_context = {
         seccomp: { profile_type: SecurityProfile.ProfileType.RuntimeDefault },
