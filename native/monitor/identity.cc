@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
+#include <linux/keyctl.h>
 #include <linux/seccomp.h>
 #include <signal.h>
 #include <sys/mount.h>
@@ -74,6 +75,13 @@ void load_seccomp(const Process& process, const ChildChannel& channel) {
   if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, process.seccomp_flags, &program) != 0) {
     channel.refuse("load the seccomp filter", "seccomp_filter");
   }
+}
+
+// The keys of whoever started the agent are not the container's. Where there are no keyrings, or no more of them, it is left
+// with the monitor's, which is the pod's own.
+void leave_session_keyring(const ChildChannel& channel) {
+  if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, nullptr) >= 0) return;
+  if (errno != ENOSYS && errno != EPERM && errno != EDQUOT) channel.break_off("make a session keyring");
 }
 
 void drop_bounding(uint64_t kept, const ChildChannel& channel) {
@@ -154,6 +162,7 @@ void set_rlimits(const Process& process, const ChildChannel& channel) {
 
 void assume_credentials(const Process& process, const ChildChannel& channel) {
   const bool entered = enter_working_directory(process, WhoEnters::kRoot, channel);
+  leave_session_keyring(channel);
   set_labels(process, channel);
   if (!process.no_new_privileges) load_seccomp(process, channel);
   drop_bounding(process.capabilities.bounding, channel);

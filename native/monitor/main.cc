@@ -2,9 +2,11 @@
 // host's mounts and credentials. A pod with a user namespace has it as --user-namespace-fd N, with --uid-map and --gid-map.
 // It ends by Shutdown or SIGKILL, and everything below it ends with it.
 #include <fcntl.h>
+#include <linux/keyctl.h>
 #include <malloc.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -67,6 +69,12 @@ bool open_standard_streams() {
   return true;
 }
 
+// The agent's may hold keys of whoever started it.
+void leave_session_keyring() {
+  if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, nullptr) >= 0 || errno == ENOSYS || errno == EPERM) return;
+  berth::monitor_log("cannot make a session keyring:", berth::last_error("keyctl").describe());
+}
+
 void block_signals() {
   sigset_t blocked;
   sigfillset(&blocked);
@@ -98,6 +106,7 @@ int main(int argc, char** argv) {
     return 2;
   }
   protect_from_oom_killer();
+  leave_session_keyring();
   block_signals();
   mallopt(M_ARENA_MAX, 1);
   mallopt(M_TRIM_THRESHOLD, 128 << 10);
