@@ -236,7 +236,7 @@ function cgroupMounts(mount: Mount, hierarchies: readonly Hierarchy[], readonlyP
       return {
         destination: at,
         type: "cgroup",
-        source: "cgroup",
+        source: hierarchy.name || "cgroup",
         options: hierarchy.controllers.length > 0 ? [...hierarchy.controllers] : named,
         attributes: mask,
       };

@@ -102,7 +102,6 @@ void run_init(const InitOrders& orders) {
   }
   UniqueFd terminal;
   if (plan.process.terminal) terminal = root.open_terminal();
-  root.make_working_directory();
   root.finish();
   if (terminal) {
     for (int stream = 0; stream < 3; ++stream) {
@@ -110,6 +109,7 @@ void run_init(const InitOrders& orders) {
     }
     terminal.reset();
   }
+  use_own_null_device(channel);
   keep_only_channel(channel);
   channel.send(ReportKind::kReady);
   int32_t host_pid = 0;

@@ -56,6 +56,7 @@ struct ExecOrders {
     channel.fail(errno == ESRCH ? ErrorKind::kNotRunning : ErrorKind::kInternal, "join the container's namespaces", "",
                  errno);
   }
+  use_own_null_device(channel);
   keep_only_channel(channel);
   if (orders.has_user_namespace) become_root_inside(channel);
   if (orders.process.terminal) {

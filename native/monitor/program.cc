@@ -4,7 +4,9 @@
 #include <linux/close_range.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -71,6 +73,20 @@ void keep_only_channel(const ChildChannel& channel) {
   const auto fd = static_cast<unsigned>(channel.fd());
   close_from_to(3, fd - 1, channel);
   close_from_to(fd + 1, ~0U, channel);
+}
+
+bool is_null_device(int fd) {
+  struct stat status = {};
+  return fstat(fd, &status) == 0 && S_ISCHR(status.st_mode) && status.st_rdev == makedev(1, 3);
+}
+
+void use_own_null_device(const ChildChannel& channel) {
+  // Something else may have been put there: nothing is waited for, and it is looked at before it is used.
+  const UniqueFd null(open("/dev/null", O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+  if (!null || !is_null_device(null.get()) || fcntl(null.get(), F_SETFL, 0) != 0) return;
+  for (int stream = 0; stream < 3; ++stream) {
+    if (is_null_device(stream) && dup2(null.get(), stream) < 0) channel.break_off("dup2");
+  }
 }
 
 bool enter_working_directory(const Process& process, WhoEnters who, const ChildChannel& channel) {

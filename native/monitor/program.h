@@ -42,6 +42,11 @@ void keep_only(const Descriptors& descriptors, const ChildChannel& channel);
 // Closes all but the standard streams and the channel.
 void keep_only_channel(const ChildChannel& channel);
 
+bool is_null_device(int fd);
+// In the container: streams that are the host's null device become its own one, which can be found by its name. Where there
+// is none they stay.
+void use_own_null_device(const ChildChannel& channel);
+
 enum class WhoEnters { kRoot, kUser };
 // False: root is not let in (a volume with squashed root), and the user should try. Refuses a directory that lies outside
 // of the root, whatever way led there.

@@ -19,6 +19,7 @@
 #include "common/clone3.h"
 #include "monitor/copy_up.h"
 #include "monitor/path_in_root.h"
+#include "monitor/program.h"
 #include "monitor/terminal.h"
 
 namespace berth {
@@ -45,11 +46,6 @@ struct NodeName {
 
 // In the tmpfs of the nodes: where a root of a user namespace is attached, who cannot enter the pod's directory.
 constexpr const char* kRootPlace = "root";
-
-bool is_null_device(int fd) {
-  struct stat status = {};
-  return fstat(fd, &status) == 0 && S_ISCHR(status.st_mode) && status.st_rdev == makedev(1, 3);
-}
 
 bool is_directory(int fd) {
   struct stat status = {};
@@ -341,6 +337,7 @@ void RootFs::mask(const char* path) {
     Mount nothing;
     nothing.destination = path;
     nothing.type = "tmpfs";
+    nothing.source = "tmpfs";
     nothing.attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
     cover.mount = make_file_system(nothing);
   }
@@ -359,6 +356,9 @@ void RootFs::make_readonly(const char* path) {
     if (errno == ENOENT || errno == ENOTDIR) return;
     channel_.refuse("make read-only", path);
   }
+  // Where a mount begins, it is changed itself; EINVAL: it begins elsewhere.
+  if (set_attributes(target.get(), MOUNT_ATTR_RDONLY, 0, true)) return;
+  if (errno != EINVAL) channel_.refuse("make read-only", path);
   const UniqueFd copy = clone_mount(target.get(), AT_RECURSIVE, "make read-only", path);
   if (!set_attributes(copy.get(), MOUNT_ATTR_RDONLY, 0, true)) channel_.refuse("make read-only", path);
   attach_at(copy.get(), target.get(), path);
@@ -369,6 +369,8 @@ void RootFs::fill() {
   for (size_t i = 0; i < plan_.devices.size(); ++i) make_device(plan_.devices[i], i);
   make_device_links();
   check_null_device();
+  // While it can still be made, whatever becomes read-only.
+  make_working_directory();
   for (const std::string& path : plan_.readonly_paths) make_readonly(path.c_str());
   for (const std::string& path : plan_.masked_paths) mask(path.c_str());
 }

@@ -36,14 +36,12 @@ class RootFs {
   // Attaches the root, within a mount namespace that the caller has just made. From here on nothing that is mounted is seen
   // outside.
   void attach(const Places& places);
-  // Mounts, devices, masks, in the plan's order.
+  // Mounts, devices, the working directory, masks, in the plan's order.
   void fill();
   // Makes the root "/" and detaches everything of the host.
   void pivot();
   // The slave of a new terminal of the container's own devpts, which is also bound to /dev/console; its master is sent.
   UniqueFd open_terminal();
-  // Makes the working directory, as the user's own, when it is missing.
-  void make_working_directory();
   // After all else: read-only, and its propagation.
   void finish();
 
@@ -67,6 +65,8 @@ class RootFs {
   bool is_in_own_proc(int fd);
   void make_device_links();
   void check_null_device();
+  // As the user's own, when it is missing.
+  void make_working_directory();
   void mask(const char* path);
   void make_readonly(const char* path);
   UniqueFd clone_mount(int fd, unsigned flags, const char* step, const char* path);

@@ -86,6 +86,15 @@ test("a working directory that is missing is made as the user's own", async () =
   assert.equal(output, "/made/here\n1234:99\n/\n");
 });
 
+test("a working directory can be made where nothing else can", async () => {
+  const { output } = await runToEnd(agent, pod, {
+    ...sh("pwd; touch mine"),
+    working_dir: "/home/made/here",
+    linux: { security_context: { masked_paths: [], readonly_paths: ["/home"] } },
+  });
+  assert.match(output, /^\/home\/made\/here\n.*Read-only/s);
+});
+
 test("standard input that was asked for stays open while nobody attaches, otherwise it is at its end", async () => {
   const script = sh("echo reading; read line; echo ended; sleep 1000");
   const open = [
@@ -93,6 +102,9 @@ test("standard input that was asked for stays open while nobody attaches, otherw
     await runContainer(agent, pod, { ...script, stdin: true, stdin_once: true }),
   ];
   const closed = await runContainer(agent, pod, script);
+  for (const input of ["/proc/1/fd/0", "/proc/self/fd/0"]) {
+    assert.equal(await out(agent, closed, ["readlink", input]), "/dev/null", input);
+  }
   await untilWritten(agent, closed, "ended");
   assert.equal(await out(agent, closed, "stat -L -c %F:%t:%T /proc/1/fd/0"), "character special file:1:3");
   for (const id of open) await untilWritten(agent, id, "reading");
