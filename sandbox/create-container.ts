@@ -31,12 +31,20 @@ import { Latch } from "./latch.js";
 import { toLaunchPlan } from "./launch-plan.js";
 import { MadeDirectories, makeLogDirectory } from "./made-directories.js";
 import { toCallError } from "./monitor-client.js";
+import type { MountInfo } from "./mount-info.js";
 import type { SandboxNode } from "./node.js";
 import { runtimeOf } from "./oci-runtimes.js";
 import { makesMissingSources, openMounts } from "./open-mounts.js";
 import { podDirectory } from "./paths.js";
 import type { Pod, PodSandboxConfig } from "./pod.js";
-import { checkFollowing, findReflected, followsHost, MountsChangedError, readMountTables } from "./propagation.js";
+import {
+  checkFollowing,
+  findReflected,
+  followsHost,
+  hostMounts,
+  MountsChangedError,
+  readMountTables,
+} from "./propagation.js";
 import { clearReflected, type ReflectedMount } from "./reflected-mounts.js";
 import { forgetInMonitor } from "./remove-container.js";
 import { makeBundle, removeBundle } from "./runtime-bundle.js";
@@ -180,10 +188,13 @@ async function makeContainer(
     return node.snapshots.mountImage({ layers, subPath, userNamespaceFd });
   };
   undo.push("remove the cgroup", () => node.cgroups.remove(cgroupPath));
+  const mountsBefore: MountInfo[][] = [];
   const openSources = async () => {
+    mountsBefore.push(hostMounts(spec));
     const makeMissing = makesMissingSources(config) ? (path: string) => made.make(path) : null;
     const opened = await openMounts(spec, { makeMissing, mountImage, namespaces });
     scratch.push("close the mounts", () => opened.close());
+    mountsBefore.push(hostMounts(spec));
     return opened;
   };
   const [mountFds] = await step("mounts and cgroup", () =>
@@ -225,7 +236,7 @@ async function makeContainer(
       const tables = readMountTables(spec, pid);
       reflected = findReflected(tables);
       undo.push("clear what its mounts left on the host", () => clearReflected(node, reflected));
-      checkFollowing(spec, tables);
+      checkFollowing(spec, tables, mountsBefore);
     });
   }
 

@@ -31,7 +31,8 @@ function difference(
   const behind = mounts.find((mount) => mount.id === id);
   assert.ok(behind);
   const table = parseMountInfo(containerText);
-  return findDifference({ host: mounts, container: table, behind, path, own: ownMounts(table, own) });
+  const before = [[], parseMountInfo(host)];
+  return findDifference({ host: mounts, container: table, behind, path, own: ownMounts(table, own), before });
 }
 
 const without = (text: string, id: number) =>
@@ -47,6 +48,12 @@ test("the same below on both sides: own mounts and unbindable ones do not count"
 test("an own mount on what the host has mounted there, too: it and what is below it do not count", () => {
   const covering = "920 911 0:51 / /data/a rw - tmpfs tmpfs rw\n921 920 0:70 / /data/a/more rw - tmpfs tmpfs rw\n";
   assert.equal(difference(host, container + covering, "/srv/data", 30, ["/data", "/data/own", "/data/a"]), null);
+});
+
+test("what never was on the host is the launcher's, wherever a link has led it", () => {
+  const unknown =
+    "920 911 0:70 / /data/a/elsewhere rw - tmpfs tmpfs rw\n921 910 8:1 /null /data/masked rw - ext4 x rw\n";
+  assert.equal(difference(host, container + unknown), null);
 });
 
 test("what came or went on the host while the container was made is found", () => {

@@ -20,6 +20,11 @@ export function followsHost({ type, options }: Mount): boolean {
   return type === "bind" && ![0, mountPropagation.rprivate].includes(parseMountOptions(options).propagation);
 }
 
+/** The host's mounts as they are now; none when no mount of the spec follows the host. */
+export function hostMounts(spec: OciSpec): MountInfo[] {
+  return spec.mounts.some(followsHost) ? parseMountInfo(readFileSync("/proc/self/mountinfo", "utf8")) : [];
+}
+
 /** The mounts of the host and of a container. */
 export interface MountTables {
   host: MountInfo[];
@@ -40,18 +45,21 @@ export function findReflected({ host, container, own }: MountTables): ReflectedM
   return reflectedMounts(host, container, own).map(({ mountPoint, group }) => ({ mountPoint, group }));
 }
 
-/** @throws MountsChangedError when the host and the container's new root do not show the same below such a mount */
-export function checkFollowing(spec: OciSpec, { host, container, own }: MountTables): void {
+/**
+ * `before`: the host's mounts just before and just after the sources were opened.
+ * @throws MountsChangedError when the host and the container's new root do not show the same below such a mount
+ */
+export function checkFollowing(spec: OciSpec, tables: MountTables, before: readonly MountInfo[][]): void {
   for (const mount of spec.mounts.filter(followsHost)) {
     const fd = native.openPath(mount.source);
     let behind: MountInfo | undefined;
     try {
-      behind = mountBehind(fd, host);
+      behind = mountBehind(fd, tables.host);
     } finally {
       native.closeDescriptor(fd);
     }
     if (behind === undefined) throw new MountsChangedError(`${mount.source} was mounted over`);
-    const difference = findDifference({ host, container, behind, path: realpathSync(mount.source), own });
+    const difference = findDifference({ ...tables, behind, path: realpathSync(mount.source), before });
     if (difference !== null) throw new MountsChangedError(`${mount.source} and ${mount.destination}: ${difference}`);
   }
 }
@@ -61,10 +69,15 @@ export interface BothSides extends MountTables {
   behind: MountInfo;
   /** the source, without links */
   path: string;
+  /**
+   * The host's mounts at earlier moments. What was in none of them the launcher has made, be it at a place of a link in the
+   * image, a mask, or a copy that is read-only.
+   */
+  before: readonly (readonly MountInfo[])[];
 }
 
 /** null: what is mounted below the source on the host is what is mounted in the container's copies of it. */
-export function findDifference({ host, container, behind, path, own }: BothSides): string | null {
+export function findDifference({ host, container, behind, path, own, before }: BothSides): string | null {
   const within = relativeTo(behind.mountPoint, path);
   const root = behind.root === "/" ? within || "/" : `${behind.root}${within}`;
   const copies = container.filter(
@@ -72,11 +85,12 @@ export function findDifference({ host, container, behind, path, own }: BothSides
   );
   if (copies.length === 0) return "the container has no copy of it";
   const onHost = below(host, behind, path, new Set(reflectedMounts(host, container, own).map(({ id }) => id)));
+  const wasOnHost = new Set(before.flatMap((mounts) => [...below(mounts, behind, path, new Set())]));
   for (const copy of copies) {
     const inContainer = below(container, copy, copy.mountPoint, own);
     const missing = [...onHost].find((key) => !inContainer.has(key));
     if (missing !== undefined) return `${missing} is only on the host`;
-    const stale = [...inContainer].find((key) => !onHost.has(key));
+    const stale = [...inContainer].find((key) => wasOnHost.has(key) && !onHost.has(key));
     if (stale !== undefined) return `${stale} is only in the container`;
   }
   return null;

@@ -1,6 +1,6 @@
 /** Mounts of the request, beyond what a container's usual ones are. */
 import assert from "node:assert/strict";
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -9,6 +9,7 @@ import { mountPropagation } from "../../sandbox/mount-options.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import {
   createContainer,
+  exec,
   fails,
   importBusybox,
   long,
@@ -149,6 +150,27 @@ test("what is mounted while a container is made is not lost, and what is unmount
       await agent.client.call("RemoveContainer", { container_id: id });
       await native.unmount(coming);
     }
+  } finally {
+    await native.unmount(shared);
+  }
+});
+
+test("what a container has of its own inside a mount that follows the host is no difference to the host", async () => {
+  const shared = await sharedMount("followed");
+  const content = hostDirectory("content-of-inner");
+  writeFileSync(join(content, "file"), "inner");
+  try {
+    mkdirSync(join(shared, "inside", "masked"), { recursive: true });
+    symlinkSync("inside", join(shared, "link"));
+    const id = await runContainer(agent, pod, {
+      mounts: [
+        { container_path: "/m", host_path: shared, propagation: 1 },
+        { container_path: "/m/link/volume", host_path: content },
+      ],
+      linux: { security_context: { masked_paths: ["/m/inside/masked"], readonly_paths: ["/m/inside"] } },
+    });
+    assert.equal(await out(agent, id, "cat /m/inside/volume/file"), "inner");
+    assert.match((await exec(agent, id, "touch /m/inside/x")).stderr, /Read-only/);
   } finally {
     await native.unmount(shared);
   }
