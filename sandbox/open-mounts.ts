@@ -98,7 +98,7 @@ async function userNamespaceOf(
 }
 
 async function openSource({ source, options }: Mount, userNamespaceFd: number | undefined): Promise<number> {
-  const { attributes, recursiveReadonly, propagation } = parseMountOptions(options);
+  const { attributes, cleared, recursiveReadonly, propagation } = parseMountOptions(options);
   if (propagation !== mountPropagation.rprivate) checkPropagation(source, propagation);
   const fd = await native.openTree({
     path: source,
@@ -108,7 +108,9 @@ async function openSource({ source, options }: Mount, userNamespaceFd: number | 
     ...(userNamespaceFd !== undefined && { userNamespaceFd }),
   });
   try {
-    if (attributes !== 0) native.setMountAttributes(fd, { set: attributes, recursive: recursiveReadonly });
+    if (attributes !== 0 || cleared !== 0) {
+      native.setMountAttributes(fd, { set: attributes, clear: cleared, recursive: recursiveReadonly });
+    }
   } catch (error) {
     native.closeDescriptor(fd);
     throw error;
@@ -121,12 +123,12 @@ const imageVolumeFailure = "ImageVolumeMountFailed";
 
 async function openImage(mount: Mount, source: ImageVolumeSource, options: OpenMountsOptions): Promise<number> {
   const { mountImage } = options;
-  const { attributes, propagation } = parseMountOptions(mount.options);
+  const { attributes, cleared, propagation } = parseMountOptions(mount.options);
   if (mountImage === undefined) throw new InternalError(`nobody can open the image of ${mount.destination}`);
   let fd: number | undefined;
   try {
     fd = await mountImage(source, await userNamespaceOf(mount, options));
-    native.setMountAttributes(fd, { set: attributes, propagation });
+    native.setMountAttributes(fd, { set: attributes, clear: cleared, propagation });
     return fd;
   } catch (error) {
     if (fd !== undefined) native.closeDescriptor(fd);
