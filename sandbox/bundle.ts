@@ -17,9 +17,11 @@ import { FailedPreconditionError, InvalidArgumentError, messageOf } from "./erro
 import type { SandboxNode } from "./node.js";
 import type { Pod } from "./pod.js";
 import { removeTree } from "./rootfs/remove-tree.js";
+import { controllersForRuntimes } from "./runtime-bundle.js";
 import { completeSpec } from "./seccomp-filters.js";
 import { type BundlePlace, bundleAnnotation, bundleSpec, specToJson } from "./spec/bundle-spec.js";
-import type { OciSpec } from "./spec/oci.js";
+import { pidSharingAnnotation } from "./spec/namespaces.js";
+import type { LinuxNamespace, OciSpec } from "./spec/oci.js";
 import { podSysctls } from "./spec/sysctls.js";
 import { podUserNamespace } from "./spec/user-namespace.js";
 import { Undo } from "./undo.js";
@@ -29,13 +31,13 @@ const { NamespaceMode } = runtime.v1;
 /** Writes and mounts a bundle in a directory that is not there, or empty. On failure nothing of it is left. */
 export async function mountBundle(node: SandboxNode, container: Container, path: string): Promise<void> {
   const directory = checkedDirectory(path);
-  const { id, podId, spec, layers, volumeLayers, cgroupPath } = container.record;
+  const { id, podId, spec, layers, volumeLayers } = container.record;
   if (spec === null) throw new FailedPreconditionError(`container ${id} has no spec yet`);
   const pod = node.pods.resolve(podId);
   if (podUserNamespace(pod.config) !== undefined) {
     throw new FailedPreconditionError(`container ${id} is in a user namespace, for which no bundle can be made`);
   }
-  const place = placeOf(pod, `${cgroupPath}-bundle`);
+  const place = placeOf(node, pod, container);
   const bundle = bundleSpec(completeSpec(spec), directory, place);
   const undo = new Undo();
   try {
@@ -139,17 +141,46 @@ async function namesIn(directory: string): Promise<string[]> {
 }
 
 /** What the pod gives its containers, said for a runtime that knows no pods. */
-function placeOf(pod: Pod, cgroupsPath: string): BundlePlace {
+function placeOf(node: SandboxNode, pod: Pod, container: Container): BundlePlace {
+  const ofCgroup = { cgroupsPath: `${container.record.cgroupPath}-bundle`, controllers: controllersForRuntimes(node) };
   const modes = pod.config.linux?.security_context?.namespace_options;
-  const isReady = pod.record.phase === "ready";
-  const sysctls = Object.entries(podSysctls(pod.config));
+  const ownNetwork = modes?.network !== NamespaceMode.NODE;
+  const ownIpc = modes?.ipc !== NamespaceMode.NODE;
+  const sharing = container.record.spec?.annotations?.[pidSharingAnnotation];
+  const sharesProcesses = sharing === "pod" || sharing === "target";
+  if (pod.record.phase === "ready") {
+    const ofMonitor = (name: string) => `/proc/${pod.monitorPid}/ns/${name}`;
+    return {
+      namespaces: [
+        ...(ownNetwork ? [{ type: "network" as const, path: pod.record.netnsPath }] : []),
+        ...(ownNetwork ? [{ type: "uts" as const, path: ofMonitor("uts") }] : []),
+        ...(ownIpc ? [{ type: "ipc" as const, path: ofMonitor("ipc") }] : []),
+        ...(sharesProcesses ? [pidNamespaceOf(container)] : []),
+      ],
+      hostname: "",
+      sysctl: {},
+      ...ofCgroup,
+    };
+  }
+  // a pod that was stopped has none any more: new ones like them, and no network but the host's
+  const sysctls = ownIpc ? Object.entries(podSysctls(pod.config)) : [];
   return {
-    networkNamespace: isReady ? pod.record.netnsPath : "",
-    ownIpc: modes?.ipc !== NamespaceMode.NODE,
-    ownUts: modes?.network !== NamespaceMode.NODE,
-    hostname: pod.config.hostname ?? "",
-    // those of the network namespace are in force there already
+    namespaces: [
+      ...(ownNetwork ? [{ type: "uts" as const }] : []),
+      ...(ownIpc ? [{ type: "ipc" as const }] : []),
+      ...(sharesProcesses ? [{ type: "pid" as const }] : []),
+    ],
+    hostname: (ownNetwork && pod.config.hostname) || "",
     sysctl: Object.fromEntries(sysctls.filter(([name]) => !name.startsWith("net."))),
-    cgroupsPath,
+    ...ofCgroup,
   };
+}
+
+/**
+ * That of other containers. A container which has not started is not in it yet, but has set what its program will be in; one
+ * that has ended cannot show it any more.
+ */
+function pidNamespaceOf({ pid, record }: Container): LinuxNamespace {
+  const name = record.phase === "created" ? "pid_for_children" : "pid";
+  return pid === 0 ? { type: "pid" } : { type: "pid", path: `/proc/${pid}/ns/${name}` };
 }

@@ -2,20 +2,21 @@
 import { parseImageVolumeSource } from "./image-volumes.js";
 import type { LinuxNamespace, Mount, OciSpec } from "./oci.js";
 import { ociJson } from "./oci-json.js";
+import { rootPropagation, runtimeResources } from "./runtime-config.js";
 
 /** By it a bundle is known as one of ours. */
 export const bundleAnnotation = "berth.bundle";
 
 export interface BundlePlace {
-  /** the pod's network namespace; empty: the host's */
-  networkNamespace: string;
-  /** false: the pod has the host's */
-  ownIpc: boolean;
-  ownUts: boolean;
+  /** those besides the container's own: the pod's by their paths, or new ones; what is not said is the host's */
+  namespaces: LinuxNamespace[];
+  /** of a UTS namespace that is new here */
   hostname: string;
   /** sysctls that belong to namespaces that are new here */
   sysctl: Record<string, string>;
   cgroupsPath: string;
+  /** of the hierarchies where its cgroup will be */
+  controllers: ReadonlySet<string>;
 }
 
 export interface BundleSpec {
@@ -25,8 +26,8 @@ export interface BundleSpec {
 }
 
 /**
- * The spec for a foreign OCI runtime: the pod's namespaces by path or (IPC, UTS) as new ones, a cgroup of its own, image
- * volumes as binds of what is mounted at `<directory>/volumes/<n>`.
+ * The spec for a foreign OCI runtime: the pod's namespaces, a cgroup of its own, image volumes as binds of what is mounted
+ * at `<directory>/volumes/<n>`.
  */
 export function bundleSpec(spec: OciSpec, directory: string, place: BundlePlace): BundleSpec {
   const volumes: BundleSpec["volumes"] = [];
@@ -37,25 +38,20 @@ export function bundleSpec(spec: OciSpec, directory: string, place: BundlePlace)
     volumes.push({ path, ...image });
     return { ...mount, source: path };
   });
-  const namespaces: LinuxNamespace[] = [
-    ...spec.linux.namespaces,
-    ...(place.networkNamespace === "" ? [] : [{ type: "network" as const, path: place.networkNamespace }]),
-    ...(place.ownIpc ? [{ type: "ipc" as const }] : []),
-    ...(place.ownUts ? [{ type: "uts" as const }] : []),
-  ];
-  // one that shares its pod's processes has its own here
-  if (!namespaces.some(({ type }) => type === "pid")) namespaces.push({ type: "pid" });
+  const propagation = rootPropagation(mounts);
   return {
     volumes,
     spec: {
       ...spec,
-      ...(place.ownUts && place.hostname !== "" && { hostname: place.hostname }),
+      ...(place.hostname !== "" && { hostname: place.hostname }),
       root: { ...spec.root, path: "rootfs" },
       mounts,
       annotations: { ...spec.annotations, [bundleAnnotation]: "1" },
       linux: {
         ...spec.linux,
-        namespaces,
+        resources: runtimeResources(spec.linux.resources, place.controllers),
+        namespaces: [...spec.linux.namespaces, ...place.namespaces],
+        ...(propagation !== undefined && { rootfsPropagation: propagation }),
         cgroupsPath: place.cgroupsPath,
         ...(Object.keys(place.sysctl).length > 0 && { sysctl: { ...spec.linux.sysctl, ...place.sysctl } }),
       },

@@ -66,7 +66,7 @@ function bindOf({ destination, options }: Mount, source: string): Mount {
 }
 
 /** Propagation passes through the container's root only when that has it, too. */
-function rootPropagation(mounts: readonly Mount[]): string | undefined {
+export function rootPropagation(mounts: readonly Mount[]): string | undefined {
   return ["rshared", "rslave"].find((option) => mounts.some(({ options }) => options.includes(option)));
 }
 
