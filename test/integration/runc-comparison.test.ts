@@ -1,0 +1,50 @@
+/**
+ * Random configurations, each run by Berth and, from its bundle, by runc: a probe inside and the host must see the same,
+ * line by line, but for what differs on purpose (test/support/comparison/deliberate.ts).
+ * BERTH_COMPARISON_SEEDS="FIRST-LAST" tries others than the few that are tried by default.
+ */
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { startAgent, type TestAgent } from "../support/agent.js";
+import { differences } from "../support/comparison/compare.js";
+import { runOnBothSides } from "../support/comparison/sides.js";
+import { makeWorld, unmountWorld, type World } from "../support/comparison/world.js";
+
+const source = fileURLToPath(new URL("../../../test/support/comparison/probe.cc", import.meta.url));
+const [first = 1, last = first] = (process.env["BERTH_COMPARISON_SEEDS"] ?? "1-12").split("-").map(Number);
+const missing = ["runc", "g++"].find((program) => spawnSync(program, ["--version"]).error !== undefined);
+
+describe("runc runs what Berth runs", { skip: missing === undefined ? false : `${missing} is not there` }, () => {
+  let agent: TestAgent;
+  let world: World;
+  let scratch: string;
+
+  before(async () => {
+    scratch = mkdtempSync(join(tmpdir(), "berth-comparison-"));
+    const config = join(scratch, "config.toml");
+    writeFileSync(config, '[runtimes.runc]\npath = "/usr/sbin/runc"\n[rlimits]\nnofile = "1000:2000"\ncore = "0:0"\n');
+    agent = await startAgent({ flags: { config } });
+    const probe = join(agent.paths.base, "probe");
+    const made = spawnSync("g++", ["-std=c++20", "-O1", "-Wall", "-Wextra", "-Werror", "-static", "-o", probe, source]);
+    assert.equal(made.status, 0, made.stderr.toString());
+    world = await makeWorld(agent, probe);
+  });
+
+  after(async () => {
+    if (world !== undefined) unmountWorld(world);
+    await agent.stop();
+    rmSync(scratch, { recursive: true });
+  });
+
+  for (let seed = first; seed <= last; seed++) {
+    test(`configuration ${seed}`, async () => {
+      const comparison = await runOnBothSides(agent, world, seed);
+      assert.deepEqual(differences(comparison), [], JSON.stringify(comparison.request, null, 1));
+    });
+  }
+});
