@@ -347,8 +347,16 @@ void Container::on_program_lost() {
 
 void Container::fail_without_init() {
   if (foreign_ || phase_ != Phase::kBuilding || pid_ != 0 || builder_pid_ != 0 || channel_) return;
-  fail_create(failure_ ? *failure_
-                       : failure(ErrorKind::kInternal, "create the container", id_, "its init was killed"));
+  fail_create(why_not_created());
+}
+
+Failure Container::why_not_created() const {
+  if (failure_) return *failure_;
+  if (read_oom_kills(cgroup_.oom_kill_file) > oom_kills_at_start_) {
+    return failure(ErrorKind::kInvalid, "create the container", id_,
+                   "memory_limit_in_bytes is too little for its mounts and files: its init was killed for memory");
+  }
+  return failure(ErrorKind::kInternal, "create the container", id_, "its init was killed");
 }
 
 void Container::on_init_ended(const siginfo_t& info) {
@@ -357,8 +365,7 @@ void Container::on_init_ended(const siginfo_t& info) {
   exit_.finished_at = realtime_ns();
   const bool by_signal = info.si_code != CLD_EXITED;
   if (phase_ == Phase::kBuilding) {
-    return fail_create(failure_ ? *failure_
-                                : failure(ErrorKind::kInternal, "create the container", id_, "its init was killed"));
+    return fail_create(why_not_created());
   }
   if (!own_pid_namespace_) kill_processes();
   if (foreign_ && phase_ == Phase::kStarting && starter_ && !failure_) {

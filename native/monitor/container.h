@@ -117,6 +117,7 @@ class Container final : public LogObserver, public Disposable {
   void on_running();
   // The set-up has failed once everything that could become the init is gone.
   void fail_without_init();
+  Failure why_not_created() const;
   // The program's process has ended before it could make itself known.
   void on_program_lost();
   bool has_program() const { return !joins_at_start_ || entered_; }

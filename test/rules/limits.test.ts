@@ -172,6 +172,21 @@ describe("many of them", () => {
     await place.agent.client.call("RemoveContainer", { container_id: id });
   });
 
+  test("more of them than the memory of the container holds", async () => {
+    const mounts = Array.from({ length: 4000 }, (_, i) => ({
+      container_path: `/m/${i}`,
+      host_path: at("volume/file"),
+    }));
+    const linux = { resources: { memory_limit_in_bytes: long(6 << 20) } };
+    await leavesNothing(place, () =>
+      fails(
+        createContainer(place.agent, place.pod, { mounts, linux }),
+        "INVALID_ARGUMENT",
+        /memory_limit_in_bytes is too little/,
+      ),
+    );
+  });
+
   test("65,536 groups", async () => {
     const supplemental_groups = Array.from({ length: 65_535 }, (_, i) => long(i + 100_000));
     const { output } = await runToEnd(place.agent, place.pod, {
