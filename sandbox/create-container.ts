@@ -26,6 +26,7 @@ import { withHooks } from "./hooks/merge.js";
 import { readHostFiles } from "./host-files.js";
 import { resolveUser } from "./identity.js";
 import type { OciImageConfig } from "./image-config.js";
+import { imageFileReader } from "./image-files.js";
 import { newId } from "./index-of-ids.js";
 import { Latch } from "./latch.js";
 import { toLaunchPlan } from "./launch-plan.js";
@@ -153,53 +154,54 @@ async function makeContainer(
   const namespaces = openUserNamespaces(pod);
   scratch.push("close the user namespaces", () => namespaces.close());
   undo.push("remove the root file system", () => node.snapshots.removeRootfs(id));
-  const { rootFd } = await step("root file system", async () => {
+  const root = step("root file system", async () => {
     const mappings = podUserNamespace(pod.config);
     const users = mappings && { mappings, fd: await namespaces.descriptorFor(mappings) };
-    return node.snapshots.prepareRootfs({ containerId: id, layers: image.layers, users });
+    const { rootFd } = await node.snapshots.prepareRootfs({ containerId: id, layers: image.layers, users });
+    scratch.push("close the root file system", () => native.closeDescriptor(rootFd));
+    return rootFd;
   });
-  scratch.push("close the root file system", () => native.closeDescriptor(rootFd));
-
-  const spec = await step("spec", async () => {
-    const readFile = async (path: string) =>
-      (await native.readFileInRoot({ rootFd, path, limitBytes: 1024 * 1024 })).toString("utf8");
-    const user = await resolveUser(readFile, { config, image: image.config });
-    const spec = buildSpec({
-      containerId: id,
-      podId: pod.record.id,
-      config,
-      podConfig: pod.config,
-      image: image.config,
-      user,
-      host: specHost(node),
-      hostFiles: await readHostFiles(config),
-      podFiles: podFiles(node, pod),
-      cgroupPath,
-    });
-    const edited = await applyCdiEdits(spec, await findCdiEdits(askedDevices(config), node.cdiDirectories));
-    return withHooks(edited, await findHooks(node.hooksDirectory, hookSubject(config, pod.config, edited)));
-  });
-
-  tellOfClamping(node, config, spec);
-
-  const mountImage = ({ imageId, subPath }: ImageVolumeSource, userNamespaceFd?: number): Promise<number> => {
-    const layers = volumeLayers[imageId];
-    if (layers === undefined) throw new InternalError(`the layers of image ${imageId} are not known`);
-    return node.snapshots.mountImage({ layers, subPath, userNamespaceFd });
-  };
-  undo.push("remove the cgroup", () => node.cgroups.remove(cgroupPath));
   const mountsBefore: MountInfo[][] = [];
-  const openSources = async () => {
-    mountsBefore.push(hostMounts(spec));
-    const makeMissing = makesMissingSources(config) ? (path: string) => made.make(path) : null;
-    const opened = await openMounts(spec, { makeMissing, mountImage, namespaces });
-    scratch.push("close the mounts", () => opened.close());
-    mountsBefore.push(hostMounts(spec));
-    return opened;
+  const prepare = async () => {
+    const spec = await step("spec", async () => {
+      const user = await resolveUser(imageFileReader(image.layers, root), { config, image: image.config });
+      const spec = buildSpec({
+        containerId: id,
+        podId: pod.record.id,
+        config,
+        podConfig: pod.config,
+        image: image.config,
+        user,
+        host: specHost(node),
+        hostFiles: await readHostFiles(config),
+        podFiles: podFiles(node, pod),
+        cgroupPath,
+      });
+      const edited = await applyCdiEdits(spec, await findCdiEdits(askedDevices(config), node.cdiDirectories));
+      return withHooks(edited, await findHooks(node.hooksDirectory, hookSubject(config, pod.config, edited)));
+    });
+    tellOfClamping(node, config, spec);
+
+    const mountImage = ({ imageId, subPath }: ImageVolumeSource, userNamespaceFd?: number): Promise<number> => {
+      const layers = volumeLayers[imageId];
+      if (layers === undefined) throw new InternalError(`the layers of image ${imageId} are not known`);
+      return node.snapshots.mountImage({ layers, subPath, userNamespaceFd });
+    };
+    undo.push("remove the cgroup", () => node.cgroups.remove(cgroupPath));
+    const openSources = async () => {
+      mountsBefore.push(hostMounts(spec));
+      const makeMissing = makesMissingSources(config) ? (path: string) => made.make(path) : null;
+      const opened = await openMounts(spec, { makeMissing, mountImage, namespaces });
+      scratch.push("close the mounts", () => opened.close());
+      mountsBefore.push(hostMounts(spec));
+      return opened;
+    };
+    const [mountFds] = await step("mounts and cgroup", () =>
+      together(openSources, () => node.cgroups.create(cgroupPath, spec.linux.resources)),
+    );
+    return { spec, mountFds };
   };
-  const [mountFds] = await step("mounts and cgroup", () =>
-    together(openSources, () => node.cgroups.create(cgroupPath, spec.linux.resources)),
-  );
+  const [rootFd, { spec, mountFds }] = await together(() => root, prepare);
 
   if (logPath !== "") makeLogDirectory(made, dirname(logPath), "config.log_path");
   // an OCI runtime finds them in its config.json, and runs them itself

@@ -3,8 +3,8 @@
  * own on top. Nothing is mounted in the host's namespace; what has a name on the host is `<root>/containers/<id>/`.
  */
 import { chmodSync, chownSync, mkdirSync, statSync } from "node:fs";
-import { mkdir, readdir, rename } from "node:fs/promises";
-import { join } from "node:path";
+import { chmod, mkdir, readdir, rename, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { type Addon, native } from "../../native/binding.js";
 import { InvalidArgumentError, messageOf, NotFoundError, ResourceExhaustedError } from "../errors.js";
 import type { LinuxIdMapping } from "../spec/oci.js";
@@ -84,10 +84,12 @@ export async function openSnapshots(
   const directory = join(root, "containers");
   // overlay wants at least one lower directory: the one of an image without layers
   const emptyLayer = join(root, "empty", "fs");
+  const mountPoints = join(root, "mount-points", "fs");
   await mkdir(directory, { recursive: true, mode: 0o700 });
   // nobody else gets in, as with every layer, whatever the mode of a root directory that was there before
   await mkdir(join(root, "empty"), { recursive: true, mode: 0o700 });
   await mkdir(emptyLayer, { recursive: true, mode: 0o755 });
+  await makeMountPoints(mountPoints);
   const usages = new Map<string, { at: number; usage: Promise<DiskUsage> }>();
   let serial = 0;
 
@@ -100,7 +102,7 @@ export async function openSnapshots(
     chainIds.length === 0 ? [emptyLayer] : chainIds.map((chainId) => layers.path(chainId)).reverse();
 
   const prepareRootfsIn: Snapshots["prepareRootfsIn"] = async ({ home, layers: chainIds, users }) => {
-    const lower = lowerOf(chainIds);
+    const lower = [...lowerOf(chainIds), mountPoints];
     const upper = join(home, "upper");
     const work = join(home, "work");
     mkdirSync(upper, { mode: 0o755 });
@@ -174,6 +176,22 @@ export async function openSnapshots(
       return { bytes, inodes, timestamp: nowNs() };
     },
   };
+}
+
+/**
+ * The bottom of every container's root: what is mounted over in each of them. Where an image lacks it, it need not be made in
+ * the writable directory, which is several writes to the disk.
+ */
+async function makeMountPoints(directory: string): Promise<void> {
+  await mkdir(dirname(directory), { recursive: true, mode: 0o700 });
+  for (const name of ["", "dev", "etc", "proc", "sys"]) {
+    await mkdir(join(directory, name), { recursive: true });
+    await chmod(join(directory, name), 0o755);
+  }
+  for (const name of ["hostname", "hosts", "resolv.conf"]) {
+    await writeFile(join(directory, "etc", name), "");
+    await chmod(join(directory, "etc", name), 0o644);
+  }
 }
 
 function idmap(userNamespaceFd: number | undefined): { userNamespaceFd?: number } {

@@ -76,7 +76,9 @@ describe(`cgroups (${manager.mode})`, () => {
     for (const directory of directories(path)) assert.ok(existsSync(directory), directory);
     const { output } = await outcome(spawnIn(path, "cat /proc/self/cgroup"));
     for (const line of output.trim().split("\n")) {
-      const [, name, cgroup] = /^\d+:([^:]*):(.*)$/.exec(line) ?? [];
+      const [, name = "", cgroup] = /^\d+:([^:]*):(.*)$/.exec(line) ?? [];
+      // one that is mounted nowhere, or in somebody's own mount namespace
+      if (manager.missingControllers.includes(name)) continue;
       assert.equal(cgroup, path, name);
     }
     await manager.remove(path);
