@@ -30,6 +30,8 @@ export interface Host {
   features: KernelFeatures;
   /** OCI runtimes of the configuration, of a running agent */
   runtimes?: readonly Pick<OciRuntime, "name" | "path" | "problem">[];
+  /** why the default AppArmor profile cannot be given, of a running agent; empty: it can, or there is no AppArmor */
+  apparmorProblem?: string;
   network: "builtin" | "none";
   /** asks the kernel for its nftables tables; rejects when it has none */
   probeNftables: () => Promise<unknown>;
@@ -48,6 +50,7 @@ export async function examineHost(host: Host): Promise<Finding[]> {
     ...(host.network === "builtin" ? await networkFindings(host, proc) : []),
     ...networkStatusFindings(host.networkStatus),
     ...runtimeFindings(host.runtimes ?? []),
+    ...apparmorFindings(host.apparmorProblem ?? ""),
   ];
   const order = { error: 0, warning: 1, note: 2 };
   return findings.sort((one, other) => order[one.severity] - order[other.severity]);
@@ -63,6 +66,20 @@ function runtimeFindings(runtimes: NonNullable<Host["runtimes"]>): Finding[] {
       consequence: `pods with a RuntimeClass of the handler "${name}" cannot be started`,
       remedy: `Install it as ${path}, or name its place in config.toml, and start the agent again.`,
     }));
+}
+
+function apparmorFindings(problem: string): Finding[] {
+  if (problem === "") return [];
+  return [
+    {
+      id: "ApparmorDefaultMissing",
+      severity: "warning",
+      what: `the kernel has AppArmor, but ${problem}`,
+      consequence:
+        "containers that name no AppArmor profile run without one, and those that ask for RuntimeDefault are refused",
+      remedy: "Install Debian's package apparmor (or see to that message), and start the agent again.",
+    },
+  ];
 }
 
 /** Without these a limit of a pod would silently not hold. */

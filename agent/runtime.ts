@@ -6,6 +6,7 @@ import { openCgroupManager } from "../sandbox/cgroup/open.js";
 import { type Container, layersInUse } from "../sandbox/container.js";
 import { Flights } from "../sandbox/flights.js";
 import { Containers, Pods } from "../sandbox/index-of-ids.js";
+import { openApparmor } from "../sandbox/lsm/apparmor.js";
 import { Monitors } from "../sandbox/monitors.js";
 import { BuiltinNetwork } from "../sandbox/network/builtin.js";
 import { NoNetwork } from "../sandbox/network/none.js";
@@ -57,6 +58,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
     }),
     bootId: readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim(),
     features,
+    apparmor: await openApparmor(features.apparmor),
     cdiDirectories: config.cdiDirectories,
     hooksDirectory: config.hooksDirectory,
     store: openStore(config.root),
@@ -96,6 +98,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
         cgroups: node.cgroups,
         features: node.features,
         runtimes: [...node.runtimes.values()],
+        apparmorProblem: node.apparmor.problem,
         network: config.network,
         networkStatus: node.network.status(),
         probeNftables: probeNftablesOnce,

@@ -173,7 +173,7 @@ async function makeContainer(
         image: image.config,
         user,
         host: specHost(node),
-        hostFiles: await readHostFiles(config),
+        hostFiles: await readHostFiles(config, node.apparmor),
         podFiles: podFiles(node, pod),
         cgroupPath,
       });

@@ -6,13 +6,15 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { InvalidArgumentError } from "./errors.js";
 import { readHostFiles } from "./host-files.js";
+import { openApparmor } from "./lsm/apparmor.js";
 import { containerConfig, withSecurity } from "./spec/spec-fixtures.js";
 
+const noApparmor = await openApparmor(false);
 const directory = mkdtempSync(join(tmpdir(), "berth-host-files-"));
 after(() => rmSync(directory, { recursive: true }));
 
 const devicesOf = async (...devices: Record<string, string>[]) =>
-  (await readHostFiles(containerConfig({ devices }))).devices;
+  (await readHostFiles(containerConfig({ devices }), noApparmor)).devices;
 
 test("a device, by its name and by a link", async () => {
   symlinkSync("/dev/null", join(directory, "link"));
@@ -34,7 +36,7 @@ test("a directory of devices, and a minor number beyond 8 bits", async () => {
 });
 
 test("a privileged container gets the host's devices, without terminals and shared memory", async () => {
-  const { devices } = await readHostFiles(withSecurity({ privileged: true }));
+  const { devices } = await readHostFiles(withSecurity({ privileged: true }), noApparmor);
   const paths = devices.map(({ path }) => path);
   assert.ok(paths.includes("/dev/null"));
   assert.ok(!paths.some((path) => /^\/dev\/(pts|shm|mqueue|ptmx|console)/.test(path)));
@@ -58,10 +60,10 @@ test("devices that cannot be are refused by field", async () => {
 test("a Localhost profile is read from a regular file of at most 1 MiB", async () => {
   const path = join(directory, "profile.json");
   const read = (localhost_ref: string) =>
-    readHostFiles(withSecurity({ seccomp: { profile_type: "Localhost", localhost_ref } }));
+    readHostFiles(withSecurity({ seccomp: { profile_type: "Localhost", localhost_ref } }), noApparmor);
   writeFileSync(path, "{}");
   assert.equal((await read(path)).seccompProfile, "{}");
-  assert.equal((await readHostFiles(withSecurity({ seccomp: {} }))).seccompProfile, null);
+  assert.equal((await readHostFiles(withSecurity({ seccomp: {} }), noApparmor)).seccompProfile, null);
   const fifo = join(directory, "fifo");
   execFileSync("mkfifo", [fifo]);
   await assert.rejects(read(fifo), invalid(/seccomp\.localhost_ref: .*fifo is no regular file/));

@@ -5,6 +5,9 @@ import { join, posix } from "node:path";
 import type { ContainerConfig } from "./container.js";
 import { deviceNumbers } from "./device-numbers.js";
 import { InvalidArgumentError, messageOf } from "./errors.js";
+import type { Apparmor } from "./lsm/apparmor.js";
+import { findApparmorProfile } from "./lsm/apparmor-profile.js";
+import { apparmorChoice } from "./spec/apparmor.js";
 import type { HostFiles } from "./spec/build-spec.js";
 import type { HostDevice } from "./spec/devices.js";
 import { mountDestination } from "./spec/mounts.js";
@@ -15,13 +18,15 @@ const maxProfileBytes = 1024 * 1024;
 /** Directories of the host's /dev that are other namespaces' or links, and the host's own terminal. */
 const skippedInDev = new Set(["console", "core", "fd", "mqueue", "pts", "ptmx", "shm", ".lxc", ".lxd-mounts", ".udev"]);
 
-/** InvalidArgumentError names the field whose file or device cannot be read. */
-export async function readHostFiles(config: ContainerConfig): Promise<HostFiles> {
-  const choice = seccompChoice(config.linux?.security_context);
+/** InvalidArgumentError names the field whose file, device or profile is not there. */
+export async function readHostFiles(config: ContainerConfig, apparmor: Apparmor): Promise<HostFiles> {
+  const context = config.linux?.security_context;
+  const apparmorProfile = (await findApparmorProfile(apparmorChoice(context), apparmor)) ?? null;
+  const choice = seccompChoice(context);
   const seccompProfile = choice.kind === "localhost" ? await readProfile(choice.path) : null;
   const requested = await Promise.all((config.devices ?? []).map(requestedDevices));
-  const ofHost = config.linux?.security_context?.privileged ? await devicesBelow("/dev", "/dev", "rwm") : [];
-  return { devices: [...ofHost, ...requested.flat()], seccompProfile };
+  const ofHost = context?.privileged ? await devicesBelow("/dev", "/dev", "rwm") : [];
+  return { devices: [...ofHost, ...requested.flat()], seccompProfile, apparmorProfile };
 }
 
 async function readProfile(path: string): Promise<string> {

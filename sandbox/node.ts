@@ -7,6 +7,7 @@ import type { CgroupManager } from "./cgroup/manager.js";
 import type { Container } from "./container.js";
 import type { Flights } from "./flights.js";
 import type { Containers, Pods } from "./index-of-ids.js";
+import type { Apparmor } from "./lsm/apparmor.js";
 import type { Monitors } from "./monitors.js";
 import type { NetworkProvider } from "./network/provider.js";
 import type { Observer } from "./observer.js";
@@ -29,6 +30,7 @@ export interface SandboxNode {
   /** /proc/sys/kernel/random/boot_id */
   readonly bootId: string;
   readonly features: KernelFeatures;
+  readonly apparmor: Apparmor;
   /** of the Container Device Interface's files; the later count more */
   readonly cdiDirectories: readonly string[];
   /** of OCI hooks; null: none */

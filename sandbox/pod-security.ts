@@ -4,8 +4,8 @@
  */
 import { checkPodIdentity } from "./identity.js";
 import type { PodSandboxConfig } from "./pod.js";
+import { apparmorChoice } from "./spec/apparmor.js";
 import { seccompChoice } from "./spec/seccomp.js";
-import { askedProfile } from "./spec/security-labels.js";
 
 /** InvalidArgumentError names the field that cannot be as it is. */
 export function checkPodSecurity(config: PodSandboxConfig): void {
@@ -14,5 +14,5 @@ export function checkPodSecurity(config: PodSandboxConfig): void {
   checkPodIdentity(context);
   // that containers may be privileged does not make these good
   seccompChoice({ ...context, privileged: false });
-  askedProfile({ apparmor: context.apparmor ?? null });
+  apparmorChoice({ apparmor: context.apparmor ?? null });
 }

@@ -8,7 +8,7 @@ const arch = process.arch;
 
 function specWith(context: Record<string, unknown>, seccompProfile: string | null = null) {
   const config = withSecurity(context);
-  const input = specInput({ config, hostFiles: { devices: [], seccompProfile } });
+  const input = specInput({ config, hostFiles: { devices: [], seccompProfile, apparmorProfile: null } });
   return { config, spec: buildSpec({ ...input, host: { ...input.host, arch } }) };
 }
 

@@ -55,9 +55,13 @@ void build_in_host_user_namespace(const InitOrders& orders, RootFs& root) {
   // Only now, after the cgroups are joined: the namespace's root is where the process is at this moment.
   if (orders.plan.cgroup_namespace && unshare(CLONE_NEWCGROUP) != 0) channel.break_off("unshare the cgroup namespace");
   set_oom_score_adj(orders.plan.process, channel);
+  // The hooks do not get the labels; without any the host's procfs is left now.
+  const bool has_hooks = orders.plan.hooks.pause;
+  if (!has_hooks) set_labels(orders.plan.process, channel);
   root.attach(enter_mount_namespace(orders));
   root.fill();
   pause_for_hooks(orders);
+  if (has_hooks) set_labels(orders.plan.process, channel);
   root.pivot();
   if (orders.pid_namespace_fd >= 0) join_pid_namespace(orders.pid_namespace_fd, channel);
 }
@@ -81,6 +85,7 @@ void build_in_user_namespace(const InitOrders& orders, RootFs& root) {
   root.attach({"/dev/null", orders.directory});
   root.fill();
   pause_for_hooks(orders);
+  set_labels(plan.process, channel);
   root.pivot();
 }
 

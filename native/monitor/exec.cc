@@ -49,6 +49,7 @@ struct ExecOrders {
   umask(0);
   join_cgroups(orders.cgroup, channel);
   set_oom_score_adj(orders.process, channel);
+  set_labels(orders.process, channel);
   // The net, IPC and UTS namespaces are the pod's, where the monitor is already.
   if (orders.has_user_namespace) raise_hard_limits(orders.process);
   const int user = orders.has_user_namespace ? CLONE_NEWUSER : 0;

@@ -4,13 +4,14 @@
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/keyctl.h>
+#include <linux/magic.h>
 #include <linux/seccomp.h>
 #include <signal.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -31,40 +32,17 @@ bool write_text(int fd, const char* text, size_t length) {
   return write(fd, text, length) == static_cast<ssize_t>(length);
 }
 
-// A procfs of our own: what is mounted at /proc of a container may be anything.
-UniqueFd open_private_proc(const ChildChannel& channel) {
-  const UniqueFd context(fsopen("proc", FSOPEN_CLOEXEC));
-  if (!context || fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) {
-    channel.break_off("mount a procfs");
-  }
-  UniqueFd proc(fsmount(context.get(), FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
-  if (!proc) channel.break_off("mount a procfs");
-  return proc;
-}
-
-void write_label(int proc, const char* file, const char* prefix, const std::string& label, const char* step,
+// The attribute is this thread's own, and is inherited by what it clones.
+void write_label(const char* file, const char* prefix, const std::string& label, const char* step,
                  const ChildChannel& channel) {
   char text[1024];
   const int length = snprintf(text, sizeof text, "%s%s", prefix, label.c_str());
   if (length >= static_cast<int>(sizeof text)) channel.fail(ErrorKind::kInvalid, step, label.c_str(), ENAMETOOLONG);
-  const UniqueFd attribute(openat(proc, file, O_WRONLY | O_CLOEXEC));
-  if (!attribute || !write_text(attribute.get(), text, static_cast<size_t>(length))) {
-    channel.refuse(step, label.c_str());
-  }
-}
-
-// What the program gets at its exec.
-void set_labels(const Process& process, const ChildChannel& channel) {
-  if (process.apparmor_profile.empty() && process.selinux_label.empty()) return;
-  const UniqueFd proc = open_private_proc(channel);
-  if (!process.apparmor_profile.empty()) {
-    const bool stacked = faccessat(proc.get(), "thread-self/attr/apparmor/exec", F_OK, 0) == 0;
-    write_label(proc.get(), stacked ? "thread-self/attr/apparmor/exec" : "thread-self/attr/exec", "exec ",
-                process.apparmor_profile, "set the AppArmor profile", channel);
-  }
-  if (!process.selinux_label.empty()) {
-    write_label(proc.get(), "thread-self/attr/exec", "", process.selinux_label, "set the SELinux label", channel);
-  }
+  const UniqueFd attribute(open(file, O_WRONLY | O_CLOEXEC));
+  struct statfs status = {};
+  if (!attribute || fstatfs(attribute.get(), &status) != 0) channel.break_off(step, file);
+  if (status.f_type != PROC_SUPER_MAGIC) channel.fail(ErrorKind::kInternal, step, file, 0, "/proc is no procfs");
+  if (!write_text(attribute.get(), text, static_cast<size_t>(length))) channel.refuse(step, label.c_str());
 }
 
 void load_seccomp(const Process& process, const ChildChannel& channel) {
@@ -143,6 +121,19 @@ void set_oom_score_adj(const Process& process, const ChildChannel& channel) {
   }
 }
 
+void set_labels(const Process& process, const ChildChannel& channel) {
+  if (!process.apparmor_profile.empty()) {
+    static constexpr const char* kOwnFile = "/proc/thread-self/attr/apparmor/exec";
+    // Without it, AppArmor is the module that the common file belongs to.
+    const bool has_own_file = access(kOwnFile, F_OK) == 0;
+    write_label(has_own_file ? kOwnFile : "/proc/thread-self/attr/exec", "exec ", process.apparmor_profile,
+                "set the AppArmor profile", channel);
+  }
+  if (!process.selinux_label.empty()) {
+    write_label("/proc/thread-self/attr/exec", "", process.selinux_label, "set the SELinux label", channel);
+  }
+}
+
 void set_rlimits(const Process& process, const ChildChannel& channel) {
   for (const Rlimit& limit : process.rlimits) {
     rlimit64 wanted = {limit.soft, limit.hard};
@@ -163,7 +154,6 @@ void set_rlimits(const Process& process, const ChildChannel& channel) {
 void assume_credentials(const Process& process, const ChildChannel& channel) {
   const bool entered = enter_working_directory(process, WhoEnters::kRoot, channel);
   leave_session_keyring(channel);
-  set_labels(process, channel);
   if (!process.no_new_privileges) load_seccomp(process, channel);
   drop_bounding(process.capabilities.bounding, channel);
   set_ids(process, channel);

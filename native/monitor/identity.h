@@ -11,12 +11,16 @@ namespace berth {
 // monitor's own value stays.
 void set_oom_score_adj(const Process& process, const ChildChannel& channel);
 
+// The AppArmor profile and the SELinux label that the program gets at its exec; what is cloned meanwhile inherits them. With
+// the host's /proc, so before the host's root is left: what a container has at /proc may be anything.
+void set_labels(const Process& process, const ChildChannel& channel);
+
 // A hard limit above the monitor's own is cut to it when the kernel does not let it be raised.
 void set_rlimits(const Process& process, const ChildChannel& channel);
 
 // The last steps before exec, in this order.
 //
-// The working directory, labels, ids and capabilities; without no_new_privileges the seccomp filter, too, which then needs
+// The working directory, ids and capabilities; without no_new_privileges the seccomp filter, too, which then needs
 // CAP_SYS_ADMIN. What is called from here on must be allowed by the filter.
 void assume_credentials(const Process& process, const ChildChannel& channel);
 // After the last change of credentials, which would clear it, in the process that executes. `expected_parent`: the monitor's

@@ -16,7 +16,7 @@ import type { OciSpec, PosixRlimit } from "./oci.js";
 import { processArgs } from "./process-args.js";
 import { linuxResources, oomScoreAdj } from "./resources.js";
 import { seccomp, seccompChoice } from "./seccomp.js";
-import { apparmorProfile, selinuxLabel } from "./security-labels.js";
+import { selinuxLabel } from "./security-labels.js";
 import { checkContainerUserNamespace, checkUserIsMapped, podUserNamespace } from "./user-namespace.js";
 import { workingDirectory } from "./working-directory.js";
 
@@ -27,7 +27,6 @@ export interface SpecHost {
   /** the agent's own: bit n is capability number n */
   capabilities: bigint;
   cgroup: { mode: "v1" | "hybrid" | "v2"; hierarchies: readonly Hierarchy[] };
-  apparmor: boolean;
   selinux: boolean;
   /** Node's name: "x64", "arm64" */
   arch: string;
@@ -45,6 +44,8 @@ export interface HostFiles {
   devices: HostDevice[];
   /** the text of the Localhost seccomp profile; null: none is asked for */
   seccompProfile: string | null;
+  /** a loaded AppArmor profile; null: unconfined */
+  apparmorProfile: string | null;
 }
 
 export interface SpecInput {
@@ -95,7 +96,6 @@ export function buildSpec(input: SpecInput): OciSpec {
     kernelRelease: host.kernelRelease,
     localhostProfile: input.hostFiles.seccompProfile,
   });
-  const profile = apparmorProfile(context, host);
   const label = selinuxLabel(context, host);
   // a pod without a UTS namespace or a name of its own has the host's
   const hostname = (!hostNetwork && podConfig.hostname) || host.hostname;
@@ -112,7 +112,7 @@ export function buildSpec(input: SpecInput): OciSpec {
       ...(host.rlimits.length > 0 && { rlimits: [...host.rlimits] }),
       noNewPrivileges: context?.no_new_privs ?? false,
       oomScoreAdj: clampedOomScoreAdj(config, host),
-      ...(profile !== undefined && { apparmorProfile: profile }),
+      ...(input.hostFiles.apparmorProfile !== null && { apparmorProfile: input.hostFiles.apparmorProfile }),
       ...(label !== undefined && { selinuxLabel: label }),
     },
     root: { path: "rootfs", readonly: context?.readonly_rootfs ?? false },

@@ -29,6 +29,7 @@ const cases: Record<string, SpecInput> = {
     hostFiles: {
       devices: [{ path: "/dev/loop0", type: "b", major: 7, minor: 0, fileMode: 0o660, uid: 0, gid: 6, access: "rwm" }],
       seccompProfile: null,
+      apparmorProfile: null,
     },
   }),
   limits: specInput({

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { FailedPreconditionError, InvalidArgumentError, UnimplementedError } from "../errors.js";
 import { checkPodNamespaces, namespaces, pidSharing } from "./namespaces.js";
-import { apparmorProfile, selinuxLabel } from "./security-labels.js";
+import { selinuxLabel } from "./security-labels.js";
 import { podConfig, withSecurity } from "./spec-fixtures.js";
 
 const container = (options: Record<string, unknown>) => withSecurity({ namespace_options: options });
@@ -35,22 +35,6 @@ test("network and IPC are the pod's", () => {
   );
   const range = { containerID: 0, hostID: 100_000, size: 10 };
   assert.ok(namespaces("pod", { uids: range, gids: range }).some(({ type }) => type === "user"));
-});
-
-test("AppArmor: a named profile needs the kernel's module, the new field counts", () => {
-  const profile = (context: Record<string, unknown>, apparmor = true) =>
-    apparmorProfile(withSecurity(context).linux?.security_context, { apparmor });
-  assert.equal(
-    profile({ apparmor: { profile_type: "Localhost", localhost_ref: "p" }, apparmor_profile: "unconfined" }),
-    "p",
-  );
-  assert.equal(profile({ apparmor_profile: "localhost/q" }), "q");
-  assert.equal(profile({ apparmor: {} }), undefined);
-  assert.equal(profile({ apparmor_profile: "runtime/default" }, false), undefined);
-  assert.equal(profile({ privileged: true, apparmor_profile: "localhost/q" }, false), undefined);
-  assert.throws(() => profile({ apparmor_profile: "localhost/q" }, false), FailedPreconditionError);
-  assert.throws(() => profile({ apparmor_profile: "q" }), InvalidArgumentError);
-  assert.throws(() => profile({ apparmor: { profile_type: "Localhost" } }), /apparmor\.localhost_ref/);
 });
 
 test("SELinux: a label needs the kernel's module", () => {

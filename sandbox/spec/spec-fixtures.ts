@@ -18,7 +18,6 @@ export const host: SpecHost = {
       { mountPoint: "/sys/fs/cgroup/systemd", version: 1, controllers: [], name: "systemd" },
     ],
   },
-  apparmor: false,
   selinux: false,
   arch: "x64",
   kernelRelease: "6.1.0-18-amd64",
@@ -73,7 +72,7 @@ export function specInput(fields: Partial<SpecInput> = {}): SpecInput {
     image: image(),
     user: { uid: 0, gid: 0, additionalGids: [0], home: "/root", username: "root" },
     host,
-    hostFiles: { devices: [], seccompProfile: null },
+    hostFiles: { devices: [], seccompProfile: null, apparmorProfile: null },
     podFiles: {
       resolvConf: "/run/berth/pods/d/resolv.conf",
       hostname: "/run/berth/pods/d/hostname",

@@ -38,7 +38,8 @@ const packagesFor = {
   test: [...toBuild, ...toRun, "runc", "crun"],
   demo: [...toBuild, ...toRun],
   bench: [...toBuild, ...toRun],
-  vm: [...toBuild, ...toRun, "qemu-system-x86", "e2fsprogs"],
+  // beside qemu what tests use inside; apparmor is the parser that loads profiles, which does nothing here
+  vm: [...toBuild, ...toRun, "qemu-system-x86", "e2fsprogs", "apparmor", "runc", "crun", "iproute2", "nftables"],
 };
 const toCompare = ["containerd", "runc", "containernetworking-plugins"];
 // Debian starts these by itself when they are installed; here they are programs that tests start on private paths

@@ -31,13 +31,14 @@ const programPackages = [
   "findutils",
   "grep",
   "gzip",
+  "mount",
   "sed",
   "tar",
   "util-linux",
   "procps",
 ];
 /** Programs that some tests need, taken when the host has them: such a test says itself what is missing. */
-const optionalPrograms = ["curl", "docker-registry", "ip", "nft", "skopeo"];
+const optionalPrograms = ["apparmor_parser", "crun", "curl", "docker-registry", "ip", "nft", "runc", "skopeo"];
 const programFolders = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
 
 /** Lists the whole content of the image; nothing is copied here. */

@@ -7,6 +7,8 @@ import { join } from "node:path";
 const folders = [
   { path: "test/vm/guest", suffix: "-checks" },
   { path: "test/integration", suffix: ".test" },
+  { path: "test/faults", suffix: ".test" },
+  { path: "test/security", suffix: ".test" },
 ];
 
 /** Files that take minutes: they go first, so that the others fill the second machine meanwhile. */
