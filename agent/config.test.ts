@@ -35,6 +35,8 @@ test("defaults", () => {
     logLevel: "info",
     rlimits: [],
     runtimes: [],
+    blockio: null,
+    rdt: null,
   });
   assert.ok(Object.isFrozen(config));
 });
@@ -128,6 +130,68 @@ for (const [text, sentence] of [
   ['[runtimes."a b"]\npath = "/runc"', /cannot be the name/],
 ] as const) {
   test(`the runtime ${JSON.stringify(text)} is refused`, () => {
+    assert.throws(() => loadConfig({}, fileWith(`${text}\n`)), sentence);
+  });
+}
+
+test("block-IO and RDT classes; without their tables there are none", () => {
+  const text = `[[blockio.low]]
+weight = 80
+[[blockio.low]]
+devices = ["/dev/sd[a-z]", "/dev/nvme*"]
+throttle-read-bps = "60M"
+throttle-write-bps = "1Gi"
+throttle-read-iops = 500
+throttle-write-iops = "2k"
+[blockio.high]
+weight = 1000
+[rdt.gold]
+schemata = ["L3:0=ff0;1=ff0", "MB:0=50"]
+[rdt.silver]
+`;
+  const { blockio, rdt } = loadConfig({}, fileWith(text));
+  const nothing = {
+    readBytes: undefined,
+    writeBytes: undefined,
+    readOperations: undefined,
+    writeOperations: undefined,
+  };
+  assert.deepEqual(blockio?.get("low"), [
+    { devices: [], weight: 80, ...nothing },
+    {
+      devices: ["/dev/sd[a-z]", "/dev/nvme*"],
+      weight: undefined,
+      readBytes: 60_000_000,
+      writeBytes: 2 ** 30,
+      readOperations: 500,
+      writeOperations: 2000,
+    },
+  ]);
+  assert.deepEqual(blockio?.get("high"), [{ devices: [], weight: 1000, ...nothing }]);
+  assert.deepEqual(
+    [...(rdt ?? [])],
+    [
+      ["gold", { schemata: ["L3:0=ff0;1=ff0", "MB:0=50"] }],
+      ["silver", { schemata: [] }],
+    ],
+  );
+  const none = loadConfig({}, empty());
+  assert.deepEqual([none.blockio, none.rdt], [null, null]);
+});
+
+for (const [text, sentence] of [
+  ["blockio = 5", /config\.toml: blockio is not a table of classes/],
+  ["[blockio]\nx = 5", /blockio\.x is no table/],
+  ["[[blockio.x]]\nweight = 5", /blockio\.x\[0\]\.weight 5 is less than 10/],
+  ["[[blockio.x]]\nweight = 1001", /weight 1001 is more than 1000/],
+  ['[[blockio.x]]\nthrottle-read-bps = "1M"', /blockio\.x\[0\] has a throttle without devices/],
+  ['[blockio.x]\ndevices = ["/dev/x"]\nthrottle-read-bps = "fast"', /throttle-read-bps "fast" is no rate/],
+  ['[blockio.x]\ndevices = ["sda"]', /blockio\.x\.devices\.0 "sda" is not an absolute path/],
+  ["[blockio.x]\ncolour = 1", /blockio\.x: there is no setting "colour"/],
+  ['[rdt."a/b"]', /rdt\.a\/b: "a\/b" cannot be a class' name/],
+  ['[rdt.x]\nschemata = ["L3"]', /rdt\.x\.schemata\.0 "L3" is no line/],
+] as const) {
+  test(`the classes ${JSON.stringify(text)} are refused`, () => {
     assert.throws(() => loadConfig({}, fileWith(`${text}\n`)), sentence);
   });
 }

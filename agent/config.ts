@@ -4,9 +4,12 @@ import { isIP, isIPv4 } from "node:net";
 import { isAbsolute, join, normalize } from "node:path";
 import { parse, TomlError } from "smol-toml";
 import * as v from "valibot";
+import type { BlockioRule } from "../sandbox/classes/blockio.js";
+import type { RdtClass } from "../sandbox/classes/rdt.js";
 import { InvalidArgumentError, messageOf, UnimplementedError } from "../sandbox/errors.js";
 import type { PosixRlimit } from "../sandbox/spec/oci.js";
 import { type OciRuntimeSettings, parseRuntimes } from "./oci-runtimes.js";
+import { parseBlockio, parseRdt } from "./resource-classes.js";
 import { parseRlimits } from "./rlimits.js";
 import { defaultConfigFile, type SettingName, settings } from "./settings.js";
 
@@ -33,6 +36,9 @@ export interface Config {
   readonly rlimits: readonly PosixRlimit[];
   /** OCI runtimes behind a RuntimeClass */
   readonly runtimes: readonly OciRuntimeSettings[];
+  /** classes that pods choose by annotation; null: there is no such table */
+  readonly blockio: ReadonlyMap<string, readonly BlockioRule[]> | null;
+  readonly rdt: ReadonlyMap<string, RdtClass> | null;
 }
 
 /** Settings as they were written; what is absent has its default. */
@@ -104,7 +110,7 @@ const schema = v.strictObject({
  */
 export function loadConfig(flags: WrittenSettings, file: string | null): Config {
   const path = file ?? defaultConfigFile;
-  const { rlimits, runtimes, ...written } = readConfigFile(path, file === null);
+  const { rlimits, runtimes, blockio, rdt, ...written } = readConfigFile(path, file === null);
   const values: Record<string, unknown> = {};
   for (const [name, setting] of Object.entries(settings)) values[name] = setting.default;
   Object.assign(values, written, flags);
@@ -121,10 +127,15 @@ export function loadConfig(flags: WrittenSettings, file: string | null): Config 
   return freeze(result.output, {
     rlimits: parseRlimits(rlimits, `${path}: rlimits`),
     runtimes: parseRuntimes(runtimes, `${path}: runtimes`),
+    blockio: parseBlockio(blockio, `${path}: blockio`),
+    rdt: parseRdt(rdt, `${path}: rdt`),
   });
 }
 
-function freeze(checked: v.InferOutput<typeof schema>, tables: Pick<Config, "rlimits" | "runtimes">): Config {
+function freeze(
+  checked: v.InferOutput<typeof schema>,
+  tables: Pick<Config, "rlimits" | "runtimes" | "blockio" | "rdt">,
+): Config {
   if (checked.network === "cni") {
     throw new UnimplementedError("--network cni is not built yet; use builtin or none");
   }
@@ -148,6 +159,8 @@ function freeze(checked: v.InferOutput<typeof schema>, tables: Pick<Config, "rli
     logLevel: checked["log-level"],
     rlimits: Object.freeze(tables.rlimits),
     runtimes: Object.freeze(tables.runtimes),
+    blockio: tables.blockio,
+    rdt: tables.rdt,
   });
 }
 

@@ -32,6 +32,8 @@ export interface Host {
   runtimes?: readonly Pick<OciRuntime, "name" | "path" | "problem">[];
   /** why the default AppArmor profile cannot be given, of a running agent; empty: it can, or there is no AppArmor */
   apparmorProblem?: string;
+  /** why containers get no SELinux label of themselves, of a running agent; empty: they do, or there is no SELinux */
+  selinuxProblem?: string;
   network: "builtin" | "none";
   /** asks the kernel for its nftables tables; rejects when it has none */
   probeNftables: () => Promise<unknown>;
@@ -51,6 +53,7 @@ export async function examineHost(host: Host): Promise<Finding[]> {
     ...networkStatusFindings(host.networkStatus),
     ...runtimeFindings(host.runtimes ?? []),
     ...apparmorFindings(host.apparmorProblem ?? ""),
+    ...selinuxFindings(host.selinuxProblem ?? ""),
   ];
   const order = { error: 0, warning: 1, note: 2 };
   return findings.sort((one, other) => order[one.severity] - order[other.severity]);
@@ -78,6 +81,20 @@ function apparmorFindings(problem: string): Finding[] {
       consequence:
         "containers that name no AppArmor profile run without one, and those that ask for RuntimeDefault are refused",
       remedy: "Install Debian's package apparmor (or see to that message), and start the agent again.",
+    },
+  ];
+}
+
+function selinuxFindings(problem: string): Finding[] {
+  if (problem === "") return [];
+  return [
+    {
+      id: "SelinuxDefaultMissing",
+      severity: "warning",
+      what: `the kernel has SELinux, but ${problem}`,
+      consequence:
+        "containers that name no SELinux options run with the agent's own label, unseparated from each other",
+      remedy: "Install a policy with a domain for containers, and start the agent again; or give pods seLinuxOptions.",
     },
   ];
 }

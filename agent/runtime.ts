@@ -3,10 +3,12 @@ import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { native } from "../native/binding.js";
 import { openCgroupManager } from "../sandbox/cgroup/open.js";
+import { Rdt } from "../sandbox/classes/rdt.js";
 import { type Container, layersInUse } from "../sandbox/container.js";
 import { Flights } from "../sandbox/flights.js";
 import { Containers, Pods } from "../sandbox/index-of-ids.js";
 import { openApparmor } from "../sandbox/lsm/apparmor.js";
+import { openSelinux } from "../sandbox/lsm/selinux.js";
 import { Monitors } from "../sandbox/monitors.js";
 import { BuiltinNetwork } from "../sandbox/network/builtin.js";
 import { NoNetwork } from "../sandbox/network/none.js";
@@ -59,8 +61,12 @@ export async function createRuntime(config: Config): Promise<Runtime> {
     bootId: readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim(),
     features,
     apparmor: await openApparmor(features.apparmor),
+    selinux: openSelinux(features.selinux),
     cdiDirectories: config.cdiDirectories,
     hooksDirectory: config.hooksDirectory,
+    blockioClasses: config.blockio,
+    rdtClasses: config.rdt,
+    rdt: new Rdt(),
     store: openStore(config.root),
     pods: new Pods(),
     containers,
@@ -99,6 +105,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
         features: node.features,
         runtimes: [...node.runtimes.values()],
         apparmorProblem: node.apparmor.problem,
+        selinuxProblem: node.selinux.problem,
         network: config.network,
         networkStatus: node.network.status(),
         probeNftables: probeNftablesOnce,

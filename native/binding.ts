@@ -86,6 +86,8 @@ export interface OverlayOptions {
   volatile?: boolean;
   /** the lower directories show the ids of their files as this user namespace maps them; upper must have the host's ids */
   userNamespaceFd?: number;
+  /** SELinux label of all its files (the mount option `context`) */
+  context?: string;
   /** takes the way of kernels before 6.8 (a scratch mount namespace) on any kernel; for its test */
   scratchNamespace?: boolean;
 }
@@ -252,6 +254,11 @@ export interface Addon {
   /** what the blocks occupy and the inodes of a directory and all below it, without crossing file systems; hard links
    *  count once */
   diskUsage(directory: string): Promise<{ bytes: number; inodes: number }>;
+
+  // relabel.cc
+  /** security.selinux of an open file, or of a directory and all below it: no links are followed, nothing that is mounted
+   *  below is touched, file systems without labels are left alone. `path` is what errors call it */
+  relabelTree(options: { fd: number; path: string; label: string }): Promise<void>;
 
   // seccomp.cc
   /** the native architecture's filter as an array of struct sock_filter; unknown syscall names are left out. Where the

@@ -4,6 +4,8 @@ import { native } from "../native/binding.js";
 import { applyCdiEdits } from "./cdi/apply-edits.js";
 import { askedDevices } from "./cdi/names.js";
 import { findCdiEdits } from "./cdi/registry.js";
+import type { CgroupHandles } from "./cgroup/manager.js";
+import { containerClasses } from "./classes/container-classes.js";
 import type { Container, ContainerConfig, ContainerRecord } from "./container.js";
 import {
   AlreadyExistsError,
@@ -30,6 +32,7 @@ import { imageFileReader } from "./image-files.js";
 import { newId } from "./index-of-ids.js";
 import { Latch } from "./latch.js";
 import { toLaunchPlan } from "./launch-plan.js";
+import { containerLabels } from "./lsm/selinux-labels.js";
 import { MadeDirectories, makeLogDirectory } from "./made-directories.js";
 import { toCallError } from "./monitor-client.js";
 import type { MountInfo } from "./mount-info.js";
@@ -47,6 +50,7 @@ import {
   readMountTables,
 } from "./propagation.js";
 import { clearReflected, type ReflectedMount } from "./reflected-mounts.js";
+import { relabelling } from "./relabel.js";
 import { forgetInMonitor } from "./remove-container.js";
 import { makeBundle, removeBundle } from "./runtime-bundle.js";
 import { seccompFilter, storedSpec } from "./seccomp-filters.js";
@@ -145,6 +149,8 @@ async function makeContainer(
   const cgroupPath = join(pod.record.cgroupParent, id);
   const logPath = logPathOf(pod.config, config);
 
+  const labels = containerLabels(node.selinux, config, pod.record.selinux);
+
   undo.push("remove the record", () => node.store.containers.delete(id));
   const planned = { record: planRecord(pod, id, config, image, { cgroupPath, logPath, volumeLayers }) };
   await step("record", () => node.store.containers.put(planned.record));
@@ -157,7 +163,12 @@ async function makeContainer(
   const root = step("root file system", async () => {
     const mappings = podUserNamespace(pod.config);
     const users = mappings && { mappings, fd: await namespaces.descriptorFor(mappings) };
-    const { rootFd } = await node.snapshots.prepareRootfs({ containerId: id, layers: image.layers, users });
+    const { rootFd } = await node.snapshots.prepareRootfs({
+      containerId: id,
+      layers: image.layers,
+      users,
+      mountLabel: labels?.mount,
+    });
     scratch.push("close the root file system", () => native.closeDescriptor(rootFd));
     return rootFd;
   });
@@ -174,6 +185,8 @@ async function makeContainer(
         user,
         host: specHost(node),
         hostFiles: await readHostFiles(config, node.apparmor),
+        classes: await containerClasses(node, config, pod.config),
+        labels,
         podFiles: podFiles(node, pod),
         cgroupPath,
       });
@@ -185,13 +198,17 @@ async function makeContainer(
     const mountImage = ({ imageId, subPath }: ImageVolumeSource, userNamespaceFd?: number): Promise<number> => {
       const layers = volumeLayers[imageId];
       if (layers === undefined) throw new InternalError(`the layers of image ${imageId} are not known`);
-      return node.snapshots.mountImage({ layers, subPath, userNamespaceFd });
+      return node.snapshots.mountImage({ layers, subPath, userNamespaceFd, mountLabel: labels?.mount });
     };
     undo.push("remove the cgroup", () => node.cgroups.remove(cgroupPath));
     const openSources = async () => {
       mountsBefore.push(hostMounts(spec));
-      const makeMissing = makesMissingSources(config) ? (path: string) => made.make(path) : null;
-      const opened = await openMounts(spec, { makeMissing, mountImage, namespaces });
+      const opened = await openMounts(spec, {
+        makeMissing: makesMissingSources(config) ? (path: string) => made.make(path) : null,
+        mountImage,
+        namespaces,
+        relabelling: relabelling(config, podFiles(node, pod), labels?.mount),
+      });
       scratch.push("close the mounts", () => opened.close());
       mountsBefore.push(hostMounts(spec));
       return opened;
@@ -212,7 +229,7 @@ async function makeContainer(
     hooks,
     rootFd,
     mountFds,
-    cgroup: node.cgroups.handles(cgroupPath),
+    cgroup: handlesOf(node, cgroupPath, foreign === null ? spec : undefined),
     hierarchies: node.cgroups.hierarchies,
     logPath,
     stdin: config.stdin ?? false,
@@ -256,6 +273,14 @@ async function makeContainer(
   });
   observer.emit({ type: "container-event", event: "created", podId: pod.record.id, containerId: id });
   return container;
+}
+
+/** What its processes join; of an RDT class they become by the same kind of file. An OCI runtime sees to that itself. */
+function handlesOf(node: SandboxNode, cgroupPath: string, spec: OciSpec | undefined): CgroupHandles {
+  const handles = node.cgroups.handles(cgroupPath);
+  const { closID } = spec?.linux.intelRdt ?? {};
+  if (closID === undefined) return handles;
+  return { ...handles, tasksFiles: [...handles.tasksFiles, node.rdt.tasksFile(closID)] };
 }
 
 /** The spec of a container whose hooks are not for Berth to run. */

@@ -79,7 +79,7 @@ export function toLaunchPlan(spec: OciSpec, options: LaunchPlanOptions): LaunchP
   const readonlyPaths = [...spec.linux.readonlyPaths];
   const mounts = spec.mounts.flatMap((mount): PlanMount[] => {
     if (mount.type === "cgroup") return cgroupMounts(mount, options.hierarchies, readonlyPaths);
-    if (mount.type !== "bind") return [fileSystemMount(mount)];
+    if (mount.type !== "bind") return [fileSystemMount(mount, spec.linux.mountLabel)];
     const open = sources.get(mount);
     if (open === undefined) throw new InternalError(`the source of the mount on ${mount.destination} was not opened`);
     descriptors.push(open.fd);
@@ -198,15 +198,19 @@ function pidNamespace(spec: OciSpec, pidTarget: string): Pick<Plan, "pid_namespa
   }
 }
 
-function fileSystemMount({ destination, type, source, options }: Mount): PlanMount {
+/** File systems that are made for a container alone, and can have a label for all their files. */
+const labelledTypes = ["tmpfs", "devpts"];
+
+function fileSystemMount({ destination, type, source, options }: Mount, mountLabel: string | undefined): PlanMount {
   const { attributes, parameters } = parseMountOptions(options);
+  const label = mountLabel !== undefined && labelledTypes.includes(type) ? [`context=${mountLabel}`] : [];
   const isPodShm = type === "tmpfs" && source === podShmSource;
   return {
     destination,
     type: isPodShm ? "shm" : type,
     source,
-    // the pod's shared memory was made with its size when the pod was
-    options: isPodShm ? [] : parameters,
+    // the pod's shared memory was made with its size, and its label, when the pod was
+    options: isPodShm ? [] : [...parameters, ...label],
     attributes: Long.fromNumber(attributes, true),
   };
 }

@@ -4,10 +4,13 @@
  */
 import type { KernelFeatures } from "../native/binding.js";
 import type { CgroupManager } from "./cgroup/manager.js";
+import type { BlockioRule } from "./classes/blockio.js";
+import type { Rdt, RdtClass } from "./classes/rdt.js";
 import type { Container } from "./container.js";
 import type { Flights } from "./flights.js";
 import type { Containers, Pods } from "./index-of-ids.js";
 import type { Apparmor } from "./lsm/apparmor.js";
+import type { Selinux } from "./lsm/selinux.js";
 import type { Monitors } from "./monitors.js";
 import type { NetworkProvider } from "./network/provider.js";
 import type { Observer } from "./observer.js";
@@ -31,10 +34,15 @@ export interface SandboxNode {
   readonly bootId: string;
   readonly features: KernelFeatures;
   readonly apparmor: Apparmor;
+  readonly selinux: Selinux;
   /** of the Container Device Interface's files; the later count more */
   readonly cdiDirectories: readonly string[];
   /** of OCI hooks; null: none */
   readonly hooksDirectory: string | null;
+  /** block-IO and RDT classes of the configuration; null: it has no such table */
+  readonly blockioClasses: ReadonlyMap<string, readonly BlockioRule[]> | null;
+  readonly rdtClasses: ReadonlyMap<string, RdtClass> | null;
+  readonly rdt: Rdt;
   readonly store: Store;
   readonly pods: Pods;
   readonly containers: Containers;

@@ -7,6 +7,7 @@ import { InternalError, InvalidArgumentError, messageOf } from "./errors.js";
 import { mountBehind, parseMountInfo } from "./mount-info.js";
 import { mountPropagation, parseMountOptions } from "./mount-options.js";
 import { followsHost } from "./propagation.js";
+import { type Relabelling, relabel } from "./relabel.js";
 import { type ImageVolumeSource, parseImageVolumeSource } from "./spec/image-volumes.js";
 import type { Mount, OciSpec } from "./spec/oci.js";
 import type { OpenUserNamespaces } from "./user-namespaces.js";
@@ -44,6 +45,8 @@ export interface OpenMountsOptions {
   makeMissing: ((path: string) => void) | null;
   /** a detached mount of an image's content; the descriptor becomes the caller's */
   mountImage?: (source: ImageVolumeSource, userNamespaceFd?: number) => Promise<number>;
+  /** absent: no labels are changed */
+  relabelling?: Relabelling | undefined;
   /** of the mounts with id mappings */
   namespaces?: Pick<OpenUserNamespaces, "descriptorFor">;
 }
@@ -80,7 +83,18 @@ export async function openMounts(spec: OciSpec, options: OpenMountsOptions): Pro
 async function openHostPath(mount: Mount, options: OpenMountsOptions): Promise<number> {
   try {
     if (options.makeMissing !== null && (await isMissing(mount.source))) options.makeMissing(mount.source);
-    return await openSource(mount, await userNamespaceOf(mount, options));
+    const userNamespaceFd = await userNamespaceOf(mount, options);
+    const { label, sources } = options.relabelling ?? {};
+    if (label === undefined || !sources?.has(mount.source))
+      return await openSource(mount, mount.source, userNamespaceFd);
+    // what is labelled is what is mounted, whoever moves the path meanwhile
+    const place = native.openPath(mount.source);
+    try {
+      await relabel(place, mount.source, label);
+      return await openSource(mount, `/proc/self/fd/${place}`, userNamespaceFd);
+    } finally {
+      native.closeDescriptor(place);
+    }
   } catch (error) {
     throw sourceError(mount, error);
   }
@@ -97,7 +111,7 @@ async function userNamespaceOf(
   return namespaces.descriptorFor({ uids, gids });
 }
 
-async function openSource({ source, options }: Mount, userNamespaceFd: number | undefined): Promise<number> {
+async function openSource({ options }: Mount, source: string, userNamespaceFd: number | undefined): Promise<number> {
   const { attributes, cleared, recursiveReadonly, propagation } = parseMountOptions(options);
   if (propagation !== mountPropagation.rprivate) checkPropagation(source, propagation);
   const fd = await native.openTree({

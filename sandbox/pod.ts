@@ -10,6 +10,7 @@
 import type { runtime } from "../cri-proto/generated/runtime.js";
 import { FailedPreconditionError } from "./errors.js";
 import type { NetworkLease } from "./network/provider.js";
+import type { SelinuxLabels } from "./spec/selinux.js";
 
 export type PodSandboxConfig = runtime.v1.IPodSandboxConfig;
 
@@ -47,6 +48,8 @@ export interface PodRecord {
   netnsPath: string;
   /** null: host network, or already detached */
   network: NetworkLease | null;
+  /** its containers' labels; absent: SELinux is off, or labels nothing here */
+  selinux?: SelinuxLabels;
   /** kept after detach, for PodSandboxStatus */
   addresses: string[];
 }

@@ -9,7 +9,6 @@ export function specHost(node: Pick<SandboxNode, "features" | "cgroups" | "rlimi
   return {
     capabilities: features.capabilities,
     cgroup: { mode: cgroups.mode, hierarchies: cgroups.hierarchies },
-    selinux: features.selinux,
     arch: process.arch,
     kernelRelease: features.release,
     hostname: hostname(),

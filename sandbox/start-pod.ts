@@ -7,6 +7,7 @@ import { careForParents, cgroupParentOf, removeMadeParents } from "./cgroup-pare
 import { AlreadyExistsError, InvalidArgumentError } from "./errors.js";
 import { checkNotCancelled } from "./flights.js";
 import { newId } from "./index-of-ids.js";
+import { podLabels } from "./lsm/selinux-labels.js";
 import { MadeDirectories, makeLogDirectory } from "./made-directories.js";
 import { toCallError } from "./monitor-client.js";
 import { monitorEvents } from "./monitor-events.js";
@@ -16,6 +17,7 @@ import type { Pod, PodRecord, PodSandboxConfig } from "./pod.js";
 import { hostnameOf, writePodFiles } from "./pod-files.js";
 import { checkPodSecurity } from "./pod-security.js";
 import { portMappings } from "./port-mappings.js";
+import type { SelinuxLabels } from "./spec/selinux.js";
 import { podSysctls } from "./spec/sysctls.js";
 import { podUserNamespace } from "./spec/user-namespace.js";
 import { update } from "./store.js";
@@ -115,6 +117,7 @@ async function makePod(
       hostname: hostnameOf(pod.config),
       sysctls,
       shm_bytes: Long.fromNumber(ownIpc ? shmBytes : 0, true),
+      mount_label: pod.record.selinux?.mount ?? "",
     });
   });
   await step("ready", () => {
@@ -130,6 +133,7 @@ function planPod(node: SandboxNode, config: PodSandboxConfig, runtimeHandler: st
   const cgroupParent = cgroupParentOf(node, config);
   const monitorCgroup = join(cgroupParent, `berth-${id}`);
   const hostNetwork = modes.network === NamespaceMode.NODE;
+  const labels = podLabels(node.selinux, config, labelsInUse(node));
   const madeCgroupParents = node.cgroups.missingParents(monitorCgroup);
   // the last that can fail: from here on the addresses are taken
   const network = hostNetwork ? null : node.network.reserve(id, portMappings(config));
@@ -146,9 +150,14 @@ function planPod(node: SandboxNode, config: PodSandboxConfig, runtimeHandler: st
     madeCgroupParents,
     netnsPath: hostNetwork ? "" : join(node.paths.netns, `berth-${id}`),
     network,
+    ...(labels !== undefined && { selinux: labels }),
     addresses: network?.addresses.map((cidr) => cidr.split("/")[0] ?? cidr) ?? [],
   };
   return { record, config, monitorPid: 0 };
+}
+
+function labelsInUse(node: SandboxNode): SelinuxLabels[] {
+  return [...node.pods.list(), ...node.pods.starting].flatMap(({ record }) => record.selinux ?? []);
 }
 
 function makeFiles(node: SandboxNode, pod: Pod, made: MadeDirectories): void {

@@ -93,6 +93,13 @@ bool has_cgroup_kill() {
 
 // ---- the rest ----
 
+// Before a policy is loaded all processes have the kernel's own first label, which is no context of any policy.
+bool has_selinux() {
+  if (access("/sys/fs/selinux/enforce", F_OK) != 0) return false;
+  const std::string label = first_line("/proc/self/attr/current").value_or("");
+  return !label.empty() && !label.starts_with("kernel");
+}
+
 uint64_t permitted_capabilities() {
   __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
   __user_cap_data_struct data[2] = {};
@@ -125,7 +132,7 @@ Napi::Value probe_features(const Napi::CallbackInfo& info) {
   result.Set("seccomp", !actions.empty());
   result.Set("seccompActions", action_list);
   result.Set("apparmor", first_line("/sys/module/apparmor/parameters/enabled") == "Y");
-  result.Set("selinux", access("/sys/fs/selinux/enforce", F_OK) == 0);
+  result.Set("selinux", has_selinux());
   result.Set("psi", first_line("/proc/pressure/cpu").has_value());
   result.Set("userNamespaces", user_namespace != nullptr);
   result.Set("capabilities", Napi::BigInt::New(env, permitted_capabilities()));

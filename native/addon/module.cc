@@ -4,6 +4,7 @@ static Napi::Object init(Napi::Env, Napi::Object exports) {
   using namespace berth;
   register_spawn_monitor(exports);
   register_process(exports);
+  register_relabel(exports);
   register_monitor_socket(exports);
   register_mount(exports);
   register_cgroup(exports);

@@ -116,6 +116,8 @@ struct Overlay {
   bool readonly = false;
   bool is_volatile = false;
   std::string sub_path;
+  // SELinux label of all files; empty: each has its own.
+  std::string context;
   // The lower directories show their ids as this user namespace maps them; -1: as they are.
   int user_namespace = -1;
 
@@ -197,6 +199,7 @@ UniqueFd overlay_by_context(const Overlay& overlay) {
       throw_context_error(context.get(), "fsconfig", "volatile");
     }
   }
+  if (!overlay.context.empty()) set_parameter(context.get(), "context", overlay.context);
   return create_and_mount(context.get(), overlay.mount_attributes(), subject_of(overlay));
 }
 
@@ -239,6 +242,8 @@ UniqueFd overlay_by_scratch_namespace(const Overlay& overlay) {
     data += ",upperdir=u,workdir=w,index=off";
     if (overlay.is_volatile) data += ",volatile";
   }
+  // A label may have commas.
+  if (!overlay.context.empty()) data += ",context=\"" + overlay.context + "\"";
   // Mounts can be attached below it only when it is attached itself: to a directory that is surely there.
   if (!layers.empty()) {
     if (move_mount(links.get(), "", AT_FDCWD, "/proc", MOVE_MOUNT_F_EMPTY_PATH) < 0) throw_errno("move_mount", "tmpfs");
@@ -282,6 +287,7 @@ Napi::Value mount_overlay_call(const Napi::CallbackInfo& info) {
   overlay.readonly = bool_field(options, "readonly");
   overlay.is_volatile = bool_field(options, "volatile");
   overlay.sub_path = text_field_or_empty(options, "subPath");
+  overlay.context = text_field_or_empty(options, "context");
   overlay.user_namespace = static_cast<int>(int_field_or(options, "userNamespaceFd", -1));
   bool scratch = bool_field(options, "scratchNamespace") ||
                  !(overlay.user_namespace >= 0 ? overlay_takes_detached_layers() : overlay_takes_lowerdir_plus());

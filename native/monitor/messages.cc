@@ -240,6 +240,7 @@ bool decode(std::string_view bytes, SetUpPod& message) {
       case 1: message.hostname = reader.text(); break;
       case 2: parts_ok &= decode_map_entry(reader.bytes(), message.sysctls.emplace_back()); break;
       case 3: message.shm_bytes = reader.number(); break;
+      case 4: message.mount_label = reader.text(); break;
     }
   }
   return reader.ok() && parts_ok;

@@ -163,6 +163,7 @@ struct SetUpPod {
   std::string hostname;
   std::vector<std::pair<std::string, std::string>> sysctls;
   uint64_t shm_bytes = 0;
+  std::string mount_label;
 };
 
 struct CreateContainer {

@@ -212,8 +212,8 @@ void test_calls() {
   entry.bytes(2, "1");
   WireWriter with_map;
   with_map.message(number_of("SetUpPod", "sysctls"), entry);
-  CHECK(decode(Builder("SetUpPod").text("hostname", "h").number("shm_bytes", 64).data() + with_map.data(), set_up));
-  CHECK(set_up.hostname == "h" && set_up.shm_bytes == 64 && set_up.sysctls.size() == 1);
+  CHECK(decode(Builder("SetUpPod").text("hostname", "h").number("shm_bytes", 64).text("mount_label", "l").data() + with_map.data(), set_up));
+  CHECK(set_up.hostname == "h" && set_up.shm_bytes == 64 && set_up.mount_label == "l" && set_up.sysctls.size() == 1);
   CHECK(set_up.sysctls[0].first == "net.a" && set_up.sysctls[0].second == "1");
 }
 

@@ -131,7 +131,7 @@ std::optional<Failure> Pod::set_up(std::string_view body) {
   if (auto failed = set_sysctls(request.sysctls, users_)) return failed;
   if (auto failed = set_hostname(request.hostname)) return failed;
   if (auto failed = own_message_queues(users_)) return failed;
-  return mounts_.set_shm_size(request.shm_bytes, users_);
+  return mounts_.set_shm(request.shm_bytes, request.mount_label, users_);
 }
 
 void Pod::create_container(const Caller& caller, std::string_view body, std::vector<UniqueFd> descriptors) {

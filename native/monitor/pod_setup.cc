@@ -208,16 +208,18 @@ std::optional<Failure> PodMounts::make() {
   return failed;
 }
 
-std::optional<Failure> PodMounts::set_shm_size(uint64_t bytes, const UserNamespace& users) {
+std::optional<Failure> PodMounts::set_shm(uint64_t bytes, const std::string& label, const UserNamespace& users) {
   if (bytes == 0) return std::nullopt;
   char options[96];
   snprintf(options, sizeof options, "mode=1777,size=%llu,uid=%u,gid=%u", static_cast<unsigned long long>(bytes),
            users.uids.to_host(0), users.gids.to_host(0));
+  // A label may have commas.
+  const std::string labelled = std::string(options) + (label.empty() ? "" : ",context=\"" + label + "\"");
   HostMounts host;
   if (!host.save()) return failure(ErrorKind::kInternal, last_error("open", "/proc/self/ns/mnt"));
   if (setns(namespace_.get(), CLONE_NEWNS) != 0) return failure(ErrorKind::kInternal, last_error("setns", "/dev/shm"));
   std::optional<Failure> failed;
-  if (mount("shm", kShm, "tmpfs", kShmFlags | (has_shm_ ? MS_REMOUNT : 0), options) != 0) {
+  if (mount("shm", kShm, "tmpfs", kShmFlags | (has_shm_ ? MS_REMOUNT : 0), labelled.c_str()) != 0) {
     failed = failure(ErrorKind::kInvalid, last_error("give a size", "/dev/shm"));
   }
   host.restore();

@@ -38,8 +38,8 @@ class PodMounts {
 
   // Main thread only, as all of these.
   std::optional<Failure> make();
-  // Makes /dev/shm, or changes its size; 0: there is none.
-  std::optional<Failure> set_shm_size(uint64_t bytes, const UserNamespace& users);
+  // Makes /dev/shm, or changes its size; 0: there is none. `label`: SELinux's, of its files.
+  std::optional<Failure> set_shm(uint64_t bytes, const std::string& label, const UserNamespace& users);
   // A detached mount of it.
   std::optional<Failure> open_shm(UniqueFd& mount);
 

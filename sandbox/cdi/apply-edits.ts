@@ -65,7 +65,7 @@ async function applyOne(spec: OciSpec, { device: name, edits }: DeviceEdits, loo
 }
 
 function refuse(edits: CdiEdits, what: string): void {
-  if (edits.intelRdt) throw new FailedPreconditionError(`${what} asks for intelRdt, which Berth does not set`);
+  if (edits.intelRdt) throw new FailedPreconditionError(`${what} asks for intelRdt, which Berth does not set by CDI`);
   if (edits.netDevices?.length) {
     throw new FailedPreconditionError(`${what} asks for netDevices, which Berth does not move into pods`);
   }

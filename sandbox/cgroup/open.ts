@@ -208,6 +208,8 @@ function checkNeeds(resources: LinuxResources, hierarchies: readonly Hierarchy[]
   for (const { field, controller, unified = false } of checkResources(resources)) {
     // cgroup2 guards devices by a program, without a controller.
     if (controller === "devices" && hierarchies.some(({ version }) => version === 2)) continue;
+    // cgroup v2 has it by another name
+    if (controller === "blkio" && has("io", true)) continue;
     if (has(controller, unified)) continue;
     const where = unified ? "cgroup v2 here" : "this host";
     throw new FailedPreconditionError(`${field} cannot be applied: ${where} has no ${controller} controller`);

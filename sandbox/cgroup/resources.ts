@@ -28,6 +28,11 @@ export function swapOnly(options: { swap: number | undefined; limit: number | un
   return swap - limit;
 }
 
+/** io.weight (1 to 10000) for the OCI's block-IO weight (10 to 1000), on a straight line as the field has it. */
+export function toIoWeight(weight: number): number {
+  return 1 + Math.floor(((weight - 10) * 9999) / 990);
+}
+
 /** Decimal without an exponent, or "max" below zero. */
 export function orMax(value: number): string {
   return value < 0 ? "max" : decimal(value);
@@ -54,7 +59,7 @@ export interface Need {
  * Refuses what no kernel could be told, before anything is made; answers which controller each field that is set needs.
  */
 export function checkResources(resources: LinuxResources): Need[] {
-  const { cpu, memory, pids, hugepageLimits, unified, devices } = resources;
+  const { cpu, memory, pids, hugepageLimits, blockIO, unified, devices } = resources;
   const numbers: [field: string, controller: string, value: number | undefined][] = [
     ["cpu_shares", "cpu", cpu?.shares],
     ["cpu_quota", "cpu", cpu?.quota],
@@ -85,6 +90,9 @@ export function checkResources(resources: LinuxResources): Need[] {
     checkPageSize(pageSize);
     // The kubelet names every page size of the host in every request: no pages of it need no controller.
     if (bytes > 0) needs.push({ field: `hugepage_limits ${pageSize}`, controller: "hugetlb" });
+  }
+  if (blockIO !== undefined && Object.keys(blockIO).length > 0) {
+    needs.push({ field: "the block-IO class", controller: "blkio" });
   }
   for (const name of Object.keys(unified ?? {})) {
     needs.push({ field: `unified "${name}"`, controller: checkUnifiedName(name).controller, unified: true });

@@ -22,6 +22,11 @@ export function writesOf(settings: readonly Setting[]): [path: string, value: st
   return settings.map(({ file, value }) => [file, value]);
 }
 
+/** The class' name is the caller's; what the kernel is told is what an administrator has to correct. */
+export function blockIoSetting(file: string, value: string): Setting {
+  return { file, value, field: "the block-IO class'", given: `${basename(file)} ${value}` };
+}
+
 /** What a failed create or update is to its caller. */
 export function refusal(error: unknown, settings: readonly Setting[], path: string): Error {
   if (error instanceof BerthError || !isSystemError(error))

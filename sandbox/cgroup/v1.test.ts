@@ -17,6 +17,35 @@ const writes = (resources: Parameters<typeof part.settings>[1]) =>
   part.settings("/p/x", resources, { fresh: true }).map(({ file, value }) => `${file.slice(3)}=${value}`);
 
 describe("v1 settings", () => {
+  it("have block IO a device a line, in a file for each kind", () => {
+    const blkio = v1Part([alone("blkio")]);
+    const device = { major: 8, minor: 16 };
+    const blockIO = {
+      weight: 80,
+      weightDevice: [{ ...device, weight: 20 }],
+      throttleReadBpsDevice: [
+        { ...device, rate: 1e6 },
+        { major: 8, minor: 0, rate: 2e6 },
+      ],
+      throttleWriteBpsDevice: [{ ...device, rate: 3e6 }],
+      throttleReadIOPSDevice: [{ ...device, rate: 4 }],
+      throttleWriteIOPSDevice: [{ ...device, rate: 5 }],
+    };
+    assert.deepEqual(
+      blkio.settings("/p", { blockIO }, { fresh: true }).map(({ file, value }) => `${file.slice(9)}=${value}`),
+      [
+        "p/blkio.bfq.weight=80",
+        "p/blkio.bfq.weight_device=8:16 20",
+        "p/blkio.throttle.read_bps_device=8:16 1000000",
+        "p/blkio.throttle.read_bps_device=8:0 2000000",
+        "p/blkio.throttle.write_bps_device=8:16 3000000",
+        "p/blkio.throttle.read_iops_device=8:16 4",
+        "p/blkio.throttle.write_iops_device=8:16 5",
+      ],
+    );
+    assert.deepEqual(writes({ blockIO }), []);
+  });
+
   it("are v1's own values", () => {
     assert.deepEqual(
       writes({

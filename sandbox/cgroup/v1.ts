@@ -2,14 +2,14 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { FailedPreconditionError } from "../errors.js";
-import type { LinuxCpu, LinuxMemory, LinuxResources } from "../spec/oci.js";
+import type { LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources } from "../spec/oci.js";
 import { deviceListWrites, devicePolicy } from "./device-rules.js";
 import { bytesOrUnlimited, keyed, keyedBig, keyedText, known, lines, single, singleBig, workingSet } from "./fields.js";
 import type { CgroupLimits, CgroupSample, Hierarchy } from "./manager.js";
 import type { CgroupPart } from "./part.js";
 import { parentsOf } from "./paths.js";
 import { checkPageSize, decimal, orMax, orMinusOne } from "./resources.js";
-import type { Setting } from "./settings.js";
+import { blockIoSetting, type Setting } from "./settings.js";
 
 /** cpuacct.stat counts in USER_HZ, which is 100 on every architecture that Linux' ABI knows. */
 const userTickNs = 10_000_000n;
@@ -43,6 +43,7 @@ export function v1Part(hierarchies: readonly Hierarchy[]): CgroupPart {
         ...(roots.has("memory") ? memorySettings(at, resources.memory, options.fresh) : []),
         ...(roots.has("pids") ? pidsSettings(at, resources) : []),
         ...(roots.has("hugetlb") ? hugepageSettings(at, resources) : []),
+        ...(roots.has("blkio") ? blockIoSettings(at, resources.blockIO) : []),
       ];
     },
 
@@ -203,6 +204,30 @@ function hugepageSettings(at: At, { hugepageLimits }: LinuxResources): Setting[]
     })),
   );
 }
+
+/** Weights are the BFQ scheduler's, the only one that has any on this version. */
+function blockIoSettings(at: At, blockIO: LinuxBlockIo | undefined): Setting[] {
+  if (blockIO === undefined) return [];
+  const weights = blockIO.weight === undefined ? [] : [blockIO.weight];
+  return [
+    ...weights.map((weight) => blockIoSetting(at("blkio", "blkio.bfq.weight"), decimal(weight))),
+    ...(blockIO.weightDevice ?? []).map(({ major, minor, weight }) =>
+      blockIoSetting(at("blkio", "blkio.bfq.weight_device"), `${major}:${minor} ${decimal(weight)}`),
+    ),
+    ...throttleFiles.flatMap(([list, file]) =>
+      (blockIO[list] ?? []).map(({ major, minor, rate }) =>
+        blockIoSetting(at("blkio", file), `${major}:${minor} ${decimal(rate)}`),
+      ),
+    ),
+  ];
+}
+
+const throttleFiles = [
+  ["throttleReadBpsDevice", "blkio.throttle.read_bps_device"],
+  ["throttleWriteBpsDevice", "blkio.throttle.write_bps_device"],
+  ["throttleReadIOPSDevice", "blkio.throttle.read_iops_device"],
+  ["throttleWriteIOPSDevice", "blkio.throttle.write_iops_device"],
+] as const;
 
 /** The content without its newline; "" when there is no such file (yet). */
 function readTrimmed(file: string): string {

@@ -46,6 +46,39 @@ describe("v2 settings", () => {
     ]);
   });
 
+  it("have block IO a device a line", () => {
+    const device = { major: 8, minor: 16 };
+    const blockIO = {
+      throttleReadBpsDevice: [{ ...device, rate: 1e6 }],
+      throttleWriteIOPSDevice: [
+        { ...device, rate: 10 },
+        { major: 8, minor: 0, rate: 20 },
+      ],
+    };
+    assert.deepEqual(writes({ blockIO }), ["io.max=8:16 rbps=1000000 wiops=10", "io.max=8:0 wiops=20"]);
+    assert.deepEqual(writes({ blockIO: {} }), []);
+  });
+
+  it("have BFQ's weights where that is loaded, and the cost model's elsewhere", () => {
+    const root = mkdtempSync(join(tmpdir(), "berth-v2-io-"));
+    const weights = () =>
+      v2Part({ mountPoint: root, version: 2, controllers: all, name: "" })
+        .settings(
+          "/p",
+          { blockIO: { weight: 505, weightDevice: [{ major: 8, minor: 0, weight: 10 }] } },
+          { fresh: true },
+        )
+        .map(({ file, value }) => `${file.slice(root.length)}=${value}`);
+    try {
+      assert.deepEqual(weights(), ["/p/io.weight=default 5000", "/p/io.weight=8:0 1"]);
+      mkdirSync(join(root, "any"));
+      writeFileSync(join(root, "any", "io.bfq.weight"), "");
+      assert.deepEqual(weights(), ["/p/io.bfq.weight=default 505", "/p/io.bfq.weight=8:0 10"]);
+    } finally {
+      rmSync(root, { recursive: true });
+    }
+  });
+
   it("refuse what only v1 has", () => {
     assert.throws(() => writes({ memory: { swappiness: 10 } }), InvalidArgumentError);
     assert.throws(() => writes({ memory: { disableOOMKiller: true } }), InvalidArgumentError);

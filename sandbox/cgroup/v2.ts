@@ -1,14 +1,14 @@
 /** cgroup v2: one hierarchy for all controllers (a hybrid host's may have none of them). */
-import { readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { FailedPreconditionError, InvalidArgumentError } from "../errors.js";
-import type { LinuxCpu, LinuxMemory, LinuxResources } from "../spec/oci.js";
+import type { LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources } from "../spec/oci.js";
 import { bytesOrUnlimited, keyed, keyedBig, known, lines, single, workingSet } from "./fields.js";
 import type { CgroupLimits, CgroupSample, Hierarchy } from "./manager.js";
 import type { CgroupPart } from "./part.js";
 import { parentsOf } from "./paths.js";
-import { checkPageSize, checkUnifiedName, decimal, orMax, sharesToWeight, swapOnly } from "./resources.js";
-import type { Setting } from "./settings.js";
+import { checkPageSize, checkUnifiedName, decimal, orMax, sharesToWeight, swapOnly, toIoWeight } from "./resources.js";
+import { blockIoSetting, type Setting } from "./settings.js";
 
 /** The controllers that are handed down to a pod's cgroups, where the host has them. */
 const wanted = ["cpu", "cpuset", "hugetlb", "io", "memory", "pids"];
@@ -37,6 +37,7 @@ export function v2Part(hierarchy: Hierarchy): CgroupPart {
         ...(controllers.has("memory") ? memorySettings(at, resources.memory, options.fresh) : []),
         ...(controllers.has("pids") ? pidsSettings(at, resources) : []),
         ...(controllers.has("hugetlb") ? hugepageSettings(at, resources) : []),
+        ...(controllers.has("io") ? blockIoSettings(at, resources.blockIO, hasBfq(root)) : []),
         ...unifiedSettings(at, resources),
       ];
     },
@@ -172,6 +173,48 @@ function hugepageSettings(at: At, { hugepageLimits }: LinuxResources): Setting[]
       given: `${pageSize}=${limit}`,
     })),
   );
+}
+
+/** The BFQ scheduler has weights of its own; those of io.weight are the cost model's, where that is switched on. */
+function blockIoSettings(at: At, blockIO: LinuxBlockIo | undefined, hasBfq: () => boolean): Setting[] {
+  if (blockIO === undefined) return [];
+  const weights = [
+    ...(blockIO.weight === undefined ? [] : [{ of: "default", weight: blockIO.weight }]),
+    ...(blockIO.weightDevice ?? []).map(({ major, minor, weight }) => ({ of: `${major}:${minor}`, weight })),
+  ];
+  const bfq = weights.length > 0 && hasBfq();
+  return [
+    ...weights.map(({ of, weight }) =>
+      blockIoSetting(at(bfq ? "io.bfq.weight" : "io.weight"), `${of} ${bfq ? weight : toIoWeight(weight)}`),
+    ),
+    ...[...throttles(blockIO)].map(([device, words]) => blockIoSetting(at("io.max"), [device, ...words].join(" "))),
+  ];
+}
+
+/** The words of io.max by device. */
+function throttles(blockIO: LinuxBlockIo): Map<string, string[]> {
+  const byDevice = new Map<string, string[]>();
+  const lists = [
+    ["rbps", blockIO.throttleReadBpsDevice],
+    ["wbps", blockIO.throttleWriteBpsDevice],
+    ["riops", blockIO.throttleReadIOPSDevice],
+    ["wiops", blockIO.throttleWriteIOPSDevice],
+  ] as const;
+  for (const [word, list] of lists) {
+    for (const { major, minor, rate } of list ?? []) {
+      const device = `${major}:${minor}`;
+      byDevice.set(device, [...(byDevice.get(device) ?? []), `${word}=${decimal(rate)}`]);
+    }
+  }
+  return byDevice;
+}
+
+/** Whether the scheduler is loaded: every cgroup but the root has its file then. */
+function hasBfq(root: string): () => boolean {
+  return () => {
+    const cgroup = readdirSync(root, { withFileTypes: true }).find((entry) => entry.isDirectory());
+    return cgroup !== undefined && existsSync(join(root, cgroup.name, "io.bfq.weight"));
+  };
 }
 
 /** Last, so that they win over what was converted. */

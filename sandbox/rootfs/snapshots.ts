@@ -44,6 +44,8 @@ export interface Snapshots {
     containerId: string;
     layers: readonly string[];
     users?: MappedIds | undefined;
+    /** SELinux label of all files */
+    mountLabel?: string | undefined;
   }): Promise<Rootfs>;
   /**
    * A detached, read-only mount of an image's content, or of a directory or file in it (resolved within the image, links
@@ -54,12 +56,19 @@ export interface Snapshots {
     subPath: string;
     /** ids are shown as this user namespace maps them */
     userNamespaceFd?: number | undefined;
+    /** SELinux label of all files */
+    mountLabel?: string | undefined;
   }): Promise<number>;
   /**
    * The same as prepareRootfs for a directory of the caller's own: `upper` and `work` are made in it. The caller removes
    * them.
    */
-  prepareRootfsIn(options: { home: string; layers: readonly string[]; users?: MappedIds | undefined }): Promise<Rootfs>;
+  prepareRootfsIn(options: {
+    home: string;
+    layers: readonly string[];
+    users?: MappedIds | undefined;
+    mountLabel?: string | undefined;
+  }): Promise<Rootfs>;
   /** Already gone is success. */
   removeRootfs(containerId: string): Promise<void>;
   /** ids of the containers that have a writable directory */
@@ -101,7 +110,7 @@ export async function openSnapshots(
   const lowerOf = (chainIds: readonly string[]): string[] =>
     chainIds.length === 0 ? [emptyLayer] : chainIds.map((chainId) => layers.path(chainId)).reverse();
 
-  const prepareRootfsIn: Snapshots["prepareRootfsIn"] = async ({ home, layers: chainIds, users }) => {
+  const prepareRootfsIn: Snapshots["prepareRootfsIn"] = async ({ home, layers: chainIds, users, mountLabel }) => {
     const lower = [...lowerOf(chainIds), mountPoints];
     const upper = join(home, "upper");
     const work = join(home, "work");
@@ -113,7 +122,14 @@ export async function openSnapshots(
     chmodSync(upper, top.mode & 0o7777);
     // volatile: an upper directory is mounted once and does not outlive the boot, and without it the end of every
     // container would wait until the kernel has written all that it holds to the disk
-    const rootFd = await addon.mountOverlay({ lower, upper, work, volatile: true, ...idmap(users?.fd) });
+    const rootFd = await addon.mountOverlay({
+      lower,
+      upper,
+      work,
+      volatile: true,
+      ...idmap(users?.fd),
+      ...context(mountLabel),
+    });
     return { rootFd, upperDirectory: upper };
   };
 
@@ -138,20 +154,24 @@ export async function openSnapshots(
   return {
     directory,
     imageDirectory: join(root, "layers"),
-    async prepareRootfs({ containerId, layers: chainIds, users }) {
+    async prepareRootfs({ containerId, layers: chainIds, users, mountLabel }) {
       const home = directoryOf(containerId);
       // synchronous: a directory costs less than the way to another thread and back
       mkdirSync(home, { mode: 0o700 });
       try {
-        return await prepareRootfsIn({ home, layers: chainIds, users });
+        return await prepareRootfsIn({ home, layers: chainIds, users, mountLabel });
       } catch (error) {
         await removeRootfs(containerId);
         throw asStorageError(error, `the root file system of container ${containerId}`);
       }
     },
     prepareRootfsIn,
-    mountImage: ({ layers: chainIds, subPath, userNamespaceFd }) =>
-      addon.mountOverlay({ lower: lowerOf(chainIds), subPath, ...idmap(userNamespaceFd) }),
+    mountImage({ layers: chainIds, subPath, userNamespaceFd, mountLabel }) {
+      const lower = lowerOf(chainIds);
+      // a single layer is shown as it is, with its own labels; two are an overlay
+      if (mountLabel !== undefined && lower.length === 1) lower.push(emptyLayer);
+      return addon.mountOverlay({ lower, subPath, ...idmap(userNamespaceFd), ...context(mountLabel) });
+    },
     removeRootfs,
     async listRootfs() {
       return (await readdir(directory)).filter((name) => !name.startsWith("."));
@@ -196,6 +216,10 @@ async function makeMountPoints(directory: string): Promise<void> {
 
 function idmap(userNamespaceFd: number | undefined): { userNamespaceFd?: number } {
   return userNamespaceFd === undefined ? {} : { userNamespaceFd };
+}
+
+function context(mountLabel: string | undefined): { context?: string } {
+  return mountLabel === undefined ? {} : { context: mountLabel };
 }
 
 /** Of the root directory, on the host. One whose owner has no number there belongs to the namespace's root. */

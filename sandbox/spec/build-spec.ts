@@ -12,11 +12,11 @@ import { environment } from "./environment.js";
 import { maskedPaths } from "./masked-paths.js";
 import { mounts, type PodFilePaths } from "./mounts.js";
 import { checkPodNamespaces, namespaces, pidSharing, pidSharingAnnotation } from "./namespaces.js";
-import type { OciSpec, PosixRlimit } from "./oci.js";
+import type { LinuxBlockIo, LinuxIntelRdt, OciSpec, PosixRlimit } from "./oci.js";
 import { processArgs } from "./process-args.js";
 import { linuxResources, oomScoreAdj } from "./resources.js";
 import { seccomp, seccompChoice } from "./seccomp.js";
-import { selinuxLabel } from "./security-labels.js";
+import type { SelinuxLabels } from "./selinux.js";
 import { checkContainerUserNamespace, checkUserIsMapped, podUserNamespace } from "./user-namespace.js";
 import { workingDirectory } from "./working-directory.js";
 
@@ -27,7 +27,6 @@ export interface SpecHost {
   /** the agent's own: bit n is capability number n */
   capabilities: bigint;
   cgroup: { mode: "v1" | "hybrid" | "v2"; hierarchies: readonly Hierarchy[] };
-  selinux: boolean;
   /** Node's name: "x64", "arm64" */
   arch: string;
   /** "6.1.0-18-amd64" */
@@ -57,6 +56,10 @@ export interface SpecInput {
   user: ResolvedUser;
   host: SpecHost;
   hostFiles: HostFiles;
+  /** by the classes that its annotations name */
+  classes?: { blockIO?: LinuxBlockIo; intelRdt?: LinuxIntelRdt };
+  /** absent: SELinux is off, or labels nothing here */
+  labels?: SelinuxLabels | undefined;
   podFiles: PodFilePaths;
   cgroupPath: string;
 }
@@ -96,7 +99,6 @@ export function buildSpec(input: SpecInput): OciSpec {
     kernelRelease: host.kernelRelease,
     localhostProfile: input.hostFiles.seccompProfile,
   });
-  const label = selinuxLabel(context, host);
   // a pod without a UTS namespace or a name of its own has the host's
   const hostname = (!hostNetwork && podConfig.hostname) || host.hostname;
 
@@ -113,7 +115,7 @@ export function buildSpec(input: SpecInput): OciSpec {
       noNewPrivileges: context?.no_new_privs ?? false,
       oomScoreAdj: clampedOomScoreAdj(config, host),
       ...(input.hostFiles.apparmorProfile !== null && { apparmorProfile: input.hostFiles.apparmorProfile }),
-      ...(label !== undefined && { selinuxLabel: label }),
+      ...(input.labels !== undefined && { selinuxLabel: input.labels.process }),
     },
     root: { path: "rootfs", readonly: context?.readonly_rootfs ?? false },
     mounts: containerMounts,
@@ -126,10 +128,13 @@ export function buildSpec(input: SpecInput): OciSpec {
       resources: {
         devices: rules,
         ...linuxResources(config.linux?.resources, { field: resourcesField, cgroupMode: host.cgroup.mode }),
+        ...(input.classes?.blockIO !== undefined && { blockIO: input.classes.blockIO }),
       },
       ...(filter !== undefined && { seccomp: filter }),
       maskedPaths: hidden.masked,
       readonlyPaths: hidden.readonly,
+      ...(input.labels?.mount !== undefined && { mountLabel: input.labels.mount }),
+      ...(input.classes?.intelRdt !== undefined && { intelRdt: input.classes.intelRdt }),
     },
   };
 }

@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { FailedPreconditionError, InvalidArgumentError, UnimplementedError } from "../errors.js";
+import { InvalidArgumentError, UnimplementedError } from "../errors.js";
 import { checkPodNamespaces, namespaces, pidSharing } from "./namespaces.js";
-import { selinuxLabel } from "./security-labels.js";
 import { podConfig, withSecurity } from "./spec-fixtures.js";
 
 const container = (options: Record<string, unknown>) => withSecurity({ namespace_options: options });
@@ -35,13 +34,4 @@ test("network and IPC are the pod's", () => {
   );
   const range = { containerID: 0, hostID: 100_000, size: 10 };
   assert.ok(namespaces("pod", { uids: range, gids: range }).some(({ type }) => type === "user"));
-});
-
-test("SELinux: a label needs the kernel's module", () => {
-  const label = (options: Record<string, unknown>, selinux = true) =>
-    selinuxLabel(withSecurity({ selinux_options: options }).linux?.security_context, { selinux });
-  assert.equal(label({}), undefined);
-  assert.equal(label({ level: "s0:c1,c2" }), "system_u:system_r:container_t:s0:c1,c2");
-  assert.throws(() => label({ type: "t" }, false), FailedPreconditionError);
-  assert.throws(() => label({ type: "t t" }), InvalidArgumentError);
 });

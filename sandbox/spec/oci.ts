@@ -109,6 +109,7 @@ export interface Linux {
   maskedPaths: string[];
   readonlyPaths: string[];
   mountLabel?: string;
+  intelRdt?: LinuxIntelRdt;
 }
 
 export type LinuxNamespaceType = "pid" | "network" | "mount" | "ipc" | "uts" | "user" | "cgroup" | "time";
@@ -144,6 +145,7 @@ export interface LinuxResources {
   cpu?: LinuxCpu;
   pids?: LinuxPids;
   hugepageLimits?: LinuxHugepageLimit[];
+  blockIO?: LinuxBlockIo;
   /** cgroup2 file name to content, written as given */
   unified?: Record<string, string>;
 }
@@ -185,6 +187,29 @@ export interface LinuxCpu {
 export interface LinuxPids {
   /** -1: no limit */
   limit: number;
+}
+
+/** Weights are 10 to 1000. */
+export interface LinuxBlockIo {
+  weight?: number;
+  weightDevice?: { major: number; minor: number; weight: number }[];
+  /** bytes a second */
+  throttleReadBpsDevice?: LinuxThrottleDevice[];
+  throttleWriteBpsDevice?: LinuxThrottleDevice[];
+  /** operations a second */
+  throttleReadIOPSDevice?: LinuxThrottleDevice[];
+  throttleWriteIOPSDevice?: LinuxThrottleDevice[];
+}
+
+export interface LinuxThrottleDevice {
+  major: number;
+  minor: number;
+  rate: number;
+}
+
+/** The group of resctrl that its processes are in. */
+export interface LinuxIntelRdt {
+  closID: string;
 }
 
 export interface LinuxHugepageLimit {

@@ -18,7 +18,6 @@ export const host: SpecHost = {
       { mountPoint: "/sys/fs/cgroup/systemd", version: 1, controllers: [], name: "systemd" },
     ],
   },
-  selinux: false,
   arch: "x64",
   kernelRelease: "6.1.0-18-amd64",
   hostname: "node1",

@@ -38,13 +38,17 @@ const packagesFor = {
   test: [...toBuild, ...toRun, "runc", "crun"],
   demo: [...toBuild, ...toRun],
   bench: [...toBuild, ...toRun],
-  // beside qemu what tests use inside; apparmor is the parser that loads profiles, which does nothing here
-  vm: [...toBuild, ...toRun, "qemu-system-x86", "e2fsprogs", "apparmor", "runc", "crun", "iproute2", "nftables"],
+  vm: [
+    ...[...toBuild, ...toRun, "qemu-system-x86", "e2fsprogs", "iproute2", "nftables"],
+    // what tests use inside, and what makes a SELinux policy; none of them does anything by being installed
+    ...["apparmor", "runc", "crun", "policycoreutils"],
+  ],
 };
 const toCompare = ["containerd", "runc", "containernetworking-plugins"];
 // Debian starts these by itself when they are installed; here they are programs that tests start on private paths
 const services = ["docker-registry", "containerd"];
 const vmKernel = "linux-image-cloud-amd64";
+const selinuxPolicy = "selinux-policy-default";
 
 const sources = ["agent", "sandbox", "native", "metrics", "cri-proto", "test"];
 const buildInputs = ["package.json", "package-lock.json", "tsconfig.json"];
@@ -159,6 +163,52 @@ function fetchKernel() {
   }
 }
 
+/**
+ * Debian's SELinux policy, as its package would build it here, and the same with a domain for containers (berth_test.cil):
+ * build/vm/selinux/etc is its /etc/selinux, debian.policy and containers.policy are what the kernel loads.
+ */
+function buildSelinuxPolicies() {
+  const target = at("build", "vm", "selinux");
+  const domain = at("test", "vm", "selinux", "berth_test.cil");
+  const stamp = join(target, ".domain");
+  if (existsSync(stamp) && readFileSync(stamp, "utf8") === readFileSync(domain, "utf8")) return;
+  say(`apt-get download ${selinuxPolicy}; policies are built in build/vm/selinux (minutes on a busy machine)`);
+  updateLists();
+  mkdirSync(at("build", "vm"), { recursive: true });
+  const scratch = mkdtempSync(at("build", "vm", "selinux-"));
+  try {
+    aptGet(["-o", "APT::Sandbox::User=root", "download", selinuxPolicy], { cwd: scratch });
+    const archive = readdirSync(scratch).find((file) => file.endsWith(".deb"));
+    run("dpkg-deb", ["-x", archive, "package"], { cwd: scratch });
+    const root = join(scratch, "root");
+    mkdirSync(join(root, "var/lib/selinux/default"), { recursive: true });
+    mkdirSync(join(root, "etc"), { recursive: true });
+    renameSync(join(scratch, "package/etc/selinux"), join(root, "etc/selinux"));
+    writeFileSync(join(root, "etc/selinux/config"), "SELINUX=permissive\nSELINUXTYPE=default\n");
+    writeFileSync(join(root, "etc/selinux/semanage.conf"), "module-store = direct\nexpand-check = 0\n");
+    const modules = join(scratch, "package/usr/share/selinux/default");
+    const names = readFileSync(join(modules, ".modules"), "utf8").split(/\s+/).filter(Boolean);
+    const semodule = (...args) => run("semodule", ["-p", root, "-s", "default", "-n", ...args]);
+    const policies = join(root, "etc/selinux/default/policy");
+    const take = (name) => {
+      const [built] = readdirSync(policies);
+      writeFileSync(join(scratch, name), readFileSync(join(policies, built)));
+    };
+    semodule("-X", "100", ...names.flatMap((name) => ["-i", join(modules, `${name}.pp.bz2`)]));
+    take("debian.policy");
+    semodule("-X", "400", "-i", domain);
+    take("containers.policy");
+    rmSync(policies, { recursive: true });
+    rmSync(target, { recursive: true, force: true });
+    mkdirSync(target);
+    renameSync(join(root, "etc/selinux"), join(target, "etc"));
+    for (const name of ["debian.policy", "containers.policy"]) renameSync(join(scratch, name), join(target, name));
+    writeFileSync(stamp, readFileSync(domain));
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
 function installModules() {
   const lock = readFileSync(at("package-lock.json"));
   const hash = createHash("sha256").update(lock).digest("hex");
@@ -219,7 +269,10 @@ function prepare(purpose, options) {
   }
   checkNode();
   installPackages([...packages, ...(options.includes("--with-containerd") ? toCompare : [])]);
-  if (purpose === "vm") fetchKernel();
+  if (purpose === "vm") {
+    fetchKernel();
+    buildSelinuxPolicies();
+  }
   installModules();
   build();
 }

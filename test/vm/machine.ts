@@ -4,12 +4,16 @@ import { setPriority } from "node:os";
 import { createInterface } from "node:readline";
 import { type GuestRecord, type Order, resultsPort } from "./guest/records.js";
 
+export type SecurityModule = "apparmor" | "selinux";
+
 export interface MachineOptions {
   kernel: string;
   initramfs: string;
   /** raw image; the guest's writes go to a temporary file and are dropped */
   disk: string;
   consolePath: string;
+  /** the one that the kernel starts with; it has both */
+  securityModule: SecurityModule;
   timeoutMs: number;
   signal: AbortSignal;
   /** the next test file's path in the guest, until there are no more */
@@ -98,6 +102,7 @@ function qemuArguments(options: MachineOptions): string[] {
     "nokaslr",
     "init_on_alloc=0",
     "random.trust_cpu=on",
+    `security=${options.securityModule}`,
   ];
   return [
     ...[

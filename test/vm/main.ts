@@ -12,7 +12,7 @@ import { findKernel } from "./kernel.js";
 import { type MachineEnd, runMachine } from "./machine.js";
 import { guestRepository, payloadOf } from "./payload.js";
 import { createReport } from "./report.js";
-import { findTests } from "./tests.js";
+import { findTests, securityModuleOf } from "./tests.js";
 
 const repository = fileURLToPath(new URL("../../../", import.meta.url));
 const cache = join(repository, "build", "vm");
@@ -36,35 +36,47 @@ export async function main(filters: readonly string[]): Promise<number> {
   const scratch = await mkdtemp(join(tmpdir(), "berth-vm-"));
   const initramfs = join(scratch, "initramfs");
   await buildInitramfs(initramfs, kernel);
-  const machines = Array.from({ length: machineCount(tests.length) }, (_, index) => join(scratch, `console-${index}`));
   console.log(`kernel ${kernel.release}, ${tests.length} test files, image ${image.built ? "built" : "unchanged"}`);
-  console.log(`consoles: ${machines.join(" ")}`);
 
   const report = createReport(guestRepository, (text) => console.log(text));
-  const queue = tests.map((test) => join(guestRepository, relative(repository, test)));
   const signal = abortOnSignals();
-  const endings = await Promise.all(
-    machines.map((consolePath) =>
+  const endings: MachineEnd[] = [];
+  const consoles: string[] = [];
+  for (const securityModule of ["apparmor", "selinux"] as const) {
+    const chosen = tests.filter((test) => securityModuleOf(test) === securityModule);
+    const queue = chosen.map((test) => join(guestRepository, relative(repository, test)));
+    const machines = machineNames(securityModule, chosen.length).map((name) => join(scratch, `console-${name}`));
+    if (machines.length > 0) console.log(`consoles: ${machines.join(" ")}`);
+    consoles.push(...machines);
+    const ended = machines.map((consolePath) =>
       runMachine({
         kernel: kernel.image,
         initramfs,
         disk: image.path,
         consolePath,
+        securityModule,
         timeoutMs: timeoutMs(),
         signal,
         nextTest: () => queue.shift(),
         onRecord: report.add,
       }),
-    ),
-  );
+    );
+    endings.push(...(await Promise.all(ended)));
+  }
   const ok = report.finish(endings, performance.now() - started);
   if (ok) await rm(scratch, { recursive: true });
-  else await showConsoles(endings, machines);
+  else await showConsoles(endings, consoles);
   return ok ? 0 : 1;
 }
 
-function machineCount(tests: number): number {
-  return Math.max(1, Math.min(mostMachines, tests, availableParallelism(), Math.floor(freemem() / machineBytes)));
+function machineNames(securityModule: string, tests: number): string[] {
+  const count = Math.min(
+    mostMachines,
+    tests,
+    availableParallelism(),
+    Math.max(1, Math.floor(freemem() / machineBytes)),
+  );
+  return Array.from({ length: count }, (_, index) => `${securityModule}-${index}`);
 }
 
 function timeoutMs(): number {

@@ -9,6 +9,8 @@ import { moduleOrder, nodeModules } from "./modules.js";
 const run = promisify(execFile);
 
 export const guestRepository = "/berth";
+/** The policies that a guest with SELinux loads: the first at its start, the others by its tests. */
+const guestPolicies = "/usr/share/selinux";
 
 /** One file of the image: a copy of a host's file, a text, or a symbolic link. */
 export type PayloadEntry = { path: string; executable?: boolean } & (
@@ -57,6 +59,7 @@ export async function payloadOf(repository: string, kernel: Kernel): Promise<Pay
     { path: "/modules/order", text: modules.map((path) => `/modules/${basename(path)}\n`).join("") },
     { path: "/usr/sbin/init", source: join(repository, "test/vm/guest/init.sh"), executable: true },
     ...(await systemFiles()),
+    ...(await selinuxFiles(repository)),
     ...built,
   ];
   const directories = ["/dev", "/proc", "/sys", "/run", "/var/lib", "/var/log", "/root", "/mnt", "/srv", "/opt"].map(
@@ -128,6 +131,16 @@ async function systemFiles(): Promise<PayloadEntry[]> {
     if (await isFile(path)) entries.push({ path, source: path });
   }
   return entries;
+}
+
+/** /etc/selinux with the contexts of Debian's policy, and what the kernel can load (test/support/prepare.mjs made them). */
+async function selinuxFiles(repository: string): Promise<PayloadEntry[]> {
+  const built = join(repository, "build", "vm", "selinux");
+  const copied = (from: string, to: string): PayloadEntry => ({ path: to, source: join(built, from) });
+  return [
+    ...(await filesBelow(join(built, "etc"))).map((path) => copied(join("etc", path), join("/etc/selinux", path))),
+    ...["debian.policy", "containers.policy"].map((name) => copied(name, join(guestPolicies, name))),
+  ];
 }
 
 /** The repository as built: compiled TypeScript, native products, the data that tests read, production packages. */

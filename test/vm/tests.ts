@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
+import type { SecurityModule } from "./machine.js";
 
 /** Folders of test files; the guest's own checks come before the runtime's tests. */
 const folders = [
@@ -13,6 +14,11 @@ const folders = [
 
 /** Files that take minutes: they go first, so that the others fill the second machine meanwhile. */
 const slow = ["recovery.test"];
+
+/** Of a test file: the module that its machine's kernel is started with. Debian's own choice is AppArmor. */
+export function securityModuleOf(path: string): SecurityModule {
+  return /\/selinux[^/]*$/.test(path) ? "selinux" : "apparmor";
+}
 
 /** Absolute paths of the compiled test files whose path contains one of the filters (all, when there is none). */
 export async function findTests(repository: string, filters: readonly string[]): Promise<string[]> {

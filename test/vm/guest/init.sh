@@ -10,6 +10,11 @@ mount -t tmpfs -o nosuid,nodev,mode=755 run /run
 mount -t cgroup2 -o nosuid,nodev,noexec,nsdelegate,memory_recursiveprot cgroup2 /sys/fs/cgroup
 mount -t bpf bpf /sys/fs/bpf
 mount -t securityfs securityfs /sys/kernel/security
+if grep -q security=selinux /proc/cmdline; then
+  mount -t selinuxfs selinuxfs /sys/fs/selinux
+  # the kernel wants it in one piece
+  dd if=/usr/share/selinux/debian.policy of=/sys/fs/selinux/load bs=64M status=none || echo "init: no SELinux policy"
+fi
 mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
 mount --make-rshared /
 mkdir -p /run/lock /run/netns
