@@ -44,7 +44,7 @@ function deprecatedChoice(text: string): ApparmorChoice {
   if (text === "") return { kind: "unset" };
   if (text === "unconfined") return { kind: "unconfined" };
   if (text === "runtime/default") return { kind: "default", field };
-  if (text.startsWith(localhostPrefix)) return localhost(text, field);
+  if (text.startsWith(localhostPrefix) && text !== localhostPrefix) return localhost(text, field);
   throw new InvalidArgumentError(`${field}: ${JSON.stringify(text)} is no profile`);
 }
 
