@@ -313,6 +313,11 @@ void RootFs::make_device_links() {
   for (const auto& [target, name] : kLinks) {
     if (symlinkat(target, dev.get(), name) != 0 && errno != EEXIST) channel_.refuse("symlink /dev", name);
   }
+  // Where the kernel has that file; masked or not.
+  if (open_in_root(root_, "/proc/kcore", O_PATH, Links::kRefused) &&
+      symlinkat("/proc/kcore", dev.get(), "core") != 0 && errno != EEXIST) {
+    channel_.refuse("symlink /dev", "core");
+  }
 }
 
 // Everybody writes to it without a look. A volume over /dev, or a mount on it, may have put something else there.

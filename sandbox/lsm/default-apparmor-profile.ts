@@ -18,8 +18,8 @@ profile ${defaultApparmorProfileName} flags=(attach_disconnected,mediate_deleted
   signal (receive) peer=unconfined,
   ptrace (trace, read, tracedby, readby) peer=${defaultApparmorProfileName},
 
-  # of the kernel's memory and keys nothing is seen
-  deny /proc/{kcore,kmem,mem,keys,sysrq-trigger} rwklx,
+  # of the kernel's memory nothing is seen
+  deny /proc/{kcore,kmem,mem,sysrq-trigger} rwklx,
   deny /sys/firmware/** rwklx,
   deny /sys/kernel/{security,debug,tracing}/** rwklx,
   deny /sys/devices/virtual/powercap/** rwklx,
