@@ -10,9 +10,11 @@ import { askedDevices } from "../cdi/names.js";
 import { BerthError, type FailureKind } from "../errors.js";
 import { resolveUser } from "../identity.js";
 import { toLaunchPlan } from "../launch-plan.js";
+import { containerLabels, podLabels } from "../lsm/selinux-labels.js";
 import { hostnameOf, resolvConf } from "../pod-files.js";
 import { checkPodSecurity } from "../pod-security.js";
 import { portMappings } from "../port-mappings.js";
+import { apparmorChoice } from "./apparmor.js";
 import { buildSpec } from "./build-spec.js";
 import { specToJson } from "./bundle-spec.js";
 import type { OciSpec } from "./oci.js";
@@ -57,6 +59,9 @@ function configOf(options: RandomOptions): runtime.v1.IContainerConfig {
   const { ContainerConfig: Message } = runtime.v1;
   return Message.decode(Message.encode(Message.fromObject(randomMessage("ContainerConfig", options))).finish());
 }
+
+const context = { user: "u", role: "r", type: "t", level: "s0" };
+const selinux = { enabled: true, process: context, file: context, problem: "", isValid: () => true };
 
 function podConfigOf(options: RandomOptions): runtime.v1.IPodSandboxConfig {
   const { PodSandboxConfig: Message } = runtime.v1;
@@ -113,8 +118,11 @@ test(`random requests, seed ${seed}`, async (t) => {
         "spec",
         async () => {
           const user = await resolveUser(readFile, { config, image: ofImage });
-          const hostFiles = { devices: [], seccompProfile: '{"defaultAction":"SCMP_ACT_ALLOW"}' };
-          checkPlan(buildSpec(specInput({ config, podConfig, image: ofImage, user, hostFiles })));
+          const seccompProfile = '{"defaultAction":"SCMP_ACT_ALLOW"}';
+          const apparmorProfile = apparmorChoice(config.linux?.security_context).kind === "localhost" ? "p" : null;
+          const hostFiles = { devices: [], seccompProfile, apparmorProfile };
+          const labels = containerLabels(selinux, config, podLabels(selinux, podConfig, []));
+          checkPlan(buildSpec(specInput({ config, podConfig, image: ofImage, user, hostFiles, labels })));
         },
       ],
     ];
