@@ -6,7 +6,8 @@
 // ENOSYS where the default action refuses, so that programs fall back to the older call instead of giving up.
 //
 // Each architecture has a filter of libseccomp's of its own, and the programs are put behind each other: libseccomp cannot
-// translate the number of a call whose name it does not know, and takes three times as long for one program of all.
+// translate the number of a call whose name it does not know, and takes three times as long for one program of all. The
+// whole is made shorter at the end.
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -29,6 +30,7 @@
 #include "addon/arguments.h"
 #include "addon/file_access.h"
 #include "addon/functions.h"
+#include "common/seccomp_program.h"
 #include "common/unique_fd.h"
 
 namespace berth {
@@ -437,7 +439,7 @@ Napi::Value compile_seccomp(const Napi::CallbackInfo& info) {
       add_rule(&filter, rule.As<Napi::Object>(), field);
     }
   }
-  std::vector<sock_filter> program = filter.finish();
+  std::vector<sock_filter> program = compact_seccomp_program(filter.finish());
   if (program.size() > BPF_MAXINSNS) refuse("syscalls", "the filter has more than 4096 instructions", E2BIG);
   return Napi::Buffer<char>::Copy(info.Env(), reinterpret_cast<const char*>(program.data()),
                                   program.size() * sizeof(sock_filter));
