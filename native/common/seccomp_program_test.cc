@@ -91,7 +91,7 @@ Program random_program(std::mt19937& random) {
 }
 
 void check_same(const Program& program, const Program& compacted, std::mt19937& random) {
-  for (const uint32_t architecture : {AUDIT_ARCH_X86_64, AUDIT_ARCH_I386, AUDIT_ARCH_ARM, AUDIT_ARCH_S390X}) {
+  for (const uint32_t architecture : {kArchitectures[0], kArchitectures[1], kArchitectures[2], uint32_t{AUDIT_ARCH_S390X}}) {
     for (uint32_t i = 0; i < 900; ++i) {
       seccomp_data data = {};
       data.arch = architecture;
