@@ -27,7 +27,7 @@ export interface MountOptions {
   attributes: number;
   /** MOUNT_ATTR_* that a mount which has them loses */
   cleared: number;
-  /** the attributes hold for everything below, too */
+  /** everything below is read-only, too */
   recursiveReadonly: boolean;
   /** MS_*; 0: not said */
   propagation: number;

@@ -5,7 +5,7 @@ import { isSystemError, native } from "../native/binding.js";
 import type { ContainerConfig } from "./container.js";
 import { InternalError, InvalidArgumentError, messageOf } from "./errors.js";
 import { mountBehind, parseMountInfo } from "./mount-info.js";
-import { mountPropagation, parseMountOptions } from "./mount-options.js";
+import { mountAttribute, mountPropagation, parseMountOptions } from "./mount-options.js";
 import { followsHost } from "./propagation.js";
 import { type Relabelling, relabel } from "./relabel.js";
 import { type ImageVolumeSource, parseImageVolumeSource } from "./spec/image-volumes.js";
@@ -123,8 +123,9 @@ async function openSource({ options }: Mount, source: string, userNamespaceFd: n
   });
   try {
     if (attributes !== 0 || cleared !== 0) {
-      native.setMountAttributes(fd, { set: attributes, clear: cleared, recursive: recursiveReadonly });
+      native.setMountAttributes(fd, { set: attributes, clear: cleared });
     }
+    if (recursiveReadonly) native.setMountAttributes(fd, { set: mountAttribute.ro, recursive: true });
   } catch (error) {
     native.closeDescriptor(fd);
     throw error;
