@@ -1,5 +1,5 @@
 /** What two runs of one container must have in common, told so that it does not differ by chance; and what may differ. */
-import { deliberate } from "./deliberate.js";
+import { deliberate, deliberateRefusals } from "./deliberate.js";
 import type { Comparison, SideName } from "./sides.js";
 
 /** The lines that one side has and the other has not: "- " berth's, "+ " runc's. */
@@ -7,7 +7,13 @@ export function differences(comparison: Comparison): string[] {
   const { berth, runc } = comparison.sides;
   if (berth.failure !== undefined || runc.failure !== undefined) {
     if (berth.failure !== undefined && runc.failure !== undefined) return [];
-    return [`- ${berth.failure ?? "runs"}`, `+ ${runc.failure ?? "runs"}`];
+    const isDeliberate = deliberateRefusals.some(({ side, failure }) =>
+      failure.test(comparison.sides[side].failure ?? ""),
+    );
+    return isDeliberate ? [] : [`- ${berth.failure ?? "runs"}`, `+ ${runc.failure ?? "runs"}`];
+  }
+  for (const [name, { facts }] of Object.entries(comparison.sides)) {
+    if (!facts.includes("end")) return [`the probe run by ${name} did not come to its end: ${facts.at(-2)}`];
   }
   const ours = told(comparison, "berth");
   const theirs = told(comparison, "runc");

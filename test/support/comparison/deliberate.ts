@@ -97,6 +97,14 @@ export const deliberate: readonly Deliberate[] = [
     },
   },
   {
+    reason: "nothing of the host comes into a container's root by propagation; runc leaves that a slave",
+    change: (line) => line.replace(/^(mount \/ .*) \[master\] /, "$1 [] "),
+  },
+  {
+    reason: "there is no way to the host's memory at /dev/core",
+    change: ignore(/^file \/dev\/core /),
+  },
+  {
     reason: "runc allows /dev/net/tun to everybody by itself (until 1.2)",
     change: ignore(/devices\.list c 10:200 /),
   },
@@ -112,5 +120,15 @@ export const deliberate: readonly Deliberate[] = [
     reason: "system calls that Debian's libseccomp does not know yet are ENOSYS for runc",
     change: (line, _side, { spec }) =>
       spec?.linux.seccomp !== undefined && Number(/^syscall (\d+) /.exec(line)?.[1]) > lastKnownCall ? null : line,
+  },
+];
+
+/** What only one of them refuses, on purpose. */
+export const deliberateRefusals: readonly { reason: string; side: SideName; failure: RegExp }[] = [
+  {
+    reason:
+      "what lies where a device should be is no device; runc lets it lie, be it a file of the attacker's at /dev/null",
+    side: "berth",
+    failure: /mknod .* something else than the device is there already$/,
   },
 ];

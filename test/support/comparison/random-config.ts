@@ -1,4 +1,6 @@
 /** Random requests for a pod and a container, of all that a kubelet can ask which an OCI runtime has a word for. */
+import { existsSync } from "node:fs";
+import { cpus } from "node:os";
 import { join } from "node:path";
 import type { runtime } from "../../../cri-proto/generated/runtime.js";
 import { runtime as cri } from "../../../cri-proto/generated/runtime.js";
@@ -62,7 +64,36 @@ export function randomRequest(seed: number, world: World, cgroupRoot: string): R
       },
     },
   };
-  return { pod, container, needsTarget: pid === NamespaceMode.TARGET };
+  const final = random.chance(0.08) ? madeWrong(random, world, container) : container;
+  return { pod, container: final, needsTarget: pid === NamespaceMode.TARGET };
+}
+
+/** The container with something that cannot be, or only just. */
+function madeWrong(
+  random: Random,
+  { directory }: World,
+  container: runtime.v1.IContainerConfig,
+): runtime.v1.IContainerConfig {
+  const plain = join(directory, "plain");
+  const change = random.pick<runtime.v1.IContainerConfig>([
+    { command: ["/not/there"] },
+    { command: ["/etc/passwd"] },
+    { command: ["/etc"] },
+    { working_dir: "/etc/passwd" },
+    { working_dir: "/etc/passwd/below" },
+    { mounts: [{ container_path: "/etc", host_path: join(plain, "file") }] },
+    { mounts: [{ container_path: "/bin/busybox", host_path: plain }] },
+    { mounts: [{ container_path: "/bin/busybox/below", host_path: plain }] },
+    { mounts: [{ container_path: "/probe", host_path: join(plain, "file") }] },
+    { mounts: [{ container_path: "/dev/null", host_path: join(plain, "file") }] },
+    { mounts: [{ container_path: "/dev/console", host_path: "/dev/zero" }] },
+    { mounts: [{ container_path: "/dev/pts", host_path: plain }] },
+    { mounts: [{ container_path: "/sys", host_path: plain }] },
+    { mounts: [{ container_path: "/etc/group", host_path: join(plain, "link", "..", "link") }] },
+    { devices: [{ host_path: "/dev/null", container_path: "/data", permissions: "r" }] },
+    { devices: [{ host_path: "/dev/zero", container_path: "/link/zero", permissions: "r" }] },
+  ]);
+  return { ...container, ...change, mounts: [...(container.mounts ?? []), ...(change.mounts ?? [])] };
 }
 
 function podModes(random: Random): runtime.v1.INamespaceOption {
@@ -303,19 +334,22 @@ function devices(random: Random): runtime.v1.IDevice[] {
     { host_path: "/dev/full", container_path: "/srv/full", permissions: "rwm" },
     { host_path: "/dev/random", container_path: "", permissions: "m" },
   ];
-  return random.some(possible, 4);
+  return random.some(
+    possible.filter(({ host_path }) => existsSync(host_path ?? "")),
+    4,
+  );
 }
 
 const mebibyte = 1024 * 1024;
 
 function resources(random: Random): runtime.v1.ILinuxContainerResources {
-  const limit = random.pick([0, 0, 16, 64, 1000]) * mebibyte;
+  const limit = random.pick([0, 0, 32, 64, 1000]) * mebibyte;
   const swap = random.pick([0, 0, 1, 2]);
   return {
     cpu_shares: long(random.pick([0, 2, 102, 1024, 5000, 262_144, 1, 1_000_000])),
     cpu_quota: long(random.pick([0, 0, -1, 60_000, 150_000])),
     cpu_period: long(random.pick([0, 0, 100_000, 50_000])),
-    cpuset_cpus: random.pick(["", "", "0", "0-1", "1"]),
+    cpuset_cpus: random.pick(["", "", "0", ...(cpus().length > 1 ? ["0-1", "1"] : [])]),
     cpuset_mems: random.pick(["", "", "0"]),
     memory_limit_in_bytes: long(limit),
     memory_swap_limit_in_bytes: long(limit === 0 ? 0 : random.pick([swap * limit, -1])),

@@ -15,6 +15,7 @@ import {
 import { Socket } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { type ServiceError, status } from "@grpc/grpc-js";
 import type { runtime } from "../../../cri-proto/generated/runtime.js";
 import type { OciSpec } from "../../../sandbox/spec/oci.js";
 import type { TestAgent } from "../agent.js";
@@ -77,8 +78,9 @@ export async function runOnBothSides(agent: TestAgent, world: World, seed: numbe
   } finally {
     await removePod(agent, pod);
   }
-  if (comparison.spec === undefined)
+  if (comparison.spec === undefined) {
     comparison.sides.runc = await createByRuntimeClass(agent, world, comparison.request, config);
+  }
   return comparison;
 }
 
@@ -107,7 +109,8 @@ async function createByRuntimeClass(
     await agent.client.call("CreateContainer", question);
     return { failure: undefined, facts: [] };
   } catch (error) {
-    if (!isRefusal(error)) throw error;
+    // what runc itself says is INTERNAL
+    if (!isRefusal(error, [status.INVALID_ARGUMENT, status.FAILED_PRECONDITION, status.INTERNAL])) throw error;
     return { failure: error.details, facts: [] };
   } finally {
     await removePod(agent, pod);
@@ -138,8 +141,12 @@ async function containerOf(
   };
 }
 
-function isRefusal(error: unknown): error is { details: string } {
-  return error instanceof Error && "details" in error && typeof error.details === "string";
+/** Berth says what is wrong with a request; anything else is a failure of its own. */
+function isRefusal(
+  error: unknown,
+  codes = [status.INVALID_ARGUMENT, status.FAILED_PRECONDITION],
+): error is ServiceError {
+  return error instanceof Error && "code" in error && codes.includes(error.code as number);
 }
 
 async function runContainers(agent: TestAgent, world: World, pod: RunningPod, comparison: Comparison): Promise<void> {
@@ -163,7 +170,13 @@ async function runContainers(agent: TestAgent, world: World, pod: RunningPod, co
       [bundle, "BUNDLE"],
     ];
     const name = `berth-test-${agent.slot.number}-${process.pid}`;
-    const byRunc = new RuncContainer(agent, world, { name, bundle, spec, stdin: container.stdin ?? false });
+    const byRunc = new RuncContainer(agent, world, {
+      probe: world.probe,
+      name,
+      bundle,
+      spec,
+      stdin: container.stdin ?? false,
+    });
     try {
       const created = await byRunc.create();
       const berth = await runByBerth(agent, id, spec);
@@ -194,6 +207,8 @@ async function runByBerth(agent: TestAgent, id: string, spec: OciSpec): Promise<
 }
 
 interface RuncOptions {
+  /** the program, which can receive a terminal, too */
+  probe: string;
   name: string;
   bundle: string;
   spec: OciSpec;
@@ -280,7 +295,7 @@ class RuncContainer {
   async #receiveTerminal(args: string[]): Promise<("ignore" | number)[]> {
     const socket = join(this.#pipes, "console");
     const out = this.#pipe("out", constants.O_WRONLY);
-    const receiver = spawn(this.#probe, ["receive", socket], { stdio: ["ignore", out.fd, "inherit"] });
+    const receiver = spawn(this.#options.probe, ["receive", socket], { stdio: ["ignore", out.fd, "inherit"] });
     receiver.unref();
     for (const until = Date.now() + patienceMs; !existsSync(socket); await sleep(5)) {
       if (Date.now() > until) throw new Error("the console socket was not made");
@@ -288,10 +303,6 @@ class RuncContainer {
     args.push("--console-socket", socket);
     this.#output = out.text;
     return ["ignore", "ignore", "ignore"];
-  }
-
-  get #probe(): string {
-    return join(this.#pipes, "..", "..", "probe");
   }
 }
 
