@@ -13,7 +13,8 @@ export function differences(comparison: Comparison): string[] {
     return isDeliberate ? [] : [`- ${berth.failure ?? "runs"}`, `+ ${runc.failure ?? "runs"}`];
   }
   for (const [name, { facts }] of Object.entries(comparison.sides)) {
-    if (!facts.includes("end")) return [`the probe run by ${name} did not come to its end: ${facts.at(-2)}`];
+    if (!facts.includes("end"))
+      return [`the probe run by ${name} did not come to its end: ${facts.slice(-2).join(", ")}`];
   }
   const ours = told(comparison, "berth");
   const theirs = told(comparison, "runc");

@@ -25,10 +25,10 @@ function isBelow(path: string, paths: readonly string[] = []): boolean {
   return paths.some((one) => isWithin(path, resolved(one)));
 }
 
-/** rw is no option of its own. */
+/** rw is no option of its own; nosymfollow gets lost, too, also when it is asked for. */
 function isAsked(option: string, { options }: Mount): boolean {
   if (option === "ro") return options.includes("ro") || options.includes("rro");
-  if (option === "rw") return false;
+  if (option === "rw" || option === "nosymfollow") return false;
   return !/^(nosuid|nodev|noexec|noatime|relatime|nodiratime)$/.test(option) || options.includes(option);
 }
 
@@ -57,7 +57,7 @@ export const deliberate: readonly Deliberate[] = [
   },
   {
     reason:
-      "what covers a masked path is read-only, nosuid, noexec, and for a file the host's own node: who is root inside cannot change it",
+      "what covers a masked path is read-only, nosuid and noexec; for a file it is the host's node, which root inside cannot change",
     change: (line, _side, { spec }) => {
       const [kind, path = ""] = line.split(" ");
       const masked = spec?.linux.maskedPaths.some((one) => resolved(one) === path) ?? false;
@@ -92,17 +92,13 @@ export const deliberate: readonly Deliberate[] = [
       if (volume === undefined) return line;
       if (kind === "file") return line.replace(/ r:\w+ w:\w+$/, "");
       if (resolved(volume.destination) !== path) return line;
-      if (kind === "access") return isAsked("ro", volume) ? line : line.replace(/EROFS$/, "ok");
+      if (kind === "access") return isAsked("ro", volume) ? line : null;
       return kind === "mount" ? changeOptions(line, (option) => isAsked(option, volume)) : line;
     },
   },
   {
     reason: "nothing of the host comes into a container's root by propagation; runc leaves that a slave",
     change: (line) => line.replace(/^(mount \/ .*) \[master\] /, "$1 [] "),
-  },
-  {
-    reason: "there is no way to the host's memory at /dev/core",
-    change: ignore(/^file \/dev\/core /),
   },
   {
     reason: "runc allows /dev/net/tun to everybody by itself (until 1.2)",

@@ -1,6 +1,6 @@
 // Tells how it is run, a fact a line, the kind of fact first. Static, so that it runs in every root file system.
 //   probe                   the facts
-//   probe receive SOCKET    takes the terminal that an OCI runtime sends to its console socket, and copies what is written
+//   probe receive SOCKET    takes the terminal that an OCI runtime sends to its console socket; copies what is written
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/keyctl.h>
@@ -79,7 +79,8 @@ void tell_status() {
 }
 
 void tell_namespaces() {
-  for (const char* name : {"cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "time", "time_for_children", "user", "uts"}) {
+  for (const char* name :
+       {"cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "time", "time_for_children", "user", "uts"}) {
     printf("namespace %s %s\n", name, link_of(std::string("/proc/self/ns/") + name).c_str());
   }
 }
@@ -97,13 +98,16 @@ char type_of(mode_t mode) {
 }
 
 void tell_entry(const std::string& path, const struct stat& status) {
-  printf("file %s %c %04o %u:%u", path.c_str(), type_of(status.st_mode), status.st_mode & 07777, status.st_uid, status.st_gid);
+  printf("file %s %c %04o %u:%u", path.c_str(), type_of(status.st_mode), status.st_mode & 07777,
+         status.st_uid, status.st_gid);
   if (S_ISCHR(status.st_mode) || S_ISBLK(status.st_mode)) {
     printf(" %u:%u", major(status.st_rdev), minor(status.st_rdev));
     // Whether the device cgroup and the mount let it be used: opening one of the host's others may do something.
-    static const char* const kHarmless[] = {"null", "zero", "full", "random", "urandom", "tty", "fuse", "tun", "kvm", "ptmx", "loop0"};
+    static const char* const kHarmless[] = {"null", "zero", "full", "random", "urandom", "tty",
+                                            "fuse", "tun",  "kvm",  "ptmx",   "loop0"};
     const char* name = strrchr(path.c_str(), '/') + 1;
-    const bool harmless = std::any_of(std::begin(kHarmless), std::end(kHarmless), [&](const char* one) { return strcmp(one, name) == 0; });
+    const bool harmless = std::any_of(std::begin(kHarmless), std::end(kHarmless),
+                                      [&](const char* one) { return strcmp(one, name) == 0; });
     if (!harmless) return void(printf("\n"));
     for (const auto& [flags, letter] : {std::pair{O_RDONLY, "r"}, std::pair{O_WRONLY, "w"}}) {
       const int fd = open(path.c_str(), flags | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
@@ -152,9 +156,13 @@ void tell_writable() {
     told.emplace_back(point);
     printf("access %s %s\n", point, errno_name(access(point, W_OK) == 0 ? 0 : errno));
   }
-  for (const char* path : {"/proc/sys/kernel/domainname", "/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/proc/kcore",
-                           "/proc/keys", "/proc/timer_list", "/proc/interrupts", "/proc/acpi", "/proc/scsi", "/proc/bus", "/proc/irq",
-                           "/proc/fs", "/sys/firmware", "/sys/devices/virtual/powercap", "/sys/kernel/mm", "/sys/fs/cgroup"}) {
+  static const char* const kOpened[] = {
+      "/proc/sys/kernel/domainname", "/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/proc/kcore",
+      "/proc/keys",                  "/proc/timer_list",              "/proc/interrupts",    "/proc/acpi",
+      "/proc/scsi",                  "/proc/bus",                     "/proc/irq",           "/proc/fs",
+      "/sys/firmware",               "/sys/devices/virtual/powercap", "/sys/kernel/mm",      "/sys/fs/cgroup",
+  };
+  for (const char* path : kOpened) {
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
     printf("open %s r:%s", path, fd < 0 ? errno_name(errno) : "ok");
     if (fd >= 0) close(fd);
@@ -180,9 +188,14 @@ void tell_descriptors() {
   for (const int fd : numbers) {
     struct stat status = {};
     if (fstat(fd, &status) != 0) continue;
-    printf("descriptor %d %c %04o %u:%u", fd, type_of(status.st_mode), status.st_mode & 07777, status.st_uid, status.st_gid);
-    if (S_ISCHR(status.st_mode)) printf(" %u:%u %s", major(status.st_rdev), minor(status.st_rdev), link_of("/proc/self/fd/" + std::to_string(fd)).c_str());
-    printf(" flags:%o close-on-exec:%d offset:%lld\n", fcntl(fd, F_GETFL) & kTold, fcntl(fd, F_GETFD), static_cast<long long>(lseek(fd, 0, SEEK_CUR)));
+    printf("descriptor %d %c %04o %u:%u", fd, type_of(status.st_mode), status.st_mode & 07777,
+         status.st_uid, status.st_gid);
+    if (S_ISCHR(status.st_mode)) {
+      const std::string link = link_of("/proc/self/fd/" + std::to_string(fd));
+      printf(" %u:%u %s", major(status.st_rdev), minor(status.st_rdev), link.c_str());
+    }
+    printf(" flags:%o close-on-exec:%d offset:%lld\n", fcntl(fd, F_GETFL) & kTold, fcntl(fd, F_GETFD),
+           static_cast<long long>(lseek(fd, 0, SEEK_CUR)));
     if (S_ISCHR(status.st_mode) || S_ISFIFO(status.st_mode)) {
       const std::string path = "/proc/self/fd/" + std::to_string(fd);
       const int again = open(path.c_str(), O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
@@ -210,18 +223,22 @@ void tell_attributes() {
   int death_signal = 0;
   prctl(PR_GET_PDEATHSIG, &death_signal);
   printf("prctl death signal %d\n", death_signal);
-  printf("prctl dumpable %d keepcaps %d securebits %d\n", prctl(PR_GET_DUMPABLE), prctl(PR_GET_KEEPCAPS), prctl(PR_GET_SECUREBITS));
+  printf("prctl dumpable %d keepcaps %d securebits %d\n", prctl(PR_GET_DUMPABLE), prctl(PR_GET_KEEPCAPS),
+         prctl(PR_GET_SECUREBITS));
   int reaper = 0;
   prctl(PR_GET_CHILD_SUBREAPER, &reaper);
-  printf("prctl subreaper %d thp %d timerslack %d\n", reaper, prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0), prctl(PR_GET_TIMERSLACK));
+  printf("prctl subreaper %d thp %d timerslack %d\n", reaper, prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0),
+         prctl(PR_GET_TIMERSLACK));
   int tsc = 0;
   prctl(PR_GET_TSC, &tsc);
-  printf("prctl tsc %d mce %d name-space-speculation %d %d\n", tsc, prctl(PR_MCE_KILL_GET, 0, 0, 0, 0), prctl(PR_GET_SPECULATION_CTRL, 0, 0, 0, 0), prctl(PR_GET_SPECULATION_CTRL, 1, 0, 0, 0));
+  printf("prctl tsc %d mce %d speculation %d %d\n", tsc, prctl(PR_MCE_KILL_GET, 0, 0, 0, 0),
+         prctl(PR_GET_SPECULATION_CTRL, 0, 0, 0, 0), prctl(PR_GET_SPECULATION_CTRL, 1, 0, 0, 0));
   printf("prctl io-flusher %d\n", prctl(PR_GET_IO_FLUSHER, 0, 0, 0, 0));
   printf("personality %x\n", personality(0xffffffff));
   sched_param parameter = {};
   sched_getparam(0, &parameter);
-  printf("sched policy:%d priority:%d nice:%d io:%ld\n", sched_getscheduler(0), parameter.sched_priority, getpriority(PRIO_PROCESS, 0), syscall(SYS_ioprio_get, 1, 0));
+  printf("sched policy:%d priority:%d nice:%d io:%ld\n", sched_getscheduler(0), parameter.sched_priority,
+         getpriority(PRIO_PROCESS, 0), syscall(SYS_ioprio_get, 1, 0));
   cpu_set_t cpus;
   if (sched_getaffinity(0, sizeof cpus, &cpus) == 0) printf("sched cpus:%d\n", CPU_COUNT(&cpus));
   sigset_t blocked;
@@ -243,14 +260,20 @@ void tell_system() {
   gethostname(name, sizeof name);
   printf("hostname %s\n", name);
   if (getdomainname(name, sizeof name) == 0) printf("domainname %s\n", name);
-  for (const char* sysctl : {"kernel/hostname", "kernel/shmmax", "kernel/shmall", "kernel/shmmni", "kernel/msgmax", "kernel/msgmnb", "kernel/msgmni", "kernel/sem",
-                             "kernel/shm_rmid_forced", "fs/mqueue/msg_max", "fs/mqueue/queues_max", "fs/mqueue/msgsize_max",
-                             "net/core/somaxconn", "net/ipv4/ip_unprivileged_port_start", "net/ipv4/ping_group_range", "net/ipv4/ip_forward",
-                             "net/ipv4/tcp_syncookies", "net/ipv4/tcp_keepalive_time", "net/ipv4/ip_local_port_range"}) {
+  static const char* const kSysctls[] = {
+      "kernel/hostname", "kernel/shmmax", "kernel/shmall", "kernel/shmmni", "kernel/msgmax", "kernel/msgmnb",
+      "kernel/msgmni", "kernel/sem", "kernel/shm_rmid_forced", "fs/mqueue/msg_max", "fs/mqueue/queues_max",
+      "fs/mqueue/msgsize_max", "net/core/somaxconn", "net/ipv4/ip_unprivileged_port_start", "net/ipv4/ip_forward",
+      "net/ipv4/ping_group_range", "net/ipv4/tcp_syncookies", "net/ipv4/tcp_keepalive_time",
+      "net/ipv4/ip_local_port_range",
+  };
+  for (const char* sysctl : kSysctls) {
     tell_file((std::string("sysctl ") + sysctl).c_str(), std::string("/proc/sys/") + sysctl);
   }
-  for (const char* file : {"oom_score_adj", "coredump_filter", "cgroup", "cmdline", "setgroups", "uid_map", "gid_map", "projid_map", "timens_offsets", "comm",
-                           "loginuid", "attr/current"}) {
+  static const char* const kFiles[] = {"oom_score_adj", "coredump_filter", "cgroup",         "cmdline", "setgroups",
+                                       "uid_map",       "gid_map",         "projid_map",     "comm",    "loginuid",
+                                       "attr/current",  "timens_offsets"};
+  for (const char* file : kFiles) {
     for (std::string line : lines_of(std::string("/proc/self/") + file)) {
       std::replace(line.begin(), line.end(), '\0', '\n');
       std::string text;
@@ -267,8 +290,10 @@ void tell_system() {
 
 // Those that end, stop or change more than their own process, that wait, or that make what outlives them.
 bool is_left_out(long number) {
-  static const long kLeftOut[] = {SYS_exit,  SYS_exit_group, SYS_fork,   SYS_vfork,  SYS_pause, SYS_rt_sigreturn, SYS_sync,
-                                  SYS_vhangup, SYS_msgget,   SYS_semget, SYS_shmget, SYS_restart_syscall};
+  static const long kLeftOut[] = {
+      SYS_exit,    SYS_exit_group, SYS_fork,   SYS_vfork,  SYS_pause,           SYS_rt_sigreturn,
+      SYS_vhangup, SYS_msgget,     SYS_semget, SYS_shmget, SYS_restart_syscall, SYS_sync,
+  };
   return std::find(std::begin(kLeftOut), std::end(kLeftOut), number) != std::end(kLeftOut);
 }
 
@@ -303,7 +328,8 @@ void tell_system_calls() {
   }
   tell_call("512 (x32)", [] { return syscall(0x40000000 + 512, -1L, -1L, -1L); });
   tell_call("getpid (x32)", [] { return syscall(0x40000000 + SYS_getpid); });
-  for (const int flag : {CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWCGROUP, CLONE_NEWPID, CLONE_FS, 0x80}) {
+  for (const int flag : {CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWCGROUP,
+                         CLONE_NEWPID, CLONE_FS, 0x80}) {
     tell_call(("unshare " + std::to_string(flag)).c_str(), [&] { return unshare(flag); });
   }
   for (const unsigned long flag : {0x10000000UL, 0x20000UL, 0x40000000UL}) {
@@ -326,7 +352,9 @@ void tell_system_calls() {
   tell_call("setgroups", [] { const gid_t gid = 7; return syscall(SYS_setgroups, 1, &gid); });
   tell_call("keyctl", [] { return syscall(SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0); });
   tell_call("ptrace me", [] { return syscall(SYS_ptrace, 0, 0, 0, 0); });
-  tell_call("bind 80", [] { return syscall(SYS_bind, socket(AF_INET, SOCK_STREAM, 0), "\2\0\0\120\0\0\0\0\0\0\0\0\0\0\0\0", 16); });
+  tell_call("bind 80", [] {
+    return syscall(SYS_bind, socket(AF_INET, SOCK_STREAM, 0), "\2\0\0\120\0\0\0\0\0\0\0\0\0\0\0\0", 16);
+  });
 }
 
 int receive(const char* path) {

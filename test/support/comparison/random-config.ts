@@ -39,6 +39,7 @@ export function randomRequest(seed: number, world: World, cgroupRoot: string): R
   const volumes = mounts(random, world, privileged);
   // what covers a path there would cover it on the host, too
   const sharesVolume = volumes.some(({ propagation }) => propagation === MountPropagation.PROPAGATION_BIDIRECTIONAL);
+  const hasOwnDev = volumes.some(({ container_path }) => container_path === "/dev");
   const shell = random.chance(0.15);
   const container: runtime.v1.IContainerConfig = {
     image: { image: random.pick(world.images) },
@@ -47,7 +48,8 @@ export function randomRequest(seed: number, world: World, cgroupRoot: string): R
     ...(random.chance(0.5) && { working_dir: random.pick(workingDirectories) }),
     envs: random.some(environment, 4),
     mounts: volumes,
-    devices: random.chance(0.4) ? devices(random) : [],
+    // with a volume there runc makes no devices at all
+    devices: random.chance(0.4) && !hasOwnDev ? devices(random) : [],
     stdin: random.chance(0.2),
     tty: !shell && random.chance(0.2),
     linux: {

@@ -326,8 +326,12 @@ function namespacesOf(pid: number | "self"): Record<string, string> {
 }
 
 /** What counts or changes by itself. */
-const notLimits =
-  /stat|usage|pressure|procs|tasks|threads|events|current|event_control|failcnt|reclaim|peak|cgroup\.(type|controllers|kill)|numa|rdma|slabinfo|release_agent|io_(service|queued|merged|wait)|throttle\.io|misc/;
+const notLimits = new RegExp(
+  [
+    "stat|usage|pressure|procs|tasks|threads|events|current|event_control|failcnt|reclaim|peak|numa|slabinfo|release_agent",
+    "rdma|misc|io_(service|queued|merged|wait)|throttle\\.io|cgroup\\.(type|controllers|kill)",
+  ].join("|"),
+);
 
 /** The cgroup as the host sees it, in all hierarchies. */
 function cgroupFacts(path: string): string[] {
