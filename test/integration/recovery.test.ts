@@ -129,6 +129,7 @@ test("killed at any moment of RunPodSandbox: the pod is whole, or there is nothi
     const { items } = await agent.client.call("ListPodSandbox", {});
     assert.ok(items.length <= 1);
     if (answer !== undefined) assert.equal(items[0]?.id, answer.pod_sandbox_id);
+    if (items.length === 0) assert.ok(!existsSync(config.log_directory ?? ""), `round ${round}: the logs' directory`);
     for (const { id, state } of items) {
       assert.equal(state, PodSandboxState.SANDBOX_READY);
       const pod = { id: id ?? "", config };
