@@ -26,7 +26,8 @@ export async function readHostFiles(config: ContainerConfig, apparmor: Apparmor)
   const seccompProfile = choice.kind === "localhost" ? await readProfile(choice.path) : null;
   const requested = await Promise.all((config.devices ?? []).map(requestedDevices));
   const ofHost = context?.privileged ? await devicesBelow("/dev", "/dev", "rwm") : [];
-  return { devices: [...ofHost, ...requested.flat()], seccompProfile, apparmorProfile };
+  const unasked = ofHost.map((device): HostDevice => ({ ...device, ofPrivilege: true }));
+  return { devices: [...unasked, ...requested.flat()], seccompProfile, apparmorProfile };
 }
 
 async function readProfile(path: string): Promise<string> {

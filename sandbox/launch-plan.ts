@@ -179,6 +179,7 @@ function toDevice(device: LinuxDevice): berth.monitor.v1.IDevice {
     mode: device.fileMode ?? everybody,
     uid: device.uid ?? 0,
     gid: device.gid ?? 0,
+    of_host: device.uid === undefined,
   };
 }
 

@@ -98,6 +98,7 @@ bool decode(std::string_view bytes, Device& message) {
       case 5: message.mode = reader.number32(); break;
       case 6: message.uid = reader.number32(); break;
       case 7: message.gid = reader.number32(); break;
+      case 8: message.of_host = reader.boolean(); break;
     }
   }
   return reader.ok();

@@ -94,6 +94,7 @@ struct Device {
   uint32_t mode = 0;
   uint32_t uid = 0;
   uint32_t gid = 0;
+  bool of_host = false;
 };
 
 struct Cgroup {

@@ -86,8 +86,8 @@ void RootFs::make_nodes(const UserNamespace& users) {
     const NodeName name(i);
     if (mknodat(nodes_.get(), name.text, (device.type & S_IFMT) | (device.mode & 07777),
                 makedev(device.major, device.minor)) != 0 ||
-        fchownat(nodes_.get(), name.text, users.uids.to_host(device.uid), users.gids.to_host(device.gid),
-                 AT_SYMLINK_NOFOLLOW) != 0) {
+        fchownat(nodes_.get(), name.text, device.of_host ? 0 : users.uids.to_host(device.uid),
+                 device.of_host ? 0 : users.gids.to_host(device.gid), AT_SYMLINK_NOFOLLOW) != 0) {
       channel_.refuse("mknod", device.path.c_str());
     }
   }

@@ -91,7 +91,11 @@ export function buildSpec(input: SpecInput): OciSpec {
     users,
   });
   const devIsMounted = containerMounts.some(({ destination, type }) => destination === "/dev" && type === "bind");
-  const { nodes, rules } = devices(input.hostFiles.devices, { privileged, devIsMounted });
+  const { nodes, rules } = devices(input.hostFiles.devices, {
+    privileged,
+    devIsMounted,
+    ownUserNamespace: users !== undefined,
+  });
   const hidden = maskedPaths(context, { privileged, ownUserNamespace: users !== undefined });
   const filter = seccomp(seccompChoice(context), {
     bounding: sets.bounding,

@@ -4,6 +4,8 @@ import type { LinuxDevice, LinuxDeviceCgroup } from "./oci.js";
 export interface HostDevice extends LinuxDevice {
   /** of r, w and m */
   access: string;
+  /** it comes with the privilege, nobody named it */
+  ofPrivilege?: true;
 }
 
 const everybody = 0o666;
@@ -30,18 +32,29 @@ function character(path: string, major: number, minor: number): LinuxDevice {
   return { path, type: "c", major, minor, fileMode: everybody, uid: 0, gid: 0 };
 }
 
+export interface DeviceOptions {
+  privileged: boolean;
+  /** /dev comes whole from a volume */
+  devIsMounted: boolean;
+  ownUserNamespace: boolean;
+}
+
 /**
  * The nodes in /dev, the request's in place of ours where both name one path, and the rules of the device cgroup: deny
- * all but these. A privileged container may use every device. `devIsMounted`: /dev comes whole from a volume.
+ * all but these. A privileged container may use every device; with a user namespace it is privileged inside only, and the host's
+ * devices stay the host's: it may open those that everybody may.
  */
 export function devices(
   requested: readonly HostDevice[],
-  { privileged, devIsMounted }: { privileged: boolean; devIsMounted: boolean },
+  { privileged, devIsMounted, ownUserNamespace }: DeviceOptions,
 ): { nodes: LinuxDevice[]; rules: LinuxDeviceCgroup[] } {
   const byPath = new Map<string, LinuxDevice>(
     devIsMounted ? [] : defaultDevices.map((device) => [device.path, device]),
   );
-  for (const { access: _, ...node } of requested) byPath.set(node.path, node);
+  for (const device of requested) {
+    const { access: _, ofPrivilege, ...node } = device;
+    byPath.set(node.path, ofPrivilege && ownUserNamespace ? withoutOwner(node) : node);
+  }
   const nodes = [...byPath.values()];
   if (privileged) return { nodes, rules: [{ allow: true, access: "rwm" }] };
   return {
@@ -57,4 +70,8 @@ export function devices(
       ),
     ],
   };
+}
+
+function withoutOwner({ uid: _, gid: __, ...device }: LinuxDevice): LinuxDevice {
+  return device;
 }

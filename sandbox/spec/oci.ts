@@ -134,6 +134,7 @@ export interface LinuxDevice {
   minor: number;
   /** permission bits */
   fileMode?: number;
+  /** absent: its owner is the host's root, in a user namespace nobody */
   uid?: number;
   gid?: number;
 }

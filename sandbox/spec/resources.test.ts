@@ -91,13 +91,17 @@ test("device rules: deny all, then what is there; privileged may use all", () =>
     gid: 0,
     access: "rw",
   };
-  const { nodes, rules } = devices([fuse], { privileged: false, devIsMounted: false });
+  const plain = { devIsMounted: false, ownUserNamespace: false };
+  const { nodes, rules } = devices([fuse], { ...plain, privileged: false });
   assert.deepEqual(rules[0], { allow: false, access: "rwm" });
   assert.deepEqual(rules.at(-1), { allow: true, type: "c", major: 10, minor: 229, access: "rw" });
   assert.deepEqual(nodes.map(({ path }) => path).slice(-2), ["/dev/tty", "/dev/fuse"]);
   assert.ok(!nodes.some((node) => "access" in node));
-  assert.deepEqual(devices([], { privileged: true, devIsMounted: true }), {
+  assert.deepEqual(devices([], { ...plain, privileged: true, devIsMounted: true }), {
     nodes: [],
     rules: [{ allow: true, access: "rwm" }],
   });
+  const inside = { ...plain, privileged: true, ownUserNamespace: true };
+  assert.equal(devices([fuse], inside).nodes.at(-1)?.uid, 0);
+  assert.ok(!("uid" in (devices([{ ...fuse, ofPrivilege: true }], inside).nodes.at(-1) ?? {})));
 });

@@ -320,6 +320,9 @@ describe("pods with a user namespace", { skip }, () => {
     const privilegedPod = await runPod(agent, { linux: { security_context: context } });
     const id = await runContainer(agent, privilegedPod, security({ privileged: true }));
     assert.match(await out(agent, id, "ls /dev"), /^loop-control$/m);
+    assert.equal(await out(agent, id, "stat -c %u:%g /dev/loop-control"), "65534:65534");
+    const opened = await exec(agent, id, "exec 3< /dev/loop-control");
+    assert.match(opened.stderr, /Permission denied/);
     assert.equal(await out(agent, id, "mkdir /m && mount -t tmpfs x /m && hostname other && hostname"), "other");
     const { exitCode } = await exec(agent, id, "echo 1 > /proc/sysrq-trigger");
     assert.notEqual(exitCode, 0);
