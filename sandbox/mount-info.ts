@@ -14,6 +14,8 @@ export interface MountInfo {
   isUnbindable: boolean;
   /** peer group that it is in, or else receives from; 0: it is private */
   group: number;
+  /** peer group that it receives from; 0: none */
+  master: number;
 }
 
 export function parseMountInfo(text: string): MountInfo[] {
@@ -36,6 +38,7 @@ export function parseMountInfo(text: string): MountInfo[] {
         isSlave: numberOf("master") !== 0,
         isUnbindable: tags.includes("unbindable"),
         group: numberOf("shared") || numberOf("master"),
+        master: numberOf("master"),
       };
     });
 }

@@ -62,6 +62,11 @@ test("what came or went on the host while the container was made is found", () =
   assert.match(difference(host, without(container, 910)) ?? "", /no copy/);
 });
 
+test("a mount that follows the host and lies in a bidirectional one is a copy, too", () => {
+  const inBidirectional = container.replace("/data rw master:7", "/data rw shared:99 master:7");
+  assert.equal(difference(host, inBidirectional), null);
+});
+
 test("a directory of a mount: what is mounted beside it does not count", () => {
   const part = "910 900 8:1 /srv /data rw master:1 - ext4 /dev/sda1 rw\n";
   assert.match(difference(host, part, "/srv", 20) ?? "", /\/data of 0:50:\/ is only on the host/);

@@ -80,8 +80,10 @@ export interface BothSides extends MountTables {
 export function findDifference({ host, container, behind, path, own, before }: BothSides): string | null {
   const within = relativeTo(behind.mountPoint, path);
   const root = behind.root === "/" ? within || "/" : `${behind.root}${within}`;
+  // one that lies in a bidirectional mount is in a group with its image on the host, too
   const copies = container.filter(
-    (mount) => mount.device === behind.device && mount.root === root && mount.group === behind.group,
+    (mount) =>
+      mount.device === behind.device && mount.root === root && [mount.group, mount.master].includes(behind.group),
   );
   if (copies.length === 0) return "the container has no copy of it";
   const onHost = below(host, behind, path, new Set(reflectedMounts(host, container, own).map(({ id }) => id)));
