@@ -14,7 +14,7 @@ export interface Deliberate {
 const lastKnownCall = 450;
 
 /** The images have /link for /data, and /up for /data/over. */
-function resolved(path: string): string {
+export function resolved(path: string): string {
   return path
     .replace(/^\/var\/run(?=\/|$)/, "/run")
     .replace(/^\/link(?=\/|$)/, "/data")
@@ -86,9 +86,10 @@ export const deliberate: readonly Deliberate[] = [
       "a volume keeps what the host's mount forbids, and its access times; runc (until 1.2) loses them when it remounts",
     change: (line, _side, { spec }) => {
       const [kind, path = ""] = line.split(" ");
-      const volume = spec?.mounts.findLast(
-        ({ destination, type }) => type === "bind" && isWithin(path, resolved(destination)),
-      );
+      const volumes = spec?.mounts.filter(({ type }) => type === "bind") ?? [];
+      const volume =
+        volumes.findLast(({ destination }) => resolved(destination) === path) ??
+        volumes.findLast(({ destination }) => isWithin(path, resolved(destination)));
       if (volume === undefined) return line;
       if (kind === "file") return line.replace(/ r:\w+ w:\w+$/, "");
       if (resolved(volume.destination) !== path) return line;
@@ -126,5 +127,10 @@ export const deliberateRefusals: readonly { reason: string; side: SideName; fail
       "what lies where a device should be is no device; runc lets it lie, be it a file of the attacker's at /dev/null",
     side: "berth",
     failure: /mknod .* something else than the device is there already$/,
+  },
+  {
+    reason: "a terminal is taken from a devpts of the container's own; runc takes the host's where a volume lies there",
+    side: "berth",
+    failure: /a terminal needs a devpts mount at \/dev\/pts$/,
   },
 ];

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import type { runtime } from "../../../cri-proto/generated/runtime.js";
 import { runtime as cri } from "../../../cri-proto/generated/runtime.js";
 import { long } from "../workload.js";
+import { resolved } from "./deliberate.js";
 import { Random } from "./random.js";
 import type { World } from "./world.js";
 
@@ -292,7 +293,7 @@ function mounts(random: Random, world: World, privileged: boolean): runtime.v1.I
   if (privileged && random.chance(0.1)) found.push({ container_path: "/dev", host_path: "/dev" });
   const bidirectional = found.filter(({ propagation }) => propagation === MountPropagation.PROPAGATION_BIDIRECTIONAL);
   const nested = ({ container_path }: runtime.v1.IMount) =>
-    bidirectional.some((one) => (container_path ?? "").startsWith(`${one.container_path}/`));
+    bidirectional.some((one) => resolved(container_path ?? "").startsWith(`${resolved(one.container_path ?? "")}/`));
   return found.filter((mount) => !nested(mount));
 }
 
