@@ -73,9 +73,13 @@ async function probe(settings: OciRuntimeSettings): Promise<OciRuntime> {
   try {
     accessSync(settings.path, constants.X_OK);
   } catch (error) {
-    return { ...settings, recursiveReadonlyMounts: false, problem: messageOf(error) };
+    return { ...settings, recursiveReadonlyMounts: false, execCgroups: false, problem: messageOf(error) };
   }
-  return { ...settings, recursiveReadonlyMounts: await saysRecursiveReadonly(settings), problem: "" };
+  const [recursiveReadonlyMounts, execCgroups] = await Promise.all([
+    saysRecursiveReadonly(settings),
+    takesExecCgroup(settings),
+  ]);
+  return { ...settings, recursiveReadonlyMounts, execCgroups, problem: "" };
 }
 
 /** Older runtimes have no such command: then nothing is promised for them. */
@@ -85,6 +89,16 @@ async function saysRecursiveReadonly({ path, arguments: own }: OciRuntimeSetting
     const features: unknown = JSON.parse(stdout);
     const options = features !== null && typeof features === "object" && "mountOptions" in features;
     return options && Array.isArray(features.mountOptions) && features.mountOptions.includes("rro");
+  } catch {
+    return false;
+  }
+}
+
+/** `features` does not tell that; the option is in the help of those that have it. */
+async function takesExecCgroup({ path, arguments: own }: OciRuntimeSettings): Promise<boolean> {
+  try {
+    const { stdout } = await promisify(execFile)(path, [...own, "exec", "--help"], { timeout: featuresTimeoutMs });
+    return /^\s*--cgroup[= ]/m.test(stdout);
   } catch {
     return false;
   }

@@ -17,6 +17,8 @@ export interface OciRuntime {
   readonly timeoutMs: number;
   /** it says itself that it can */
   readonly recursiveReadonlyMounts: boolean;
+  /** its `exec` can be told a child of the container's cgroup */
+  readonly execCgroups: boolean;
   /** why it cannot be used; empty: it can */
   readonly problem: string;
 }

@@ -72,6 +72,7 @@ export function makeBundle(
         bundle,
         hidden_mounts: hidden.map(({ mountPoint }) => mountPoint),
         timeout_ms: Long.fromNumber(runtime.timeoutMs, true),
+        exec_cgroups: runtime.execCgroups,
       },
     },
   };

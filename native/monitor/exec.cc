@@ -87,8 +87,9 @@ ExecSession::~ExecSession() {
 std::optional<Failure> ExecSession::start(Container& container, const Exec& exec) {
   output_left_ = exec.output_limit == 0 ? UINT64_MAX : exec.output_limit;
   const Cgroup& cgroup = container.cgroup();
-  // An OCI runtime that sees cgroup2 puts the program where it thinks best.
-  const bool has_own_cgroup = container.foreign() == nullptr || container.joins_cgroup2_by_clone();
+  // An OCI runtime that sees cgroup2 puts the program where it thinks best, unless it can be told.
+  const bool has_own_cgroup = container.foreign() == nullptr || container.joins_cgroup2_by_clone() ||
+                              container.foreign()->runtime().exec_cgroups;
   if (!cgroup.cgroup2_directory.empty() && has_own_cgroup &&
       !make_exec_cgroup(cgroup.cgroup2_directory, container.exec_counter(), cgroup_)) {
     const Failure failed = failure(ErrorKind::kInternal, last_error("make the exec's cgroup", cgroup_.path));
@@ -155,11 +156,15 @@ std::optional<Failure> ExecSession::start_by_runtime(Container& container, const
   RuntimeOrders orders;
   // It does not wait for the program, which becomes the monitor's own child.
   orders.command = {"exec", "--detach"};
+  if (container.joins_cgroup2_by_clone()) {
+    orders.cgroup2_fd = cgroup_.directory.get();
+  } else if (cgroup_.directory) {
+    orders.command.insert(orders.command.end(), {"--cgroup", cgroup_.path.substr(cgroup_.path.rfind('/') + 1)});
+  }
   orders.container_id = foreign.container_id();
   orders.stdin_fd = host_.null_fd();
   orders.stdout_fd = out ? out.get() : host_.null_fd();
   orders.stderr_fd = err ? err.get() : host_.null_fd();
-  orders.cgroup2_fd = cgroup_.directory.get();
   orders.process = &exec.process;
   orders.starts_program = true;
   orders.terminal = terminal_ = exec.process.terminal;

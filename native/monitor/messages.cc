@@ -164,6 +164,7 @@ bool decode(std::string_view bytes, OciRuntime& message) {
       case 3: message.bundle = reader.text(); break;
       case 4: message.hidden_mounts.push_back(reader.text()); break;
       case 5: message.timeout_ms = reader.number(); break;
+      case 6: message.exec_cgroups = reader.number() != 0; break;
     }
   }
   return reader.ok();

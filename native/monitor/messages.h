@@ -132,6 +132,7 @@ struct OciRuntime {
   std::string bundle;
   std::vector<std::string> hidden_mounts;
   uint64_t timeout_ms = 0;
+  bool exec_cgroups = false;
 };
 
 struct Plan {

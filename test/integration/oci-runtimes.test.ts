@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { runtime } from "../../cri-proto/generated/runtime.js";
+import { kernelFeatures } from "../../native/features.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import { leftCgroups, leftProcesses } from "../support/leaks.js";
 import {
@@ -33,6 +34,7 @@ import {
 } from "../support/workload.js";
 
 const { SecurityProfile } = runtime.v1;
+const noApparmor = kernelFeatures().apparmor ? false : "this machine's kernel has no AppArmor";
 const megabyte = 1024 * 1024;
 const hugepage_limits = ["2MB", "1GB"].map((page_size) => ({ page_size, limit: long(0) }));
 const scratch = mkdtempSync(join(tmpdir(), "berth-oci-"));
@@ -42,7 +44,9 @@ let agent: TestAgent;
 before(async () => {
   const config = join(scratch, "config.toml");
   const tables = Object.entries(candidates).map(([name, path]) => `[runtimes.${name}]\npath = "${path}"\n`);
-  writeFileSync(join(scratch, "slow"), '#!/bin/sh\n[ "$1" = features ] || sleep 600\n', { mode: 0o755 });
+  writeFileSync(join(scratch, "slow"), '#!/bin/sh\ncase "$1 $2" in features* | *--help) ;; *) sleep 600 ;; esac\n', {
+    mode: 0o755,
+  });
   tables.push(`[runtimes.slow]\npath = "${join(scratch, "slow")}"\ntimeout = 1\n`);
   tables.push('[runtimes.missing]\npath = "/nowhere/runtime"\n', '[rlimits]\nnofile = "1000:2000"\n');
   writeFileSync(config, tables.join(""));
@@ -279,6 +283,11 @@ for (const [handler, path] of Object.entries(candidates)) {
       assert.equal(told[0], told[1]);
       assert.match(told[0] ?? "", /^Seccomp:\t2$/m);
       await removePod(agent, own);
+    });
+
+    test("its program and execs have the default AppArmor profile", { skip: noApparmor }, async () => {
+      const profile = await out(agent, id, ["cat", "/proc/1/attr/current", "/proc/self/attr/current"]);
+      assert.equal(profile, "berth-default (enforce)\nberth-default (enforce)");
     });
 
     test("a terminal", async () => {

@@ -40,14 +40,28 @@ const programPackages = [
   "procps",
 ];
 /** Programs that some tests need, taken when the host has them: such a test says itself what is missing. */
-const optionalPrograms = ["apparmor_parser", "crun", "curl", "docker-registry", "ip", "nft", "runc", "skopeo"];
+const optionalPrograms = [
+  "apparmor_parser",
+  "as",
+  "cc",
+  "crun",
+  "curl",
+  "docker-registry",
+  "ip",
+  "ld",
+  "nft",
+  "runc",
+  "skopeo",
+];
 const programFolders = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
 
 /** Lists the whole content of the image; nothing is copied here. */
 export async function payloadOf(repository: string, kernel: Kernel): Promise<Payload> {
   const programs = await programPaths();
   const built = await repositoryEntries(repository);
-  const binaries = [...programs.map((program) => program.source), ...(await elfFiles(built))];
+  const compiler = await compilerFiles();
+  const elf = await elfFiles([...built, ...compiler]);
+  const binaries = [...programs.map((program) => program.source), ...elf];
   const modules = await moduleOrder(kernel.modules, nodeModules);
   const entries: PayloadEntry[] = [
     ...["bin", "sbin", "lib", "lib64"].map((name) => ({ path: `/${name}`, link: `usr/${name}` })),
@@ -60,6 +74,7 @@ export async function payloadOf(repository: string, kernel: Kernel): Promise<Pay
     { path: "/usr/sbin/init", source: join(repository, "test/vm/guest/init.sh"), executable: true },
     ...(await systemFiles()),
     ...(await selinuxFiles(repository)),
+    ...compiler,
     ...built,
   ];
   const directories = ["/dev", "/proc", "/sys", "/run", "/var/lib", "/var/log", "/root", "/mnt", "/srv", "/opt"].map(
@@ -110,6 +125,30 @@ async function busyboxLinks(taken: ReadonlySet<string>): Promise<PayloadEntry[]>
       path: `/usr/${line.includes("sbin/") ? "sbin" : "bin"}/${basename(line)}`,
       link: "/usr/bin/busybox",
     }));
+}
+
+/** What cc needs to make the attackers' static programs of one C file. */
+async function compilerFiles(): Promise<PayloadEntry[]> {
+  const { stdout: own } = await run("cc", ["-print-libgcc-file-name"]);
+  const directory = dirname(own.trim());
+  const names = [
+    "cc1",
+    "collect2",
+    "liblto_plugin.so",
+    "lto-wrapper",
+    "crtbeginT.o",
+    "crtend.o",
+    "libgcc.a",
+    "libgcc_eh.a",
+  ];
+  const headers = (await filesBelow(join(directory, "include"))).map((name) => join("include", name));
+  const { stdout: listed } = await run("dpkg", ["-L", "libc6-dev", "linux-libc-dev"]);
+  const ofSystem = listed
+    .split("\n")
+    .filter((path) => /^\/usr\/include\/|\/(crt1|crti|crtn)\.o$|\/lib(c|m|pthread)\.a$/.test(path));
+  const paths = [...[...names, ...headers].map((name) => join(directory, name)), ...ofSystem];
+  const files = await Promise.all(paths.map(async (path) => ((await isFile(path)) ? [path] : [])));
+  return files.flat().map((path) => ({ path: usrPath(path), source: path, executable: true }));
 }
 
 /** What a bare system has in /etc, with no network but loopback. */
@@ -189,7 +228,11 @@ async function filesBelow(directory: string, except?: string): Promise<string[]>
 async function elfFiles(entries: readonly PayloadEntry[]): Promise<string[]> {
   const found: string[] = [];
   for (const entry of entries) {
-    if (!("source" in entry) || !/\.node$|\/build\/[^/]+$/.test(entry.source)) continue;
+    if (
+      !("source" in entry) ||
+      !/\.node$|\/build\/[^/]+$|\/(cc1|collect2|lto-wrapper|liblto_plugin.so)$/.test(entry.source)
+    )
+      continue;
     if (await isElf(entry.source)) found.push(entry.source);
   }
   return found;
