@@ -202,6 +202,8 @@ async function makeContainer(
     };
     undo.push("remove the cgroup", () => node.cgroups.remove(cgroupPath));
     const openSources = async () => {
+      // mountinfo lists mounts by their age: programs expect the root to be the first
+      await root;
       mountsBefore.push(hostMounts(spec));
       const opened = await openMounts(spec, {
         makeMissing: makesMissingSources(config) ? (path: string) => made.make(path) : null,
