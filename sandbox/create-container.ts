@@ -82,6 +82,8 @@ export interface CreateContainerOptions {
   image: ContainerImage;
   /** the images of config.mounts, whose image_ref is the image's id; "sha256:..." to chain ids, bottom first */
   volumeLayers: Record<string, string[]>;
+  /** the request says of the pod that it runs privileged containers, whatever it was made for */
+  podRunsPrivileged: boolean;
 }
 
 /**
@@ -137,7 +139,7 @@ async function makeContainer(
   node: SandboxNode,
   pod: Pod,
   id: string,
-  { config, image, volumeLayers }: CreateContainerOptions,
+  { config, image, volumeLayers, podRunsPrivileged }: CreateContainerOptions,
   { undo, scratch, abandoned }: Making,
 ): Promise<Container> {
   const { observer } = node;
@@ -181,6 +183,7 @@ async function makeContainer(
         podId: pod.record.id,
         config,
         podConfig: pod.config,
+        podRunsPrivileged,
         image: image.config,
         user,
         host: specHost(node),

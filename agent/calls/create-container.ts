@@ -21,8 +21,10 @@ export async function createContainer(
   // a RemoveImage at the same time must not take the layers away before the container's record speaks of them
   const release = images.store.hold([...image.layers, ...Object.values(volumeLayers).flat()]);
   try {
-    // request.sandbox_config says again what the pod was made with: what counts is that
-    const container = await create(node, pod, { config, image, volumeLayers }, signal);
+    // request.sandbox_config says again what the pod was made with, and that counts. But the kubelet has it say privileged
+    // from the first privileged debug container on, that comes to a pod made without.
+    const podRunsPrivileged = request.sandbox_config?.linux?.security_context?.privileged ?? false;
+    const container = await create(node, pod, { config, image, volumeLayers, podRunsPrivileged }, signal);
     return { container_id: container.record.id };
   } finally {
     release();

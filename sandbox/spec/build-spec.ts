@@ -52,6 +52,8 @@ export interface SpecInput {
   podId: string;
   config: ContainerConfig;
   podConfig: PodSandboxConfig;
+  /** its request says that the pod runs privileged containers by now: a debug container may be one where none was */
+  podRunsPrivileged?: boolean;
   image: OciImageConfig;
   user: ResolvedUser;
   host: SpecHost;
@@ -75,7 +77,7 @@ export function buildSpec(input: SpecInput): OciSpec {
   const ofPod = podConfig.linux?.security_context?.namespace_options;
   const hostNetwork = ofPod?.network === NamespaceMode.NODE;
 
-  checkRequest(config, podConfig);
+  checkRequest(input);
   checkPodNamespaces(config, podConfig);
   checkContainerUserNamespace(config, podConfig);
   const users = podUserNamespace(podConfig);
@@ -144,8 +146,9 @@ export function buildSpec(input: SpecInput): OciSpec {
 }
 
 /** What the pod does not allow. */
-function checkRequest(config: ContainerConfig, podConfig: PodSandboxConfig): void {
-  if (config.linux?.security_context?.privileged && !podConfig.linux?.security_context?.privileged) {
+function checkRequest({ config, podConfig, podRunsPrivileged }: SpecInput): void {
+  const allowed = podRunsPrivileged || podConfig.linux?.security_context?.privileged;
+  if (config.linux?.security_context?.privileged && !allowed) {
     throw new InvalidArgumentError(
       "config.linux.security_context.privileged: the pod sandbox was not asked to run privileged containers",
     );
