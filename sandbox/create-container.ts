@@ -32,7 +32,7 @@ import { imageFileReader } from "./image-files.js";
 import { newId } from "./index-of-ids.js";
 import { Latch } from "./latch.js";
 import { toLaunchPlan } from "./launch-plan.js";
-import { containerLabels } from "./lsm/selinux-labels.js";
+import { containerLabels, tellOfIgnoredLabels } from "./lsm/selinux-labels.js";
 import { MadeDirectories, makeLogDirectory } from "./made-directories.js";
 import { toCallError } from "./monitor-client.js";
 import type { MountInfo } from "./mount-info.js";
@@ -151,6 +151,7 @@ async function makeContainer(
   const cgroupPath = join(pod.record.cgroupParent, id);
   const logPath = logPathOf(pod.config, config);
 
+  tellOfIgnoredLabels(node.observer, node.selinux, config.linux?.security_context?.selinux_options);
   const labels = containerLabels(node.selinux, config, pod.record.selinux);
 
   undo.push("remove the record", () => node.store.containers.delete(id));

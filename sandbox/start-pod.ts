@@ -7,7 +7,7 @@ import { careForParents, cgroupParentOf, removeMadeParents } from "./cgroup-pare
 import { AlreadyExistsError, InvalidArgumentError } from "./errors.js";
 import { checkNotCancelled } from "./flights.js";
 import { newId } from "./index-of-ids.js";
-import { podLabels } from "./lsm/selinux-labels.js";
+import { podLabels, tellOfIgnoredLabels } from "./lsm/selinux-labels.js";
 import { MadeDirectories, makeLogDirectory } from "./made-directories.js";
 import { toCallError } from "./monitor-client.js";
 import { monitorEvents } from "./monitor-events.js";
@@ -133,6 +133,7 @@ function planPod(node: SandboxNode, config: PodSandboxConfig, runtimeHandler: st
   const cgroupParent = cgroupParentOf(node, config);
   const monitorCgroup = join(cgroupParent, `berth-${id}`);
   const hostNetwork = modes.network === NamespaceMode.NODE;
+  tellOfIgnoredLabels(node.observer, node.selinux, config.linux?.security_context?.selinux_options);
   const labels = podLabels(node.selinux, config, labelsInUse(node));
   const madeCgroupParents = node.cgroups.missingParents(monitorCgroup);
   // the last that can fail: from here on the addresses are taken

@@ -2,7 +2,8 @@
 import { randomInt } from "node:crypto";
 import { runtime } from "../../cri-proto/generated/runtime.js";
 import type { ContainerConfig } from "../container.js";
-import { FailedPreconditionError, InvalidArgumentError, ResourceExhaustedError } from "../errors.js";
+import { InvalidArgumentError, ResourceExhaustedError } from "../errors.js";
+import type { Observer } from "../observer.js";
 import type { PodSandboxConfig } from "../pod.js";
 import {
   askedContext,
@@ -39,7 +40,7 @@ export function podLabels(
     const sharesWithHost = pid === NamespaceMode.NODE || ipc === NamespaceMode.NODE;
     if (!selinux.enabled || selinux.problem !== "" || sharesWithHost) return undefined;
   }
-  checkEnabled(selinux, field);
+  if (!selinux.enabled) return undefined;
   const level = asked?.level || levelOfItsOwn(selinux, others);
   const none = { user: "", role: "", type: "", level: "" };
   return checkedLabels(selinux, mergeContexts({ ...(asked ?? none), level }, selinux.process), field);
@@ -55,15 +56,25 @@ export function containerLabels(
   const field = "config.linux.security_context.selinux_options";
   const asked = askedContext(context?.selinux_options, field);
   if (asked === undefined) return context?.privileged ? undefined : ofPod;
-  checkEnabled(selinux, field);
+  if (!selinux.enabled) return undefined;
   const defaults = parseContext(ofPod?.process ?? "") ?? selinux.process;
   return checkedLabels(selinux, mergeContexts(asked, defaults), field);
 }
 
-function checkEnabled({ enabled }: Selinux, field: string): void {
-  if (!enabled) {
-    throw new FailedPreconditionError(`${field} cannot be applied: this host's kernel has no SELinux with a policy`);
-  }
+/**
+ * Tells, once, that labels are asked for where the kernel has no SELinux. They are no error: many published pods name one for
+ * the nodes that do have it, and Kubernetes says that the field has no effect on others.
+ */
+export function tellOfIgnoredLabels(
+  observer: Observer,
+  { enabled }: Selinux,
+  asked: runtime.v1.ISELinuxOption | null | undefined,
+): void {
+  if (enabled || !asked) return;
+  observer.limitation(
+    "SELinux labels",
+    "SELinux labels that pods ask for are not applied: this host's kernel has no SELinux with a policy",
+  );
 }
 
 function checkedLabels(selinux: Selinux, process: SelinuxContext, field: string): SelinuxLabels {
