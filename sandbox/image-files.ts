@@ -9,7 +9,7 @@ import type { ReadRootFile } from "./identity.js";
 const limitBytes = 1024 * 1024;
 const maxKept = 64;
 const maxKeptLength = 64 * 1024;
-/** by the chain id of the topmost layer, which stands for all layers, and the path; "" for a file that is not there */
+/** by the chain id of the topmost layer, which stands for all layers, and the path */
 const kept = new Map<string, string>();
 
 /** Reads from `root`, a detached mount of a new container's root, what was not read of these layers before. */
@@ -18,19 +18,10 @@ export function imageFileReader(layers: readonly string[], root: Promise<number>
     const key = `${layers.at(-1) ?? ""} ${path}`;
     const known = kept.get(key);
     if (known !== undefined) return known;
-    const text = await readOrEmpty(await root, path);
+    const text = (await native.readFileInRoot({ rootFd: await root, path, limitBytes })).toString("utf8");
     const [oldest] = kept.keys();
     if (kept.size >= maxKept && oldest !== undefined) kept.delete(oldest);
     if (text.length <= maxKeptLength) kept.set(key, text);
     return text;
   };
-}
-
-async function readOrEmpty(rootFd: number, path: string): Promise<string> {
-  try {
-    return (await native.readFileInRoot({ rootFd, path, limitBytes })).toString("utf8");
-  } catch (error) {
-    if ((error as { errnoName?: unknown }).errnoName === "ENOENT") return "";
-    throw error;
-  }
 }

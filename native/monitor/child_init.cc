@@ -120,10 +120,9 @@ void run_init(const InitOrders& orders) {
   int32_t host_pid = 0;
   if (!channel.wait_for_go(host_pid)) _exit(1);
 
-  const Entry entry = in_user_namespace ? Entry::kStay : orders.entry;
-  assume_identity(plan.process, entry, orders.expected_parent, channel);
+  assume_identity(plan.process, orders.entry, orders.expected_parent, channel);
   // By now the process may be another one than the monitor spoke of.
-  if (entry != Entry::kStay && !plan.hooks.start_container.empty() && !channel.wait_for_go(host_pid)) _exit(1);
+  if (orders.entry != Entry::kStay && !plan.hooks.start_container.empty() && !channel.wait_for_go(host_pid)) _exit(1);
   // Its path is the container's: it may do no more than the container's program.
   run_hooks({"run the startContainer hook", plan.hooks.start_container, orders.start_hooks, plan.hooks.start_state},
             host_pid, channel);

@@ -209,7 +209,8 @@ async function makeMountPoints(directory: string): Promise<void> {
     await chmod(join(directory, name), 0o755);
   }
   for (const name of ["hostname", "hosts", "resolv.conf"]) {
-    await writeFile(join(directory, "etc", name), "");
+    // one that is there is below the roots of containers that run: it is left as it is
+    await writeFile(join(directory, "etc", name), "", { flag: "a" });
     await chmod(join(directory, "etc", name), 0o644);
   }
 }
