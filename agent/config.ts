@@ -7,6 +7,7 @@ import * as v from "valibot";
 import type { BlockioRule } from "../sandbox/classes/blockio.js";
 import type { RdtClass } from "../sandbox/classes/rdt.js";
 import { InvalidArgumentError, messageOf, UnimplementedError } from "../sandbox/errors.js";
+import { type StorageDriverName, storageDriverNames } from "../sandbox/rootfs/drivers/driver.js";
 import type { PosixRlimit } from "../sandbox/spec/oci.js";
 import { type OciRuntimeSettings, parseRuntimes } from "./oci-runtimes.js";
 import { parseBlockio, parseRdt } from "./resource-classes.js";
@@ -31,6 +32,7 @@ export interface Config {
   readonly cgroupDriver: "cgroupfs";
   readonly cgroupRoot: string;
   readonly netnsDir: string;
+  readonly storageDriver: StorageDriverName;
   readonly logLevel: "debug" | "info" | "warn" | "error";
   /** what containers' programs begin with, as it is written */
   readonly rlimits: readonly PosixRlimit[];
@@ -94,6 +96,7 @@ const schema = v.strictObject({
     v.check((path) => path !== "/" && !path.split("/").includes(".."), "is not a path below the root cgroup"),
   ),
   "netns-dir": absolutePath,
+  "storage-driver": v.picklist(storageDriverNames, `is not ${oneOf(storageDriverNames)}`),
   "log-level": v.picklist(["debug", "info", "warn", "error"], "is not debug, info, warn or error"),
   // after run, from which it may be made: the one that was written wrongly is the one to be named
   listen: v.pipe(
@@ -156,6 +159,7 @@ function freeze(
     cgroupDriver: checked["cgroup-driver"],
     cgroupRoot: checked["cgroup-root"],
     netnsDir: checked["netns-dir"],
+    storageDriver: checked["storage-driver"],
     logLevel: checked["log-level"],
     rlimits: Object.freeze(tables.rlimits),
     runtimes: Object.freeze(tables.runtimes),
@@ -189,6 +193,11 @@ function parseAddress(text: string): { host: string; port: number } | null {
   if (host === undefined || port > 65535) return null;
   if (match?.[1] !== undefined && isIP(host) !== 6) return null;
   return { host, port };
+}
+
+/** "a, b or c" */
+function oneOf(names: readonly string[]): string {
+  return names.join(", ").replace(/, ([^,]*)$/, " or $1");
 }
 
 function isCidr(text: string): boolean {

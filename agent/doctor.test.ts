@@ -41,6 +41,7 @@ function host(proc: Partial<Record<keyof typeof healthyProc, string | null>>, ch
     cgroups: { mode: "v2", missingControllers: [] },
     features,
     network: "builtin",
+    storageDriver: "overlay",
     probeNftables: async () => undefined,
     ...change,
   };

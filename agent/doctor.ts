@@ -5,6 +5,7 @@ import type { KernelFeatures } from "../native/binding.js";
 import { messageOf } from "../sandbox/errors.js";
 import type { NetworkStatus } from "../sandbox/network/provider.js";
 import type { OciRuntime } from "../sandbox/oci-runtimes.js";
+import type { StorageDriverName } from "../sandbox/rootfs/drivers/driver.js";
 
 /** The CRI's two conditions that a runtime must tell. */
 export type Condition = "RuntimeReady" | "NetworkReady";
@@ -35,6 +36,7 @@ export interface Host {
   /** why containers get no SELinux label of themselves, of a running agent; empty: they do, or there is no SELinux */
   selinuxProblem?: string;
   network: "builtin" | "none";
+  storageDriver: StorageDriverName;
   /** asks the kernel for its nftables tables; rejects when it has none */
   probeNftables: () => Promise<unknown>;
   /** of a running agent */
@@ -47,7 +49,7 @@ export async function examineHost(host: Host): Promise<Finding[]> {
   const findings = [
     ...controllerFindings(host.cgroups),
     ...featureFindings(host.features),
-    ...overlayFindings(await proc("filesystems")),
+    ...(host.storageDriver === "overlay" ? overlayFindings(await proc("filesystems")) : []),
     ...swapFindings(await proc("swaps")),
     ...(host.network === "builtin" ? await networkFindings(host, proc) : []),
     ...networkStatusFindings(host.networkStatus),

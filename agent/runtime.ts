@@ -17,6 +17,7 @@ import type { SandboxNode } from "../sandbox/node.js";
 import { Observer } from "../sandbox/observer.js";
 import type { Pod } from "../sandbox/pod.js";
 import { clampRlimits } from "../sandbox/rlimits.js";
+import { openStorageDriver } from "../sandbox/rootfs/drivers/open.js";
 import { openLayerStore } from "../sandbox/rootfs/layer-store.js";
 import { openSnapshots } from "../sandbox/rootfs/snapshots.js";
 import { Serial } from "../sandbox/serial.js";
@@ -44,7 +45,7 @@ export interface Runtime {
 export async function createRuntime(config: Config): Promise<Runtime> {
   for (const directory of [config.run, config.root]) mkdirSync(directory, { recursive: true, mode: 0o700 });
   const containers = new Containers();
-  const layers = await openLayerStore(config.root);
+  const layers = await openLayerStore(config.root, await openStorageDriver(config.storageDriver, config.root));
   const observer = new Observer();
   const features = native.probeFeatures();
   const clamped: string[] = [];
@@ -107,6 +108,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
         apparmorProblem: node.apparmor.problem,
         selinuxProblem: node.selinux.problem,
         network: config.network,
+        storageDriver: config.storageDriver,
         networkStatus: node.network.status(),
         probeNftables: probeNftablesOnce,
       }),

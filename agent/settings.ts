@@ -18,6 +18,7 @@ export type SettingName =
   | "cgroup-driver"
   | "cgroup-root"
   | "netns-dir"
+  | "storage-driver"
   | "log-level";
 
 export interface Setting {
@@ -112,6 +113,12 @@ export const settings: Readonly<Record<SettingName, Setting>> = {
     help: "where pods' network namespaces are pinned",
     // where `ip netns` and CNI plugins look
     default: "/run/netns",
+  },
+  "storage-driver": {
+    argument: "overlay",
+    help: "how layers and containers' root file systems lie on the disk",
+    // on every kernel, on nearly every file system, and a container costs two directories
+    default: "overlay",
   },
   "log-level": {
     argument: "debug|info|warn|error",

@@ -25,10 +25,10 @@ async function doctor(options: DoctorOptions): Promise<void> {
     import("../../sandbox/cgroup/open.js"),
     import("../nftables-probe.js"),
   ]);
-  const { network } = loadConfig({}, options.config ?? null);
+  const { network, storageDriver } = loadConfig({}, options.config ?? null);
   const features = native.probeFeatures();
   const cgroups = openCgroupManager();
-  const findings = await examineHost({ root: "/", cgroups, features, network, probeNftables });
+  const findings = await examineHost({ root: "/", cgroups, features, network, storageDriver, probeNftables });
   if (options.json) printJson(findings);
   else print(findings, `Linux ${features.release}, cgroups ${cgroups.mode}`);
   process.exitCode = findings.some(({ severity }) => severity === "error") ? 1 : 0;

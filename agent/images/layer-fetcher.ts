@@ -65,16 +65,19 @@ async function fetchLayer(
   signal: AbortSignal,
 ): Promise<void> {
   if (layers.has(source.chainId)) return;
-  const staging = await layers.stage(source.chainId);
+  const { wholeTrees: apply } = layers.driver;
+  // it begins as what is below it
+  if (apply) await below;
+  const staging = await layers.stage(source.chainId, lower.at(-1));
   try {
-    const unpacked = await unpackLayer({ directory: staging.directory, source: source.open(signal), signal });
+    const unpacked = await unpackLayer({ directory: staging.directory, source: source.open(signal), apply, signal });
     if (unpacked.diffId !== source.diffId) {
       throw new InternalError(
         `the image's configuration promises a layer with diff id ${source.diffId}, but it has ${unpacked.diffId}`,
       );
     }
     await below;
-    await completeDirectories(layers, staging, unpacked, lower);
+    if (!apply) await completeDirectories(layers, staging, unpacked, lower);
     const { diffId, bytes, inodes } = unpacked;
     await layers.commit(staging, { diffId, bytes, inodes });
   } catch (error) {

@@ -2,14 +2,15 @@
  * Unpacked layers by chain id. A layer is complete or absent: it is made in a staging directory and renamed into its
  * place together with its record. What a crash leaves in staging or half removed is swept when the store is opened.
  *
- *   layers/<first 32 hex digits of the chain id>/fs      the layer, as overlay wants it
+ *   layers/<first 32 hex digits of the chain id>/fs      the layer, as the storage driver wants it
  *   layers/<...>/layer.json                              LayerRecord
  *   layers/.staging-<n>/, layers/.removed-<n>/           swept at open
  */
 import { mkdir, open, readdir, readFile, rename } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { InternalError, InvalidArgumentError } from "../errors.js";
-import { removeTree } from "./remove-tree.js";
+import { filesOf, type StorageDriver } from "./drivers/driver.js";
+import { openOverlayDriver } from "./drivers/overlay.js";
 
 export interface LayerRecord {
   /** "sha256:<hex>" of the OCI image specification */
@@ -29,11 +30,18 @@ export interface LayerStaging {
 }
 
 export interface LayerStore {
+  readonly driver: StorageDriver;
   has(chainId: string): boolean;
   /** The layer's directory. @throws InternalError when the layer is not there */
   path(chainId: string): string;
+  /** The directory that the driver keeps the layer in. @throws InternalError when the layer is not there */
+  home(chainId: string): string;
   list(): LayerRecord[];
-  stage(chainId: string): Promise<LayerStaging>;
+  /**
+   * Makes a place for a layer in the making.
+   * @param parent chain id of the layer below; a driver of whole trees wants it to be in the store by then
+   */
+  stage(chainId: string, parent?: string): Promise<LayerStaging>;
   /** Makes the staged layer visible, durably. When somebody committed the same layer before, that one stays. */
   commit(staging: LayerStaging, result: { diffId: string; bytes: number; inodes: number }): Promise<LayerRecord>;
   /** Removes what was staged; committed or aborted already is success. */
@@ -44,8 +52,12 @@ export interface LayerStore {
   settle(): Promise<void>;
 }
 
-/** @param root the agent's state directory; the store is `<root>/layers` */
-export async function openLayerStore(root: string): Promise<LayerStore> {
+/**
+ * @param root the agent's state directory; the store is `<root>/layers`
+ * @param opened the driver that all of its layers are of; overlay when none is given
+ */
+export async function openLayerStore(root: string, opened?: StorageDriver): Promise<LayerStore> {
+  const driver = opened ?? (await openOverlayDriver(root));
   const base = join(root, "layers");
   await mkdir(base, { recursive: true, mode: 0o700 });
   const records = new Map<string, LayerRecord>();
@@ -55,7 +67,7 @@ export async function openLayerStore(root: string): Promise<LayerStore> {
   const directoryOf = (chainId: string): string => join(base, directoryName(chainId));
   const uniqueName = (prefix: string): string => join(base, `${prefix}${process.pid.toString(36)}-${++serial}`);
   const deleteLater = (directory: string): void => {
-    const deletion = removeTree(directory).catch(() => {
+    const deletion = driver.remove(directory).catch(() => {
       // what could not be deleted now is swept at the next open
     });
     deletions.add(deletion);
@@ -75,22 +87,27 @@ export async function openLayerStore(root: string): Promise<LayerStore> {
   }
 
   const abort = async (staging: LayerStaging): Promise<void> => {
-    await removeTree(join(staging.directory, ".."));
+    await driver.remove(dirname(staging.directory));
+  };
+  const home = (chainId: string): string => {
+    if (!records.has(chainId)) throw new InternalError(`layer ${chainId} is not in the store`);
+    return directoryOf(chainId);
   };
 
   return {
+    driver,
     has: (chainId) => records.has(chainId),
-    path(chainId) {
-      if (!records.has(chainId)) throw new InternalError(`layer ${chainId} is not in the store`);
-      return join(directoryOf(chainId), "fs");
-    },
+    path: (chainId) => filesOf(home(chainId)),
+    home,
     list: () => [...records.values()],
-    async stage(chainId) {
+    async stage(chainId, parent) {
       directoryName(chainId);
-      const directory = join(uniqueName(".staging-"), "fs");
-      await removeTree(join(directory, ".."));
-      await mkdir(directory, { recursive: true, mode: 0o755 });
-      return { chainId, directory };
+      const staging = uniqueName(".staging-");
+      await driver.remove(staging);
+      await mkdir(staging, { mode: 0o700 });
+      const below = parent === undefined || !driver.wholeTrees ? undefined : home(parent);
+      await driver.makeLayer({ home: staging, parent: below });
+      return { chainId, directory: filesOf(staging) };
     },
     async commit(staging, result) {
       const existing = records.get(staging.chainId);
@@ -99,7 +116,8 @@ export async function openLayerStore(root: string): Promise<LayerStore> {
         return existing;
       }
       const record: LayerRecord = { chainId: staging.chainId, ...result };
-      const directory = join(staging.directory, "..");
+      const directory = dirname(staging.directory);
+      await driver.sealLayer(directory);
       await writeDurably(join(directory, "layer.json"), `${JSON.stringify(record)}\n`);
       await rename(directory, directoryOf(staging.chainId));
       records.set(record.chainId, record);

@@ -1,35 +1,21 @@
 /**
- * Root file systems of containers: a detached overlay of an image's layers with a writable directory of the container's
- * own on top. Nothing is mounted in the host's namespace; what has a name on the host is `<root>/containers/<id>/`.
+ * Root file systems of containers: an image's content and what the container writes, as the storage driver puts them
+ * together. Nothing is mounted in the host's namespace; what has a name on the host is `<root>/containers/<id>/`.
  */
-import { chmodSync, chownSync, mkdirSync, statSync } from "node:fs";
-import { chmod, mkdir, readdir, rename, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
-import { type Addon, native } from "../../native/binding.js";
+import { mkdirSync } from "node:fs";
+import { mkdir, readdir, rename } from "node:fs/promises";
+import { join } from "node:path";
 import { InvalidArgumentError, messageOf, NotFoundError, ResourceExhaustedError } from "../errors.js";
-import type { LinuxIdMapping } from "../spec/oci.js";
-import { toHostId, type UserNamespace } from "../spec/user-namespace.js";
+import type { MappedIds, Rootfs, StorageDriver } from "./drivers/driver.js";
 import type { LayerStore } from "./layer-store.js";
-import { removeTree } from "./remove-tree.js";
 
-export interface Rootfs {
-  /** a detached mount; the caller closes it */
-  rootFd: number;
-  /** what the container has written */
-  upperDirectory: string;
-}
+export type { MappedIds, Rootfs };
 
 export interface DiskUsage {
   bytes: number;
   inodes: number;
   /** nanoseconds since the epoch: when it was measured */
   timestamp: bigint;
-}
-
-/** A user namespace whose ids the layers' files are shown with; they stay as they are. */
-export interface MappedIds {
-  mappings: UserNamespace;
-  fd: number;
 }
 
 export interface Snapshots {
@@ -60,8 +46,7 @@ export interface Snapshots {
     mountLabel?: string | undefined;
   }): Promise<number>;
   /**
-   * The same as prepareRootfs for a directory of the caller's own: `upper` and `work` are made in it. The caller removes
-   * them.
+   * The same as prepareRootfs for a directory of the caller's own, which is empty. The caller removes what is made in it.
    */
   prepareRootfsIn(options: {
     home: string;
@@ -82,23 +67,10 @@ export interface Snapshots {
 const usageAgeMs = 10_000;
 const idPattern = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$/;
 
-type SnapshotsNative = Pick<Addon, "mountOverlay" | "diskUsage">;
-
-/** @param addon the native calls; tests give others */
-export async function openSnapshots(
-  root: string,
-  layers: LayerStore,
-  addon: SnapshotsNative = native,
-): Promise<Snapshots> {
+export async function openSnapshots(root: string, layers: LayerStore): Promise<Snapshots> {
+  const { driver } = layers;
   const directory = join(root, "containers");
-  // overlay wants at least one lower directory: the one of an image without layers
-  const emptyLayer = join(root, "empty", "fs");
-  const mountPoints = join(root, "mount-points", "fs");
   await mkdir(directory, { recursive: true, mode: 0o700 });
-  // nobody else gets in, as with every layer, whatever the mode of a root directory that was there before
-  await mkdir(join(root, "empty"), { recursive: true, mode: 0o700 });
-  await mkdir(emptyLayer, { recursive: true, mode: 0o755 });
-  await makeMountPoints(mountPoints);
   const usages = new Map<string, { at: number; usage: Promise<DiskUsage> }>();
   let serial = 0;
 
@@ -107,31 +79,8 @@ export async function openSnapshots(
     return join(directory, containerId);
   };
 
-  const lowerOf = (chainIds: readonly string[]): string[] =>
-    chainIds.length === 0 ? [emptyLayer] : chainIds.map((chainId) => layers.path(chainId)).reverse();
-
-  const prepareRootfsIn: Snapshots["prepareRootfsIn"] = async ({ home, layers: chainIds, users, mountLabel }) => {
-    const lower = [...lowerOf(chainIds), mountPoints];
-    const upper = join(home, "upper");
-    const work = join(home, "work");
-    mkdirSync(upper, { mode: 0o755 });
-    mkdirSync(work, { mode: 0o700 });
-    // the overlay's root directory is the upper one: it has to look like the image's
-    const top = statSync(lower[0] as string);
-    chownSync(upper, ownerOf(users?.mappings.uids, top.uid), ownerOf(users?.mappings.gids, top.gid));
-    chmodSync(upper, top.mode & 0o7777);
-    // volatile: an upper directory is mounted once and does not outlive the boot, and without it the end of every
-    // container would wait until the kernel has written all that it holds to the disk
-    const rootFd = await addon.mountOverlay({
-      lower,
-      upper,
-      work,
-      volatile: true,
-      ...idmap(users?.fd),
-      ...context(mountLabel),
-    });
-    return { rootFd, upperDirectory: upper };
-  };
+  const prepareRootfsIn: Snapshots["prepareRootfsIn"] = async ({ layers: chainIds, ...options }) =>
+    driver.makeRoot({ ...options, layers: chainIds.map((chainId) => layers.home(chainId)) });
 
   const removeRootfs = async (containerId: string): Promise<void> => {
     usages.delete(containerId);
@@ -143,12 +92,12 @@ export async function openSnapshots(
       throw error;
     }
     // nobody waits for it, and nobody finds it under its name: what a crash leaves of it goes at the next start
-    removeTree(doomed).catch(() => undefined);
+    driver.remove(doomed).catch(() => undefined);
   };
 
   for (const name of await readdir(directory)) {
     // one that resists must not keep the agent from starting
-    if (name.startsWith(".removed-")) await removeTree(join(directory, name)).catch(() => undefined);
+    if (name.startsWith(".removed-")) await driver.remove(join(directory, name)).catch(() => undefined);
   }
 
   return {
@@ -166,21 +115,17 @@ export async function openSnapshots(
       }
     },
     prepareRootfsIn,
-    mountImage({ layers: chainIds, subPath, userNamespaceFd, mountLabel }) {
-      const lower = lowerOf(chainIds);
-      // a single layer is shown as it is, with its own labels; two are an overlay
-      if (mountLabel !== undefined && lower.length === 1) lower.push(emptyLayer);
-      return addon.mountOverlay({ lower, subPath, ...idmap(userNamespaceFd), ...context(mountLabel) });
-    },
+    mountImage: async ({ layers: chainIds, ...options }) =>
+      driver.mountImage({ ...options, layers: chainIds.map((chainId) => layers.home(chainId)) }),
     removeRootfs,
     async listRootfs() {
       return (await readdir(directory)).filter((name) => !name.startsWith("."));
     },
     async writableLayerUsage(containerId) {
-      const upper = join(directoryOf(containerId), "upper");
+      const home = directoryOf(containerId);
       const known = usages.get(containerId);
       if (known !== undefined && performance.now() - known.at < usageAgeMs) return known.usage;
-      const usage = measure(addon, upper, containerId);
+      const usage = measure(driver, home, containerId);
       usages.set(containerId, { at: performance.now(), usage });
       // a failure is not remembered
       usage.catch(() => usages.delete(containerId));
@@ -198,40 +143,10 @@ export async function openSnapshots(
   };
 }
 
-/**
- * The bottom of every container's root: what is mounted over in each of them. Where an image lacks it, it need not be made in
- * the writable directory, which is several writes to the disk.
- */
-async function makeMountPoints(directory: string): Promise<void> {
-  await mkdir(dirname(directory), { recursive: true, mode: 0o700 });
-  for (const name of ["", "dev", "etc", "proc", "sys"]) {
-    await mkdir(join(directory, name), { recursive: true });
-    await chmod(join(directory, name), 0o755);
-  }
-  for (const name of ["hostname", "hosts", "resolv.conf"]) {
-    // one that is there is below the roots of containers that run: it is left as it is
-    await writeFile(join(directory, "etc", name), "", { flag: "a" });
-    await chmod(join(directory, "etc", name), 0o644);
-  }
-}
-
-function idmap(userNamespaceFd: number | undefined): { userNamespaceFd?: number } {
-  return userNamespaceFd === undefined ? {} : { userNamespaceFd };
-}
-
-function context(mountLabel: string | undefined): { context?: string } {
-  return mountLabel === undefined ? {} : { context: mountLabel };
-}
-
-/** Of the root directory, on the host. One whose owner has no number there belongs to the namespace's root. */
-function ownerOf(mapping: LinuxIdMapping | undefined, id: number): number {
-  return mapping === undefined ? id : (toHostId(mapping, id) ?? mapping.hostID);
-}
-
-async function measure(addon: SnapshotsNative, upper: string, containerId: string): Promise<DiskUsage> {
+async function measure(driver: StorageDriver, home: string, containerId: string): Promise<DiskUsage> {
   const timestamp = nowNs();
   try {
-    return { ...(await addon.diskUsage(upper)), timestamp };
+    return { ...(await driver.usage(home)), timestamp };
   } catch (error) {
     throw new NotFoundError(
       `the writable layer of container ${containerId} could not be measured: ${messageOf(error)}`,

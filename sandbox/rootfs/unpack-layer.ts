@@ -24,17 +24,20 @@ const errnoOfMemory = 12;
 type Unpacker = ChildProcessByStdio<Writable, Readable, Readable>;
 
 /**
- * Unpacks a layer, compressed or not, into an empty directory. When this settles, the process has ended.
+ * Unpacks a layer, compressed or not, into an empty directory; or applies it to the tree of the layers below: then nothing
+ * of it is implicit, and there are no whiteouts. When this settles, the process has ended.
  * @throws ResourceExhaustedError for a full disk, CancelledError after the signal, InternalError for a layer that is
  *   malformed; what the source throws is passed on
  */
 export async function unpackLayer(options: {
   directory: string;
   source: AsyncIterable<Uint8Array>;
+  apply?: boolean;
   signal?: AbortSignal;
 }): Promise<UnpackedLayer> {
+  const apply = options.apply ? ["--apply"] : [];
   const output = await run(
-    ["--directory", options.directory, "--limit-bytes", String(maxLayerBytes)],
+    ["--directory", options.directory, "--limit-bytes", String(maxLayerBytes), ...apply],
     options.source,
     options.signal,
   );

@@ -1,0 +1,69 @@
+/**
+ * How layers and the root file systems of containers lie on the disk. A driver works within directories ("homes") that its
+ * callers make, name, rename and list: one for each layer, and one for each container.
+ */
+import { join } from "node:path";
+import type { UserNamespace } from "../../spec/user-namespace.js";
+
+export const storageDriverNames = ["overlay"] as const;
+export type StorageDriverName = (typeof storageDriverNames)[number];
+
+export interface Rootfs {
+  /** a detached mount; the caller closes it */
+  rootFd: number;
+  /** overlay: what the container has written; other drivers: the whole root, of which that is a part */
+  upperDirectory: string;
+}
+
+/** A user namespace whose ids the image's files are shown with; they stay as they are. */
+export interface MappedIds {
+  mappings: UserNamespace;
+  fd: number;
+}
+
+export interface RootOptions {
+  /** the container's home: it exists and is empty */
+  home: string;
+  /** homes of the image's layers, bottom first */
+  layers: readonly string[];
+  users?: MappedIds | undefined;
+  /** SELinux label of all files */
+  mountLabel?: string | undefined;
+}
+
+export interface ImageMountOptions {
+  /** homes of the image's layers, bottom first; they must stay as long as the mount is used */
+  layers: readonly string[];
+  /** of this directory or file, resolved within the image, links and all; empty: of everything */
+  subPath: string;
+  /** ids are shown as this user namespace maps them */
+  userNamespaceFd?: number | undefined;
+  /** SELinux label of all files */
+  mountLabel?: string | undefined;
+}
+
+export interface StorageDriver {
+  readonly name: StorageDriverName;
+  /**
+   * A layer is a whole tree: that of the layer below with its own entries applied. Then the layer below must be in the store
+   * before. False: a layer is its own entries alone, with whiteouts as overlayfs has them.
+   */
+  readonly wholeTrees: boolean;
+  /** Makes the place for a layer's files, filesOf(home), in an empty home. @param parent home of the layer below */
+  makeLayer(options: { home: string; parent: string | undefined }): Promise<void>;
+  /** The layer's files will not change any more. Its home gets its name after that. */
+  sealLayer(home: string): Promise<void>;
+  /** Makes a container's writable root. What it leaves when it fails, remove() takes away. */
+  makeRoot(options: RootOptions): Promise<Rootfs>;
+  /** A detached, read-only mount of an image's content; the caller closes it. */
+  mountImage(options: ImageMountOptions): Promise<number>;
+  /** Removes the home of a layer or of a container with all that is in it; already gone is success. */
+  remove(home: string): Promise<void>;
+  /** What a container has written. ENOENT: it has no root */
+  usage(home: string): Promise<{ bytes: number; inodes: number }>;
+}
+
+/** Where a layer's files are. */
+export function filesOf(home: string): string {
+  return join(home, "fs");
+}
