@@ -255,6 +255,13 @@ export interface Addon {
    *  count once */
   diskUsage(directory: string): Promise<{ bytes: number; inodes: number }>;
 
+  // filesystem.cc
+  /** syncfs of the file system that holds the file or directory: what was written before is on its disk when this resolves */
+  syncFileSystem(path: string): Promise<void>;
+  /** what is made in the directory has nothing to do with each other: ext4 (its flag T) puts its subdirectories far apart,
+   *  so that they share no block group's lock; other file systems need no telling */
+  spreadSubdirectories(path: string): void;
+
   // relabel.cc
   /** security.selinux of an open file, or of a directory and all below it: no links are followed, nothing that is mounted
    *  below is touched, file systems without labels are left alone. `path` is what errors call it */

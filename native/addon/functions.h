@@ -25,6 +25,7 @@ void export_function(Napi::Object exports, const char* name) {
 void register_bpf_device(Napi::Object exports);
 void register_cgroup(Napi::Object exports);
 void register_features(Napi::Object exports);
+void register_filesystem(Napi::Object exports);
 void register_lock(Napi::Object exports);
 void register_monitor_socket(Napi::Object exports);
 void register_mount(Napi::Object exports);
@@ -35,6 +36,7 @@ void register_relabel(Napi::Object exports);
 void register_seccomp(Napi::Object exports);
 void register_spawn_monitor(Napi::Object exports);
 void register_stats(Napi::Object exports);
+
 void register_user_namespace(Napi::Object exports);
 
 }  // namespace berth

@@ -10,6 +10,7 @@ static Napi::Object init(Napi::Env, Napi::Object exports) {
   register_cgroup(exports);
   register_bpf_device(exports);
   register_stats(exports);
+  register_filesystem(exports);
   register_seccomp(exports);
   register_netlink(exports);
   register_nftables(exports);
