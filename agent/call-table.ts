@@ -14,6 +14,7 @@ import { listPodSandbox } from "./calls/list-pod-sandbox.js";
 import { mountBundle } from "./calls/mount-bundle.js";
 import { podSandboxStatus } from "./calls/pod-sandbox-status.js";
 import { pullImage } from "./calls/pull-image.js";
+import { pullWithProgress } from "./calls/pull-with-progress.js";
 import { removeContainer } from "./calls/remove-container.js";
 import { removeImage } from "./calls/remove-image.js";
 import { removePodSandbox } from "./calls/remove-pod-sandbox.js";
@@ -24,6 +25,7 @@ import { startContainer } from "./calls/start-container.js";
 import { status } from "./calls/status.js";
 import { stopContainer } from "./calls/stop-container.js";
 import { stopPodSandbox } from "./calls/stop-pod-sandbox.js";
+import { streamImages } from "./calls/stream-images.js";
 import { unimplemented } from "./calls/unimplemented.js";
 import { unmountBundle } from "./calls/unmount-bundle.js";
 import { updateContainerResources } from "./calls/update-container-resources.js";
@@ -106,13 +108,14 @@ export const callTable: CallTable = {
   // images
   PullImage: pullImage,
   ListImages: listImages,
-  StreamImages: unimplemented(`StreamImages: ${noListStreams}`),
+  StreamImages: streamImages,
   ImageStatus: imageStatus,
   RemoveImage: removeImage,
   ImageFsInfo: imageFsInfo,
 
   // Berth's own
   ImportImage: importImage,
+  PullWithProgress: pullWithProgress,
   InspectContainer: inspectContainer,
   MountBundle: mountBundle,
   UnmountBundle: unmountBundle,

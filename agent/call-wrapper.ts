@@ -5,7 +5,7 @@
 import { once } from "node:events";
 import * as grpc from "@grpc/grpc-js";
 import { isSystemError } from "../native/binding.js";
-import { BerthError, CancelledError, type FailureKind, messageOf } from "../sandbox/errors.js";
+import { BerthError, CancelledError, DeadlineExceededError, type FailureKind, messageOf } from "../sandbox/errors.js";
 import type { Log } from "./log.js";
 
 /** What is told of a call when it has ended. */
@@ -77,7 +77,7 @@ export function wrapUnary<Q, A>(
         ended(null);
         callback(null, response);
       },
-      (error: unknown) => callback(ended(abort.signal.aborted ? asCancelled(method, error) : error)),
+      (error: unknown) => callback(ended(abort.signal.aborted ? asCancelled(method, error, call) : error)),
     );
   };
 }
@@ -102,7 +102,7 @@ export function wrapStream<Q, A>(
         call.end();
       },
       (error: unknown) => {
-        const status = ended(signal.aborted ? asCancelled(method, error) : error);
+        const status = ended(signal.aborted ? asCancelled(method, error, call) : error);
         if (!signal.aborted) call.emit("error", status);
       },
     );
@@ -112,6 +112,7 @@ export function wrapStream<Q, A>(
 interface CancellableCall {
   readonly cancelled: boolean;
   on(event: "cancelled", listener: () => void): unknown;
+  getDeadline(): grpc.Deadline;
 }
 
 function abortWhenCancelled(call: CancellableCall): AbortController {
@@ -121,9 +122,15 @@ function abortWhenCancelled(call: CancellableCall): AbortController {
   return abort;
 }
 
+/** A caller whose time is over hangs up a little earlier than our clock says. */
+const deadlineToleranceMs = 250;
+
 /** Whatever a handler throws after its caller has gone, nobody reads it: in the log it is a cancelled call. */
-function asCancelled(method: string, error: unknown): unknown {
-  if (error instanceof BerthError && error.kind !== "INTERNAL") return error;
+function asCancelled(method: string, error: unknown, call: CancellableCall): unknown {
+  if (error instanceof BerthError && error.kind !== "INTERNAL" && error.kind !== "CANCELLED") return error;
+  if (Date.now() >= Number(call.getDeadline()) - deadlineToleranceMs) {
+    return new DeadlineExceededError(`${method} took longer than its caller wanted to wait`, { cause: error });
+  }
   return new CancelledError(`${method} was cancelled by its caller`, { cause: error });
 }
 

@@ -26,6 +26,11 @@ function tell(happening: Happening, log: Log): void {
     case "monitor-lost":
       log.error({ pod: happening.podId }, "the pod's monitor is gone; the pod is taken down");
       break;
+    case "pull-begun":
+    case "pull-ended":
+    case "pull-bytes":
+      // the call that pulls has a line of its own
+      break;
     case "repaired":
       log.info({ subject: happening.subject }, `left by an earlier agent and removed: ${happening.what}`);
       break;

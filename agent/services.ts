@@ -81,6 +81,7 @@ export const imageService = {
 /** Berth's own, for its command line. */
 export const adminService = {
   ImportImage: unary(berth.v1.ImportImageRequest, berth.v1.ImportImageResponse),
+  PullWithProgress: stream(berth.v1.PullWithProgressRequest, berth.v1.PullProgress),
   InspectContainer: unary(berth.v1.InspectContainerRequest, berth.v1.InspectContainerResponse),
   MountBundle: unary(berth.v1.MountBundleRequest, berth.v1.MountBundleResponse),
   UnmountBundle: unary(berth.v1.UnmountBundleRequest, berth.v1.UnmountBundleResponse),

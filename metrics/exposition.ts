@@ -165,6 +165,10 @@ function countHappenings(
   const monitorsLost = counter(registry, berthInstruments.monitorsLost);
   const repaired = counter(registry, berthInstruments.repaired);
   const troubles = counter(registry, berthInstruments.troubles);
+  const pullsInFlight = gauge(registry, berthInstruments.pullsInFlight);
+  for (const priority of ["normal", "low"]) pullsInFlight.set({ priority }, 0);
+  const pullErrors = counter(registry, berthInstruments.pullErrors);
+  const pullBytes = counter(registry, berthInstruments.pullBytes);
   return (happening) => {
     switch (happening.type) {
       case "step":
@@ -175,6 +179,14 @@ function countHappenings(
         return oomNotices.inc();
       case "monitor-lost":
         return monitorsLost.inc();
+      case "pull-begun":
+        return pullsInFlight.inc({ priority: happening.priority });
+      case "pull-ended":
+        pullsInFlight.dec({ priority: happening.priority });
+        if (happening.failure !== undefined) pullErrors.inc({ kind: happening.failure });
+        return;
+      case "pull-bytes":
+        return pullBytes.inc(happening.bytes);
       case "repaired":
         return repaired.inc({ what: happening.what });
       case "trouble":
@@ -198,7 +210,10 @@ function makeSnapshot(registry: Registry, instrument: Instrument): Snapshot {
     // The counter is the kernel's: its value is taken over whole.
     return { reset: () => metric.reset(), set: (labels, value) => metric.inc(labels, value) };
   }
-  const { name, help, labels } = instrument;
+  return gauge(registry, instrument);
+}
+
+function gauge(registry: Registry, { name, help, labels }: Instrument): Gauge {
   return new Gauge({ name, help, labelNames: labels, registers: [registry] });
 }
 

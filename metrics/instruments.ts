@@ -139,8 +139,8 @@ export const recordInstruments = {
   },
 } as const satisfies Record<string, Instrument>;
 
-/** Half a millisecond to ten seconds: an exec probe takes two milliseconds, a pull of an image some seconds. */
-const durationBuckets = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10];
+/** Half a millisecond to five minutes: an exec probe takes two milliseconds, a pull of a large image minutes. */
+const durationBuckets = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300];
 
 /** Berth's own. */
 export const berthInstruments = {
@@ -165,7 +165,7 @@ export const berthInstruments = {
   },
   stepDuration: {
     name: "berth_step_duration_seconds",
-    help: "How long the steps of operations on pods and containers took",
+    help: "How long the steps of operations on pods, containers and images took",
     type: "histogram",
     labels: ["operation", "step"],
     buckets: durationBuckets,
@@ -187,6 +187,24 @@ export const berthInstruments = {
   monitorsLost: {
     name: "berth_monitors_lost_total",
     help: "Monitors that ended without being told to",
+    type: "counter",
+    labels: [],
+  },
+  pullsInFlight: {
+    name: "berth_image_pulls_in_flight",
+    help: "Pulls of images that run; prefetches have low priority",
+    type: "gauge",
+    labels: ["priority"],
+  },
+  pullErrors: {
+    name: "berth_image_pull_errors_total",
+    help: "Pulls of images that failed, by gRPC status; callers that share a pull count once",
+    type: "counter",
+    labels: ["kind"],
+  },
+  pullBytes: {
+    name: "berth_image_pull_bytes_total",
+    help: "Bytes of layers that registries (or archives) have sent, compressed as they come",
     type: "counter",
     labels: [],
   },

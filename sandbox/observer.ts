@@ -1,3 +1,5 @@
+import type { FailureKind } from "./errors.js";
+
 /** What happened, typed. Metrics and the log subscribe; nothing here knows them. */
 export type Happening =
   /** a step of a longer operation: "start-pod" / "network" */
@@ -11,6 +13,11 @@ export type Happening =
       containerId: string;
     }
   | { type: "monitor-lost"; podId: string }
+  /** a pull of an image; `failure` is undefined when it succeeded */
+  | { type: "pull-begun"; priority: "normal" | "low" }
+  | { type: "pull-ended"; priority: "normal" | "low"; failure: FailureKind | undefined }
+  /** of layers, as a registry sends them */
+  | { type: "pull-bytes"; bytes: number }
   /** something that a crash left was found and removed */
   | { type: "repaired"; what: string; subject: string }
   /** something that was asked for and is done otherwise here; each sentence once in an agent's life */

@@ -1,5 +1,5 @@
 import type { runtime as proto } from "../../cri-proto/generated/runtime.js";
-import { describeImage } from "../image-status.js";
+import { describeImage, verboseInfo } from "../image-status.js";
 import { required } from "../requests.js";
 import type { Runtime } from "../runtime.js";
 
@@ -8,8 +8,5 @@ export function imageStatus({ images }: Runtime, request: proto.v1.ImageStatusRe
   const name = required(required(request.image, "image").image, "image.image");
   const found = images.store.find(name);
   if (found === undefined) return {};
-  const answer: proto.v1.IImageStatusResponse = { image: describeImage(found) };
-  if (request.verbose)
-    answer.info = { info: JSON.stringify({ chainID: found.layers.at(-1), imageSpec: found.config }) };
-  return answer;
+  return { image: describeImage(found), ...(request.verbose && { info: verboseInfo(found, images) }) };
 }

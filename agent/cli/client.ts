@@ -9,6 +9,10 @@ type Methods = Services["runtime.v1.RuntimeService"] & Services["runtime.v1.Imag
 type QuestionOf<M extends AnyMethod> = Parameters<M["request"]["encode"]>[0];
 type AnswerOf<M extends AnyMethod> = ReturnType<M["response"]["decode"]>;
 
+type StreamName = {
+  [Name in keyof Methods]: Methods[Name]["stream"] extends true ? Name : never;
+}[keyof Methods];
+
 export interface Client {
   /** @param timeoutMs for calls that may not wait for ever; pulls and stops have none */
   call<Name extends keyof Methods>(
@@ -16,6 +20,11 @@ export interface Client {
     request: QuestionOf<Methods[Name]>,
     timeoutMs?: number,
   ): Promise<AnswerOf<Methods[Name]>>;
+  /** A call whose answer is a stream; who stops reading cancels it. */
+  stream<Name extends StreamName>(
+    name: Name,
+    request: QuestionOf<Methods[Name]>,
+  ): AsyncIterable<AnswerOf<Methods[Name]>>;
   close(): void;
 }
 
@@ -89,6 +98,20 @@ export function connect(socket: string): Client {
           },
         );
       }),
+    async *stream(name, request) {
+      const { path: method, requestSerialize, responseDeserialize } = definitionOf(name);
+      const answers = connection.makeServerStreamRequest(
+        method,
+        requestSerialize as (message: typeof request) => Buffer,
+        responseDeserialize as (bytes: Buffer) => AnswerOf<Methods[typeof name]>,
+        request,
+      );
+      try {
+        for await (const answer of answers) yield answer as AnswerOf<Methods[typeof name]>;
+      } finally {
+        answers.cancel();
+      }
+    },
     close: () => connection.close(),
   };
 }

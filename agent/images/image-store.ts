@@ -23,6 +23,10 @@ export interface ImageRecord {
   /** chain ids, bottom first */
   layers: string[];
   config: OciImageConfig;
+  /** the configuration as it came, byte for byte; absent when it is no UTF-8, and in records of before */
+  configuration?: string;
+  /** of the manifest; absent when there are none, or far too many */
+  annotations?: Record<string, string>;
   /** the same digest as the id */
   configDigest: string;
   /** never removed by the kubelet's garbage collection */

@@ -1,14 +1,20 @@
 /** The image service of one node: records, pulls and imports, put together. */
+import { Observer } from "../../sandbox/observer.js";
 import type { LayerStore } from "../../sandbox/rootfs/layer-store.js";
 import { type ImageRecord, type ImageStore, type ImageStoreOptions, openImageStore } from "./image-store.js";
 import { importImage } from "./import.js";
 import { openLayerFetcher } from "./layer-fetcher.js";
-import { type PullRequest, pullImage } from "./pull.js";
+import { type PrefetchRequest, prefetchImage } from "./prefetch.js";
+import { type PullRequest, pullImage, pullProgress } from "./pull.js";
 import { openRegistries } from "./registries.js";
+import { type PullProgress, RunningPulls } from "./running-pulls.js";
+import { Transfers } from "./transfers.js";
 
 export interface ImagesOptions extends ImageStoreOptions {
   /** certs.d: registries in containerd's hosts.toml format; it need not exist */
   registriesDirectory?: string;
+  /** is told of pulls, of their steps and bytes */
+  observer?: Observer;
 }
 
 export interface Images {
@@ -16,22 +22,35 @@ export interface Images {
   readonly layers: LayerStore;
   /** @throws BerthError of the kind that the CRI caller should see; nothing half-made stays */
   pull(request: PullRequest): Promise<ImageRecord>;
+  /** How far the pull of this reference with these credentials is; undefined: none runs. */
+  progressOf(request: PullRequest): PullProgress | undefined;
+  /** A pull that gives way to all others. */
+  prefetch(request: PrefetchRequest): Promise<ImageRecord>;
   /** Takes the images of an OCI layout (directory or archive) or a `docker save` archive. */
   import(path: string, signal?: AbortSignal): Promise<ImageRecord[]>;
 }
 
 export async function openImages(options: ImagesOptions): Promise<Images> {
   const store = await openImageStore(options);
+  const observer = options.observer ?? new Observer();
+  const transfers = new Transfers(observer);
+  const pulls = new RunningPulls(observer);
   const deps = {
     images: store,
     layers: options.layers,
-    fetcher: openLayerFetcher(options.layers),
+    transfers,
+    pulls,
+    observer,
+    fetcher: openLayerFetcher(options.layers, transfers),
     registries: openRegistries(options.registriesDirectory),
   };
+  const pull = (request: PullRequest): Promise<ImageRecord> => pullImage(deps, request);
   return {
     store,
     layers: options.layers,
-    pull: (request) => pullImage(deps, request),
+    pull,
+    progressOf: (request) => pullProgress(deps, request),
+    prefetch: (request) => prefetchImage(pulls, pull, request),
     import: (path, signal) => importImage(deps, path, signal),
   };
 }

@@ -93,6 +93,8 @@ async function layoutImage(archive: Archive, path: string, group: NamedManifests
       ),
       repoTags: group.name?.tag === undefined ? [] : [formatReference(group.name)],
       repoDigests: group.name === undefined ? [] : [`${formatName(group.name)}@${digest}`],
+      blobs: manifest.layers,
+      annotations: manifest.annotations,
     };
   }
   throw new InvalidArgumentError(`${what} is an index of indexes more than ${maxIndexDepth} deep`);

@@ -5,11 +5,13 @@ import { chainIdsOf, digestOf } from "./digest.js";
 import type { ImageRecord, ImageStore } from "./image-store.js";
 import type { LayerFetcher } from "./layer-fetcher.js";
 import { formatPlatform, hostPlatform, platformFit } from "./platform.js";
+import type { LayerProgress, Pace, Transfers } from "./transfers.js";
 
 export interface InstallDeps {
   images: ImageStore;
   layers: LayerStore;
   fetcher: LayerFetcher;
+  transfers: Transfers;
 }
 
 export interface ImageToInstall {
@@ -19,9 +21,20 @@ export interface ImageToInstall {
   configuration: Buffer;
   /** one for each layer, bottom first; each fails when its bytes are not what was promised */
   layers: ((signal: AbortSignal) => AsyncIterable<Uint8Array>)[];
+  /** what those bring, where it is known */
+  blobs?: readonly { digest: string; size: number }[];
   /** complete names */
   repoTags: string[];
   repoDigests: string[];
+  /** of the manifest */
+  annotations?: Record<string, string>;
+}
+
+export interface InstallManner {
+  /** absent: at full speed */
+  pace?: Pace | undefined;
+  /** called once, before any layer comes */
+  onLayers?: (layers: readonly LayerProgress[]) => void;
 }
 
 /** Brings an image's layers in and records it. When it fails, nothing stays that was not there before. */
@@ -29,16 +42,20 @@ export async function installImage(
   deps: InstallDeps,
   image: ImageToInstall,
   signal: AbortSignal,
+  manner: InstallManner = {},
 ): Promise<ImageRecord> {
   const config = parseConfiguration(image);
   const chainIds = chainIdsOf(config.rootfs.diff_ids);
   const release = deps.images.hold(chainIds);
+  const sources = image.layers.map((open, index) => ({
+    chainId: chainIds[index] as string,
+    diffId: config.rootfs.diff_ids[index] as string,
+    blob: image.blobs?.[index],
+    open,
+  }));
+  const wanted = deps.transfers.want(sources, deps.layers.has, manner.pace);
+  manner.onLayers?.(wanted.layers);
   try {
-    const sources = image.layers.map((open, index) => ({
-      chainId: chainIds[index] as string,
-      diffId: config.rootfs.diff_ids[index] as string,
-      open,
-    }));
     await deps.fetcher.ensure(sources, signal);
     const id = digestOf(image.configuration);
     return await deps.images.put({
@@ -50,6 +67,7 @@ export async function installImage(
       sizeBytes: sizeOf(deps.layers, chainIds) + image.configuration.length,
       layers: chainIds,
       config,
+      ...kept(image, id),
       pinned: false,
       pulledAt: `${Date.now()}000000`,
     });
@@ -58,8 +76,22 @@ export async function installImage(
     await deps.images.collect();
     throw error;
   } finally {
+    wanted.leave();
     release();
   }
+}
+
+/** What lists of images carry: a node with hundreds of them must be able to tell of all. */
+const maxAnnotationBytes = 16 * 1024;
+
+function kept(image: ImageToInstall, id: string): Pick<ImageRecord, "configuration" | "annotations"> {
+  const configuration = image.configuration.toString("utf8");
+  const annotations = image.annotations ?? {};
+  const bytes = Buffer.byteLength(JSON.stringify(annotations));
+  return {
+    ...(digestOf(configuration) === id && { configuration }),
+    ...(Object.keys(annotations).length > 0 && bytes <= maxAnnotationBytes && { annotations }),
+  };
 }
 
 function parseConfiguration(image: ImageToInstall): OciImageConfig {

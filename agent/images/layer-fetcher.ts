@@ -8,10 +8,9 @@ import { Flights } from "../../sandbox/flights.js";
 import type { LayerStaging, LayerStore } from "../../sandbox/rootfs/layer-store.js";
 import { inheritDirectories, type UnpackedLayer, unpackLayer } from "../../sandbox/rootfs/unpack-layer.js";
 import { joinFlight } from "./join-flight.js";
+import type { Transfers, WantedLayer } from "./transfers.js";
 
-export interface LayerSource {
-  chainId: string;
-  diffId: string;
+export interface LayerSource extends WantedLayer {
   /** The layer as it comes, compressed or not; fails when it is not what was promised. */
   open(signal: AbortSignal): AsyncIterable<Uint8Array>;
 }
@@ -23,7 +22,7 @@ export interface LayerFetcher {
 
 const layersAtOnce = 2;
 
-export function openLayerFetcher(layers: LayerStore): LayerFetcher {
+export function openLayerFetcher(layers: LayerStore, transfers: Transfers): LayerFetcher {
   const flights = new Flights<void>();
   return {
     async ensure(sources, signal) {
@@ -40,7 +39,7 @@ export function openLayerFetcher(layers: LayerStore): LayerFetcher {
           const below = index === 0 ? undefined : running[index - 1];
           const lower = sources.slice(0, index).map((layer) => layer.chainId);
           const flight = joinFlight(flights, source.chainId, either, (flightSignal) =>
-            fetchLayer(layers, source, below, lower, flightSignal),
+            fetchLayer(layers, transfers, source, below, lower, flightSignal),
           );
           running[index] = flight;
           try {
@@ -59,6 +58,7 @@ export function openLayerFetcher(layers: LayerStore): LayerFetcher {
 
 async function fetchLayer(
   layers: LayerStore,
+  transfers: Transfers,
   source: LayerSource,
   below: Promise<void> | undefined,
   lower: readonly string[],
@@ -68,9 +68,12 @@ async function fetchLayer(
   const { wholeTrees: apply } = layers.driver;
   // it begins as what is below it
   if (apply) await below;
+  const transfer = transfers.begin(source);
   const staging = await layers.stage(source.chainId, lower.at(-1));
   try {
-    const unpacked = await unpackLayer({ directory: staging.directory, source: source.open(signal), apply, signal });
+    const bytes = transfer.follow(source.open(signal), signal);
+    const unpacked = await unpackLayer({ directory: staging.directory, source: bytes, apply, signal });
+    transfer.unpacked();
     if (unpacked.diffId !== source.diffId) {
       throw new InternalError(
         `the image's configuration promises a layer with diff id ${source.diffId}, but it has ${unpacked.diffId}`,
@@ -78,8 +81,8 @@ async function fetchLayer(
     }
     await below;
     if (!apply) await completeDirectories(layers, staging, unpacked, lower);
-    const { diffId, bytes, inodes } = unpacked;
-    await layers.commit(staging, { diffId, bytes, inodes });
+    await layers.commit(staging, { diffId: unpacked.diffId, bytes: unpacked.bytes, inodes: unpacked.inodes });
+    transfer.committed();
   } catch (error) {
     await layers.abort(staging);
     throw error;

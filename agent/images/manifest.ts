@@ -13,7 +13,7 @@ export interface Descriptor {
 }
 
 export type ParsedManifest =
-  | { kind: "image"; config: Descriptor; layers: Descriptor[] }
+  | { kind: "image"; config: Descriptor; layers: Descriptor[]; annotations: Record<string, string> }
   | { kind: "index"; manifests: Descriptor[] };
 
 /** Also the bound of configurations. */
@@ -70,7 +70,7 @@ export function parseManifest(bytes: Uint8Array, contentType: string, what: stri
     if (!layerPattern.test(layer.mediaType))
       refuse(`has a layer of type "${layer.mediaType}": it is no container image`);
   }
-  return { kind: "image", config, layers };
+  return { kind: "image", config, layers, annotations: parseAnnotations(document.annotations) };
 }
 
 /**

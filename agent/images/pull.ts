@@ -1,17 +1,18 @@
 /** PullImage: reference → manifest → configuration and layers → record. */
 import { createHash } from "node:crypto";
 import { BerthError, InternalError, messageOf, NotFoundError } from "../../sandbox/errors.js";
-import { Flights } from "../../sandbox/flights.js";
+import type { Observer } from "../../sandbox/observer.js";
 import { readAll } from "./digest.js";
-import type { ImageRecord, ImageStore } from "./image-store.js";
+import type { ImageRecord } from "./image-store.js";
 import { type InstallDeps, installImage } from "./install-image.js";
-import { joinFlight } from "./join-flight.js";
 import { choosePlatform, type Descriptor, parseManifest } from "./manifest.js";
 import { hostPlatform } from "./platform.js";
 import { formatName, formatReference, parseReference, type Reference } from "./reference.js";
 import type { Registries, RegistryHost } from "./registries.js";
 import type { RegistryAuth } from "./registry-auth.js";
 import { openRegistryClient, type RegistryClient } from "./registry-client.js";
+import type { PullProgress, RunningPulls } from "./running-pulls.js";
+import type { Pace } from "./transfers.js";
 
 export type { RegistryAuth };
 
@@ -20,13 +21,16 @@ export interface PullRequest {
   reference: string;
   auth?: RegistryAuth;
   signal?: AbortSignal;
+  /** of a pull of low priority; absent: at full speed */
+  pace?: Pace;
 }
 
 export interface PullDeps extends InstallDeps {
   registries: Registries;
+  pulls: RunningPulls;
+  observer: Observer;
 }
 
-const flightsOf = new WeakMap<ImageStore, Flights<ImageRecord>>();
 const maxIndexDepth = 3;
 
 /**
@@ -37,11 +41,20 @@ const maxIndexDepth = 3;
  */
 export async function pullImage(deps: PullDeps, request: PullRequest): Promise<ImageRecord> {
   const reference = parseReference(request.reference);
-  const flights = flightsOf.get(deps.images) ?? new Flights<ImageRecord>();
-  flightsOf.set(deps.images, flights);
   const signal = request.signal ?? new AbortController().signal;
-  const key = `${formatReference(reference)} ${fingerprint(request.auth)}`;
-  return joinFlight(flights, key, signal, (flightSignal) => pullFromAny(deps, reference, request.auth, flightSignal));
+  const priority = request.pace === undefined ? "normal" : "low";
+  return deps.pulls.join(keyOf(request), priority, signal, (flightSignal, progress) =>
+    pullFromAny(deps, reference, request, progress, flightSignal),
+  );
+}
+
+/** How far such a pull is; undefined: none runs. */
+export function pullProgress(deps: PullDeps, request: PullRequest): PullProgress | undefined {
+  return deps.pulls.progressOf(keyOf(request));
+}
+
+function keyOf({ reference, auth }: PullRequest): string {
+  return `${formatReference(parseReference(reference))} ${fingerprint(auth)}`;
 }
 
 /** Credentials are told apart without being kept as a key. */
@@ -52,7 +65,8 @@ function fingerprint(auth: RegistryAuth | undefined): string {
 async function pullFromAny(
   deps: PullDeps,
   reference: Reference,
-  auth: RegistryAuth | undefined,
+  request: PullRequest,
+  progress: PullProgress,
   signal: AbortSignal,
 ): Promise<ImageRecord> {
   const hosts = await deps.registries.hostsOf(reference.registry);
@@ -60,7 +74,7 @@ async function pullFromAny(
   const failures: unknown[] = [];
   for (const host of usable) {
     try {
-      return await pullFrom(deps, host, reference, auth, signal);
+      return await pullFrom(deps, host, reference, request, progress, signal);
     } catch (error) {
       if (signal.aborted || isOurOwn(error)) throw error;
       failures.push(error);
@@ -85,20 +99,30 @@ async function pullFrom(
   deps: PullDeps,
   host: RegistryHost,
   reference: Reference,
-  auth: RegistryAuth | undefined,
+  request: PullRequest,
+  progress: PullProgress,
   signal: AbortSignal,
 ): Promise<ImageRecord> {
-  const client = await openRegistryClient(host, reference, auth);
+  const client = await openRegistryClient(host, reference, request.auth);
   try {
-    const { digest, config, layers } = await resolve(client, reference, signal);
+    const { digest, config, layers, annotations } = await deps.observer.step("pull-image", "resolve", () =>
+      resolve(client, reference, signal),
+    );
     const image = {
       what: formatReference(reference),
       configuration: await readAll(client.blob(config, signal)),
       layers: layers.map((layer) => (layerSignal: AbortSignal) => client.blob(layer, layerSignal)),
+      blobs: layers,
+      annotations,
       repoTags: reference.tag === undefined ? [] : [formatReference(reference)],
       repoDigests: [`${formatName(reference)}@${digest}`],
     };
-    return await installImage(deps, image, signal);
+    return await installImage(deps, image, signal, {
+      pace: request.pace,
+      onLayers: (wanted) => {
+        progress.layers = wanted;
+      },
+    });
   } finally {
     await client.close();
   }
@@ -109,6 +133,7 @@ interface Resolved {
   digest: string;
   config: Descriptor;
   layers: Descriptor[];
+  annotations: Record<string, string>;
 }
 
 async function resolve(client: RegistryClient, reference: Reference, signal: AbortSignal): Promise<Resolved> {
@@ -119,7 +144,7 @@ async function resolve(client: RegistryClient, reference: Reference, signal: Abo
     const fetched = await client.manifest(version, signal);
     digest ??= fetched.digest;
     const manifest = parseManifest(fetched.bytes, fetched.contentType, what);
-    if (manifest.kind === "image") return { digest, config: manifest.config, layers: manifest.layers };
+    if (manifest.kind === "image") return { ...manifest, digest };
     version = choosePlatform(manifest.manifests, hostPlatform(), what).digest;
   }
   throw new InternalError(`${what} is an index of indexes more than ${maxIndexDepth} deep`);

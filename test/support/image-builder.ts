@@ -42,6 +42,8 @@ export interface BuildOptions {
   architecture?: string;
   compression?: "gzip" | "none";
   format?: "oci" | "docker";
+  /** of the manifest */
+  annotations?: Record<string, string>;
   /** overwrites what the configuration promises, for tests of lies */
   diffIds?: string[];
 }
@@ -80,6 +82,7 @@ export function buildImage(options: BuildOptions): BuiltImage {
       mediaType: manifestType,
       config: descriptor(configuration),
       layers: layers.map(descriptor),
+      ...(options.annotations && { annotations: options.annotations }),
     }),
   );
   return { configuration, layers, tars, manifest, id: configuration.digest };

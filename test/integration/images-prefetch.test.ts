@@ -1,0 +1,130 @@
+/** Prefetches: pulls that nobody waits for give way to those that somebody waits for. */
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { after, before, describe, it } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { type BuiltImage, buildImage } from "../support/image-builder.js";
+import { openTestImages, type TestImages } from "../support/image-service.js";
+import { startLyingRegistry } from "../support/lying-registry.js";
+import { startSlowRegistry } from "../support/slow-registry.js";
+
+const kilobyte = 1024;
+
+describe("prefetching images", () => {
+  let service: TestImages;
+  let large: BuiltImage;
+  let other: BuiltImage;
+
+  before(async () => {
+    service = await openTestImages();
+    const layer = (name: string, size: number) => [{ path: name, content: randomBytes(size) }];
+    large = buildImage({ layers: [layer("a", 400 * kilobyte), layer("b", 400 * kilobyte)], compression: "none" });
+    other = buildImage({ layers: [layer("c", 100 * kilobyte)], compression: "none" });
+  });
+  after(() => service.close());
+
+  const forget = async (...images: BuiltImage[]): Promise<void> => {
+    for (const { id } of images) await service.images.store.remove(id);
+    assert.deepEqual(await service.layerNames(), []);
+  };
+
+  it("keeps to a bandwidth, over all layers together", async () => {
+    const registry = await startLyingRegistry(large);
+    const begun = performance.now();
+    const record = await service.images.prefetch({
+      reference: `${registry.host}/x/y:1`,
+      bytesPerSecond: 800 * kilobyte,
+    });
+    const seconds = (performance.now() - begun) / 1000;
+    assert.equal(record.id, large.id);
+    assert.ok(seconds > 0.8 && seconds < 15, `${seconds} s`);
+    await forget(large);
+    await registry.stop();
+  });
+
+  it("pauses while a pull runs, and goes on after it", async () => {
+    const [slow, fast] = await Promise.all([startSlowRegistry(other), startSlowRegistry(large)]);
+    fast.sendAll();
+    const prefetched = service.images.prefetch({
+      reference: `${fast.host}/x/y:1`,
+      bytesPerSecond: 1600 * kilobyte,
+    });
+    const progress = () => service.images.progressOf({ reference: `${fast.host}/x/y:1` });
+    const come = () => progress()?.layers.reduce((sum, { bytes }) => sum + bytes, 0) ?? 0;
+    await until(() => come() > 0);
+    const pulled = service.images.pull({ reference: `${slow.host}/x/z:1` });
+    await until(() => slow.asked().length === 1);
+    // what was in the pipes still comes; then nothing does
+    let paused = -1;
+    while (come() !== paused) {
+      paused = come();
+      await sleep(300);
+    }
+    assert.ok(paused < 800 * kilobyte);
+    slow.sendAll();
+    await pulled;
+    await prefetched;
+    await forget(large, other);
+    await Promise.all([slow.stop(), fast.stop()]);
+  });
+
+  it("does not begin while a pull runs", async () => {
+    const [slow, fast] = await Promise.all([startSlowRegistry(other), startLyingRegistry(large)]);
+    const pulled = service.images.pull({ reference: `${slow.host}/x/z:1` });
+    const prefetched = service.images.prefetch({ reference: `${fast.host}/x/y:1` });
+    await sleep(100);
+    assert.equal(fast.seen.length, 0);
+    slow.sendAll();
+    await Promise.all([pulled, prefetched]);
+    await forget(large, other);
+    await Promise.all([slow.stop(), fast.stop()]);
+  });
+
+  it("a pull that wants the same layers takes them over at full speed", async () => {
+    const registry = await startSlowRegistry(large);
+    registry.sendAll();
+    const reference = `${registry.host}/x/y:1`;
+    // at this pace it would take an hour
+    const prefetched = service.images.prefetch({ reference, bytesPerSecond: 220 });
+    const come = () => service.images.progressOf({ reference })?.layers.reduce((sum, { bytes }) => sum + bytes, 0) ?? 0;
+    await until(() => come() > 0);
+    const begun = performance.now();
+    const record = await service.images.pull({ reference });
+    assert.ok(performance.now() - begun < 15_000);
+    assert.equal(record.id, large.id);
+    assert.equal((await prefetched).id, large.id);
+    const blobs = registry.seen.filter(({ path }) => large.layers.some(({ digest }) => path.endsWith(digest)));
+    assert.equal(blobs.length, 2);
+    await forget(large);
+    await registry.stop();
+  });
+
+  it("ends when it is cancelled, also while it is paused", async () => {
+    const [slow, fast] = await Promise.all([startSlowRegistry(other), startLyingRegistry(large)]);
+    const abort = new AbortController();
+    const prefetched = service.images.prefetch({
+      reference: `${fast.host}/x/y:1`,
+      bytesPerSecond: 220,
+      signal: abort.signal,
+    });
+    await until(() => fast.seen.length > 2);
+    const pulled = service.images.pull({ reference: `${slow.host}/x/z:1` });
+    await sleep(50);
+    abort.abort();
+    await assert.rejects(prefetched, { kind: "CANCELLED" });
+    const waiting = new AbortController();
+    const second = service.images.prefetch({ reference: `${fast.host}/x/y:1`, signal: waiting.signal });
+    waiting.abort();
+    await assert.rejects(second, { kind: "CANCELLED" });
+    slow.sendAll();
+    await pulled;
+    await forget(other);
+    await Promise.all([slow.stop(), fast.stop()]);
+  });
+});
+
+async function until(holds: () => boolean): Promise<void> {
+  for (const end = Date.now() + 10_000; !holds(); await sleep(5)) {
+    if (Date.now() > end) assert.fail("it did not become so within 10 s");
+  }
+}
