@@ -32,6 +32,8 @@ test("defaults", () => {
     cgroupDriver: "cgroupfs",
     cgroupRoot: "/berth",
     netnsDir: "/run/netns",
+    storageDriver: "overlay",
+    pinnedImages: [],
     logLevel: "info",
     rlimits: [],
     runtimes: [],

@@ -9,6 +9,7 @@ import type { RdtClass } from "../sandbox/classes/rdt.js";
 import { InvalidArgumentError, messageOf, UnimplementedError } from "../sandbox/errors.js";
 import { type StorageDriverName, storageDriverNames } from "../sandbox/rootfs/drivers/driver.js";
 import type { PosixRlimit } from "../sandbox/spec/oci.js";
+import { type ImagePattern, parseImagePatterns } from "./images/image-patterns.js";
 import { type OciRuntimeSettings, parseRuntimes } from "./oci-runtimes.js";
 import { parseBlockio, parseRdt } from "./resource-classes.js";
 import { parseRlimits } from "./rlimits.js";
@@ -33,6 +34,7 @@ export interface Config {
   readonly cgroupRoot: string;
   readonly netnsDir: string;
   readonly storageDriver: StorageDriverName;
+  readonly pinnedImages: readonly ImagePattern[];
   readonly logLevel: "debug" | "info" | "warn" | "error";
   /** what containers' programs begin with, as it is written */
   readonly rlimits: readonly PosixRlimit[];
@@ -97,6 +99,17 @@ const schema = v.strictObject({
   ),
   "netns-dir": absolutePath,
   "storage-driver": v.picklist(storageDriverNames, `is not ${oneOf(storageDriverNames)}`),
+  "pinned-images": v.pipe(
+    v.string(),
+    v.rawTransform(({ dataset, addIssue, NEVER }) => {
+      try {
+        return parseImagePatterns(dataset.value);
+      } catch (error) {
+        addIssue({ message: messageOf(error) });
+        return NEVER;
+      }
+    }),
+  ),
   "log-level": v.picklist(["debug", "info", "warn", "error"], "is not debug, info, warn or error"),
   // after run, from which it may be made: the one that was written wrongly is the one to be named
   listen: v.pipe(
@@ -160,6 +173,7 @@ function freeze(
     cgroupRoot: checked["cgroup-root"],
     netnsDir: checked["netns-dir"],
     storageDriver: checked["storage-driver"],
+    pinnedImages: Object.freeze(checked["pinned-images"]),
     logLevel: checked["log-level"],
     rlimits: Object.freeze(tables.rlimits),
     runtimes: Object.freeze(tables.runtimes),

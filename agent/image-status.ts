@@ -4,13 +4,13 @@ import type { Images } from "./images/images.js";
 import { toInt64, toUint64 } from "./states.js";
 
 /** An image as the CRI's lists and statuses show it. */
-export function describeImage(image: ImageRecord): proto.v1.IImage {
+export function describeImage(image: ImageRecord, images: Pick<Images, "isPinned">): proto.v1.IImage {
   return {
     id: image.id,
     repo_tags: image.repoTags,
     repo_digests: image.repoDigests,
     size: toUint64(image.sizeBytes).value,
-    pinned: image.pinned,
+    pinned: images.isPinned(image),
     ...(image.annotations && { spec: { annotations: image.annotations } }),
     ...imageUser(image.config.config.User),
   };

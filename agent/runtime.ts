@@ -84,6 +84,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
     root: config.root,
     layers,
     registriesDirectory: config.registries,
+    pinned: config.pinnedImages,
     observer,
     inUse: () => containers.list().flatMap(({ record }) => layersInUse(record)),
     onBroken: (path, why) => observer.emit({ type: "repaired", what: `broken image record (${why})`, subject: path }),

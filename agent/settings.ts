@@ -19,6 +19,7 @@ export type SettingName =
   | "cgroup-root"
   | "netns-dir"
   | "storage-driver"
+  | "pinned-images"
   | "log-level";
 
 export interface Setting {
@@ -119,6 +120,12 @@ export const settings: Readonly<Record<SettingName, Setting>> = {
     help: "how layers and containers' root file systems lie on the disk",
     // on every kernel, on nearly every file system, and a container costs two directories
     default: "overlay",
+  },
+  "pinned-images": {
+    argument: "NAME[,NAME...]",
+    help: 'images that neither the kubelet nor "berth image prune" removes; a name may end with *',
+    // a node without pods needs none of its images
+    default: "",
   },
   "log-level": {
     argument: "debug|info|warn|error",

@@ -106,7 +106,7 @@ for (const [user, expected] of [
 ] as const) {
   test(`the user "${user}" of an image`, () => {
     const record = { id: imageId, repoTags: [], repoDigests: [], sizeBytes: 5, config: { config: { User: user } } };
-    const bytes = Image.encode(describeImage(record as unknown as ImageRecord)).finish();
+    const bytes = Image.encode(describeImage(record as unknown as ImageRecord, { isPinned: () => false })).finish();
     assert.deepEqual(Image.toObject(Image.decode(bytes), options), { id: imageId, size: "5", ...expected });
   });
 }

@@ -8,5 +8,5 @@ export function imageStatus({ images }: Runtime, request: proto.v1.ImageStatusRe
   const name = required(required(request.image, "image").image, "image.image");
   const found = images.store.find(name);
   if (found === undefined) return {};
-  return { image: describeImage(found), ...(request.verbose && { info: verboseInfo(found, images) }) };
+  return { image: describeImage(found, images), ...(request.verbose && { info: verboseInfo(found, images) }) };
 }

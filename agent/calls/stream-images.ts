@@ -11,7 +11,8 @@ export async function* streamImages(
   { images }: Runtime,
   request: proto.v1.StreamImagesRequest,
 ): AsyncGenerator<proto.v1.IStreamImagesResponse> {
-  for (const piece of inPieces(filteredImages(images, request.filter).map(describeImage))) yield { images: piece };
+  const described = filteredImages(images, request.filter).map((image) => describeImage(image, images));
+  for (const piece of inPieces(described)) yield { images: piece };
 }
 
 export function* inPieces(images: readonly proto.v1.IImage[]): Generator<proto.v1.IImage[]> {

@@ -21,7 +21,6 @@ function record(prefix: string, more: Partial<ImageRecord> = {}): ImageRecord {
     sizeBytes: 1,
     layers: [],
     config,
-    pinned: false,
     pulledAt: "1",
     ...more,
   };
@@ -63,11 +62,10 @@ describe("the image store", () => {
     assert.equal(store.find("docker.io/library/a:1")?.id, id("a"));
   });
 
-  it("adds names to an image that is known and keeps its pin and date", async () => {
-    await store.put(record("a", { repoTags: ["docker.io/library/a:1"], pinned: true }));
+  it("adds names to an image that is known and keeps its date", async () => {
+    await store.put(record("a", { repoTags: ["docker.io/library/a:1"] }));
     const merged = await store.put(record("a", { repoTags: ["docker.io/library/a:2"], pulledAt: "9" }));
     assert.deepEqual(merged.repoTags, ["docker.io/library/a:1", "docker.io/library/a:2"]);
-    assert.equal(merged.pinned, true);
     assert.equal(merged.pulledAt, "1");
   });
 

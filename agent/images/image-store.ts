@@ -29,8 +29,6 @@ export interface ImageRecord {
   annotations?: Record<string, string>;
   /** the same digest as the id */
   configDigest: string;
-  /** never removed by the kubelet's garbage collection */
-  pinned: boolean;
   /** nanoseconds since the epoch, decimal: when it came to this machine */
   pulledAt: string;
 }
@@ -122,7 +120,6 @@ export async function openImageStore(options: ImageStoreOptions): Promise<ImageS
           ...record,
           repoTags: union(known?.repoTags, record.repoTags),
           repoDigests: union(known?.repoDigests, record.repoDigests),
-          pinned: record.pinned || known?.pinned === true,
           pulledAt: known?.pulledAt ?? record.pulledAt,
         };
         // the new owner of a tag is written first: a crash in between leaves the tag twice, never nowhere

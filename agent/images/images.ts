@@ -1,6 +1,7 @@
 /** The image service of one node: records, pulls and imports, put together. */
 import { Observer } from "../../sandbox/observer.js";
 import type { LayerStore } from "../../sandbox/rootfs/layer-store.js";
+import { type ImagePattern, matchesImage } from "./image-patterns.js";
 import { type ImageRecord, type ImageStore, type ImageStoreOptions, openImageStore } from "./image-store.js";
 import { importImage } from "./import.js";
 import { openLayerFetcher } from "./layer-fetcher.js";
@@ -13,6 +14,8 @@ import { Transfers } from "./transfers.js";
 export interface ImagesOptions extends ImageStoreOptions {
   /** certs.d: registries in containerd's hosts.toml format; it need not exist */
   registriesDirectory?: string;
+  /** images that nobody removes on their own account: the kubelet's garbage collection, `berth image prune` */
+  pinned?: readonly ImagePattern[];
   /** is told of pulls, of their steps and bytes */
   observer?: Observer;
 }
@@ -20,6 +23,7 @@ export interface ImagesOptions extends ImageStoreOptions {
 export interface Images {
   readonly store: ImageStore;
   readonly layers: LayerStore;
+  isPinned(image: ImageRecord): boolean;
   /** @throws BerthError of the kind that the CRI caller should see; nothing half-made stays */
   pull(request: PullRequest): Promise<ImageRecord>;
   /** How far the pull of this reference with these credentials is; undefined: none runs. */
@@ -48,6 +52,7 @@ export async function openImages(options: ImagesOptions): Promise<Images> {
   return {
     store,
     layers: options.layers,
+    isPinned: (image) => matchesImage(options.pinned ?? [], image),
     pull,
     progressOf: (request) => pullProgress(deps, request),
     prefetch: (request) => prefetchImage(pulls, pull, request),

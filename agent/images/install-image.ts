@@ -68,7 +68,6 @@ export async function installImage(
       layers: chainIds,
       config,
       ...kept(image, id),
-      pinned: false,
       pulledAt: `${Date.now()}000000`,
     });
   } catch (error) {

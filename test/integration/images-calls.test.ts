@@ -9,6 +9,7 @@ import { status } from "@grpc/grpc-js";
 import type { runtime } from "../../cri-proto/generated/runtime.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import { type BuiltImage, buildBusyboxImage, buildImage, dockerArchive, pushImage } from "../support/image-builder.js";
+import { startLyingRegistry } from "../support/lying-registry.js";
 import { startRegistry, type TestRegistry } from "../support/registry.js";
 import { startSlowRegistry } from "../support/slow-registry.js";
 import { writeTar } from "../support/tar-writer.js";
@@ -22,7 +23,8 @@ describe("the image service", () => {
   let digest: string;
 
   before(async () => {
-    [agent, registry] = await Promise.all([startAgent(), startRegistry()]);
+    registry = await startRegistry();
+    agent = await startAgent({ flags: { "pinned-images": `${registry.host}/pinned/*` } });
     const busybox = await buildBusyboxImage();
     image = buildImage({
       layers: busybox.tars,
@@ -32,6 +34,7 @@ describe("the image service", () => {
     name = `${registry.host}/calls/busybox`;
     digest = await pushImage(registry.url, "calls/busybox", "1", image);
     await pushImage(registry.url, "calls/busybox", "2", image);
+    await pushImage(registry.url, "pinned/busybox", "1", image);
   });
   after(async () => {
     await registry.stop();
@@ -122,6 +125,74 @@ describe("the image service", () => {
       assert.equal(await statusOf(`${name}:1`), null);
       await agent.client.call("RemoveImage", { image: { image: reference } });
     }
+  });
+
+  it("knows an image of two registries as one, with the names of both", async () => {
+    const other = await startLyingRegistry(image);
+    const elsewhere = `${other.host}/else/where`;
+    assert.equal(await pull(`${name}:1`), image.id);
+    assert.equal(await pull(`${elsewhere}:9`), image.id);
+    const [found, ...more] = await list();
+    assert.equal(more.length, 0);
+    assert.deepEqual(found?.repo_tags, [`${name}:1`, `${elsewhere}:9`]);
+    assert.deepEqual(found?.repo_digests, [`${name}@${digest}`, `${elsewhere}@${digest}`]);
+    await agent.client.call("RemoveImage", { image: { image: `${elsewhere}:9` } });
+    assert.deepEqual(await list(), []);
+    await other.stop();
+  });
+
+  it("asks the registry again for an image that is there: whoever has no credentials is refused", async () => {
+    const guarded = await startLyingRegistry(image, (request, response) => {
+      if (request.headers.authorization === `Basic ${Buffer.from("me:secret").toString("base64")}`) return false;
+      response.writeHead(401, { "www-authenticate": 'Basic realm="x"' }).end();
+      return true;
+    });
+    const question = { image: { image: `${guarded.host}/x/y:1` } };
+    const own = { username: "me", password: "secret" };
+    const ask = async (auth?: runtime.v1.IAuthConfig): Promise<string> =>
+      (await agent.client.call("PullImage", { ...question, ...(auth && { auth }) })).image_ref;
+    assert.equal(await ask(own), image.id);
+    await assert.rejects(ask(), { code: status.PERMISSION_DENIED });
+    await assert.rejects(ask({ username: "me", password: "wrong" }), { code: status.PERMISSION_DENIED });
+    assert.equal((await statusOf(question.image.image))?.id, image.id);
+    assert.equal(await ask(own), image.id);
+    const layers = guarded.seen.filter(({ path }) => path.endsWith(image.layers[0]?.digest ?? ""));
+    assert.equal(layers.length, 1, "no layer came twice");
+    assert.ok(!agent.logs().includes("secret"));
+    await agent.client.call("RemoveImage", question);
+    await guarded.stop();
+  });
+
+  it("tells what images and containers take", async () => {
+    const usage = async (): Promise<runtime.v1.ImageFsInfoResponse> => agent.client.call("ImageFsInfo", {});
+    const bytes = (list: readonly runtime.v1.IFilesystemUsage[]): number => Number(list[0]?.used_bytes?.value ?? -1);
+    const empty = await usage();
+    assert.equal(empty.image_filesystems[0]?.fs_id?.mountpoint, join(agent.paths.root, "layers"));
+    assert.equal(empty.container_filesystems[0]?.fs_id?.mountpoint, join(agent.paths.root, "containers"));
+    assert.equal(bytes(empty.image_filesystems), 0);
+    await pull(`${name}:1`);
+    const size = Number((await statusOf(`${name}:1`))?.size ?? 0);
+    const full = await usage();
+    assert.equal(bytes(full.image_filesystems), size - image.configuration.bytes.length);
+    assert.ok(Number(full.image_filesystems[0]?.inodes_used?.value) > 10);
+    assert.ok(Math.abs(Number(full.image_filesystems[0]?.timestamp) / 1e6 - Date.now()) < 60_000);
+    const pod = await runPod(agent);
+    await createContainer(agent, pod, { image: { image: image.id } });
+    assert.ok(bytes((await usage()).container_filesystems) > bytes(empty.container_filesystems));
+    await removePod(agent, pod);
+    await agent.client.call("RemoveImage", { image: { image: image.id } });
+    assert.equal(bytes((await usage()).image_filesystems), 0);
+  });
+
+  it("pins the images that the configuration names", async () => {
+    await pull(`${name}:1`);
+    await pull(`${registry.host}/pinned/busybox:1`);
+    assert.deepEqual(
+      (await list()).map(({ pinned }) => pinned),
+      [true],
+    );
+    assert.equal((await statusOf(image.id))?.pinned, true);
+    await agent.client.call("RemoveImage", { image: { image: image.id } });
   });
 
   it("streams the list, too: all images, or those that a filter names", async () => {
