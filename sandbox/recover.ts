@@ -16,7 +16,7 @@ import { toBigInt } from "./monitor-client.js";
 import { monitorEvents } from "./monitor-events.js";
 import type { SandboxNode } from "./node.js";
 import type { Pod, PodRecord } from "./pod.js";
-import { removeContainer } from "./remove-container.js";
+import { forgetInMonitor, removeContainer } from "./remove-container.js";
 import { forgetPod } from "./remove-pod.js";
 import { removeBundle } from "./runtime-bundle.js";
 import { stopPod } from "./stop-pod.js";
@@ -27,8 +27,9 @@ export async function recover(node: SandboxNode): Promise<void> {
   const torn = (path: string, why: string) =>
     node.observer.emit({ type: "trouble", what: "read a record", subject: path, error: new Error(why) });
   for (const record of node.store.pods.load(torn)) node.pods.add(podOf(record));
+  const halfMade: ContainerRecord[] = [];
   for (const record of node.store.containers.load(torn)) {
-    if (record.phase === "creating" || node.pods.find(record.podId) === undefined) await removeHalfMade(node, record);
+    if (record.phase === "creating" || node.pods.find(record.podId) === undefined) halfMade.push(record);
     else node.containers.add(containerOf(record));
   }
   for (const pod of node.pods.list()) {
@@ -36,17 +37,25 @@ export async function recover(node: SandboxNode): Promise<void> {
   }
   // after all addresses are known: what it sets up serves the subnets of older pods, too
   await node.network.start();
+  const pods = node.pods.list();
+  await Promise.all(pods.map((pod) => attempt(node, "recover the pod", pod.record.id, () => recoverPod(node, pod))));
+  // after the pods: a monitor that was still making one has ended what it had begun, and makes nothing more of it
   await Promise.all(
-    node.pods.list().map(async (pod) => {
-      try {
-        await recoverPod(node, pod);
-      } catch (error) {
-        node.observer.emit({ type: "trouble", what: "recover the pod", subject: pod.record.id, error });
-      }
-    }),
+    halfMade.map((record) =>
+      attempt(node, "remove the half-made container", record.id, () => removeHalfMade(node, record)),
+    ),
   );
   await finishRemovals(node);
   await sweep(node);
+}
+
+/** What fails is told, and its record stays for the next start. */
+async function attempt(node: SandboxNode, what: string, subject: string, run: () => Promise<void>): Promise<void> {
+  try {
+    await run();
+  } catch (error) {
+    node.observer.emit({ type: "trouble", what, subject, error });
+  }
 }
 
 /** A container whose root file system is gone was being removed when the agent died: the rest of it goes, too. */
@@ -54,8 +63,11 @@ async function finishRemovals(node: SandboxNode): Promise<void> {
   const rootfs = new Set(await node.snapshots.listRootfs());
   for (const container of node.containers.list()) {
     if (container.record.phase !== "exited" || rootfs.has(container.record.id)) continue;
-    await removeContainer(node, container);
-    node.observer.emit({ type: "repaired", what: "half-removed container", subject: container.record.id });
+    const { id } = container.record;
+    await attempt(node, "finish the removal of the container", id, async () => {
+      await removeContainer(node, container);
+      node.observer.emit({ type: "repaired", what: "half-removed container", subject: id });
+    });
   }
 }
 
@@ -90,9 +102,12 @@ async function reconnect(node: SandboxNode, pod: Pod): Promise<boolean> {
       states.delete(container.record.id);
     }
     // what the monitor knows and the store does not was being made, or removed, when the agent died
-    for (const unknown of states.keys()) {
-      if (unknown) await monitor.deleteContainer(unknown);
-    }
+    const unknown = [...states.keys()].filter((containerId) => typeof containerId === "string");
+    await Promise.all(
+      unknown.map((containerId) =>
+        attempt(node, "end the half-made container", containerId, () => forgetInMonitor(node, id, containerId)),
+      ),
+    );
     return true;
   } catch (error) {
     node.monitors.disconnect(id);

@@ -340,16 +340,34 @@ for (const [handler, path] of Object.entries(candidates)) {
       assert.equal((await containerStatus(agent, lives)).exit_code, 137);
     });
 
-    test("kill -9 of the agent during a creation leaves nothing of it", async () => {
+    test("kill -9 of the agent during a creation: the container is there whole, or nothing of it is", async () => {
       const question = { pod_sandbox_id: pod.id, config: containerConfig(), sandbox_config: pod.config };
-      const before = bundles(pod).length;
-      const creation = agent.client.call("CreateContainer", question).catch(() => undefined);
-      for (const until = Date.now() + 5_000; bundles(pod).length === before && Date.now() < until; ) await sleep(1);
-      await agent.kill9();
-      await creation;
-      await agent.restart();
-      for (const until = Date.now() + 5_000; bundles(pod).length > before && Date.now() < until; ) await sleep(20);
-      assert.equal(bundles(pod).length, before);
+      const listed = async () =>
+        (await agent.client.call("ListContainers", { filter: { pod_sandbox_id: pod.id } })).containers;
+      const before = { bundles: bundles(pod), containers: (await listed()).length };
+      // from the moment that the bundle is begun to the middle of the runtime's work, and about its end
+      for (const laterMs of [0, 4, 12, 25]) {
+        const creation = agent.client.call("CreateContainer", question).catch(() => undefined);
+        for (const until = Date.now() + 5_000; bundles(pod).length === before.bundles.length && Date.now() < until; ) {
+          await sleep(1);
+        }
+        await sleep(laterMs);
+        await agent.kill9();
+        const answer = await creation;
+        await agent.restart();
+        const made = (await listed()).filter(({ state }) => state === ContainerState.CONTAINER_CREATED);
+        const ids = made.map(({ id }) => id ?? "");
+        if (answer === undefined) assert.ok(ids.length <= 1, ids.join());
+        else assert.deepEqual(ids, [answer.container_id]);
+        for (const created of ids) {
+          await agent.client.call("StartContainer", { container_id: created });
+          assert.equal(await out(agent, created, ["echo", "alive"]), "alive");
+          await agent.client.call("RemoveContainer", { container_id: created });
+        }
+        assert.deepEqual(bundles(pod), before.bundles, `killed after ${laterMs} ms`);
+        assert.equal((await listed()).length, before.containers);
+        assert.equal(await out(agent, id, ["echo", "alive"]), "alive");
+      }
     });
 
     test("its log can be rotated", async () => {
