@@ -60,15 +60,16 @@ void limit(__rlimit_resource resource, rlim_t value, const char* name) {
   if (setrlimit(resource, &wanted) != 0) fail("setrlimit", name);
 }
 
-void drop_capabilities() {
-  // SYS_ADMIN is for trusted.overlay.opaque alone: the filter below leaves no other call that it opens
-  constexpr int kKept[] = {CAP_CHOWN,  CAP_DAC_OVERRIDE, CAP_FOWNER,  CAP_FSETID,
-                           CAP_MKNOD, CAP_SETFCAP,      CAP_SYS_ADMIN};
+// SYS_ADMIN is for trusted.overlay.opaque alone: the filter below leaves no other call that it opens
+constexpr int kCapabilities[] = {CAP_CHOWN,  CAP_DAC_OVERRIDE, CAP_FOWNER,  CAP_FSETID,
+                                 CAP_MKNOD, CAP_SETFCAP,      CAP_SYS_ADMIN};
+
+void drop_capabilities(std::span<const int> allowed) {
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   __user_cap_data_struct data[2]{};
   if (syscall(SYS_capget, &header, data) != 0) fail("capget", "");
   unsigned kept[2]{};
-  for (const int capability : kKept) kept[capability / 32] |= 1u << (capability % 32);
+  for (const int capability : allowed) kept[capability / 32] |= 1u << (capability % 32);
   for (int capability = 0; prctl(PR_CAPBSET_READ, capability) >= 0; capability++) {
     if ((kept[capability / 32] >> (capability % 32)) & 1u) continue;
     if (prctl(PR_CAPBSET_DROP, capability) != 0) fail("prctl PR_CAPBSET_DROP", "");
@@ -90,8 +91,7 @@ constexpr unsigned kArchitecture = AUDIT_ARCH_AARCH64;
 #error "the system calls of this architecture are not listed"
 #endif
 
-constexpr int kAllowed[] = {
-    // the most frequent first
+constexpr int kCalls[] = {
     SYS_write, SYS_read, SYS_close, SYS_openat, SYS_openat2, SYS_fchown, SYS_fchmod, SYS_utimensat, SYS_fchownat,
     SYS_fstat, SYS_newfstatat, SYS_statx, SYS_lseek, SYS_pwrite64, SYS_ftruncate, SYS_mkdirat, SYS_mknodat,
     SYS_symlinkat, SYS_linkat, SYS_unlinkat, SYS_fchmodat, SYS_fsetxattr, SYS_lsetxattr, SYS_fgetxattr,
@@ -102,7 +102,7 @@ constexpr int kAllowed[] = {
     SYS_exit, SYS_exit_group,
 };
 
-void allow_only_listed_calls() {
+void allow_only(std::span<const int> calls) {
   std::vector<sock_filter> program;
   const auto add = [&program](unsigned code, unsigned k, unsigned jt = 0, unsigned jf = 0) {
     program.push_back(sock_filter{static_cast<unsigned short>(code), static_cast<unsigned char>(jt),
@@ -112,7 +112,7 @@ void allow_only_listed_calls() {
   add(BPF_JMP | BPF_JEQ | BPF_K, kArchitecture, 1, 0);
   add(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
   add(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr));
-  for (const int number : kAllowed) {
+  for (const int number : calls) {
     add(BPF_JMP | BPF_JEQ | BPF_K, static_cast<unsigned>(number), 0, 1);
     add(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
   }
@@ -135,7 +135,9 @@ void close_all_but(const std::vector<int>& keep) {
 
 }  // namespace
 
-void confine(const std::string& directory, const std::vector<int>& keep) {
+constinit const Confinement kWritesLayers{kCapabilities, kCalls};
+
+void confine(const std::string& directory, const std::vector<int>& keep, const Confinement& allowed) {
   enter_directory(directory);
   close_all_but(keep);
   umask(0);
@@ -144,8 +146,8 @@ void confine(const std::string& directory, const std::vector<int>& keep) {
   if (!kSanitized) limit(RLIMIT_AS, kMemoryBytes, "RLIMIT_AS");
   if (prctl(PR_SET_DUMPABLE, 0) != 0) fail("prctl PR_SET_DUMPABLE", "");
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail("prctl PR_SET_NO_NEW_PRIVS", "");
-  drop_capabilities();
-  if (!kSanitized) allow_only_listed_calls();
+  drop_capabilities(allowed.capabilities);
+  if (!kSanitized) allow_only(allowed.system_calls);
 }
 
 }  // namespace berth::unpack

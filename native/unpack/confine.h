@@ -1,14 +1,23 @@
-// Takes everything from this process but the layer's directory.
+// Takes everything from this process but one directory.
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
 namespace berth::unpack {
 
-// Gives the process an own network, IPC, UTS and mount namespace with the directory as its root, drops all capabilities
-// but those that writing a layer needs, forbids new privileges, limits memory and descriptors, and leaves an allow-list
-// of system calls. Only standard input, output and error stay open, and the descriptors in `keep`. Throws Failure.
-void confine(const std::string& directory, const std::vector<int>& keep);
+struct Confinement {
+  std::span<const int> capabilities;
+  // the most frequent first
+  std::span<const int> system_calls;
+};
+
+// What writing a layer needs.
+extern const Confinement kWritesLayers;
+
+// Gives the process an own network, IPC, UTS and mount namespace with the directory as its root, drops all other
+// capabilities, forbids new privileges, limits memory and descriptors, and leaves an allow-list of system calls. Only standard input, output and error stay open, and the descriptors in `keep`. Throws Failure.
+void confine(const std::string& directory, const std::vector<int>& keep, const Confinement& allowed);
 
 }  // namespace berth::unpack

@@ -22,6 +22,7 @@
 #include "unpack/inherit.h"
 #include "unpack/layer_stream.h"
 #include "unpack/layer_writer.h"
+#include "unpack/report.h"
 #include "unpack/tar_reader.h"
 
 namespace berth::unpack {
@@ -54,36 +55,6 @@ Options parse_options(int argc, char** argv) {
   return options;
 }
 
-// Names are bytes: those that are no ASCII are written as if they were Latin-1, so that the line is always valid JSON
-// and the reader can get the bytes back.
-std::string quoted(std::string_view text) {
-  std::string json = "\"";
-  for (const char character : text) {
-    const unsigned char byte = static_cast<unsigned char>(character);
-    if (byte == '"' || byte == '\\') {
-      json += '\\';
-      json += character;
-    } else if (byte < 0x20 || byte >= 0x7f) {
-      char escape[8];
-      snprintf(escape, sizeof escape, "\\u%04x", byte);
-      json += escape;
-    } else {
-      json += character;
-    }
-  }
-  return json + '"';
-}
-
-void write_line(int fd, std::string line) {
-  line += '\n';
-  for (size_t done = 0; done < line.size();) {
-    const ssize_t count = write(fd, line.data() + done, line.size() - done);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) fail("write", "the result");
-    done += static_cast<size_t>(count);
-  }
-}
-
 std::string unpack_layer(LayerStream& stream) {
   TarReader reader(stream);
   LayerWriter writer;
@@ -107,7 +78,7 @@ int run(int argc, char** argv) {
   if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) fail("prctl PR_SET_PDEATHSIG", "");
   if (!options.inherit) {
     LayerStream stream(STDIN_FILENO, options.limit_bytes);
-    confine(options.directory, {});
+    confine(options.directory, {}, kWritesLayers);
     write_line(STDOUT_FILENO, unpack_layer(stream));
     return 0;
   }
@@ -117,17 +88,10 @@ int run(int argc, char** argv) {
     if (fd < 0) fail("open", path);
     lower.push_back(fd);
   }
-  confine(options.directory, lower);
+  confine(options.directory, lower, kWritesLayers);
   inherit(STDIN_FILENO, lower);
   write_line(STDOUT_FILENO, "{}");
   return 0;
-}
-
-void report(const Failure& failure) {
-  const std::string line = "{\"step\":" + quoted(failure.step) + ",\"path\":" + quoted(failure.path) +
-                           ",\"errno\":" + std::to_string(failure.errno_value) +
-                           ",\"message\":" + quoted(failure.message) + "}\n";
-  [[maybe_unused]] const ssize_t ignored = write(STDERR_FILENO, line.data(), line.size());
 }
 
 }  // namespace

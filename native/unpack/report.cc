@@ -1,0 +1,44 @@
+#include "unpack/report.h"
+
+#include <unistd.h>
+
+#include <cstdio>
+
+namespace berth::unpack {
+
+std::string quoted(std::string_view text) {
+  std::string json = "\"";
+  for (const char character : text) {
+    const unsigned char byte = static_cast<unsigned char>(character);
+    if (byte == '"' || byte == '\\') {
+      json += '\\';
+      json += character;
+    } else if (byte < 0x20 || byte >= 0x7f) {
+      char escape[8];
+      snprintf(escape, sizeof escape, "\\u%04x", byte);
+      json += escape;
+    } else {
+      json += character;
+    }
+  }
+  return json + '"';
+}
+
+void write_line(int fd, std::string line) {
+  line += '\n';
+  for (size_t done = 0; done < line.size();) {
+    const ssize_t count = write(fd, line.data() + done, line.size() - done);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) fail("write", "the result");
+    done += static_cast<size_t>(count);
+  }
+}
+
+void report(const Failure& failure) {
+  const std::string line = "{\"step\":" + quoted(failure.step) + ",\"path\":" + quoted(failure.path) +
+                           ",\"errno\":" + std::to_string(failure.errno_value) +
+                           ",\"message\":" + quoted(failure.message) + "}\n";
+  [[maybe_unused]] const ssize_t ignored = write(STDERR_FILENO, line.data(), line.size());
+}
+
+}  // namespace berth::unpack
