@@ -32,6 +32,9 @@ export interface SpawnMonitorOptions {
   /** the monitor's stderr, appended to */
   logPath: string;
   namespaces: { network: boolean; ipc: boolean; uts: boolean; pid: boolean };
+  /** its network namespace is bound to this file (mode 0444), which is made, its directories too; EEXIST when there is
+   *  one. Empty: it is not */
+  networkPin: string;
   /** cgroup v1: the child writes "0" into each */
   cgroupTasksFiles: string[];
   /** CLONE_INTO_CGROUP; empty: none */
@@ -200,6 +203,10 @@ export interface Addon {
   /** pidfd_send_signal */
   sendSignal(pidfd: number, signal: number): void;
 
+  // namespace_pin.cc
+  /** umount2(MNT_DETACH) and unlink; nothing there is success */
+  unpinNamespace(path: string): Promise<void>;
+
   // monitor_socket.cc
   /** fails with ECONNREFUSED or ENOENT when nobody listens; the path may be longer than sun_path */
   connectMonitor(path: string, handlers: MonitorSocketHandlers): MonitorSocket;
@@ -220,10 +227,6 @@ export interface Addon {
   mountOverlay(options: OverlayOptions): Promise<number>;
   /** attaches a detached mount at a path of the host */
   attachMount(fd: number, path: string): Promise<void>;
-  /** binds a namespace (/proc/PID/ns/net, or of an open descriptor) to a file that it makes (mode 0444) */
-  pinNamespace(options: { source: string; path: string }): Promise<void>;
-  /** umount2(MNT_DETACH) and unlink; nothing there is success */
-  unpinNamespace(path: string): Promise<void>;
   /** umount2(MNT_DETACH); EINVAL when nothing is mounted there */
   unmount(path: string): Promise<void>;
   /** opens read-only beneath root (openat2, RESOLVE_IN_ROOT, O_NONBLOCK), takes regular files only; reads at most limit

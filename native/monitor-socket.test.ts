@@ -142,6 +142,7 @@ test("nobody there", async (t) => {
     socketPath: join(long, "m"),
     logPath: join(directory, "log"),
     namespaces: { network: false, ipc: false, uts: false, pid: false },
+    networkPin: "",
     cgroupTasksFiles: [],
     cgroup2Directory: "",
   });
@@ -193,6 +194,7 @@ test("descriptors travel with their frame's first byte, also when the frame had 
     socketPath: join(directory, "m"),
     logPath: join(directory, "log"),
     namespaces: { network: false, ipc: false, uts: false, pid: false },
+    networkPin: "",
     cgroupTasksFiles: [],
     cgroup2Directory: "",
   });

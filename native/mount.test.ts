@@ -219,26 +219,6 @@ test("files are read within a root, and only regular ones", async (t) => {
   assert.equal(openDescriptors(), before);
 });
 
-test("a namespace is pinned to a file and unpinned, twice", async (t) => {
-  const directory = scratchDirectory(t);
-  const path = join(directory, "a", "b", "net");
-  t.after(() => native.unpinNamespace(path));
-  await native.pinNamespace({ source: "/proc/self/ns/net", path });
-  assert.equal(statSync(path).ino, statSync("/proc/self/ns/net").ino);
-  assert.equal((await failure(() => native.pinNamespace({ source: "/proc/self/ns/net", path }))).errnoName, "EEXIST");
-  const fd = native.openPath(path);
-  const second = join(directory, "second");
-  await native.pinNamespace({ source: `/proc/self/fd/${fd}`, path: second });
-  native.closeDescriptor(fd);
-  assert.equal(statSync(second).ino, statSync(path).ino);
-  for (const pinned of [path, path, second]) {
-    await native.unpinNamespace(pinned);
-    assert.ok(!existsSync(pinned));
-  }
-  const error = await failure(() => native.pinNamespace({ source: "/etc/hostname", path }));
-  assert.deepEqual([error.errnoName, error.subject, existsSync(path)], ["EINVAL", "/etc/hostname", false]);
-});
-
 test("a path is opened without what opening it would do", async (t) => {
   const directory = scratchDirectory(t);
   await run("mkfifo", join(directory, "fifo"));

@@ -30,6 +30,7 @@ async function options(t: TestContext): Promise<SpawnMonitorOptions> {
     socketPath: join(directory, "m"),
     logPath: join(directory, "log"),
     namespaces: { network: false, ipc: false, uts: false, pid: false },
+    networkPin: "",
     cgroupTasksFiles: [],
     cgroup2Directory: "",
   };
@@ -80,6 +81,35 @@ test("the namespaces asked for are new, the others are the agent's", async (t) =
   const differs = (kind: string) =>
     readlinkSync(`/proc/${monitor.pid}/ns/${kind}`) !== readlinkSync(`/proc/self/ns/${kind}`);
   assert.deepEqual(["net", "ipc", "uts", "pid", "mnt", "user"].map(differs), [true, true, false, true, false, false]);
+});
+
+test("its network namespace is pinned to a file and unpinned, twice", async (t) => {
+  const wanted = await options(t);
+  const networkPin = join(scratchDirectory(t), "a", "b", "net");
+  t.after(() => native.unpinNamespace(networkPin));
+  const withNetwork = { ...wanted, namespaces: { ...wanted.namespaces, network: true }, networkPin };
+  const monitor = await native.spawnMonitor(withNetwork);
+  const { ino } = statSync(`/proc/${monitor.pid}/ns/net`);
+  await kill(monitor);
+  assert.deepEqual([statSync(networkPin).ino, statSync(networkPin).mode & 0o777], [ino, 0o444]);
+  for (let times = 0; times < 2; times++) {
+    await native.unpinNamespace(networkPin);
+    assert.ok(!existsSync(networkPin));
+  }
+});
+
+test("a pin that cannot be made ends the monitor, and leaves nothing", async (t) => {
+  const wanted = await options(t);
+  const networkPin = join(scratchDirectory(t), "net");
+  writeFileSync(networkPin, "somebody's");
+  const before = openDescriptors();
+  const error = await failure(() => native.spawnMonitor({ ...wanted, networkPin }));
+  assert.deepEqual([error.errnoName, error.subject], ["EEXIST", networkPin]);
+  assert.equal(readFileSync(networkPin, "utf8"), "somebody's");
+  assert.ok(!existsSync(wanted.socketPath));
+  assert.ok(openDescriptors() <= before + 1 /* the read-only clone of the program */);
+  const children = readFileSync(`/proc/self/task/${process.pid}/children`, "utf8");
+  assert.equal(children.trim(), "");
 });
 
 test("a user namespace owns net, IPC and UTS; the monitor stays in the host's", async (t) => {

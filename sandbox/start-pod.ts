@@ -1,5 +1,5 @@
 import { mkdirSync, rmSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import Long from "long";
 import { runtime } from "../cri-proto/generated/runtime.js";
 import { native, programs } from "../native/binding.js";
@@ -102,12 +102,14 @@ async function makePod(
     ),
   );
 
+  const { netnsPath } = pod.record;
+  if (netnsPath !== "") undo.push("remove the network namespace's pin", () => native.unpinNamespace(netnsPath));
   undo.push("end the monitor", () => node.monitors.end(id));
-  const monitorPid = await step("monitor", () => startMonitor(node, pod));
+  await step("monitor", () => startMonitor(node, pod));
 
   await step("network and connection", () =>
     together(
-      () => attachNetwork(node, pod, monitorPid, undo),
+      () => attachNetwork(node, pod),
       () => connectMonitor(node, pod),
     ),
   );
@@ -168,13 +170,13 @@ function makeFiles(node: SandboxNode, pod: Pod, made: MadeDirectories): void {
   if (pod.config.log_directory) makeLogDirectory(made, pod.config.log_directory, "config.log_directory");
 }
 
-async function startMonitor(node: SandboxNode, pod: Pod): Promise<number> {
-  const { id, monitorCgroup } = pod.record;
+async function startMonitor(node: SandboxNode, pod: Pod): Promise<void> {
+  const { id, monitorCgroup, netnsPath } = pod.record;
   const modes = namespaceModes(pod.config);
   const users = podUserNamespace(pod.config);
   const directory = podDirectory(node.paths, id);
   const handles = node.cgroups.handles(monitorCgroup);
-  const { pid, pidfd } = await native.spawnMonitor({
+  const { pidfd } = await native.spawnMonitor({
     executable: programs.monitor,
     args: ["--sandbox", id, "--directory", directory],
     socketPath: monitorSocketPath(node.paths, id),
@@ -186,12 +188,12 @@ async function startMonitor(node: SandboxNode, pod: Pod): Promise<number> {
       uts: modes.network === NamespaceMode.POD,
       pid: modes.pid !== NamespaceMode.NODE,
     },
+    networkPin: netnsPath,
     cgroupTasksFiles: handles.tasksFiles,
     cgroup2Directory: handles.cgroup2Directory,
     ...(users !== undefined && { userNamespace: toIdMaps(users) }),
   });
   node.monitors.watch(id, pidfd);
-  return pid;
 }
 
 async function connectMonitor(node: SandboxNode, pod: Pod): Promise<void> {
@@ -199,12 +201,8 @@ async function connectMonitor(node: SandboxNode, pod: Pod): Promise<void> {
   pod.monitorPid = monitor.pid;
 }
 
-async function attachNetwork(node: SandboxNode, pod: Pod, monitorPid: number, undo: Undo): Promise<void> {
+async function attachNetwork(node: SandboxNode, pod: Pod): Promise<void> {
   const { id, netnsPath, network } = pod.record;
-  if (netnsPath === "") return;
-  mkdirSync(dirname(netnsPath), { recursive: true, mode: 0o755 });
-  undo.push("remove the network namespace's pin", () => native.unpinNamespace(netnsPath));
-  await native.pinNamespace({ source: `/proc/${monitorPid}/ns/net`, path: netnsPath });
   if (network === null) return;
   const namespaceFd = native.openPath(netnsPath);
   try {

@@ -78,20 +78,15 @@ bool is_gone(int errno_value) { return errno_value == ENOENT || errno_value == E
 
 // ---- create ----
 
-// mkdir -p; what it made is added to `made`, parents first.
+// mkdir -p; what it made is added to `made`, parents first. Most often only the last directory is missing.
 void make_directory(const std::string& path, std::vector<std::string>* made) {
   if (path.empty() || path[0] != '/') throw SystemError(EINVAL, "mkdir", path, "the path is not absolute");
-  for (size_t end = path.find('/', 1);; end = path.find('/', end + 1)) {
-    std::string directory = path.substr(0, end);
-    if (directory.back() != '/') {
-      if (mkdir(directory.c_str(), 0755) == 0) {
-        made->push_back(directory);
-      } else if (errno != EEXIST) {
-        throw_errno("mkdir", directory);
-      }
-    }
-    if (end == std::string::npos) return;
-  }
+  if (mkdir(path.c_str(), 0755) == 0) return made->push_back(path);
+  if (errno == EEXIST) return;
+  const size_t slash = path.rfind('/');
+  if (errno != ENOENT || slash == 0) throw_errno("mkdir", path);
+  make_directory(path.substr(0, slash), made);
+  make_directory(path, made);
 }
 
 void write_all(const Writes& writes) {

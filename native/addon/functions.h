@@ -29,6 +29,7 @@ void register_filesystem(Napi::Object exports);
 void register_lock(Napi::Object exports);
 void register_monitor_socket(Napi::Object exports);
 void register_mount(Napi::Object exports);
+void register_namespace_pin(Napi::Object exports);
 void register_netlink(Napi::Object exports);
 void register_nftables(Napi::Object exports);
 void register_process(Napi::Object exports);

@@ -18,6 +18,7 @@
 #include "addon/arguments.h"
 #include "addon/clone_on_stack.h"
 #include "addon/functions.h"
+#include "addon/namespace_pin.h"
 #include "addon/own_thread.h"
 #include "addon/unix_socket.h"
 #include "addon/user_namespace.h"
@@ -32,6 +33,7 @@ struct Options {
   std::string socket_path;
   std::string log_path;
   uint64_t namespaces = 0;
+  std::string network_pin;  // empty: its network namespace is not pinned
   std::vector<std::string> tasks_files;
   std::string cgroup2_directory;
   // Set: net, IPC and UTS are new and belong to a new user namespace; the monitor itself stays in the host's.
@@ -277,10 +279,23 @@ Spawned clone_monitor(const Options& options, int listener) {
   return spawned;
 }
 
+void kill_and_reap(const Spawned& monitor) {
+  syscall(SYS_pidfd_send_signal, monitor.pidfd.get(), SIGKILL, nullptr, 0);
+  waitid(P_PIDFD, static_cast<id_t>(monitor.pidfd.get()), nullptr, WEXITED);
+}
+
 Spawned spawn(const Options& options) {
   UniqueFd listener = on_safe_number(listen_unix(options.socket_path), options.socket_path);
   try {
-    return clone_monitor(options, listener.get());
+    Spawned monitor = clone_monitor(options, listener.get());
+    if (options.network_pin.empty()) return monitor;
+    try {
+      pin_namespace("/proc/" + std::to_string(monitor.pid) + "/ns/net", options.network_pin);
+    } catch (...) {
+      kill_and_reap(monitor);
+      throw;
+    }
+    return monitor;
   } catch (...) {
     unlink(options.socket_path.c_str());
     throw;
@@ -295,6 +310,7 @@ Napi::Value spawn_monitor(const Napi::CallbackInfo& info) {
   options.args = texts_field(object, "args");
   options.socket_path = text_field(object, "socketPath");
   options.log_path = text_field(object, "logPath");
+  options.network_pin = text_field(object, "networkPin");
   options.tasks_files = texts_field(object, "cgroupTasksFiles");
   options.cgroup2_directory = text_field(object, "cgroup2Directory");
   if (bool_field(namespaces, "network")) options.namespaces |= CLONE_NEWNET;
