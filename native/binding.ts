@@ -168,6 +168,12 @@ export interface SeccompProfile {
   syscalls?: SeccompRule[];
 }
 
+/** A walk through a tree, in steps. */
+export interface UsageWalk {
+  /** goes on for limitMs at most (and one system call); one step at a time. ENOENT: the directory is not there */
+  step(limitMs: number): Promise<{ done: boolean; bytes: number; inodes: number }>;
+}
+
 export interface KernelFeatures {
   release: string;
   /** lowerdir+ of overlay: 6.8 */
@@ -254,9 +260,11 @@ export interface Addon {
   // stats.cc
   /** reads small files one after another, each at most 64 KiB */
   readFiles(paths: string[]): Promise<FileRead[]>;
-  /** what the blocks occupy and the inodes of a directory and all below it, without crossing file systems; hard links
-   *  count once */
-  diskUsage(directory: string): Promise<{ bytes: number; inodes: number }>;
+
+  // disk_usage.cc
+  /** counts what the blocks occupy and the inodes of a directory and all below it, without crossing file systems; hard links
+   *  count once. Nothing happens before the first step */
+  openUsageWalk(directory: string): UsageWalk;
 
   // filesystem.cc
   /** syncfs of the file system that holds the file or directory: what was written before is on its disk when this resolves */

@@ -11,12 +11,13 @@ export async function imageFsInfo(
 ): Promise<proto.v1.IImageFsInfoResponse> {
   const { snapshots } = node;
   const containers = node.containers.list().map((container) => container.record.id);
-  const usages = await Promise.all(containers.map((id) => snapshots.writableLayerUsage(id).catch(nothingWritten)));
+  const usages = await Promise.all(containers.map((id) => snapshots.writableLayerUsage(id).catch(unlessGone)));
   const images = snapshots.imageFsUsage();
   const written = { bytes: 0, inodes: 0, timestamp: images.timestamp };
   for (const usage of usages) {
-    written.bytes += usage.bytes;
-    written.inodes += usage.inodes;
+    // what is not known yet is not counted yet
+    written.bytes += usage?.bytes ?? 0;
+    written.inodes += usage?.inodes ?? 0;
   }
   return {
     image_filesystems: [filesystemUsage(snapshots.imageDirectory, images)],
@@ -25,8 +26,8 @@ export async function imageFsInfo(
 }
 
 /** A container that is removed at this moment takes up nothing; whoever asks about the node is not told of it. */
-function nothingWritten(error: unknown): Pick<DiskUsage, "bytes" | "inodes"> {
-  if (error instanceof NotFoundError) return { bytes: 0, inodes: 0 };
+function unlessGone(error: unknown): undefined {
+  if (error instanceof NotFoundError) return undefined;
   throw error;
 }
 

@@ -24,6 +24,7 @@ void export_function(Napi::Object exports, const char* name) {
 
 void register_bpf_device(Napi::Object exports);
 void register_cgroup(Napi::Object exports);
+void register_disk_usage(Napi::Object exports);
 void register_features(Napi::Object exports);
 void register_filesystem(Napi::Object exports);
 void register_lock(Napi::Object exports);

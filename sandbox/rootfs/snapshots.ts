@@ -8,15 +8,10 @@ import { join } from "node:path";
 import { InvalidArgumentError, messageOf, NotFoundError, ResourceExhaustedError } from "../errors.js";
 import type { MappedIds, Rootfs, StorageDriver } from "./drivers/driver.js";
 import type { LayerStore } from "./layer-store.js";
+import { PacedWalks, type TreeUsage } from "./paced-walks.js";
+import { type DiskUsage, WritableUsage } from "./writable-usage.js";
 
-export type { MappedIds, Rootfs };
-
-export interface DiskUsage {
-  bytes: number;
-  inodes: number;
-  /** nanoseconds since the epoch: when it was measured */
-  timestamp: bigint;
-}
+export type { DiskUsage, MappedIds, Rootfs };
 
 export interface Snapshots {
   /** The containers' directory: the mount point that ImageFsInfo names for containers. */
@@ -58,20 +53,23 @@ export interface Snapshots {
   removeRootfs(containerId: string): Promise<void>;
   /** ids of the containers that have a writable directory */
   listRootfs(): Promise<string[]>;
-  /** What the container has written. Measured at most once in ten seconds. */
-  writableLayerUsage(containerId: string): Promise<DiskUsage>;
+  /**
+   * What the container has written, as it was at some moment of late. Undefined: it is not known yet, because it is much.
+   * @throws NotFoundError when it has no writable layer
+   */
+  writableLayerUsage(containerId: string): Promise<DiskUsage | undefined>;
   /** What all layers take: from their records, without a walk. */
   imageFsUsage(): DiskUsage;
 }
 
-const usageAgeMs = 10_000;
 const idPattern = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$/;
 
 export async function openSnapshots(root: string, layers: LayerStore): Promise<Snapshots> {
   const { driver } = layers;
   const directory = join(root, "containers");
   await mkdir(directory, { recursive: true, mode: 0o700 });
-  const usages = new Map<string, { at: number; usage: Promise<DiskUsage> }>();
+  const walks = new PacedWalks();
+  const usages = new WritableUsage((containerId) => measure(driver, walks, directoryOf(containerId), containerId));
   let serial = 0;
 
   const directoryOf = (containerId: string): string => {
@@ -83,7 +81,7 @@ export async function openSnapshots(root: string, layers: LayerStore): Promise<S
     driver.makeRoot({ ...options, layers: chainIds.map((chainId) => layers.home(chainId)) });
 
   const removeRootfs = async (containerId: string): Promise<void> => {
-    usages.delete(containerId);
+    usages.forget(containerId);
     const doomed = join(directory, `.removed-${process.pid.toString(36)}-${++serial}`);
     try {
       await rename(directoryOf(containerId), doomed);
@@ -121,16 +119,7 @@ export async function openSnapshots(root: string, layers: LayerStore): Promise<S
     async listRootfs() {
       return (await readdir(directory)).filter((name) => !name.startsWith("."));
     },
-    async writableLayerUsage(containerId) {
-      const home = directoryOf(containerId);
-      const known = usages.get(containerId);
-      if (known !== undefined && performance.now() - known.at < usageAgeMs) return known.usage;
-      const usage = measure(driver, home, containerId);
-      usages.set(containerId, { at: performance.now(), usage });
-      // a failure is not remembered
-      usage.catch(() => usages.delete(containerId));
-      return usage;
-    },
+    writableLayerUsage: (containerId) => usages.of(containerId),
     imageFsUsage() {
       let bytes = 0;
       let inodes = 0;
@@ -138,25 +127,25 @@ export async function openSnapshots(root: string, layers: LayerStore): Promise<S
         bytes += layer.bytes;
         inodes += layer.inodes;
       }
-      return { bytes, inodes, timestamp: nowNs() };
+      return { bytes, inodes, timestamp: BigInt(Date.now()) * 1_000_000n };
     },
   };
 }
 
-async function measure(driver: StorageDriver, home: string, containerId: string): Promise<DiskUsage> {
-  const timestamp = nowNs();
+async function measure(
+  driver: StorageDriver,
+  walks: PacedWalks,
+  home: string,
+  containerId: string,
+): Promise<TreeUsage> {
   try {
-    return { ...(await driver.usage(home)), timestamp };
+    return await driver.usage(home, (directory) => walks.measure(directory));
   } catch (error) {
     throw new NotFoundError(
       `the writable layer of container ${containerId} could not be measured: ${messageOf(error)}`,
       { cause: error },
     );
   }
-}
-
-function nowNs(): bigint {
-  return BigInt(Date.now()) * 1_000_000n;
 }
 
 /** A full disk or used-up quota is the machine's state, not a fault of ours. */

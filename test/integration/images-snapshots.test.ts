@@ -90,6 +90,7 @@ describe("root file systems", () => {
       assert.equal(await readFile(join(service.layers.path(chain[0] as string), "copied"), "utf8"), "original");
       assert.deepEqual(await readdir(upper), ["copied"]);
       const usage = await snapshots.writableLayerUsage("c2");
+      assert.ok(usage !== undefined);
       assert.ok(usage.bytes >= 70_000 && usage.bytes < 200_000, String(usage.bytes));
       assert.ok(usage.inodes >= 2);
       await writeFile(join(target, "more"), "x");

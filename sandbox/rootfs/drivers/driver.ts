@@ -4,6 +4,7 @@
  */
 import { join } from "node:path";
 import type { UserNamespace } from "../../spec/user-namespace.js";
+import type { TreeUsage } from "../paced-walks.js";
 
 export const storageDriverNames = ["overlay"] as const;
 export type StorageDriverName = (typeof storageDriverNames)[number];
@@ -59,8 +60,8 @@ export interface StorageDriver {
   mountImage(options: ImageMountOptions): Promise<number>;
   /** Removes the home of a layer or of a container with all that is in it; already gone is success. */
   remove(home: string): Promise<void>;
-  /** What a container has written. ENOENT: it has no root */
-  usage(home: string): Promise<{ bytes: number; inodes: number }>;
+  /** What a container has written. ENOENT: it has no root. @param walk counts a tree, in its own time */
+  usage(home: string, walk: (directory: string) => Promise<TreeUsage>): Promise<TreeUsage>;
 }
 
 /** Where a layer's files are. */

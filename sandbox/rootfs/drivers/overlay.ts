@@ -58,7 +58,7 @@ export async function openOverlayDriver(root: string): Promise<StorageDriver> {
       return native.mountOverlay({ lower, subPath, ...idmap(userNamespaceFd), ...context(mountLabel) });
     },
     remove: removeTree,
-    usage: (home) => native.diskUsage(upperOf(home)),
+    usage: (home, walk) => walk(upperOf(home)),
   };
 }
 
