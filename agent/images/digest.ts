@@ -1,11 +1,19 @@
 import { createHash } from "node:crypto";
 import { InternalError } from "../../sandbox/errors.js";
 
-export const digestPattern = /^sha256:[0-9a-f]{64}$/;
+/** The algorithms that registries use; the OCI image specification names the first and the last. */
+export type DigestAlgorithm = "sha256" | "sha384" | "sha512";
 
-/** "sha256:<hex>" */
-export function digestOf(bytes: Uint8Array | string): string {
-  return `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
+export const digestPattern = /^(?:sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128})$/;
+
+/** "<algorithm>:<hex>" */
+export function digestOf(bytes: Uint8Array | string, algorithm: DigestAlgorithm = "sha256"): string {
+  return `${algorithm}:${createHash(algorithm).update(bytes).digest("hex")}`;
+}
+
+/** Of a digest that digestPattern fits. */
+export function algorithmOf(digest: string): DigestAlgorithm {
+  return digest.slice(0, digest.indexOf(":")) as DigestAlgorithm;
 }
 
 /** The OCI image specification's chain ids of layers, bottom first. */
@@ -27,7 +35,8 @@ export async function* verified(
   source: AsyncIterable<Uint8Array>,
   promised: { digest: string; size: number },
 ): AsyncGenerator<Uint8Array> {
-  const hash = createHash("sha256");
+  const algorithm = algorithmOf(promised.digest);
+  const hash = createHash(algorithm);
   let bytes = 0;
   for await (const chunk of source) {
     bytes += chunk.length;
@@ -40,7 +49,7 @@ export async function* verified(
   if (bytes < promised.size) {
     throw new InternalError(`blob ${promised.digest} has ${bytes} bytes, its descriptor says ${promised.size}`);
   }
-  const digest = `sha256:${hash.digest("hex")}`;
+  const digest = `${algorithm}:${hash.digest("hex")}`;
   if (digest !== promised.digest) {
     throw new InternalError(`blob ${promised.digest} has other content: its digest is ${digest}`);
   }

@@ -1,7 +1,7 @@
 /** Images from files, for machines without a registry: an OCI layout (directory or tar) or a `docker save` archive. */
 import { InvalidArgumentError } from "../../sandbox/errors.js";
 import { type Archive, openArchive } from "./archive.js";
-import { digestOf, verified } from "./digest.js";
+import { algorithmOf, digestOf, verified } from "./digest.js";
 import type { ImageRecord } from "./image-store.js";
 import { type ImageToInstall, type InstallDeps, installImage } from "./install-image.js";
 import { choosePlatform, type Descriptor, maxManifestBytes, parseManifest } from "./manifest.js";
@@ -101,12 +101,12 @@ async function layoutImage(archive: Archive, path: string, group: NamedManifests
 }
 
 function blobPath(digest: string): string {
-  return `blobs/sha256/${digest.slice("sha256:".length)}`;
+  return `blobs/${digest.replace(":", "/")}`;
 }
 
 async function readBlob(archive: Archive, digest: string, limitBytes: number): Promise<Buffer> {
   const bytes = await archive.read(blobPath(digest), limitBytes);
-  const found = digestOf(bytes);
+  const found = digestOf(bytes, algorithmOf(digest));
   if (found !== digest) throw new InvalidArgumentError(`blob ${digest} has other content: its digest is ${found}`);
   return bytes;
 }

@@ -3,7 +3,7 @@ import { describe, it } from "node:test";
 import { NotFoundError } from "../../sandbox/errors.js";
 import { chainIdsOf, digestOf } from "./digest.js";
 import { choosePlatform, type Descriptor, parseManifest } from "./manifest.js";
-import { hostPlatform, platformFit } from "./platform.js";
+import { amd64Level, hostPlatform, type Platform, platformFit } from "./platform.js";
 
 const digest = (n: number): string => `sha256:${String(n).padStart(64, "0")}`;
 const imageType = "application/vnd.oci.image.manifest.v1+json";
@@ -41,6 +41,15 @@ describe("manifests", () => {
     refuses({ schemaVersion: 2, config: { ...config, size: 5e6 }, layers: [] }, /more than 4 MiB/);
     refuses({ schemaVersion: 2, config: { ...config, digest: "sha256:1" }, layers: [] }, /digest in config/);
     refuses({ schemaVersion: 2, config, layers: [layer("application/vnd.helm.chart")] }, /no container image/);
+    refuses(
+      { schemaVersion: 2, config, layers: [layer("application/vnd.oci.image.layer.v1.tar+gzip+encrypted")] },
+      /keys/,
+    );
+    refuses({ schemaVersion: 2, config, layers: [], manifests: [] }, /manifests, too/);
+    assert.throws(
+      () => parse({ schemaVersion: 2, layers: [], manifests: [] }, "application/vnd.oci.image.index.v1+json"),
+      /layers, too/,
+    );
     refuses({ schemaVersion: 2, config, layers: Array(501).fill(layer("x")) }, /more than 500/);
   });
 
@@ -69,9 +78,64 @@ describe("manifests", () => {
     assert.throws(() => choosePlatform([], hostPlatform(), "x"), /none at all/);
   });
 
+  it("carry what Berth does not need without harm", () => {
+    const url = "https://elsewhere.example/layer";
+    const foreign = {
+      ...layer("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"),
+      urls: [url, 1, null],
+      data: "AAAA",
+      annotations: { a: "b", c: 1 },
+    };
+    const manifest = parse({
+      schemaVersion: 2,
+      artifactType: "application/vnd.example",
+      subject: { mediaType: imageType, digest: digest(5), size: 1 },
+      config: { ...config, digest: `sha512:${"0".repeat(128)}`, mediaType: "application/vnd.example.config" },
+      layers: [foreign],
+      annotations: { "org.example": "x" },
+    });
+    assert.ok(manifest.kind === "image");
+    assert.deepEqual(manifest.layers[0]?.urls, [url]);
+    assert.deepEqual(manifest.layers[0]?.annotations, { a: "b" });
+    assert.deepEqual(manifest.annotations, { "org.example": "x" });
+  });
+
   it("fit platforms", () => {
-    assert.equal(platformFit({ os: "linux", architecture: "amd64", variant: "v3" }, hostPlatform("x64")), 0);
-    assert.ok(platformFit({ os: "linux", architecture: "arm64", variant: "v8" }, hostPlatform("arm64")) > 0);
+    const fit = (architecture: string, variant: string, host: Platform) =>
+      platformFit({ os: "linux", architecture, variant }, host);
+    const best = (images: [string, string][], host: Platform) =>
+      images.toSorted((one, other) => fit(...other, host) - fit(...one, host))[0];
+    const arm64 = hostPlatform("arm64");
+    const amd64 = { os: "linux", architecture: "amd64", variant: "v3" };
+    assert.ok(fit("arm64", "v8", arm64) > fit("arm64", "", arm64));
+    assert.equal(fit("arm64", "v9", arm64), 0);
+    assert.ok(fit("aarch64", "8", arm64) > 0);
+    assert.ok(fit("arm", "v8", arm64) > fit("arm", "v7", arm64));
+    assert.ok(fit("arm", "v7", arm64) > 0 && fit("arm", "v7", arm64) < fit("arm64", "", arm64));
+    assert.equal(fit("arm64", "v8", hostPlatform("arm")), 0);
+    assert.equal(fit("arm", "v8", hostPlatform("arm")), 0);
+    assert.ok(fit("armel", "", hostPlatform("arm")) > 0);
+    const levels = ["v1", "", "v4", "v3", "v2"].map((variant): [string, string] => ["amd64", variant]);
+    assert.deepEqual(best(levels, amd64), ["amd64", "v3"]);
+    assert.deepEqual(best(levels, { ...amd64, variant: "v1" }), ["amd64", "v1"]);
+    assert.equal(fit("amd64", "v4", amd64), 0);
+    assert.equal(fit("amd64", "strange", amd64), 0);
+    assert.ok(fit("x86_64", "", amd64) > fit("386", "", amd64) && fit("i386", "", amd64) > 0);
+    assert.equal(fit("amd64", "", { os: "linux", architecture: "386" }), 0);
+  });
+
+  it("tell amd64's level by the processor's flags", () => {
+    const second = "cx16 lahf_lm popcnt pni sse4_1 sse4_2 ssse3";
+    const third = "avx avx2 bmi1 bmi2 f16c fma abm movbe xsave";
+    const fourth = "avx512f avx512bw avx512cd avx512dq avx512vl";
+    const level = (flags: string) => amd64Level(`processor\t: 0\nflags\t\t: fpu ${flags}\nbugs\t\t: x\n`);
+    assert.equal(level(""), "v1");
+    assert.equal(level(second), "v2");
+    assert.equal(level(third), "v1");
+    assert.equal(level(`${second} ${third}`), "v3");
+    assert.equal(level(`${second} ${third} ${fourth}`), "v4");
+    assert.equal(amd64Level(""), "v1");
+    if (process.arch === "x64") assert.match(hostPlatform().variant ?? "", /^v[1-4]$/);
   });
 
   it("chain ids follow the specification", () => {

@@ -10,6 +10,8 @@ export interface Descriptor {
   size: number;
   platform?: Platform;
   annotations: Record<string, string>;
+  /** of a foreign layer: where else it can be had */
+  urls?: string[];
 }
 
 export type ParsedManifest =
@@ -20,6 +22,7 @@ export type ParsedManifest =
 export const maxManifestBytes = 4 * 1024 ** 2;
 const maxLayers = 500;
 const maxIndexEntries = 10_000;
+const maxUrls = 16;
 
 const imageTypes = new Set([
   "application/vnd.oci.image.manifest.v1+json",
@@ -61,14 +64,18 @@ export function parseManifest(bytes: Uint8Array, contentType: string, what: stri
   const type = typeof document.mediaType === "string" ? document.mediaType : contentType.split(";")[0]?.trim();
   // older OCI documents carry no type at all: their fields tell
   if (indexTypes.has(type ?? "") || (!imageTypes.has(type ?? "") && Array.isArray(document.manifests))) {
+    // what is both means one thing to us and another to who has checked it
+    if (document.layers !== undefined || document.config !== undefined) refuse("is an index, and has layers, too");
     return { kind: "index", manifests: descriptors(document.manifests, "manifests", maxIndexEntries, refuse) };
   }
+  if (document.manifests !== undefined) refuse("is an image's, and has manifests, too");
   const config = descriptor(document.config, "config", refuse);
   const layers = descriptors(document.layers, "layers", maxLayers, refuse);
   if (config.size > maxManifestBytes) refuse(`has a configuration of ${config.size} bytes, more than 4 MiB`);
   for (const layer of layers) {
+    if (layer.mediaType.endsWith("+encrypted")) refuse("has an encrypted layer, which Berth has no keys for");
     if (!layerPattern.test(layer.mediaType))
-      refuse(`has a layer of type "${layer.mediaType}": it is no container image`);
+      refuse(`has a layer of type "${layer.mediaType.slice(0, 200)}": it is no container image`);
   }
   return { kind: "image", config, layers, annotations: parseAnnotations(document.annotations) };
 }
@@ -78,14 +85,26 @@ export function parseManifest(bytes: Uint8Array, contentType: string, what: stri
  * @throws NotFoundError that lists what there is
  */
 export function choosePlatform(manifests: readonly Descriptor[], host: Platform, what: string): Descriptor {
+  return rankPlatforms(manifests, host, what)[0];
+}
+
+/** All entries that may fit, the best first; of equals, in the index's order. @throws NotFoundError as above */
+export function rankPlatforms(
+  manifests: readonly Descriptor[],
+  host: Platform,
+  what: string,
+): [Descriptor, ...Descriptor[]] {
   const known = manifests.filter((entry) => imageTypes.has(entry.mediaType) || indexTypes.has(entry.mediaType));
   const fitOf = (entry: Descriptor): number => {
     if (entry.platform === undefined) return isAttestation(entry) ? 0 : 0.5;
     return platformFit(entry.platform, host);
   };
-  let best: Descriptor | undefined;
-  for (const entry of known) if (fitOf(entry) > (best === undefined ? 0 : fitOf(best))) best = entry;
-  if (best !== undefined) return best;
+  const [best, ...others] = known
+    .map((entry) => ({ entry, fit: fitOf(entry) }))
+    .filter(({ fit }) => fit > 0)
+    .sort((one, other) => other.fit - one.fit)
+    .map(({ entry }) => entry);
+  if (best !== undefined) return [best, ...others];
   const offered = known.flatMap((entry) => (entry.platform ? [formatPlatform(entry.platform)] : [])).slice(0, 20);
   throw new NotFoundError(
     `${what} has no image for ${formatPlatform(host)}; it has ${offered.length > 0 ? offered.join(", ") : "none at all"}`,
@@ -106,8 +125,8 @@ function descriptors(value: unknown, field: string, limit: number, refuse: Refus
 
 function descriptor(value: unknown, field: string, refuse: Refuse): Descriptor {
   if (typeof value !== "object" || value === null) return refuse(`has no descriptor "${field}"`);
-  const { mediaType, digest, size, platform, annotations } = value as Record<string, unknown>;
-  if (typeof digest !== "string" || !digestPattern.test(digest)) return refuse(`has no sha256 digest in ${field}`);
+  const { mediaType, digest, size, platform, annotations, urls } = value as Record<string, unknown>;
+  if (typeof digest !== "string" || !digestPattern.test(digest)) return refuse(`has no digest in ${field}`);
   if (typeof size !== "number" || !Number.isSafeInteger(size) || size < 0) return refuse(`has no size in ${field}`);
   const fits = parsePlatform(platform);
   return {
@@ -116,7 +135,12 @@ function descriptor(value: unknown, field: string, refuse: Refuse): Descriptor {
     size,
     ...(fits !== undefined && { platform: fits }),
     annotations: parseAnnotations(annotations),
+    ...(Array.isArray(urls) && urls.length > 0 && { urls: urls.filter(isString).slice(0, maxUrls) }),
   };
+}
+
+function isString(value: unknown): value is string {
+  return typeof value === "string";
 }
 
 function parsePlatform(value: unknown): Platform | undefined {
@@ -128,6 +152,6 @@ function parsePlatform(value: unknown): Platform | undefined {
 
 function parseAnnotations(value: unknown): Record<string, string> {
   if (typeof value !== "object" || value === null) return {};
-  const strings = Object.entries(value).filter((entry): entry is [string, string] => typeof entry[1] === "string");
+  const strings = Object.entries(value).filter((entry): entry is [string, string] => isString(entry[1]));
   return Object.fromEntries(strings);
 }

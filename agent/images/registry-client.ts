@@ -6,7 +6,7 @@ import {
   PermissionDeniedError,
   UnavailableError,
 } from "../../sandbox/errors.js";
-import { digestOf, digestPattern, verified } from "./digest.js";
+import { algorithmOf, digestOf, digestPattern, verified } from "./digest.js";
 import { type HttpClient, type HttpResponse, openHttpClient, readBody } from "./http.js";
 import { type Descriptor, manifestTypes, maxManifestBytes } from "./manifest.js";
 import { formatName, formatReference, type Reference } from "./reference.js";
@@ -78,7 +78,7 @@ export async function openRegistryClient(
       const what = digestPattern.test(version) ? `${name}@${version}` : formatReference(reference);
       const response = await get(urlOf("manifests", version), manifestTypes.join(", "), what, signal);
       const bytes = await readBody(response, maxManifestBytes, `the manifest of ${what}`);
-      const digest = digestOf(bytes);
+      const digest = digestOf(bytes, digestPattern.test(version) ? algorithmOf(version) : "sha256");
       if (digestPattern.test(version) && digest !== version) {
         throw new InternalError(`${origin.host} sent another manifest for ${name}@${version}: its digest is ${digest}`);
       }
