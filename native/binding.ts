@@ -326,4 +326,5 @@ export const native: Addon = createRequire(import.meta.url)(join(nativeDirectory
 export const programs = {
   monitor: join(nativeDirectory, "berth-monitor"),
   unpack: join(nativeDirectory, "berth-unpack"),
+  archive: join(nativeDirectory, "berth-archive"),
 } as const;

@@ -1,7 +1,11 @@
-/** Reading files of an image archive, which is a directory or an uncompressed tar, without unpacking it. */
-import { type FileHandle, open, stat } from "node:fs/promises";
+/** Reading files of an image archive, which is a directory or a tar, without unpacking it. */
+import { constants } from "node:fs";
+import { type FileHandle, mkdtemp, open, readlink, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { InvalidArgumentError, messageOf, NotFoundError } from "../../sandbox/errors.js";
+import { decompressFile } from "../../sandbox/rootfs/read-archive.js";
+import { checkSize, pieces, readPiece } from "./file-pieces.js";
+import { openTar } from "./tar-archive.js";
 
 export interface Archive {
   /** @throws InvalidArgumentError when it is not there or longer than the limit */
@@ -11,199 +15,131 @@ export interface Archive {
   close(): Promise<void>;
 }
 
-interface Location {
-  offset: number;
-  size: number;
+export interface ArchiveOptions {
+  /** a directory for what is needed for a while: a compressed archive lies uncompressed in there, without a name */
+  scratch: string;
+  signal: AbortSignal;
 }
 
-const blockBytes = 512;
-const maxMembers = 100_000;
-const maxNameBytes = 1024 ** 2;
-const chunkBytes = 256 * 1024;
+// whoever opens a fifo or a terminal must not wait for it
+const readOnly = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY;
 
-/** @throws NotFoundError, InvalidArgumentError */
-export async function openArchive(path: string): Promise<Archive> {
-  let isDirectory: boolean;
+/** @throws NotFoundError, InvalidArgumentError; for a compressed one as decompressFile does */
+export async function openArchive(path: string, options: ArchiveOptions): Promise<Archive> {
+  const file = await openInput(path);
   try {
-    const status = await stat(path);
-    isDirectory = status.isDirectory();
-    if (!isDirectory && !status.isFile()) throw new InvalidArgumentError(`${path} is neither a file nor a directory`);
+    if ((await file.stat()).isDirectory()) return openDirectory(path, file);
+    if (!(await isCompressed(file, path))) return await openTar(file, path);
+    const uncompressed = await decompress(file, options);
+    await file.close();
+    return await openTar(uncompressed, path).catch(async (error: unknown) => {
+      await uncompressed.close();
+      throw error;
+    });
   } catch (error) {
-    if (error instanceof InvalidArgumentError) throw error;
+    await file.close();
+    throw error;
+  }
+}
+
+/** A file or a directory, open. @throws NotFoundError, InvalidArgumentError when it is neither */
+export async function openInput(path: string): Promise<FileHandle> {
+  let file: FileHandle;
+  try {
+    file = await open(path, readOnly);
+  } catch (error) {
     throw new NotFoundError(`${path} cannot be read: ${messageOf(error)}`, { cause: error });
   }
-  return isDirectory ? openDirectory(path) : openTar(path);
+  const status = await file.stat();
+  if (status.isFile() || status.isDirectory()) return file;
+  await file.close();
+  throw new InvalidArgumentError(`${path} is neither a file nor a directory`);
 }
 
-function openDirectory(path: string): Archive {
-  const withFile = async <T>(name: string, use: (file: FileHandle, size: number) => Promise<T>): Promise<T> => {
+/** By its first bytes. @throws InvalidArgumentError for a compression that nothing here can undo */
+export async function isCompressed(file: FileHandle, path: string): Promise<boolean> {
+  const { buffer } = await file.read(Buffer.alloc(6), 0, 6, 0);
+  const magic = buffer.toString("hex");
+  for (const [name, beginning] of [
+    ["xz", "fd377a585a00"],
+    ["bzip2", "425a68"],
+  ] as const) {
+    if (magic.startsWith(beginning)) {
+      throw new InvalidArgumentError(`${path} is compressed with ${name}; gzip and zstd are read, and no compression`);
+    }
+  }
+  return magic.startsWith("1f8b") || magic.startsWith("28b52ffd");
+}
+
+async function decompress(file: FileHandle, { scratch, signal }: ArchiveOptions): Promise<FileHandle> {
+  const directory = await mkdtemp(join(scratch, ".import-"));
+  try {
+    const uncompressed = await open(join(directory, "archive"), "wx+", 0o600);
+    try {
+      await decompressFile({ fd: file.fd, scratch: directory, signal }, uncompressed.fd);
+    } catch (error) {
+      await uncompressed.close();
+      throw error;
+    }
+    return uncompressed;
+  } finally {
+    // the open file stays until it is closed
+    await rm(directory, { recursive: true });
+  }
+}
+
+function openDirectory(path: string, directory: FileHandle): Archive {
+  const openFile = async (name: string): Promise<FileHandle> => {
     let file: FileHandle;
     try {
-      file = await open(join(path, cleanName(name)));
+      file = await open(join(path, cleanName(name)), readOnly);
     } catch (error) {
       throw new InvalidArgumentError(`${path} has no readable file ${name}: ${messageOf(error)}`, { cause: error });
     }
     try {
-      const status = await file.stat();
-      if (!status.isFile()) throw new InvalidArgumentError(`${name} in ${path} is no regular file`);
-      return await use(file, status.size);
+      if (!(await file.stat()).isFile()) throw new InvalidArgumentError(`${name} in ${path} is no regular file`);
+      // what was opened is looked at, not what has the name now
+      const [top, found] = [await placeOf(directory), await placeOf(file)];
+      if (!found.startsWith(`${top}/`))
+        throw new InvalidArgumentError(`${name} in ${path} is a link that leads out of it`);
+      return file;
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+  };
+  const withFile = async <T>(name: string, use: (file: FileHandle, size: number) => Promise<T>): Promise<T> => {
+    const file = await openFile(name);
+    try {
+      return await use(file, (await file.stat()).size);
     } finally {
       await file.close();
     }
   };
   return {
     read: (name, limitBytes) =>
-      withFile(name, async (file, size) => readPiece(file, checked({ offset: 0, size }, name, limitBytes))),
+      withFile(name, async (file, size) => readPiece(file, checkSize({ offset: 0, size }, name, limitBytes))),
     has: (name) =>
       withFile(name, async () => true).catch((error: unknown) => {
         if (error instanceof InvalidArgumentError) return false;
         throw error;
       }),
     async *stream(name, signal) {
-      const size = await withFile(name, async (_file, bytes) => bytes);
-      const file = await open(join(path, cleanName(name)));
+      const file = await openFile(name);
       try {
-        yield* pieces(file, { offset: 0, size }, signal);
+        yield* pieces(file, { offset: 0, size: (await file.stat()).size }, signal);
       } finally {
         await file.close();
       }
     },
-    close: async () => undefined,
+    close: () => directory.close(),
   };
 }
 
-async function openTar(path: string): Promise<Archive> {
-  const file = await open(path);
-  let members: Map<string, Location>;
-  try {
-    members = await listMembers(file, path);
-  } catch (error) {
-    await file.close();
-    throw error;
-  }
-  const find = (name: string): Location => {
-    const member = members.get(cleanName(name));
-    if (member === undefined) throw new InvalidArgumentError(`${path} has no member ${name}`);
-    return member;
-  };
-  return {
-    read: async (name, limitBytes) => readPiece(file, checked(find(name), name, limitBytes)),
-    has: async (name) => members.has(cleanName(name)),
-    stream: (name, signal) => pieces(file, find(name), signal),
-    close: () => file.close(),
-  };
-}
-
-function checked(location: Location, name: string, limitBytes: number): Location {
-  if (location.size > limitBytes) throw new InvalidArgumentError(`${name} is longer than ${limitBytes} bytes`);
-  return location;
-}
-
-async function readPiece(file: FileHandle, location: Location): Promise<Buffer> {
-  const bytes = Buffer.alloc(location.size);
-  for (let done = 0; done < bytes.length; ) {
-    const { bytesRead } = await file.read(bytes, done, bytes.length - done, location.offset + done);
-    if (bytesRead === 0) throw new InvalidArgumentError("the archive ends too early");
-    done += bytesRead;
-  }
-  return bytes;
-}
-
-async function* pieces(file: FileHandle, location: Location, signal: AbortSignal): AsyncGenerator<Uint8Array> {
-  for (let done = 0; done < location.size; ) {
-    signal.throwIfAborted();
-    const size = Math.min(chunkBytes, location.size - done);
-    yield await readPiece(file, { offset: location.offset + done, size });
-    done += size;
-  }
-}
-
-/** Regular members by name, and links to them (older `docker save` links layers that are alike). */
-async function listMembers(file: FileHandle, path: string): Promise<Map<string, Location>> {
-  const members = new Map<string, Location>();
-  const links: [name: string, target: string][] = [];
-  const { size: total } = await file.stat();
-  let longName: string | undefined;
-  let longLink: string | undefined;
-  let pax: Record<string, string> = {};
-  let count = 0;
-  for (let offset = 0; offset + blockBytes <= total; ) {
-    const header = await readPiece(file, { offset, size: blockBytes });
-    if (header.every((byte) => byte === 0)) break;
-    checkSum(header, path);
-    if (++count > maxMembers) throw new InvalidArgumentError(`${path} has more than ${maxMembers} members`);
-    const type = String.fromCharCode(header[156] ?? 0);
-    const declared = pax.size !== undefined && !"xgLK".includes(type) ? Number(pax.size) : readNumber(header, 124, 12);
-    if (!Number.isSafeInteger(declared) || declared < 0 || offset + blockBytes + declared > total) {
-      throw new InvalidArgumentError(`${path} ends too early, or is no tar archive`);
-    }
-    const data: Location = { offset: offset + blockBytes, size: declared };
-    offset = data.offset + Math.ceil(declared / blockBytes) * blockBytes;
-    if (type === "x" || type === "L" || type === "K") {
-      const text = (await readPiece(file, checked(data, "an extended header", maxNameBytes))).toString("utf8");
-      if (type === "x") pax = parsePax(text);
-      else if (type === "L") longName = text.replace(/\0.*$/s, "");
-      else longLink = text.replace(/\0.*$/s, "");
-      continue;
-    }
-    const name = cleanName(pax.path ?? longName ?? ustarName(header));
-    if (type === "0" || type === "\0") members.set(name, data);
-    else if (type === "1") links.push([name, cleanName(pax.linkpath ?? longLink ?? readText(header, 157, 100))]);
-    else if (type === "2") {
-      const target = pax.linkpath ?? longLink ?? readText(header, 157, 100);
-      links.push([name, cleanName(target.startsWith("/") ? target : join(name, "..", target))]);
-    }
-    longName = longLink = undefined;
-    pax = {};
-  }
-  for (const [name, target] of links) {
-    const member = members.get(target);
-    if (member !== undefined && !members.has(name)) members.set(name, member);
-  }
-  return members;
-}
-
-function checkSum(header: Buffer, path: string): void {
-  let sum = 0;
-  for (let i = 0; i < blockBytes; i++) sum += i >= 148 && i < 156 ? 32 : (header[i] as number);
-  if (sum === readNumber(header, 148, 8)) return;
-  if (header[0] === 0x1f && header[1] === 0x8b) {
-    throw new InvalidArgumentError(`${path} is compressed: decompress the archive first (its layers may stay so)`);
-  }
-  throw new InvalidArgumentError(`${path} is no tar archive, or it is damaged`);
-}
-
-function readText(header: Buffer, offset: number, size: number): string {
-  return header.toString("utf8", offset, offset + size).replace(/\0.*$/s, "");
-}
-
-function ustarName(header: Buffer): string {
-  const name = readText(header, 0, 100);
-  const prefix = header.toString("latin1", 257, 263) === "ustar\0" ? readText(header, 345, 155) : "";
-  return prefix === "" ? name : `${prefix}/${name}`;
-}
-
-function readNumber(header: Buffer, offset: number, size: number): number {
-  if (((header[offset] as number) & 0x80) !== 0) return Number(header.readBigUInt64BE(offset + size - 8));
-  return Number.parseInt(readText(header, offset, size).trim() || "0", 8);
+function placeOf(file: FileHandle): Promise<string> {
+  return readlink(`/proc/self/fd/${file.fd}`);
 }
 
 function cleanName(name: string): string {
   return join("/", name).slice(1).replace(/\/$/, "");
-}
-
-/** Records are "LENGTH KEY=VALUE\n", the length in bytes. */
-function parsePax(text: string): Record<string, string> {
-  const bytes = Buffer.from(text, "utf8");
-  const records: Record<string, string> = {};
-  for (let at = 0; at < bytes.length; ) {
-    const space = bytes.indexOf(0x20, at);
-    const length = Number(bytes.toString("latin1", at, space));
-    if (space < 0 || !(length > space - at)) break;
-    const record = bytes.toString("utf8", space + 1, at + length - 1);
-    const equals = record.indexOf("=");
-    if (equals > 0) records[record.slice(0, equals)] = record.slice(equals + 1);
-    at += length;
-  }
-  return records;
 }

@@ -1,9 +1,11 @@
 /** The image service of one node: records, pulls and imports, put together. */
+import { join } from "node:path";
 import { Observer } from "../../sandbox/observer.js";
 import type { LayerStore } from "../../sandbox/rootfs/layer-store.js";
 import { type ImagePattern, matchesImage } from "./image-patterns.js";
 import { type ImageRecord, type ImageStore, type ImageStoreOptions, openImageStore } from "./image-store.js";
-import { importImage } from "./import.js";
+import { type ImportRequest, importImages } from "./import.js";
+import { importRootfs, type RootfsImportRequest } from "./import-rootfs.js";
 import { openLayerFetcher } from "./layer-fetcher.js";
 import { type PrefetchRequest, prefetchImage } from "./prefetch.js";
 import { type PullRequest, pullImage, pullProgress } from "./pull.js";
@@ -30,8 +32,10 @@ export interface Images {
   progressOf(request: PullRequest): PullProgress | undefined;
   /** A pull that gives way to all others. */
   prefetch(request: PrefetchRequest): Promise<ImageRecord>;
-  /** Takes the images of an OCI layout (directory or archive) or a `docker save` archive. */
-  import(path: string, signal?: AbortSignal): Promise<ImageRecord[]>;
+  /** Takes the images of an OCI layout or a `docker save` archive. */
+  import(request: ImportRequest): Promise<ImageRecord[]>;
+  /** Makes an image of the tar of a root file system. */
+  importRootfs(request: RootfsImportRequest): Promise<ImageRecord>;
 }
 
 export async function openImages(options: ImagesOptions): Promise<Images> {
@@ -41,6 +45,8 @@ export async function openImages(options: ImagesOptions): Promise<Images> {
   const pulls = new RunningPulls(observer);
   const deps = {
     images: store,
+    // what a crash leaves in there is swept with half-made layers
+    scratch: join(options.root, "layers"),
     layers: options.layers,
     transfers,
     pulls,
@@ -56,6 +62,7 @@ export async function openImages(options: ImagesOptions): Promise<Images> {
     pull,
     progressOf: (request) => pullProgress(deps, request),
     prefetch: (request) => prefetchImage(pulls, pull, request),
-    import: (path, signal) => importImage(deps, path, signal),
+    import: (request) => importImages(deps, request),
+    importRootfs: (request) => importRootfs(deps, request),
   };
 }

@@ -1,4 +1,7 @@
-/** Images from files, for machines without a registry: an OCI layout (directory or tar) or a `docker save` archive. */
+/**
+ * Images from files, for machines without a registry: an OCI layout or a `docker save` archive; each a directory or a tar,
+ * compressed or not.
+ */
 import { InvalidArgumentError } from "../../sandbox/errors.js";
 import { type Archive, openArchive } from "./archive.js";
 import { algorithmOf, digestOf, verified } from "./digest.js";
@@ -8,20 +11,43 @@ import { choosePlatform, type Descriptor, maxManifestBytes, parseManifest } from
 import { hostPlatform } from "./platform.js";
 import { formatName, formatReference, parseReference, type Reference } from "./reference.js";
 
+export interface ImportDeps extends InstallDeps {
+  /** a directory for what is needed for a while */
+  scratch: string;
+}
+
+export interface ImportRequest {
+  path: string;
+  /** what the image is to be called, in any familiar form; absent: as the archive says */
+  name?: string | undefined;
+  signal?: AbortSignal;
+}
+
 const maxIndexDepth = 3;
+const maxImages = 1_000;
 
 /**
  * Takes all images of an archive into the store. With several, those before a failing one stay.
- * @throws NotFoundError when the path cannot be read, InvalidArgumentError when it holds no image for this machine
+ * @throws NotFoundError when the path cannot be read, InvalidArgumentError when it holds no image for this machine, or
+ *   several where one is named
  */
-export async function importImage(deps: InstallDeps, path: string, signal?: AbortSignal): Promise<ImageRecord[]> {
-  const archive = await openArchive(path);
+export async function importImages(deps: ImportDeps, request: ImportRequest): Promise<ImageRecord[]> {
+  const { path } = request;
+  const name = request.name === undefined ? undefined : tagOf(request.name);
+  const signal = request.signal ?? new AbortController().signal;
+  const archive = await openArchive(path, { scratch: deps.scratch, signal });
   try {
-    const images = await imagesOf(archive, path);
-    if (images.length === 0) throw new InvalidArgumentError(`${path} holds no image`);
+    const entries = await entriesOf(archive, path);
+    if (entries.length === 0) throw new InvalidArgumentError(`${path} holds no image`);
+    if (entries.length > maxImages) throw new InvalidArgumentError(`${path} holds more than ${maxImages} images`);
+    if (name !== undefined && entries.length > 1) {
+      throw new InvalidArgumentError(`${path} holds ${entries.length} images, which cannot all be called ${name}`);
+    }
     const records: ImageRecord[] = [];
-    for (const image of images) {
-      records.push(await installImage(deps, image, signal ?? new AbortController().signal));
+    // one after another: together their manifests and configurations may be larger than the memory
+    for (const read of entries) {
+      const image = await read();
+      records.push(await installImage(deps, name === undefined ? image : { ...image, repoTags: [name] }, signal));
     }
     return records;
   } finally {
@@ -29,7 +55,19 @@ export async function importImage(deps: InstallDeps, path: string, signal?: Abor
   }
 }
 
-async function imagesOf(archive: Archive, path: string): Promise<ImageToInstall[]> {
+/** "docker.io/library/busybox:latest". @throws InvalidArgumentError when it is none that can be given */
+export function tagOf(name: string): string {
+  const reference = parseReference(name);
+  if (reference.digest !== undefined) {
+    throw new InvalidArgumentError(`name: "${name}" has a digest, which nobody can give to an image`);
+  }
+  return formatReference(reference);
+}
+
+/** Reads what is to be installed. */
+type Entry = () => Promise<ImageToInstall>;
+
+async function entriesOf(archive: Archive, path: string): Promise<Entry[]> {
   // today's `docker save` writes both; its own list has the complete names
   if (await archive.has("manifest.json")) return dockerImages(archive, path);
   if (await archive.has("index.json")) return layoutImages(archive, path);
@@ -38,13 +76,11 @@ async function imagesOf(archive: Archive, path: string): Promise<ImageToInstall[
   );
 }
 
-async function layoutImages(archive: Archive, path: string): Promise<ImageToInstall[]> {
+async function layoutImages(archive: Archive, path: string): Promise<Entry[]> {
   const bytes = await archive.read("index.json", maxManifestBytes);
   const index = parseManifest(bytes, "application/vnd.oci.image.index.v1+json", `${path}/index.json`);
   if (index.kind !== "index") throw new InvalidArgumentError(`${path}/index.json is no index`);
-  const images: ImageToInstall[] = [];
-  for (const group of groupByName(index.manifests)) images.push(await layoutImage(archive, path, group));
-  return images;
+  return groupByName(index.manifests).map((group) => () => layoutImage(archive, path, group));
 }
 
 interface NamedManifests {
@@ -111,7 +147,7 @@ async function readBlob(archive: Archive, digest: string, limitBytes: number): P
   return bytes;
 }
 
-async function dockerImages(archive: Archive, path: string): Promise<ImageToInstall[]> {
+async function dockerImages(archive: Archive, path: string): Promise<Entry[]> {
   const refuse = (why: string): never => {
     throw new InvalidArgumentError(`manifest.json in ${path} ${why}`);
   };
@@ -123,23 +159,28 @@ async function dockerImages(archive: Archive, path: string): Promise<ImageToInst
     refuse("is no JSON");
   }
   if (!Array.isArray(list)) return refuse("is no list");
-  const images: ImageToInstall[] = [];
-  for (const item of list as unknown[]) {
-    const { Config, RepoTags, Layers } = (item ?? {}) as Record<string, unknown>;
-    if (typeof Config !== "string") return refuse("has an image without Config");
-    if (!isStrings(Layers) || Layers.length > 500) return refuse("has an image without a list of Layers");
-    const tags = isStrings(RepoTags) ? RepoTags.map((tag) => formatReference(parseReference(tag))) : [];
-    for (const layer of Layers) if (!(await archive.has(layer))) refuse(`names ${layer}, which is not in the archive`);
-    images.push({
-      what: tags[0] ?? path,
-      configuration: await archive.read(Config, maxManifestBytes),
-      // the diff ids of the configuration are what these bytes are held against
-      layers: Layers.map((layer) => (signal: AbortSignal) => archive.stream(layer, signal)),
-      repoTags: tags,
-      repoDigests: [],
-    });
-  }
-  return images;
+  return (list as unknown[]).map((item) => () => dockerImage(archive, path, item, refuse));
+}
+
+async function dockerImage(
+  archive: Archive,
+  path: string,
+  item: unknown,
+  refuse: (why: string) => never,
+): Promise<ImageToInstall> {
+  const { Config, RepoTags, Layers } = (item ?? {}) as Record<string, unknown>;
+  if (typeof Config !== "string") return refuse("has an image without Config");
+  if (!isStrings(Layers) || Layers.length > 500) return refuse("has an image without a list of Layers");
+  const tags = isStrings(RepoTags) ? RepoTags.map((tag) => formatReference(parseReference(tag))) : [];
+  for (const layer of Layers) if (!(await archive.has(layer))) refuse(`names ${layer}, which is not in the archive`);
+  return {
+    what: tags[0] ?? path,
+    configuration: await archive.read(Config, maxManifestBytes),
+    // the diff ids of the configuration are what these bytes are held against
+    layers: Layers.map((layer) => (signal: AbortSignal) => archive.stream(layer, signal)),
+    repoTags: tags,
+    repoDigests: [],
+  };
 }
 
 function isStrings(value: unknown): value is string[] {

@@ -2,7 +2,8 @@
 import { type ChildProcessByStdio, spawn } from "node:child_process";
 import type { Readable, Writable } from "node:stream";
 import { programs } from "../../native/binding.js";
-import { type BerthError, CancelledError, InternalError, ResourceExhaustedError } from "../errors.js";
+import { CancelledError } from "../errors.js";
+import { collect, type Ending, failureOf } from "./confined-process.js";
 
 export interface UnpackedLayer {
   /** "sha256:<hex>" of the uncompressed layer as it was unpacked */
@@ -17,9 +18,6 @@ export interface UnpackedLayer {
 
 /** An uncompressed layer may be this large. */
 export const maxLayerBytes = 256 * 1024 ** 3;
-const maxOutputBytes = 64 * 1024 ** 2;
-const errnoOfFullDisk = new Set([28, 122]); // ENOSPC, EDQUOT
-const errnoOfMemory = 12;
 
 type Unpacker = ChildProcessByStdio<Writable, Readable, Readable>;
 
@@ -89,17 +87,13 @@ async function run(
     const ending = await ended;
     if (signal?.aborted) throw new CancelledError("unpacking was cancelled");
     if (sourceError !== undefined) throw sourceError;
-    if (ending.code !== 0) throw failureOf(ending, errors.text());
+    if (ending.code !== 0) {
+      throw failureOf(programs.unpack, "the layer could not be unpacked", ending, errors.text());
+    }
     return output.text();
   } finally {
     signal?.removeEventListener("abort", stop);
   }
-}
-
-interface Ending {
-  error?: Error;
-  code?: number | null;
-  name?: NodeJS.Signals | null;
 }
 
 /** Writes the source into the process, no faster than it reads; stops when the process has ended. */
@@ -120,44 +114,5 @@ async function feed(child: Unpacker, source: AsyncIterable<Uint8Array>, ended: P
     child.stdin.end();
   } finally {
     await chunks.return?.();
-  }
-}
-
-function collect(stream: Readable): { text(): string } {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  stream.on("data", (chunk: Buffer) => {
-    bytes += chunk.length;
-    if (bytes <= maxOutputBytes) chunks.push(chunk);
-  });
-  return { text: () => Buffer.concat(chunks).toString("utf8") };
-}
-
-function failureOf(ending: Ending, errors: string): BerthError {
-  if (ending.error !== undefined) {
-    return new InternalError(`${programs.unpack} could not be started: ${ending.error.message}`, {
-      cause: ending.error,
-    });
-  }
-  const told = parseFailure(errors);
-  if (told === undefined) {
-    const how = ending.name ? `was ended by ${ending.name}` : `ended with code ${ending.code}`;
-    return new InternalError(`the unpacker ${how}: ${errors.slice(0, 500)}`);
-  }
-  const path = Buffer.from(told.path, "latin1").toString("utf8");
-  const where = path === "" ? "" : ` "${path}"`;
-  const why = told.errno !== 0 ? `errno ${told.errno}` : told.message;
-  const message = `the layer could not be unpacked: ${told.step}${where}: ${why}`;
-  if (errnoOfFullDisk.has(told.errno)) return new ResourceExhaustedError(`${message} (no space left)`);
-  if (told.errno === errnoOfMemory) return new ResourceExhaustedError(`${message} (${told.message})`);
-  return new InternalError(message);
-}
-
-function parseFailure(text: string): { step: string; path: string; errno: number; message: string } | undefined {
-  try {
-    const told = JSON.parse(text) as { step: string; path: string; errno: number; message: string };
-    return typeof told.step === "string" ? told : undefined;
-  } catch {
-    return undefined;
   }
 }

@@ -12,6 +12,7 @@ import { gzipSync } from "node:zlib";
 import type { BerthError } from "../../sandbox/errors.js";
 import { inheritDirectories, type UnpackedLayer, unpackLayer } from "../../sandbox/rootfs/unpack-layer.js";
 import { type TarEntry, writeTar } from "../support/tar-writer.js";
+import { storedZstd } from "../support/zstd.js";
 
 const run = promisify(execFile);
 
@@ -60,16 +61,6 @@ function attributesOf(path: string): Map<string, string> {
   });
   const records = archive.matchAll(/SCHILY\.xattr\.([^=]+)=([^\n]*)\n/g);
   return new Map(Array.from(records, ([, name = "", value = ""]) => [name, value]));
-}
-
-/** A zstd frame that stores its content: one raw block, so at most 128 KiB (RFC 8878). */
-function storedZstd(content: Uint8Array): Buffer {
-  const head = Buffer.alloc(12);
-  head.writeUInt32LE(0xfd2fb528, 0);
-  head.writeUInt8(0xa0, 4);
-  head.writeUInt32LE(content.length, 5);
-  head.writeUIntLE((content.length << 3) | 1, 9, 3);
-  return Buffer.concat([head, content]);
 }
 
 /** Everything that can be told about a tree, by path. */

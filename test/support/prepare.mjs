@@ -52,7 +52,13 @@ const selinuxPolicy = "selinux-policy-default";
 
 const sources = ["agent", "sandbox", "native", "metrics", "cri-proto", "test"];
 const buildInputs = ["package.json", "package-lock.json", "tsconfig.json"];
-const products = ["build/berth.node", "build/berth-monitor", "build/berth-unpack", "dist/agent/cli/main.js"];
+const products = [
+  "build/berth.node",
+  "build/berth-monitor",
+  "build/berth-unpack",
+  "build/berth-archive",
+  "dist/agent/cli/main.js",
+];
 
 class Failure extends Error {}
 

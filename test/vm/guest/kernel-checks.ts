@@ -112,7 +112,7 @@ describe("the guest", () => {
   });
 
   it("starts the monitor and the unpacker", (context) => {
-    for (const name of ["berth-monitor", "berth-unpack"]) {
+    for (const name of ["berth-monitor", "berth-unpack", "berth-archive"]) {
       const path = fileURLToPath(new URL(`../../../../build/${name}`, import.meta.url));
       if (!existsSync(path)) return context.skip(`build/${name} was not built`);
       // without its descriptors each refuses to work, which shows that the program loads and runs
