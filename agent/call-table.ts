@@ -1,8 +1,10 @@
 /** Every RPC → its handler: the index of the program. services.ts has their messages; the types hold the two together. */
+import { checkImages } from "./calls/check-images.js";
 import { containerStats } from "./calls/container-stats.js";
 import { containerStatus } from "./calls/container-status.js";
 import { createContainer } from "./calls/create-container.js";
 import { execSync } from "./calls/exec-sync.js";
+import { imageDiskUsage } from "./calls/image-disk-usage.js";
 import { imageFsInfo } from "./calls/image-fs-info.js";
 import { imageStatus } from "./calls/image-status.js";
 import { importImage } from "./calls/import-image.js";
@@ -116,6 +118,8 @@ export const callTable: CallTable = {
   // Berth's own
   ImportImage: importImage,
   PullWithProgress: pullWithProgress,
+  CheckImages: checkImages,
+  ImageDiskUsage: imageDiskUsage,
   InspectContainer: inspectContainer,
   MountBundle: mountBundle,
   UnmountBundle: unmountBundle,

@@ -82,6 +82,8 @@ export const imageService = {
 export const adminService = {
   ImportImage: unary(berth.v1.ImportImageRequest, berth.v1.ImportImageResponse),
   PullWithProgress: stream(berth.v1.PullWithProgressRequest, berth.v1.PullProgress),
+  CheckImages: unary(berth.v1.CheckImagesRequest, berth.v1.CheckImagesResponse),
+  ImageDiskUsage: unary(berth.v1.ImageDiskUsageRequest, berth.v1.ImageDiskUsageResponse),
   InspectContainer: unary(berth.v1.InspectContainerRequest, berth.v1.InspectContainerResponse),
   MountBundle: unary(berth.v1.MountBundleRequest, berth.v1.MountBundleResponse),
   UnmountBundle: unary(berth.v1.UnmountBundleRequest, berth.v1.UnmountBundleResponse),

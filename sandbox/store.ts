@@ -44,6 +44,10 @@ class Records<T extends { id: string; version: number }> {
     this.#changes.set(next.id, changes);
   }
 
+  has(id: string): boolean {
+    return this.#changes.has(id);
+  }
+
   /** Nothing there is success. */
   delete(id: string): void {
     this.#changes.delete(id);

@@ -26,8 +26,15 @@ const commands: Record<string, Entry> = {
   },
   images: { summary: "list images", load: async () => [await import("./images.js")] },
   image: {
-    summary: "import, pull or remove an image",
-    load: () => Promise.all([import("./image-import.js"), import("./image-pull.js"), import("./image-rm.js")]),
+    summary: "import, pull, remove or check images, or tell what they take",
+    load: () =>
+      Promise.all([
+        import("./image-import.js"),
+        import("./image-pull.js"),
+        import("./image-rm.js"),
+        import("./image-check.js"),
+        import("./image-du.js"),
+      ]),
   },
   run: {
     summary: "run an image as a pod of one container, in the foreground",

@@ -43,6 +43,8 @@ export interface ImageStoreOptions {
 }
 
 export interface ImageStore {
+  /** where the records are, `<hex digits of the id>.json` each */
+  readonly directory: string;
   list(): ImageRecord[];
   /**
    * By id (with or without "sha256:"), a unique prefix of it, a tag or a repository digest in any familiar form.
@@ -58,8 +60,16 @@ export interface ImageStore {
   remove(reference: string): Promise<ImageRecord | undefined>;
   /** Keeps layers from collection, whether or not they are there yet, until the returned function is called. */
   hold(chainIds: readonly string[]): () => void;
-  /** Removes layers that no image, no container and no pull needs. */
+  /** Chain ids of layers that no image, no container and no pull needs. */
+  unneeded(): string[];
+  /** Removes them. */
   collect(): Promise<void>;
+  /** Writes the record of an image that is known as it is in memory. */
+  rewrite(id: string): Promise<void>;
+  /** Removes a file of the directory that is no image's record; it is left alone when it has become one. */
+  removeFile(name: string): Promise<void>;
+  /** Runs while no record changes. */
+  whileStill<T>(work: () => Promise<T>): Promise<T>;
 }
 
 const serialKey = "images";
@@ -85,12 +95,16 @@ export async function openImageStore(options: ImageStoreOptions): Promise<ImageS
     index(record);
   };
 
-  const collect = async (): Promise<void> => {
+  const unneeded = (): string[] => {
     const needed = new Set<string>([...held.keys(), ...(options.inUse?.() ?? [])]);
     for (const image of images.values()) for (const chainId of image.layers) needed.add(chainId);
-    for (const layer of options.layers.list()) {
-      if (!needed.has(layer.chainId)) await options.layers.remove(layer.chainId);
-    }
+    return options.layers
+      .list()
+      .map(({ chainId }) => chainId)
+      .filter((chainId) => !needed.has(chainId));
+  };
+  const collect = async (): Promise<void> => {
+    for (const chainId of unneeded()) await options.layers.remove(chainId);
   };
 
   const find = (reference: string): ImageRecord | undefined => {
@@ -111,6 +125,7 @@ export async function openImageStore(options: ImageStoreOptions): Promise<ImageS
   };
 
   return {
+    directory,
     list: () => [...images.values()],
     find,
     put: (record) =>
@@ -155,7 +170,19 @@ export async function openImageStore(options: ImageStoreOptions): Promise<ImageS
         }
       };
     },
+    unneeded,
     collect: () => changes.run(serialKey, collect),
+    rewrite: (id) =>
+      changes.run(serialKey, async () => {
+        const record = images.get(id);
+        if (record !== undefined) await store(record);
+      }),
+    removeFile: (name) =>
+      changes.run(serialKey, async () => {
+        if ([...images.keys()].some((id) => pathOf(id) === join(directory, name))) return;
+        await rm(join(directory, name), { force: true, recursive: true });
+      }),
+    whileStill: (work) => changes.run(serialKey, work),
   };
 }
 

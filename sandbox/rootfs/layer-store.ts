@@ -7,7 +7,7 @@
  *   layers/.staging-<n>/, layers/.removed-<n>/           swept at open
  */
 import { mkdir, open, readdir, readFile, rename } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { InternalError, InvalidArgumentError } from "../errors.js";
 import { filesOf, type StorageDriver } from "./drivers/driver.js";
 import { openOverlayDriver } from "./drivers/overlay.js";
@@ -31,6 +31,8 @@ export interface LayerStaging {
 
 export interface LayerStore {
   readonly driver: StorageDriver;
+  /** the directory that has all layers' homes in it */
+  readonly directory: string;
   has(chainId: string): boolean;
   /** The layer's directory. @throws InternalError when the layer is not there */
   path(chainId: string): string;
@@ -48,6 +50,10 @@ export interface LayerStore {
   abort(staging: LayerStaging): Promise<void>;
   /** The layer is gone for everybody when this resolves; its files are deleted after that. Absent is success. */
   remove(chainId: string): Promise<void>;
+  /** Names in the directory of what is in the making or being deleted. */
+  busy(): ReadonlySet<string>;
+  /** Takes away what is there under a name of the directory, and all that was known of it. */
+  discard(name: string): Promise<void>;
   /** Waits for deletions that still run. */
   settle(): Promise<void>;
 }
@@ -62,6 +68,7 @@ export async function openLayerStore(root: string, opened?: StorageDriver): Prom
   await mkdir(base, { recursive: true, mode: 0o700 });
   const records = new Map<string, LayerRecord>();
   const deletions = new Set<Promise<void>>();
+  const busy = new Set<string>();
   let serial = 0;
 
   const directoryOf = (chainId: string): string => join(base, directoryName(chainId));
@@ -71,7 +78,17 @@ export async function openLayerStore(root: string, opened?: StorageDriver): Prom
       // what could not be deleted now is swept at the next open
     });
     deletions.add(deletion);
-    void deletion.finally(() => deletions.delete(deletion));
+    busy.add(basename(directory));
+    void deletion.finally(() => {
+      deletions.delete(deletion);
+      busy.delete(basename(directory));
+    });
+  };
+  /** Out of everybody's sight at once, and deleted after that. */
+  const removeLater = async (name: string): Promise<void> => {
+    const removed = uniqueName(".removed-");
+    await rename(join(base, name), removed);
+    deleteLater(removed);
   };
 
   for (const name of await readdir(base)) {
@@ -79,15 +96,13 @@ export async function openLayerStore(root: string, opened?: StorageDriver): Prom
     const record = name.startsWith(".") ? undefined : await readRecord(directory);
     if (record !== undefined && directoryName(record.chainId) === name) records.set(record.chainId, record);
     else if (name.startsWith(".")) deleteLater(directory);
-    else {
-      const removed = uniqueName(".removed-");
-      await rename(directory, removed);
-      deleteLater(removed);
-    }
+    else await removeLater(name);
   }
 
   const abort = async (staging: LayerStaging): Promise<void> => {
-    await driver.remove(dirname(staging.directory));
+    const home = dirname(staging.directory);
+    await driver.remove(home);
+    busy.delete(basename(home));
   };
   const home = (chainId: string): string => {
     if (!records.has(chainId)) throw new InternalError(`layer ${chainId} is not in the store`);
@@ -96,6 +111,7 @@ export async function openLayerStore(root: string, opened?: StorageDriver): Prom
 
   return {
     driver,
+    directory: base,
     has: (chainId) => records.has(chainId),
     path: (chainId) => filesOf(home(chainId)),
     home,
@@ -103,6 +119,7 @@ export async function openLayerStore(root: string, opened?: StorageDriver): Prom
     async stage(chainId, parent) {
       directoryName(chainId);
       const staging = uniqueName(".staging-");
+      busy.add(basename(staging));
       await driver.remove(staging);
       await mkdir(staging, { mode: 0o700 });
       const below = parent === undefined || !driver.wholeTrees ? undefined : home(parent);
@@ -121,20 +138,27 @@ export async function openLayerStore(root: string, opened?: StorageDriver): Prom
       await writeDurably(join(directory, "layer.json"), `${JSON.stringify(record)}\n`);
       await rename(directory, directoryOf(staging.chainId));
       records.set(record.chainId, record);
+      busy.delete(basename(directory));
       await syncDirectory(base);
       return record;
     },
     abort,
     async remove(chainId) {
-      if (!records.delete(chainId)) return;
-      const removed = uniqueName(".removed-");
-      await rename(directoryOf(chainId), removed);
-      deleteLater(removed);
+      if (records.delete(chainId)) await removeLater(directoryName(chainId)).catch(unlessGone);
+    },
+    busy: () => new Set(busy),
+    async discard(name) {
+      for (const chainId of records.keys()) if (directoryName(chainId) === name) records.delete(chainId);
+      await removeLater(name).catch(unlessGone);
     },
     async settle() {
       while (deletions.size > 0) await Promise.all(deletions);
     },
   };
+}
+
+function unlessGone(error: NodeJS.ErrnoException): void {
+  if (error.code !== "ENOENT") throw error;
 }
 
 /** Short, because before Linux 6.8 an overlay's options end at 255 bytes each. */

@@ -53,6 +53,10 @@ export interface Snapshots {
   removeRootfs(containerId: string): Promise<void>;
   /** ids of the containers that have a writable directory */
   listRootfs(): Promise<string[]>;
+  /** Names in the containers' directory of what was removed, but could not be deleted. */
+  leftovers(): Promise<string[]>;
+  /** Tries again to delete one. */
+  discard(name: string): Promise<void>;
   /**
    * What the container has written, as it was at some moment of late. Undefined: it is not known yet, because it is much.
    * @throws NotFoundError when it has no writable layer
@@ -70,8 +74,17 @@ export async function openSnapshots(root: string, layers: LayerStore): Promise<S
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const walks = new PacedWalks();
   const usages = new WritableUsage((containerId) => measure(driver, walks, directoryOf(containerId), containerId));
+  const deleting = new Set<string>();
   let serial = 0;
 
+  /** Nobody waits for it, and nobody finds it under its name: what a crash leaves of it goes at the next start. */
+  const deleteLater = (name: string): void => {
+    deleting.add(name);
+    driver
+      .remove(join(directory, name))
+      .catch(() => undefined)
+      .finally(() => deleting.delete(name));
+  };
   const directoryOf = (containerId: string): string => {
     if (!idPattern.test(containerId)) throw new InvalidArgumentError(`"${containerId}" is no container id`);
     return join(directory, containerId);
@@ -82,20 +95,18 @@ export async function openSnapshots(root: string, layers: LayerStore): Promise<S
 
   const removeRootfs = async (containerId: string): Promise<void> => {
     usages.forget(containerId);
-    const doomed = join(directory, `.removed-${process.pid.toString(36)}-${++serial}`);
+    const doomed = `.removed-${process.pid.toString(36)}-${++serial}`;
     try {
-      await rename(directoryOf(containerId), doomed);
+      await rename(directoryOf(containerId), join(directory, doomed));
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === "ENOENT") return;
       throw error;
     }
-    // nobody waits for it, and nobody finds it under its name: what a crash leaves of it goes at the next start
-    driver.remove(doomed).catch(() => undefined);
+    deleteLater(doomed);
   };
 
   for (const name of await readdir(directory)) {
-    // one that resists must not keep the agent from starting
-    if (name.startsWith(".removed-")) await driver.remove(join(directory, name)).catch(() => undefined);
+    if (name.startsWith(".removed-")) deleteLater(name);
   }
 
   return {
@@ -119,6 +130,10 @@ export async function openSnapshots(root: string, layers: LayerStore): Promise<S
     async listRootfs() {
       return (await readdir(directory)).filter((name) => !name.startsWith("."));
     },
+    async leftovers() {
+      return (await readdir(directory)).filter((name) => name.startsWith(".") && !deleting.has(name));
+    },
+    discard: (name) => driver.remove(join(directory, name)),
     writableLayerUsage: (containerId) => usages.of(containerId),
     imageFsUsage() {
       let bytes = 0;
