@@ -22,7 +22,7 @@ export interface Config {
   readonly root: string;
   /** null: /metrics is not served */
   readonly metrics: { readonly host: string; readonly port: number } | null;
-  readonly registries: string;
+  readonly registries: readonly string[];
   readonly cdiDirectories: readonly string[];
   /** null: there are no hooks */
   readonly hooksDirectory: string | null;
@@ -74,7 +74,12 @@ const schema = v.strictObject({
   run: absolutePath,
   root: absolutePath,
   metrics: address,
-  registries: absolutePath,
+  // as containerd's config_path
+  registries: v.pipe(
+    v.string(),
+    v.transform((text) => text.split(":")),
+    v.array(absolutePath),
+  ),
   "cni-conf": absolutePath,
   "cni-bin": absolutePath,
   "hooks-dir": v.union([

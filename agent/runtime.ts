@@ -83,7 +83,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
   const images = await openImages({
     root: config.root,
     layers,
-    registriesDirectory: config.registries,
+    registriesDirectories: config.registries,
     pinned: config.pinnedImages,
     observer,
     inUse: () => containers.list().flatMap(({ record }) => layersInUse(record)),

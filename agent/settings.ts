@@ -54,8 +54,8 @@ export const settings: Readonly<Record<SettingName, Setting>> = {
     default: "127.0.0.1:9464",
   },
   registries: {
-    argument: "DIR",
-    help: "registry hosts, a directory HOST/hosts.toml each",
+    argument: "DIR[:DIR...]",
+    help: "registry hosts, a directory HOST/hosts.toml each; the first DIR that knows a host counts",
     default: "/etc/berth/certs.d",
   },
   "cni-conf": {

@@ -6,6 +6,7 @@ import type { IncomingHttpHeaders } from "node:http";
 import type { Agent, Dispatcher } from "undici";
 import { BerthError, CancelledError, InternalError, UnavailableError } from "../../sandbox/errors.js";
 import type { RegistryHost } from "./registries.js";
+import { secureContextOf } from "./trust.js";
 
 export interface HttpResponse {
   status: number;
@@ -33,28 +34,34 @@ export const stallTimeoutMs = 30_000;
 const maxRedirects = 5;
 const redirectStatuses = new Set([301, 302, 303, 307, 308]);
 
-/** @param trust certificates for the host's own origin; other origins that it redirects to are checked as usual */
-export async function openHttpClient(
-  trust: Pick<RegistryHost, "baseUrl" | "skipVerify" | "ca" | "client">,
-  timeoutMs: number = stallTimeoutMs,
-): Promise<HttpClient> {
+const noHost: Pick<RegistryHost, "skipVerify" | "ca" | "clients"> = { skipVerify: false, ca: [], clients: [] };
+
+/** @param host its trust and limits are for its own origin; other origins that it redirects to are checked as usual */
+export async function openHttpClient(host: RegistryHost, timeoutMs: number = stallTimeoutMs): Promise<HttpClient> {
   const undici = await import("undici");
-  const limits = { headersTimeout: timeoutMs, bodyTimeout: timeoutMs, connectTimeout: timeoutMs };
-  const origin = new URL(trust.baseUrl).origin;
-  const own: Agent = new undici.Agent({
-    ...limits,
-    connect: {
-      rejectUnauthorized: !trust.skipVerify,
-      ...(trust.ca.length > 0 && { ca: trust.ca }),
-      ...(trust.client !== undefined && { cert: trust.client.certificate, key: trust.client.key }),
-    },
-  });
-  let others: Agent | undefined;
-  const dispatcherOf = (url: URL): Dispatcher => {
-    if (url.origin === origin) return own;
-    others ??= new undici.Agent(limits);
+  const limits = { headersTimeout: timeoutMs, bodyTimeout: timeoutMs };
+  const origin = new URL(host.baseUrl).host;
+  // made at the first request, one for whoever else is asked
+  let own: Promise<Agent> | undefined;
+  let others: Promise<Agent> | undefined;
+  const open = async (trust: typeof noHost, connectTimeout: number): Promise<Agent> =>
+    new undici.Agent({
+      ...limits,
+      connect: {
+        timeout: connectTimeout,
+        rejectUnauthorized: !trust.skipVerify,
+        secureContext: await secureContextOf(trust),
+      },
+    });
+  const agentOf = (url: URL): Promise<Agent> => {
+    if (url.host === origin) {
+      own ??= open(host, host.dialTimeoutMs ?? timeoutMs);
+      return own;
+    }
+    others ??= open(noHost, timeoutMs);
     return others;
   };
+  let triesTls = host.triesTls;
 
   const send = async (request: HttpRequest, url: URL, headers: Record<string, string>): Promise<HttpResponse> => {
     try {
@@ -63,7 +70,7 @@ export async function openHttpClient(
         headers: answered,
         body,
       } = await undici.request(url, {
-        dispatcher: dispatcherOf(url),
+        dispatcher: await agentOf(url),
         method: request.form === undefined ? "GET" : "POST",
         headers:
           request.form === undefined ? headers : { ...headers, "content-type": "application/x-www-form-urlencoded" },
@@ -78,12 +85,30 @@ export async function openHttpClient(
     }
   };
 
+  /** Of an address that may speak either: by TLS, and in the clear when it turns out not to. */
+  const sendByEither = async (
+    request: HttpRequest,
+    url: URL,
+    headers: Record<string, string>,
+  ): Promise<HttpResponse> => {
+    if (!triesTls || url.protocol !== "http:" || url.host !== origin) return send(request, url, headers);
+    const secure = new URL(url);
+    secure.protocol = "https:";
+    try {
+      return await send(request, secure, headers);
+    } catch (error) {
+      if (!speaksNoTls(error)) throw error;
+      triesTls = false;
+      return send(request, url, headers);
+    }
+  };
+
   return {
     async request(request) {
       let url = new URL(request.url);
       let headers = request.headers;
       for (let redirects = 0; ; redirects++) {
-        const response = await send(request, url, headers);
+        const response = await sendByEither(request, url, headers);
         const location = response.headers.location;
         if (!redirectStatuses.has(response.status) || location === undefined || request.form !== undefined) {
           return response;
@@ -97,7 +122,7 @@ export async function openHttpClient(
       }
     },
     async close() {
-      await Promise.all([own.destroy(), others?.destroy()]);
+      for (const agent of await Promise.all([own, others])) await agent?.destroy();
     },
   };
 }
@@ -141,6 +166,12 @@ function withOurErrors(body: Dispatcher.ResponseData["body"], url: URL, signal: 
       }
     },
   };
+}
+
+/** What a server of plain HTTP makes of a TLS greeting: an answer that is no TLS, or none. */
+function speaksNoTls(error: unknown): boolean {
+  const { code, message } = ((error as Error).cause ?? {}) as NodeJS.ErrnoException;
+  return code === "ERR_SSL_WRONG_VERSION_NUMBER" || (code === "ECONNRESET" && /before secure TLS/.test(message));
 }
 
 function asOurs(error: unknown, url: URL, signal: AbortSignal): BerthError {

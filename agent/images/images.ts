@@ -14,8 +14,8 @@ import { type PullProgress, RunningPulls } from "./running-pulls.js";
 import { Transfers } from "./transfers.js";
 
 export interface ImagesOptions extends ImageStoreOptions {
-  /** certs.d: registries in containerd's hosts.toml format; it need not exist */
-  registriesDirectory?: string;
+  /** certs.d: registries in containerd's hosts.toml format; they need not exist */
+  registriesDirectories?: readonly string[];
   /** images that nobody removes on their own account: the kubelet's garbage collection, `berth image prune` */
   pinned?: readonly ImagePattern[];
   /** is told of pulls, of their steps and bytes */
@@ -52,7 +52,7 @@ export async function openImages(options: ImagesOptions): Promise<Images> {
     pulls,
     observer,
     fetcher: openLayerFetcher(options.layers, transfers),
-    registries: openRegistries(options.registriesDirectory),
+    registries: openRegistries(options.registriesDirectories),
   };
   const pull = (request: PullRequest): Promise<ImageRecord> => pullImage(deps, request);
   return {

@@ -20,7 +20,7 @@ describe("a registry that does not do what it should", () => {
 
   before(async () => {
     registriesDirectory = await mkdtemp(join(tmpdir(), "berth-certs-"));
-    service = await openTestImages({ registriesDirectory });
+    service = await openTestImages({ registriesDirectories: [registriesDirectory] });
   });
   after(async () => {
     await service.close();
@@ -218,8 +218,8 @@ describe("a registry that does not do what it should", () => {
             await service.images.store.remove(record.id);
             await writeFile(join(directory, "hosts.toml"), "server = 7\n");
             await assert.rejects(service.images.pull({ reference: "registry.example/x/y:1" }), {
-              kind: "INVALID_ARGUMENT",
-              message: /hosts\.toml/,
+              kind: "FAILED_PRECONDITION",
+              message: /hosts\.toml:1: server is no string/,
             });
           },
         ),

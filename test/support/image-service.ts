@@ -15,7 +15,7 @@ export interface TestImages {
 }
 
 export async function openTestImages(
-  options: { registriesDirectory?: string; inUse?: () => Iterable<string>; root?: string } = {},
+  options: { registriesDirectories?: string[]; inUse?: () => Iterable<string>; root?: string } = {},
 ): Promise<TestImages> {
   const root = options.root ?? (await mkdtemp(join(tmpdir(), "berth-images-")));
   const layers = await openLayerStore(root);

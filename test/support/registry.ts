@@ -1,7 +1,7 @@
 /** A real registry (Debian's docker-registry) on a free loopback port with private storage. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -9,9 +9,11 @@ import { setTimeout as sleep } from "node:timers/promises";
 export interface TestRegistry {
   /** "127.0.0.1:PORT": the first part of references */
   host: string;
-  /** "http://127.0.0.1:PORT" */
+  /** "http://127.0.0.1:PORT", with TLS "https://..." */
   url: string;
   pid: number;
+  /** where it keeps what it has: others may serve the same */
+  storage: string;
   /** Ends it and deletes its storage. */
   stop(): Promise<void>;
 }
@@ -19,6 +21,10 @@ export interface TestRegistry {
 export interface RegistryOptions {
   /** basic authentication: a line of htpasswd (bcrypt) */
   htpasswd?: string;
+  /** another registry's; absent: one of its own */
+  storage?: string;
+  /** paths of PEM files; with `clientAuthority` only clients that it vouches for are served */
+  tls?: { certificate: string; key: string; clientAuthority?: string };
 }
 
 /** Starts a registry; it answers when this resolves. */
@@ -28,12 +34,15 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Test
   const configPath = join(directory, "config.yml");
   const auth = options.htpasswd === undefined ? "" : `auth: {htpasswd: {realm: berth, path: ${directory}/htpasswd}}\n`;
   if (options.htpasswd !== undefined) await writeFile(join(directory, "htpasswd"), `${options.htpasswd}\n`);
+  const { tls, storage = join(directory, "data") } = options;
+  const clients = tls?.clientAuthority === undefined ? "" : `, clientcas: [${tls.clientAuthority}]`;
+  const tlsConfig = tls === undefined ? "" : `, tls: {certificate: ${tls.certificate}, key: ${tls.key}${clients}}`;
   await writeFile(
     configPath,
     `version: 0.1
 log: {level: error, accesslog: {disabled: true}}
-storage: {filesystem: {rootdirectory: ${directory}/data}, delete: {enabled: true}}
-http: {addr: "127.0.0.1:${port}"}
+storage: {filesystem: {rootdirectory: ${storage}}, delete: {enabled: true}}
+http: {addr: "127.0.0.1:${port}"${tlsConfig}}
 ${auth}`,
   );
   const child = spawn("docker-registry", ["serve", configPath], { stdio: ["ignore", "ignore", "pipe"] });
@@ -50,22 +59,25 @@ ${auth}`,
     await ended;
     await rm(directory, { recursive: true, force: true });
   };
-  const url = `http://127.0.0.1:${port}`;
-  if (!(await answers(child, url))) {
+  const url = `${tls === undefined ? "http" : "https"}://127.0.0.1:${port}`;
+  if (!(await answers(child, port))) {
     await stop();
     throw new Error(`docker-registry did not start: ${output}`);
   }
-  return { host: `127.0.0.1:${port}`, url, pid: child.pid as number, stop };
+  return { host: `127.0.0.1:${port}`, url, pid: child.pid as number, storage, stop };
 }
 
-async function answers(child: ChildProcess, url: string): Promise<boolean> {
+async function answers(child: ChildProcess, port: number): Promise<boolean> {
   for (let attempt = 0; attempt < 200 && child.exitCode === null; attempt++) {
-    try {
-      await (await fetch(`${url}/v2/`)).arrayBuffer();
-      return true;
-    } catch {
-      await sleep(25);
-    }
+    const answered = await new Promise<boolean>((resolve) => {
+      const socket = connect(port, "127.0.0.1", () => {
+        resolve(true);
+        socket.destroy();
+      });
+      socket.once("error", () => resolve(false));
+    });
+    if (answered) return true;
+    await sleep(25);
   }
   return false;
 }
