@@ -238,6 +238,9 @@ export interface Addon {
   /** opens read-only beneath root (openat2, RESOLVE_IN_ROOT, O_NONBLOCK), takes regular files only; reads at most limit
    *  bytes (EFBIG when there are more) */
   readFileInRoot(options: { rootFd: number; path: string; limitBytes: number }): Promise<Buffer>;
+  /** the mount that the path lies on, resolved as by readFileInRoot, by its number in mountinfo. The root may be in another
+   *  mount namespace */
+  mountIdInRoot(options: { rootFd: number; path: string }): Promise<number>;
   /** a file (also a namespace's) or directory: read-only, for setns, flock or as a root; anything else: O_PATH */
   openPath(path: string): number;
   closeDescriptor(fd: number): void;

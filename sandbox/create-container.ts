@@ -43,13 +43,14 @@ import { podDirectory } from "./paths.js";
 import type { Pod, PodSandboxConfig } from "./pod.js";
 import {
   checkFollowing,
-  findReflected,
   followsHost,
   hostMounts,
   MountsChangedError,
+  placesOf,
   readMountTables,
+  readTablesOfProcess,
 } from "./propagation.js";
-import { clearReflected, type ReflectedMount } from "./reflected-mounts.js";
+import { clearReflected, findLeftBehind, findReflected, type ReflectedMount } from "./reflected-mounts.js";
 import { relabelling } from "./relabel.js";
 import { forgetInMonitor } from "./remove-container.js";
 import { makeBundle, removeBundle } from "./runtime-bundle.js";
@@ -248,21 +249,30 @@ async function makeContainer(
   }
   if (foreign !== null) undo.push("remove the bundle", () => removeBundle(node, pod.record.id, id));
   const { plan, descriptors } = foreign === null ? launch : makeBundle(node, pod, { spec, launch, runtime: foreign });
+  let reflected: ReflectedMount[] | undefined;
+  const mountsAtFirst = mountsBefore[0] ?? [];
+  if (spec.mounts.some(followsHost)) {
+    undo.push("clear what its mounts left on the host", () =>
+      clearReflected(node, reflected ?? findLeftBehind(mountFds, mountsAtFirst)),
+    );
+  }
   undo.push("end the init", () => forgetInMonitor(node, pod.record.id, id));
   let pid = await step("init", () => monitor.createContainer(id, plan, descriptors));
+  if (spec.mounts.some(followsHost)) {
+    await step("propagation", async () => {
+      // one with hooks has not left the host's root yet, and an OCI runtime makes copies of the mounts
+      const tables = await (foreign === null
+        ? readMountTables(placesOf(spec), pid, rootFd)
+        : readTablesOfProcess(placesOf(spec), pid));
+      reflected = findReflected(tables, mountsAtFirst);
+      // an agent that is killed from now on finds them in the record
+      if (reflected.length > 0) update(node.store.containers, planned, { reflectedMounts: reflected });
+      checkFollowing(spec, tables, mountsBefore);
+    });
+  }
   if (hooks?.pause) {
     await step("hooks", () => runCreateRuntimeHooks(node, spec, id, pid));
     pid = await step("init, after hooks", () => monitor.continueContainer(id));
-  }
-
-  let reflected: ReflectedMount[] = [];
-  if (spec.mounts.some(followsHost)) {
-    await step("propagation", () => {
-      const tables = readMountTables(spec, pid);
-      reflected = findReflected(tables);
-      undo.push("clear what its mounts left on the host", () => clearReflected(node, reflected));
-      checkFollowing(spec, tables, mountsBefore);
-    });
   }
 
   const container: Container = { record: planned.record, config, pid, ended: new Latch() };
@@ -270,11 +280,7 @@ async function makeContainer(
     // a stop of the pod that came in between has not seen this container
     checkReady(pod);
     const stored = storedSpec(foreign === null ? spec : withoutHooks(spec), config);
-    update(node.store.containers, container, {
-      phase: "created",
-      spec: stored,
-      ...(reflected.length > 0 && { reflectedMounts: reflected }),
-    });
+    update(node.store.containers, container, { phase: "created", spec: stored });
     node.containers.add(container);
   });
   observer.emit({ type: "container-event", event: "created", podId: pod.record.id, containerId: id });

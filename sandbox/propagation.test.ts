@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { parseMountInfo } from "./mount-info.js";
-import { findDifference, ownMounts } from "./propagation.js";
+import { type MountInfo, parseMountInfo } from "./mount-info.js";
+import { findDifference } from "./propagation.js";
 import { reflectedMounts } from "./reflected-mounts.js";
 
 const host = `20 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw
@@ -17,6 +17,15 @@ const container = `900 800 0:99 / / rw - overlay overlay rw
 912 911 0:52 / /data/a/with\\040blank rw master:9 - tmpfs tmpfs rw
 913 910 0:60 / /data/own rw - tmpfs tmpfs rw
 `;
+
+/** The topmost mount at each place. */
+function ownMounts(container: readonly MountInfo[], places: readonly string[]): Set<number> {
+  const covered = new Set(container.map(({ parent, mountPoint }) => `${parent} ${mountPoint}`));
+  const tops = container.filter(
+    ({ id, mountPoint }) => places.includes(mountPoint) && !covered.has(`${id} ${mountPoint}`),
+  );
+  return new Set(tops.map(({ id }) => id));
+}
 
 const ownPlaces = ["/data", "/data/own"];
 

@@ -7,7 +7,7 @@ import { readFileSync, realpathSync } from "node:fs";
 import { native } from "../native/binding.js";
 import { type MountInfo, mountBehind, parseMountInfo } from "./mount-info.js";
 import { mountPropagation, parseMountOptions } from "./mount-options.js";
-import { type ReflectedMount, reflectedMounts } from "./reflected-mounts.js";
+import { reflectedMounts } from "./reflected-mounts.js";
 import type { Mount, OciSpec } from "./spec/oci.js";
 
 /** The host has mounted or unmounted something while the container was made. */
@@ -29,20 +29,52 @@ export function hostMounts(spec: OciSpec): MountInfo[] {
 export interface MountTables {
   host: MountInfo[];
   container: MountInfo[];
-  /** ids of the container's mounts that the host does not have */
+  /** ids of the mounts that are at the container's own places: one may lie on a copy of what the host has there, as
+   *  /host/proc when / is on /host */
   own: ReadonlySet<number>;
+  /** those at the masked and read-only paths, of which some need no mount of their own */
+  covers: ReadonlySet<number>;
 }
 
-export function readMountTables(spec: OciSpec, pid: number): MountTables {
+/** Paths in the container: of its mounts, and of what the launcher mounts besides. */
+export interface MountPlaces {
+  own: readonly string[];
+  covers: readonly string[];
+}
+
+/** `rootFd`: the container's root, with the mounts that the process sees. */
+export async function readMountTables(places: MountPlaces, pid: number, rootFd: number): Promise<MountTables> {
+  const idsAt = async (paths: readonly string[]): Promise<Set<number>> => {
+    const ids = new Set<number>();
+    for (const path of paths) {
+      const id = await native.mountIdInRoot({ rootFd, path }).catch(() => undefined);
+      // a path that was to be masked need not be there
+      if (id !== undefined) ids.add(id);
+    }
+    return ids;
+  };
+  const own = await idsAt(places.own);
+  const covers = await idsAt(places.covers);
   const host = parseMountInfo(readFileSync("/proc/self/mountinfo", "utf8"));
   const container = parseMountInfo(readFileSync(`/proc/${pid}/mountinfo`, "utf8"));
-  const destinations = spec.mounts.map(({ destination }) => destination);
-  return { host, container, own: ownMounts(container, destinations) };
+  return { host, container, own, covers };
 }
 
-/** What of the container's own mounts is on the host, too, because it lies below a bidirectional one. */
-export function findReflected({ host, container, own }: MountTables): ReflectedMount[] {
-  return reflectedMounts(host, container, own).map(({ mountPoint, group }) => ({ mountPoint, group }));
+/** The same of a process that has the container's root as its own. */
+export async function readTablesOfProcess(places: MountPlaces, pid: number): Promise<MountTables> {
+  const rootFd = native.openPath(`/proc/${pid}/root`);
+  try {
+    return await readMountTables(places, pid, rootFd);
+  } finally {
+    native.closeDescriptor(rootFd);
+  }
+}
+
+export function placesOf({ mounts, linux, process }: OciSpec): MountPlaces {
+  return {
+    own: mounts.map(({ destination }) => destination),
+    covers: [...linux.readonlyPaths, ...linux.maskedPaths, ...(process.terminal ? ["/dev/console"] : [])],
+  };
 }
 
 /**
@@ -64,7 +96,7 @@ export function checkFollowing(spec: OciSpec, tables: MountTables, before: reado
   }
 }
 
-export interface BothSides extends MountTables {
+export interface BothSides extends Omit<MountTables, "covers"> {
   /** the host's mount on which the source lies */
   behind: MountInfo;
   /** the source, without links */
@@ -96,17 +128,6 @@ export function findDifference({ host, container, behind, path, own, before }: B
     if (stale !== undefined) return `${stale} is only in the container`;
   }
   return null;
-}
-
-/** The container's own mounts: one may lie on a copy of what the host has there, as /host/proc when / is on /host. */
-export function ownMounts(container: readonly MountInfo[], destinations: readonly string[]): Set<number> {
-  const ids = new Set<number>();
-  for (const destination of destinations) {
-    const there = container.filter(({ mountPoint }) => mountPoint === destination);
-    const covered = new Set(there.map(({ parent }) => parent));
-    for (const { id } of there) if (!covered.has(id)) ids.add(id);
-  }
-  return ids;
 }
 
 /** What is mounted below a path of a mount, each as "/relative/path of device:root". Unbindable mounts are never copied. */

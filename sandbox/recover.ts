@@ -16,6 +16,8 @@ import { toBigInt } from "./monitor-client.js";
 import { monitorEvents } from "./monitor-events.js";
 import type { SandboxNode } from "./node.js";
 import type { Pod, PodRecord } from "./pod.js";
+import { readTablesOfProcess } from "./propagation.js";
+import { clearReflected, findReflected, type ReflectedMount } from "./reflected-mounts.js";
 import { forgetInMonitor, removeContainer } from "./remove-container.js";
 import { forgetPod } from "./remove-pod.js";
 import { removeBundle } from "./runtime-bundle.js";
@@ -38,7 +40,9 @@ export async function recover(node: SandboxNode): Promise<void> {
   // after all addresses are known: what it sets up serves the subnets of older pods, too
   await node.network.start();
   const pods = node.pods.list();
-  await Promise.all(pods.map((pod) => attempt(node, "recover the pod", pod.record.id, () => recoverPod(node, pod))));
+  await Promise.all(
+    pods.map((pod) => attempt(node, "recover the pod", pod.record.id, () => recoverPod(node, pod, halfMade))),
+  );
   // after the pods: a monitor that was still making one has ended what it had begun, and makes nothing more of it
   await Promise.all(
     halfMade.map((record) =>
@@ -71,7 +75,7 @@ async function finishRemovals(node: SandboxNode): Promise<void> {
   }
 }
 
-async function recoverPod(node: SandboxNode, pod: Pod): Promise<void> {
+async function recoverPod(node: SandboxNode, pod: Pod, halfMade: readonly ContainerRecord[]): Promise<void> {
   const { id, phase, bootId } = pod.record;
   if (bootId !== node.bootId) {
     for (const container of node.containers.ofPod(id)) {
@@ -83,13 +87,13 @@ async function recoverPod(node: SandboxNode, pod: Pod): Promise<void> {
     removeEmptyDirectories(pod.record.madeDirectories ?? []);
     await forgetPod(node, pod);
     node.observer.emit({ type: "repaired", what: "half-made pod", subject: id });
-  } else if (phase === "stopping" || (phase === "ready" && !(await reconnect(node, pod)))) {
+  } else if (phase === "stopping" || (phase === "ready" && !(await reconnect(node, pod, halfMade)))) {
     await stopPod(node, pod);
   }
 }
 
 /** False: the monitor is gone. */
-async function reconnect(node: SandboxNode, pod: Pod): Promise<boolean> {
+async function reconnect(node: SandboxNode, pod: Pod, halfMade: readonly ContainerRecord[]): Promise<boolean> {
   const { id, bootId } = pod.record;
   if (bootId !== node.bootId) return false;
   try {
@@ -102,10 +106,14 @@ async function reconnect(node: SandboxNode, pod: Pod): Promise<boolean> {
       states.delete(container.record.id);
     }
     // what the monitor knows and the store does not was being made, or removed, when the agent died
-    const unknown = [...states.keys()].filter((containerId) => typeof containerId === "string");
     await Promise.all(
-      unknown.map((containerId) =>
-        attempt(node, "end the half-made container", containerId, () => forgetInMonitor(node, id, containerId)),
+      [...states.values()].map(({ id: containerId, pid }) =>
+        attempt(node, "end the half-made container", containerId ?? "", async () => {
+          const record = halfMade.find((one) => one.id === containerId);
+          const reflected = record && pid ? await reflectedOf(record, pid) : [];
+          await forgetInMonitor(node, id, containerId ?? "");
+          await clearReflected(node, reflected);
+        }),
       ),
     );
     return true;
@@ -131,8 +139,18 @@ function reconcile(node: SandboxNode, container: Container, state: berth.monitor
   }
 }
 
+/** What a container that was made, but not recorded as such, has on the host of its own mounts. */
+async function reflectedOf({ config }: ContainerRecord, pid: number): Promise<ReflectedMount[]> {
+  const { mounts } = runtime.v1.ContainerConfig.fromObject(config);
+  const bidirectional = runtime.v1.MountPropagation.PROPAGATION_BIDIRECTIONAL;
+  if (!mounts.some(({ propagation }) => propagation === bidirectional)) return [];
+  const places = { own: mounts.map(({ container_path }) => container_path ?? ""), covers: [] };
+  return findReflected(await readTablesOfProcess(places, pid), []);
+}
+
 async function removeHalfMade(node: SandboxNode, record: ContainerRecord): Promise<void> {
   await node.cgroups.kill(record.cgroupPath);
+  await clearReflected(node, record.reflectedMounts ?? []);
   await node.cgroups.remove(record.cgroupPath);
   await node.snapshots.removeRootfs(record.id);
   removeBundle(node, record.podId, record.id);

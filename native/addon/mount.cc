@@ -344,6 +344,19 @@ Napi::Value read_file_in_root(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value mount_id_in_root(const Napi::CallbackInfo& info) {
+  Napi::Object options = object_argument(info, 0, "options");
+  int root = static_cast<int>(int_field(options, "rootFd"));
+  std::string path = text_field(options, "path");
+  return on_own_thread(info.Env(), [root, path]() -> Settle {
+    UniqueFd found = open_path_in_root(root, path);
+    struct statx status = {};
+    if (statx(found.get(), "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_MNT_ID, &status) < 0) throw_errno("statx", path);
+    double id = static_cast<double>(status.stx_mnt_id);
+    return [id](Napi::Env env) { return Napi::Number::New(env, id); };
+  });
+}
+
 Napi::Value open_path(const Napi::CallbackInfo& info) {
   std::string path = string_argument(info, 0, "path");
   UniqueFd found = open_file(path, O_PATH);
@@ -369,6 +382,7 @@ void register_mount(Napi::Object exports) {
   export_function<attach_mount>(exports, "attachMount");
   export_function<unmount>(exports, "unmount");
   export_function<read_file_in_root>(exports, "readFileInRoot");
+  export_function<mount_id_in_root>(exports, "mountIdInRoot");
   export_function<open_path>(exports, "openPath");
   export_function<close_descriptor>(exports, "closeDescriptor");
 }

@@ -12,10 +12,8 @@ import {
   exec,
   fails,
   importBusybox,
-  long,
   out,
   type RunningPod,
-  removePod,
   runContainer,
   runPod,
 } from "../support/workload.js";
@@ -190,51 +188,6 @@ test("bidirectional: what a privileged container mounts is on the host", async (
     await out(agent, id, "umount /m/inner");
     assert.deepEqual(readdirSync(join(shared, "inner")), []);
   } finally {
-    await native.unmount(shared);
-  }
-});
-
-test("what a container mounts below a bidirectional volume leaves the host with it, at each restart", async () => {
-  const shared = await sharedMount("reflecting");
-  const content = hostDirectory("reflected");
-  mkdirSync(join(shared, "sub"));
-  mkdirSync(join(content, "deep"));
-  const privileged = { linux: { security_context: { privileged: true } } };
-  const strong = await runPod(agent, privileged);
-  const left = () =>
-    readFileSync("/proc/self/mountinfo", "utf8")
-      .split("\n")
-      .filter((l) => l.includes(`${shared}/`));
-  try {
-    for (let attempt = 0; attempt < 3; attempt++) {
-      const id = await runContainer(agent, strong, {
-        ...privileged,
-        metadata: { name: "again", attempt },
-        mounts: [
-          { container_path: "/m", host_path: shared, propagation: 2 },
-          { container_path: "/m/sub", host_path: content },
-          { container_path: "/m/sub/deep", host_path: content },
-        ],
-      });
-      assert.equal(left().length, 2, `as the kernel has it, and once: ${left().join("\n")}`);
-      await agent.client.call("StopContainer", { container_id: id, timeout: long(0) });
-      for (let tries = 0; left().length > 0; tries++) {
-        assert.ok(tries < 100, left().join("\n"));
-        await sleep(10);
-      }
-    }
-    const id = await createContainer(agent, strong, {
-      ...privileged,
-      mounts: [
-        { container_path: "/m", host_path: shared, propagation: 2 },
-        { container_path: "/m/sub", host_path: content },
-      ],
-    });
-    assert.equal(left().length, 1);
-    await agent.client.call("RemoveContainer", { container_id: id });
-    assert.deepEqual(left(), []);
-  } finally {
-    await removePod(agent, strong);
     await native.unmount(shared);
   }
 });
