@@ -4,6 +4,7 @@ import { containerStats } from "./calls/container-stats.js";
 import { containerStatus } from "./calls/container-status.js";
 import { createContainer } from "./calls/create-container.js";
 import { execSync } from "./calls/exec-sync.js";
+import { exportImages } from "./calls/export-images.js";
 import { imageDiskUsage } from "./calls/image-disk-usage.js";
 import { imageFsInfo } from "./calls/image-fs-info.js";
 import { imageStatus } from "./calls/image-status.js";
@@ -117,6 +118,7 @@ export const callTable: CallTable = {
 
   // Berth's own
   ImportImage: importImage,
+  ExportImages: exportImages,
   PullWithProgress: pullWithProgress,
   CheckImages: checkImages,
   ImageDiskUsage: imageDiskUsage,

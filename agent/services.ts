@@ -81,6 +81,7 @@ export const imageService = {
 /** Berth's own, for its command line. */
 export const adminService = {
   ImportImage: unary(berth.v1.ImportImageRequest, berth.v1.ImportImageResponse),
+  ExportImages: unary(berth.v1.ExportImagesRequest, berth.v1.ExportImagesResponse),
   PullWithProgress: stream(berth.v1.PullWithProgressRequest, berth.v1.PullProgress),
   CheckImages: unary(berth.v1.CheckImagesRequest, berth.v1.CheckImagesResponse),
   ImageDiskUsage: unary(berth.v1.ImageDiskUsageRequest, berth.v1.ImageDiskUsageResponse),

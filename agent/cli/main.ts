@@ -26,10 +26,11 @@ const commands: Record<string, Entry> = {
   },
   images: { summary: "list images", load: async () => [await import("./images.js")] },
   image: {
-    summary: "import, pull, remove or check images, or tell what they take",
+    summary: "import, export, pull, remove or check images, or tell what they take",
     load: () =>
       Promise.all([
         import("./image-import.js"),
+        import("./image-export.js"),
         import("./image-pull.js"),
         import("./image-rm.js"),
         import("./image-check.js"),

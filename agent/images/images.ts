@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import { Observer } from "../../sandbox/observer.js";
 import type { LayerStore } from "../../sandbox/rootfs/layer-store.js";
+import { type ExportedImage, type ExportRequest, exportImages } from "./export.js";
 import { type ImagePattern, matchesImage } from "./image-patterns.js";
 import { type ImageRecord, type ImageStore, type ImageStoreOptions, openImageStore } from "./image-store.js";
 import { type ImportRequest, importImages } from "./import.js";
@@ -36,6 +37,8 @@ export interface Images {
   import(request: ImportRequest): Promise<ImageRecord[]>;
   /** Makes an image of the tar of a root file system. */
   importRootfs(request: RootfsImportRequest): Promise<ImageRecord>;
+  /** Writes images as an OCI layout. */
+  export(request: ExportRequest): Promise<ExportedImage[]>;
 }
 
 export async function openImages(options: ImagesOptions): Promise<Images> {
@@ -63,6 +66,7 @@ export async function openImages(options: ImagesOptions): Promise<Images> {
     progressOf: (request) => pullProgress(deps, request),
     prefetch: (request) => prefetchImage(pulls, pull, request),
     import: (request) => importImages(deps, request),
+    export: (request) => exportImages(deps, request),
     importRootfs: (request) => importRootfs(deps, request),
   };
 }

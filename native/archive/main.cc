@@ -1,11 +1,16 @@
-// berth-archive: what importing images needs to read of files that others made, with nothing of the host in reach.
+// berth-archive: reads what others have made, for the import and export of images, with nothing else of the host in reach.
 //
 //   berth-archive decompress --directory DIR --limit-bytes N   standard input: gzip, zstd or neither; standard output: the same
 //                                                              uncompressed
 //   berth-archive digest --directory DIR --limit-bytes N       {"diffId":"sha256:..."} of standard input, uncompressed
 //
-// DIR becomes the process's root; it is empty. On failure: a line of JSON on standard error (unpack/report.h), exit code 1.
+//   berth-archive pack --directory DIR   {"diffId":"sha256:...","digest":"sha256:...","bytes":N}: the layer in DIR as a tar with
+//                                        gzip goes to descriptor 3; N and digest are of what it wrote
+//
+// DIR becomes the process's root; for the first two it is empty. On failure: a line of JSON on standard error (unpack/report.h), exit code 1.
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -16,6 +21,10 @@
 #include <string>
 #include <string_view>
 
+#include "archive/pack.h"
+#include "archive/sink.h"
+#include "archive/tar_writer.h"
+#include "common/unique_fd.h"
 #include "unpack/confine.h"
 #include "unpack/failure.h"
 #include "unpack/layer_stream.h"
@@ -27,13 +36,23 @@ namespace {
 using unpack::fail;
 using unpack::refuse;
 
-constexpr int kCalls[] = {
-    SYS_read, SYS_write,
-    // the C library: memory, abort
-    SYS_brk, SYS_mmap, SYS_munmap, SYS_mremap, SYS_mprotect, SYS_madvise, SYS_futex, SYS_getrandom, SYS_restart_syscall,
-    SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_exit, SYS_exit_group,
+// the C library's own: memory, abort
+#define BERTH_LIBRARY_CALLS                                                                                           \
+  SYS_brk, SYS_mmap, SYS_munmap, SYS_mremap, SYS_mprotect, SYS_madvise, SYS_futex, SYS_getrandom, SYS_restart_syscall, \
+      SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_exit, SYS_exit_group
+
+constexpr int kStreamCalls[] = {SYS_read, SYS_write, BERTH_LIBRARY_CALLS};
+constexpr unpack::Confinement kReadsStandardInput{{}, kStreamCalls};
+
+constexpr int kTreeCalls[] = {
+    SYS_read, SYS_write, SYS_newfstatat, SYS_openat, SYS_close, SYS_fchdir, SYS_llistxattr, SYS_lgetxattr, SYS_lseek,
+    SYS_readlinkat, SYS_openat2, SYS_fstat, SYS_fgetxattr, SYS_getdents64, SYS_fcntl, BERTH_LIBRARY_CALLS,
 };
-constexpr unpack::Confinement kReadsStandardInput{{}, kCalls};
+// SYS_ADMIN is for reading trusted.overlay.opaque alone
+constexpr int kTreeCapabilities[] = {CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN};
+constexpr unpack::Confinement kReadsTree{kTreeCapabilities, kTreeCalls, true};
+
+constexpr int kOutput = 3;
 
 struct Options {
   std::string_view command;
@@ -52,7 +71,7 @@ Options parse_options(int argc, char** argv) {
     else refuse("read the arguments", "", std::string(name) + " is not known");
   }
   if (options.directory.empty()) refuse("read the arguments", "", "--directory is missing");
-  if (options.limit_bytes == 0) refuse("read the arguments", "", "--limit-bytes is missing");
+  if (options.limit_bytes == 0 && options.command != "pack") refuse("read the arguments", "", "--limit-bytes is missing");
   return options;
 }
 
@@ -73,15 +92,31 @@ void decompress(unpack::LayerStream& stream) {
   }
 }
 
+std::string pack(const std::string& directory) {
+  GzipSink sink(kOutput);
+  unpack::confine(directory, {kOutput}, kReadsTree);
+  const UniqueFd root(open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!root) fail("open", "/");
+  TarWriter archive(sink);
+  LayerPacker(root.get(), archive).pack();
+  return "{\"diffId\":" + unpack::quoted(sink.diff_id()) + ",\"digest\":" + unpack::quoted(sink.digest()) +
+         ",\"bytes\":" + std::to_string(sink.compressed_bytes()) + "}";
+}
+
 int run(int argc, char** argv) {
   const Options options = parse_options(argc, argv);
-  const bool to_decompress = options.command == "decompress";
-  if (!to_decompress && options.command != "digest") refuse("read the arguments", "", "there is no such command");
   // the agent may be killed at any time: nobody would want the result
   if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) fail("prctl PR_SET_PDEATHSIG", "");
+  if (options.command == "pack") {
+    unpack::write_line(STDOUT_FILENO, pack(options.directory));
+    return 0;
+  }
+  if (options.command != "decompress" && options.command != "digest") {
+    refuse("read the arguments", "", "there is no such command");
+  }
   unpack::LayerStream stream(STDIN_FILENO, options.limit_bytes);
   unpack::confine(options.directory, {}, kReadsStandardInput);
-  if (to_decompress) decompress(stream);
+  if (options.command == "decompress") decompress(stream);
   else unpack::write_line(STDOUT_FILENO, "{\"diffId\":" + unpack::quoted(stream.finish()) + "}");
   return 0;
 }

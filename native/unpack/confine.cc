@@ -32,7 +32,7 @@ constexpr bool kSanitized = true;
 constexpr bool kSanitized = false;
 #endif
 
-void enter_directory(const std::string& path) {
+void enter_directory(const std::string& path, bool read_only) {
   if (unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) != 0) fail("unshare", "");
   if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) fail("mount private", "/");
   // opened again, because only a mount of this namespace can be mounted on
@@ -41,6 +41,11 @@ void enter_directory(const std::string& path) {
   const UniqueFd tree(static_cast<int>(
       syscall(SYS_open_tree, directory.get(), "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)));
   if (!tree) fail("open_tree", path);
+  mount_attr attributes{};
+  attributes.attr_set = MOUNT_ATTR_RDONLY;
+  if (read_only && syscall(SYS_mount_setattr, tree.get(), "", AT_EMPTY_PATH, &attributes, sizeof attributes) != 0) {
+    fail("mount_setattr", path);
+  }
   // it becomes a mount point on itself, because only a mount can be a root
   if (syscall(SYS_move_mount, tree.get(), "", directory.get(), "",
               MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) != 0) {
@@ -138,7 +143,7 @@ void close_all_but(const std::vector<int>& keep) {
 constinit const Confinement kWritesLayers{kCapabilities, kCalls};
 
 void confine(const std::string& directory, const std::vector<int>& keep, const Confinement& allowed) {
-  enter_directory(directory);
+  enter_directory(directory, allowed.read_only);
   close_all_but(keep);
   umask(0);
   limit(RLIMIT_CORE, 0, "RLIMIT_CORE");

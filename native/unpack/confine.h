@@ -11,6 +11,8 @@ struct Confinement {
   std::span<const int> capabilities;
   // the most frequent first
   std::span<const int> system_calls;
+  // the directory is mounted read-only
+  bool read_only = false;
 };
 
 // What writing a layer needs.

@@ -29,25 +29,40 @@ export async function uncompressedDigest(input: ArchiveInput): Promise<string> {
 }
 
 async function run(command: string, input: ArchiveInput, output: number | "pipe"): Promise<string> {
-  if (input.signal.aborted) throw new CancelledError("reading the archive was cancelled");
   const directory = await mkdtemp(join(input.scratch, ".empty-"));
   try {
     const args = [command, "--directory", directory, "--limit-bytes", String(maxLayerBytes)];
-    // an empty environment: nothing of the agent's steers the loader or the libraries
-    const child = spawn(programs.archive, args, { stdio: [input.fd, output, "pipe"], env: {} });
-    const stop = (): void => void child.kill("SIGKILL");
-    input.signal.addEventListener("abort", stop, { once: true });
-    const told = child.stdout === null ? { text: () => "" } : collect(child.stdout);
-    const errors = child.stderr === null ? { text: () => "" } : collect(child.stderr);
-    const ending = await new Promise<Ending>((resolve) => {
-      child.once("error", (error) => resolve({ error }));
-      child.once("close", (code, name) => resolve({ code, name }));
-    });
-    input.signal.removeEventListener("abort", stop);
-    if (input.signal.aborted) throw new CancelledError("reading the archive was cancelled");
-    if (ending.code !== 0) throw failureOf(programs.archive, "the archive could not be read", ending, errors.text());
-    return told.text();
+    return await runArchiveProgram(args, [input.fd, output, "pipe"], "the archive", input.signal);
   } finally {
     await rmdir(directory);
   }
+}
+
+/**
+ * Runs berth-archive and answers its standard output; when this settles, it has ended.
+ * @param what begins the sentence of a failure: "WHAT could not be read: ..."
+ */
+export async function runArchiveProgram(
+  args: string[],
+  stdio: ("ignore" | "pipe" | number)[],
+  what: string,
+  signal: AbortSignal,
+): Promise<string> {
+  const cancelled = (): CancelledError => new CancelledError(`reading ${what} was cancelled`);
+  if (signal.aborted) throw cancelled();
+  // an empty environment: nothing of the agent's steers the loader or the libraries
+  const child = spawn(programs.archive, args, { stdio, env: {} });
+  const stop = (): void => void child.kill("SIGKILL");
+  signal.addEventListener("abort", stop, { once: true });
+  const [told, errors] = [child.stdout, child.stderr].map((stream) => (stream === null ? undefined : collect(stream)));
+  const ending = await new Promise<Ending>((resolve) => {
+    child.once("error", (error) => resolve({ error }));
+    child.once("close", (code, name) => resolve({ code, name }));
+  });
+  signal.removeEventListener("abort", stop);
+  if (signal.aborted) throw cancelled();
+  if (ending.code !== 0) {
+    throw failureOf(programs.archive, `${what} could not be read`, ending, errors?.text() ?? "");
+  }
+  return told?.text() ?? "";
 }

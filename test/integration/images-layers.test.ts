@@ -1,17 +1,18 @@
 /** berth-unpack, layer by layer: as GNU tar would do it, in overlayfs's form, and never outside of its directory. */
 import assert from "node:assert/strict";
-import { execFile, execFileSync } from "node:child_process";
+import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
 import type { Stats } from "node:fs";
-import { lstat, mkdir, mkdtemp, readdir, readFile, readlink, rm, writeFile } from "node:fs/promises";
+import { lstat, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { basename, dirname, join } from "node:path";
+import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { promisify } from "node:util";
 import { gzipSync } from "node:zlib";
 import type { BerthError } from "../../sandbox/errors.js";
 import { inheritDirectories, type UnpackedLayer, unpackLayer } from "../../sandbox/rootfs/unpack-layer.js";
 import { type TarEntry, writeTar } from "../support/tar-writer.js";
+import { attributesOf, describeTree } from "../support/trees.js";
 import { storedZstd } from "../support/zstd.js";
 
 const run = promisify(execFile);
@@ -50,38 +51,6 @@ async function refuses(entries: TarEntry[], message: RegExp): Promise<void> {
 
 function isWhiteout(status: Stats): boolean {
   return status.isCharacterDevice() && status.rdev === 0;
-}
-
-/** Extended attributes, as GNU tar tells them: it is on every Debian. */
-function attributesOf(path: string): Map<string, string> {
-  const options = ["--format=posix", "--xattrs", "--xattrs-include=*", "--no-recursion"];
-  const archive = execFileSync("tar", [...options, "-cf", "-", "-C", dirname(path), basename(path)], {
-    encoding: "latin1",
-    maxBuffer: 64 * 1024 ** 2,
-  });
-  const records = archive.matchAll(/SCHILY\.xattr\.([^=]+)=([^\n]*)\n/g);
-  return new Map(Array.from(records, ([, name = "", value = ""]) => [name, value]));
-}
-
-/** Everything that can be told about a tree, by path. */
-async function describeTree(root: string): Promise<Map<string, string>> {
-  const found = new Map<string, string>();
-  const visit = async (path: string): Promise<void> => {
-    const full = join(root, path);
-    const status = await lstat(full, { bigint: true });
-    const parts = [status.mode, status.uid, status.gid, status.mtimeNs, status.nlink, status.rdev].map(String);
-    if (status.isFile())
-      parts.push(
-        createHash("sha256")
-          .update(await readFile(full))
-          .digest("hex"),
-      );
-    if (status.isSymbolicLink()) parts.push(await readlink(full));
-    found.set(path, parts.join(" "));
-    if (status.isDirectory()) for (const name of await readdir(full)) await visit(join(path, name));
-  };
-  await visit(".");
-  return found;
 }
 
 before(async () => {

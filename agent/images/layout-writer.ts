@@ -1,0 +1,152 @@
+/** An OCI image layout in the making: a directory, or a tar of one. */
+import { type FileHandle, mkdir, open, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { AlreadyExistsError, InvalidArgumentError, messageOf } from "../../sandbox/errors.js";
+
+export interface BlobEnd {
+  digest: string;
+  bytes: number;
+}
+
+export interface LayoutWriter {
+  /** `write` writes the blob to the open file, where it stands, and tells what it was. One at a time. */
+  addBlob<T extends BlobEnd>(write: (fd: number) => Promise<T>): Promise<T>;
+  addBytes(digest: string, bytes: Buffer): Promise<void>;
+  /** The last step. */
+  finish(index: Buffer): Promise<void>;
+  /** Removes all that was written; after finish(), too. */
+  abandon(): Promise<void>;
+}
+
+const layoutFile = Buffer.from(JSON.stringify({ imageLayoutVersion: "1.0.0" }));
+const blockBytes = 512;
+const maxOctal = 0o77777777777;
+
+/**
+ * @param path of a tar when it ends with ".tar", else of a directory; nothing is there yet, or an empty directory
+ * @throws AlreadyExistsError, InvalidArgumentError when it cannot be made
+ */
+export function openLayoutWriter(path: string): Promise<LayoutWriter> {
+  return path.endsWith(".tar") ? openTarWriter(path) : openDirectoryWriter(path);
+}
+
+async function openDirectoryWriter(path: string): Promise<LayoutWriter> {
+  const made = await mkdir(path, { mode: 0o700 }).then(
+    () => true,
+    async (error: NodeJS.ErrnoException) => {
+      if (error.code !== "EEXIST") throw cannotBeMade(path, error);
+      const names = await readdir(path).catch(() => ["something else"]);
+      if (names.length > 0) throw new AlreadyExistsError(`${path} is there already, and is no empty directory`);
+      return false;
+    },
+  );
+  const blobs = join(path, "blobs", "sha256");
+  await mkdir(blobs, { recursive: true });
+  const blobPath = (digest: string): string => join(blobs, digest.slice("sha256:".length));
+  return {
+    async addBlob(write) {
+      const part = join(blobs, ".part");
+      const file = await open(part, "w", 0o600);
+      try {
+        const end = await write(file.fd);
+        await rename(part, blobPath(end.digest));
+        return end;
+      } finally {
+        await file.close();
+      }
+    },
+    addBytes: (digest, bytes) => writeFile(blobPath(digest), bytes, { mode: 0o600 }),
+    async finish(index) {
+      await writeFile(join(path, "oci-layout"), layoutFile, { mode: 0o600 });
+      await writeFile(join(path, "index.json"), index, { mode: 0o600 });
+    },
+    async abandon() {
+      const names = made ? [""] : ["blobs", "oci-layout", "index.json"];
+      for (const name of names) await rm(join(path, name), { recursive: true, force: true });
+    },
+  };
+}
+
+async function openTarWriter(path: string): Promise<LayoutWriter> {
+  let file: FileHandle;
+  try {
+    // appends, because a blob's length is known only when it stands there
+    file = await open(path, "ax", 0o600);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EEXIST") throw new AlreadyExistsError(`${path} is there already`);
+    throw cannotBeMade(path, error);
+  }
+  // the same file: in one that appends nothing can be written elsewhere
+  const anywhere = await open(`/proc/self/fd/${file.fd}`, "r+");
+  const members = new Set<string>();
+  const addMember = async (name: string, bytes: Buffer): Promise<void> => {
+    if (members.has(name)) return;
+    members.add(name);
+    await file.appendFile(Buffer.concat([tarHeader(name, bytes.length), bytes, padding(bytes.length)]));
+  };
+  return {
+    async addBlob(write) {
+      const { size: begin } = await file.stat();
+      await file.appendFile(Buffer.alloc(blockBytes));
+      const end = await write(file.fd);
+      const name = blobName(end.digest);
+      if (members.has(name)) {
+        await anywhere.truncate(begin);
+        return end;
+      }
+      members.add(name);
+      await file.appendFile(padding(end.bytes));
+      await anywhere.write(tarHeader(name, end.bytes), 0, blockBytes, begin);
+      return end;
+    },
+    addBytes: (digest, bytes) => addMember(blobName(digest), bytes),
+    async finish(index) {
+      await addMember("oci-layout", layoutFile);
+      await addMember("index.json", index);
+      await file.appendFile(Buffer.alloc(2 * blockBytes));
+      await Promise.all([file.close(), anywhere.close()]);
+    },
+    async abandon() {
+      await Promise.all([file.close(), anywhere.close()]);
+      await rm(path, { force: true });
+    },
+  };
+}
+
+function cannotBeMade(path: string, error: unknown): InvalidArgumentError {
+  return new InvalidArgumentError(`path: ${path} cannot be made: ${messageOf(error)}`, { cause: error });
+}
+
+function blobName(digest: string): string {
+  return `blobs/sha256/${digest.slice("sha256:".length)}`;
+}
+
+/** Of a file of root's, from no particular time. */
+function tarHeader(name: string, bytes: number): Buffer {
+  const block = Buffer.alloc(blockBytes);
+  block.write(name, 0, "latin1");
+  for (const [text, offset] of [
+    ["0000644\0", 100],
+    ["0000000\0", 108],
+    ["0000000\0", 116],
+    ["00000000000\0", 136],
+    ["        ", 148],
+    ["0", 156],
+    ["ustar\x0000", 257],
+  ] as const) {
+    block.write(text, offset, "latin1");
+  }
+  if (bytes <= maxOctal) block.write(`${bytes.toString(8).padStart(11, "0")}\0`, 124, "latin1");
+  else {
+    // GNU's form for large numbers, which all readers know
+    block[124] = 0x80;
+    block.writeBigUInt64BE(BigInt(bytes), 128);
+  }
+  const sum = block.reduce((total, byte) => total + byte, 0);
+  block.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148, "latin1");
+  return block;
+}
+
+function padding(bytes: number): Buffer {
+  return Buffer.alloc((blockBytes - (bytes % blockBytes)) % blockBytes);
+}
