@@ -16,6 +16,7 @@ import { listImages } from "./calls/list-images.js";
 import { listPodSandbox } from "./calls/list-pod-sandbox.js";
 import { mountBundle } from "./calls/mount-bundle.js";
 import { podSandboxStatus } from "./calls/pod-sandbox-status.js";
+import { pruneImages } from "./calls/prune-images.js";
 import { pullImage } from "./calls/pull-image.js";
 import { pullWithProgress } from "./calls/pull-with-progress.js";
 import { removeContainer } from "./calls/remove-container.js";
@@ -29,6 +30,7 @@ import { status } from "./calls/status.js";
 import { stopContainer } from "./calls/stop-container.js";
 import { stopPodSandbox } from "./calls/stop-pod-sandbox.js";
 import { streamImages } from "./calls/stream-images.js";
+import { tagImage } from "./calls/tag-image.js";
 import { unimplemented } from "./calls/unimplemented.js";
 import { unmountBundle } from "./calls/unmount-bundle.js";
 import { updateContainerResources } from "./calls/update-container-resources.js";
@@ -119,6 +121,8 @@ export const callTable: CallTable = {
   // Berth's own
   ImportImage: importImage,
   ExportImages: exportImages,
+  TagImage: tagImage,
+  PruneImages: pruneImages,
   PullWithProgress: pullWithProgress,
   CheckImages: checkImages,
   ImageDiskUsage: imageDiskUsage,

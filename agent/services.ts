@@ -82,6 +82,8 @@ export const imageService = {
 export const adminService = {
   ImportImage: unary(berth.v1.ImportImageRequest, berth.v1.ImportImageResponse),
   ExportImages: unary(berth.v1.ExportImagesRequest, berth.v1.ExportImagesResponse),
+  TagImage: unary(berth.v1.TagImageRequest, berth.v1.TagImageResponse),
+  PruneImages: unary(berth.v1.PruneImagesRequest, berth.v1.PruneImagesResponse),
   PullWithProgress: stream(berth.v1.PullWithProgressRequest, berth.v1.PullProgress),
   CheckImages: unary(berth.v1.CheckImagesRequest, berth.v1.CheckImagesResponse),
   ImageDiskUsage: unary(berth.v1.ImageDiskUsageRequest, berth.v1.ImageDiskUsageResponse),

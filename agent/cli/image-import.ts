@@ -7,7 +7,7 @@ import { jsonOptions, printJson } from "./output.js";
 interface ImportOptions extends ClientOptions {
   name?: string;
   rootfs?: boolean;
-  change?: string[];
+  change: string[];
 }
 
 export function addTo(parent: Command): void {
@@ -19,8 +19,10 @@ export function addTo(parent: Command): void {
     .option("--name <NAME>", "what the image is to be called; otherwise as the archive says")
     .option("--rootfs", "PATH is the tar of a root file system, and becomes an image of one layer")
     .option(
-      "--change <INSTRUCTION...>",
-      'with --rootfs: of its configuration, as in a Dockerfile: "CMD sh", "ENV A=b"',
+      "--change <INSTRUCTION>",
+      'with --rootfs: of its configuration, as in a Dockerfile ("CMD sh", "ENV A=b"); may be given several times',
+      (change: string, before: string[]) => [...before, change],
+      [],
     );
   addClientOptions(command).action(importImage);
 }
@@ -31,7 +33,7 @@ async function importImage(path: string, options: ImportOptions): Promise<void> 
       path: resolve(path),
       ...(options.name !== undefined && { name: options.name }),
       ...(options.rootfs && { root_filesystem: true }),
-      ...(options.change && { changes: options.change }),
+      changes: options.change,
     });
     if (options.json) return printJson(berth.v1.ImportImageResponse.toObject(answer, jsonOptions)["images"]);
     for (const { id, names } of answer.images) process.stdout.write(`${[id, ...(names ?? [])].join(" ")}\n`);

@@ -3,7 +3,9 @@ import { addClientOptions, type ClientOptions, withClient } from "./client.js";
 import { printJson } from "./output.js";
 
 export function addTo(parent: Command): void {
-  addClientOptions(parent.command("rm <IMAGE...>").description("remove images, by name or id")).action(remove);
+  addClientOptions(parent.command("rm <IMAGE...>").alias("remove").description("remove images, by name or id")).action(
+    remove,
+  );
 }
 
 async function remove(names: string[], options: ClientOptions): Promise<void> {

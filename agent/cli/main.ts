@@ -26,13 +26,18 @@ const commands: Record<string, Entry> = {
   },
   images: { summary: "list images", load: async () => [await import("./images.js")] },
   image: {
-    summary: "import, export, pull, remove or check images, or tell what they take",
+    summary: "list, pull, remove, tag, inspect, import, export or check images, or tell what they take",
     load: () =>
       Promise.all([
+        import("./images.js"),
         import("./image-import.js"),
         import("./image-export.js"),
         import("./image-pull.js"),
         import("./image-rm.js"),
+        import("./image-tag.js"),
+        import("./image-prune.js"),
+        import("./image-inspect.js"),
+        import("./image-history.js"),
         import("./image-check.js"),
         import("./image-du.js"),
       ]),
