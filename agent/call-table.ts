@@ -3,6 +3,7 @@ import { checkImages } from "./calls/check-images.js";
 import { containerStats } from "./calls/container-stats.js";
 import { containerStatus } from "./calls/container-status.js";
 import { createContainer } from "./calls/create-container.js";
+import { diffContainer } from "./calls/diff-container.js";
 import { execSync } from "./calls/exec-sync.js";
 import { exportImages } from "./calls/export-images.js";
 import { imageDiskUsage } from "./calls/image-disk-usage.js";
@@ -127,6 +128,7 @@ export const callTable: CallTable = {
   CheckImages: checkImages,
   ImageDiskUsage: imageDiskUsage,
   InspectContainer: inspectContainer,
+  DiffContainer: diffContainer,
   MountBundle: mountBundle,
   UnmountBundle: unmountBundle,
 };

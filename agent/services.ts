@@ -88,6 +88,7 @@ export const adminService = {
   CheckImages: unary(berth.v1.CheckImagesRequest, berth.v1.CheckImagesResponse),
   ImageDiskUsage: unary(berth.v1.ImageDiskUsageRequest, berth.v1.ImageDiskUsageResponse),
   InspectContainer: unary(berth.v1.InspectContainerRequest, berth.v1.InspectContainerResponse),
+  DiffContainer: stream(berth.v1.DiffContainerRequest, berth.v1.DiffContainerResponse),
   MountBundle: unary(berth.v1.MountBundleRequest, berth.v1.MountBundleResponse),
   UnmountBundle: unary(berth.v1.UnmountBundleRequest, berth.v1.UnmountBundleResponse),
 } as const;

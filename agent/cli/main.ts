@@ -24,6 +24,10 @@ const commands: Record<string, Entry> = {
     summary: "print a container's OCI spec, or write a bundle that another OCI runtime can run",
     load: async () => [await import("./inspect.js")],
   },
+  diff: {
+    summary: "tell what a container has changed in the files of its image",
+    load: async () => [await import("./diff.js")],
+  },
   images: { summary: "list images", load: async () => [await import("./images.js")] },
   image: {
     summary: "list, pull, remove, tag, inspect, import, export or check images, or tell what they take",

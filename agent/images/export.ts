@@ -77,9 +77,10 @@ async function writeLayout(
   const exported: ExportedImage[] = [];
   const tags = images.flatMap(({ repoTags }) => repoTags);
   for (const image of images) {
-    for (const chainId of image.layers) {
+    for (const [index, chainId] of image.layers.entries()) {
       if (packed.has(chainId)) continue;
-      packed.set(chainId, await layout.addBlob((fd) => packLayer(deps.layers, chainId, fd, signal)));
+      const below = image.layers[index - 1];
+      packed.set(chainId, await layout.addBlob((fd) => packLayer(deps.layers, chainId, below, fd, signal)));
     }
     const layers = image.layers.map((chainId) => packed.get(chainId) as PackedLayer);
     const config = await addJson(layout, configType, configurationWith(image, layers));

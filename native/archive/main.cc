@@ -4,14 +4,20 @@
 //                                                              uncompressed
 //   berth-archive digest --directory DIR --limit-bytes N       {"diffId":"sha256:..."} of standard input, uncompressed
 //
-//   berth-archive pack --directory DIR   {"diffId":"sha256:...","digest":"sha256:...","bytes":N}: the layer in DIR as a tar with
-//                                        gzip goes to descriptor 3; N and digest are of what it wrote
+//   berth-archive pack --directory DIR [--lower DIR]
+//                                        {"diffId":"sha256:...","digest":"sha256:...","bytes":N}: the layer in DIR as a tar with
+//                                        gzip goes to descriptor 3; N and digest are of what it wrote. With --lower both are
+//                                        whole trees, and the layer is what the first has that the other has not
+//   berth-archive changes --directory DIR --lower DIR... [--whole]
+//                                        what the first has that the others (the topmost first) have not: "A path", "C path"
+//                                        or "D path", each with a NUL at its end (see compare.h)
 //
 // DIR becomes the process's root; for the first two it is empty. On failure: a line of JSON on standard error (unpack/report.h), exit code 1.
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <stdlib.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -20,7 +26,9 @@
 #include <new>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "archive/compare.h"
 #include "archive/pack.h"
 #include "archive/sink.h"
 #include "archive/tar_writer.h"
@@ -58,20 +66,27 @@ struct Options {
   std::string_view command;
   std::string directory;
   uint64_t limit_bytes = 0;
+  std::vector<std::string> lower;
+  bool whole = false;
 };
 
 Options parse_options(int argc, char** argv) {
   Options options;
   if (argc > 1) options.command = argv[1];
-  for (int i = 2; i < argc; i += 2) {
+  for (int i = 2; i < argc; i++) {
     const std::string_view name = argv[i];
+    if (name == "--whole") {
+      options.whole = true;
+      continue;
+    }
     if (i + 1 == argc) refuse("read the arguments", "", std::string(name) + " needs a value");
-    if (name == "--directory") options.directory = argv[i + 1];
-    else if (name == "--limit-bytes") options.limit_bytes = strtoull(argv[i + 1], nullptr, 10);
+    const char* value = argv[++i];
+    if (name == "--directory") options.directory = value;
+    else if (name == "--lower") options.lower.emplace_back(value);
+    else if (name == "--limit-bytes") options.limit_bytes = strtoull(value, nullptr, 10);
     else refuse("read the arguments", "", std::string(name) + " is not known");
   }
   if (options.directory.empty()) refuse("read the arguments", "", "--directory is missing");
-  if (options.limit_bytes == 0 && options.command != "pack") refuse("read the arguments", "", "--limit-bytes is missing");
   return options;
 }
 
@@ -92,32 +107,78 @@ void decompress(unpack::LayerStream& stream) {
   }
 }
 
-std::string pack(const std::string& directory) {
-  GzipSink sink(kOutput);
-  unpack::confine(directory, {kOutput}, kReadsTree);
-  const UniqueFd root(open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+// A mount of its own, which nothing can be written to: the confined process has it as a descriptor.
+int open_read_only(const std::string& path) {
+  const int tree = static_cast<int>(syscall(SYS_open_tree, AT_FDCWD, path.c_str(),
+                                            OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW));
+  if (tree < 0) fail("open_tree", path);
+  mount_attr attributes{};
+  attributes.attr_set = MOUNT_ATTR_RDONLY;
+  if (syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attributes, sizeof attributes) != 0) {
+    fail("mount_setattr", path);
+  }
+  return tree;
+}
+
+UniqueFd open_root() {
+  UniqueFd root(open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!root) fail("open", "/");
+  return root;
+}
+
+std::string pack(const Options& options) {
+  if (options.lower.size() > 1) refuse("read the arguments", "", "a whole tree is compared with one other");
+  GzipSink sink(kOutput);
+  std::vector<int> keep{kOutput};
+  for (const std::string& path : options.lower) keep.push_back(open_read_only(path));
+  unpack::confine(options.directory, keep, kReadsTree);
+  const UniqueFd root = open_root();
   TarWriter archive(sink);
-  LayerPacker(root.get(), archive).pack();
+  LayerPacker packer(root.get(), archive);
+  if (options.lower.empty()) packer.pack();
+  else packer.pack_difference(keep.back());
   return "{\"diffId\":" + unpack::quoted(sink.diff_id()) + ",\"digest\":" + unpack::quoted(sink.digest()) +
          ",\"bytes\":" + std::to_string(sink.compressed_bytes()) + "}";
+}
+
+void tell_changes(const Options& options) {
+  std::vector<int> lower;
+  for (const std::string& path : options.lower) lower.push_back(open_read_only(path));
+  unpack::confine(options.directory, lower, kReadsTree);
+  const UniqueFd root = open_root();
+  constexpr size_t kBufferBytes = 65536;
+  std::string told;
+  const auto flush = [&told]() {
+    write_all(reinterpret_cast<const uint8_t*>(told.data()), told.size());
+    told.clear();
+  };
+  Comparison comparison(root.get(), lower, {.whole = options.whole}, [&](Change change, const std::string& path) {
+    told += static_cast<char>(change);
+    told += ' ';
+    told += path;
+    told += '\0';
+    if (told.size() >= kBufferBytes) flush();
+  });
+  comparison.run();
+  flush();
+}
+
+void read_standard_input(const Options& options) {
+  if (options.limit_bytes == 0) refuse("read the arguments", "", "--limit-bytes is missing");
+  unpack::LayerStream stream(STDIN_FILENO, options.limit_bytes);
+  unpack::confine(options.directory, {}, kReadsStandardInput);
+  if (options.command == "decompress") decompress(stream);
+  else unpack::write_line(STDOUT_FILENO, "{\"diffId\":" + unpack::quoted(stream.finish()) + "}");
 }
 
 int run(int argc, char** argv) {
   const Options options = parse_options(argc, argv);
   // the agent may be killed at any time: nobody would want the result
   if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) fail("prctl PR_SET_PDEATHSIG", "");
-  if (options.command == "pack") {
-    unpack::write_line(STDOUT_FILENO, pack(options.directory));
-    return 0;
-  }
-  if (options.command != "decompress" && options.command != "digest") {
-    refuse("read the arguments", "", "there is no such command");
-  }
-  unpack::LayerStream stream(STDIN_FILENO, options.limit_bytes);
-  unpack::confine(options.directory, {}, kReadsStandardInput);
-  if (options.command == "decompress") decompress(stream);
-  else unpack::write_line(STDOUT_FILENO, "{\"diffId\":" + unpack::quoted(stream.finish()) + "}");
+  if (options.command == "pack") unpack::write_line(STDOUT_FILENO, pack(options));
+  else if (options.command == "changes") tell_changes(options);
+  else if (options.command == "decompress" || options.command == "digest") read_standard_input(options);
+  else refuse("read the arguments", "", "there is no such command");
   return 0;
 }
 

@@ -1,12 +1,15 @@
 #include "archive/pack.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <utility>
 #include <vector>
 
+#include "archive/compare.h"
 #include "unpack/failure.h"
+#include "unpack/path.h"
 #include "unpack/sparse.h"
 
 namespace berth::archive {
@@ -49,6 +52,23 @@ void LayerPacker::pack() {
   archive_.finish();
 }
 
+void LayerPacker::pack_difference(int below) {
+  {
+    const Directory top(root_, "");
+    archive_.write_node(".", top.status(), "", top.attributes(""));
+  }
+  Comparison comparison(root_, {below}, {.whole = true, .thorough = true}, [this](Change change, const std::string& path) {
+    const Directory parent(root_, unpack::parent_of(path));
+    const std::string name = unpack::name_of(path);
+    if (change == Change::deleted) return pack_marker(parent.path_of(kWhiteout + name));
+    Entry entry{name, {}};
+    if (fstatat(parent.fd(), name.c_str(), &entry.status, AT_SYMLINK_NOFOLLOW) != 0) fail("stat", path);
+    pack_entry(parent, entry);
+  });
+  comparison.run();
+  archive_.finish();
+}
+
 void LayerPacker::pack_directory(const std::string& path) {
   std::vector<std::string> below;
   {
@@ -68,7 +88,7 @@ void LayerPacker::pack_entry(const Directory& directory, const Entry& entry) {
   const std::string path = directory.path_of(entry.name);
   // an archive has no sockets
   if (S_ISSOCK(entry.status.st_mode)) return;
-  if (entry.status.st_nlink > 1) {
+  if (entry.status.st_nlink > 1 && !S_ISDIR(entry.status.st_mode)) {
     const auto [known, is_first] = linked_.try_emplace({entry.status.st_dev, entry.status.st_ino}, path);
     if (!is_first) return archive_.write_hard_link(path, entry.status, known->second);
   }

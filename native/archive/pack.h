@@ -17,6 +17,8 @@ class LayerPacker {
   LayerPacker(int root, TarWriter& archive) : root_(root), archive_(archive) {}
 
   void pack();
+  // The root is a whole tree, and so is the one below: what it has that the other has not.
+  void pack_difference(int below);
 
  private:
   void pack_directory(const std::string& path);

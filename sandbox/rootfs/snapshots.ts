@@ -9,6 +9,7 @@ import { InvalidArgumentError, messageOf, NotFoundError, ResourceExhaustedError 
 import type { MappedIds, Rootfs, StorageDriver } from "./drivers/driver.js";
 import type { LayerStore } from "./layer-store.js";
 import { PacedWalks, type TreeUsage } from "./paced-walks.js";
+import type { RootComparison } from "./root-changes.js";
 import { type DiskUsage, WritableUsage } from "./writable-usage.js";
 
 export type { DiskUsage, MappedIds, Rootfs };
@@ -49,6 +50,8 @@ export interface Snapshots {
     users?: MappedIds | undefined;
     mountLabel?: string | undefined;
   }): Promise<Rootfs>;
+  /** For rootChanges(). @param layers chain ids, bottom first */
+  compareRootfs(containerId: string, layers: readonly string[]): RootComparison;
   /** Already gone is success. */
   removeRootfs(containerId: string): Promise<void>;
   /** ids of the containers that have a writable directory */
@@ -126,6 +129,13 @@ export async function openSnapshots(root: string, layers: LayerStore): Promise<S
     prepareRootfsIn,
     mountImage: async ({ layers: chainIds, ...options }) =>
       driver.mountImage({ ...options, layers: chainIds.map((chainId) => layers.home(chainId)) }),
+    compareRootfs: (containerId, chainIds) => ({
+      ...driver.comparisonOf({
+        home: directoryOf(containerId),
+        layers: chainIds.map((chainId) => layers.home(chainId)),
+      }),
+      whole: driver.wholeTrees,
+    }),
     removeRootfs,
     async listRootfs() {
       return (await readdir(directory)).filter((name) => !name.startsWith("."));

@@ -58,6 +58,8 @@ export interface StorageDriver {
   makeRoot(options: RootOptions): Promise<Rootfs>;
   /** A detached, read-only mount of an image's content; the caller closes it. */
   mountImage(options: ImageMountOptions): Promise<number>;
+  /** What to compare a container's root with, to see what it has changed. @param options.home the container's */
+  comparisonOf(options: { home: string; layers: readonly string[] }): { upper: string; lower: string[] };
   /** Removes the home of a layer or of a container with all that is in it; already gone is success. */
   remove(home: string): Promise<void>;
   /** What a container has written. ENOENT: it has no root. @param walk counts a tree, in its own time */

@@ -57,6 +57,8 @@ export async function openOverlayDriver(root: string): Promise<StorageDriver> {
       if (mountLabel !== undefined && lower.length === 1) lower.push(emptyLayer);
       return native.mountOverlay({ lower, subPath, ...idmap(userNamespaceFd), ...context(mountLabel) });
     },
+    // what is at the mount points of every container is none of its changes
+    comparisonOf: ({ home, layers }) => ({ upper: upperOf(home), lower: [...lowerOf(layers), mountPoints] }),
     remove: removeTree,
     usage: (home, walk) => walk(upperOf(home)),
   };
