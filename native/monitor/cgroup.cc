@@ -52,6 +52,14 @@ bool kill_cgroup2(int directory_fd) {
   return file && write(file.get(), "1", 1) == 1;
 }
 
+bool is_populated(int directory_fd) {
+  const UniqueFd file(openat(directory_fd, "cgroup.events", O_RDONLY | O_CLOEXEC));
+  char text[256];
+  const ssize_t length = file ? read(file.get(), text, sizeof text - 1) : 0;
+  text[length > 0 ? length : 0] = '\0';
+  return strstr(text, "populated 1") != nullptr;
+}
+
 void kill_listed(const std::string& procs_file) {
   char text[16384];
   for (int pass = 0; pass < kKillPasses; ++pass) {

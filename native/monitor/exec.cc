@@ -29,6 +29,8 @@ namespace {
 constexpr size_t kOutputChunk = 64 << 10;
 // What has been killed and does not end (it hangs in the kernel) is no longer waited for.
 constexpr uint64_t kOverdueMs = 100;
+// How often is looked whether what was killed together with the program has ended, too.
+constexpr uint64_t kLingerMs = 2;
 constexpr int kSignalExit = 128;
 
 struct ExecOrders {
@@ -74,7 +76,7 @@ struct ExecOrders {
 }  // namespace
 
 ExecSession::ExecSession(ExecHost& host, const Caller& caller)
-    : host_(host), caller_(caller), timeout_(host.loop(), *this), overdue_(host.loop(), *this) {
+    : host_(host), caller_(caller), timeout_(host.loop(), *this), overdue_(host.loop(), *this), linger_(host.loop(), *this) {
   stdout_.stream = 1;
   stderr_.stream = 2;
 }
@@ -354,6 +356,10 @@ void ExecSession::answer() {
 }
 
 void ExecSession::end() {
+  // Each of them ends when a CPU has time for it: the answer is that all are gone.
+  if (cancelled_ && overdue_.armed() && cgroup_.directory && is_populated(cgroup_.directory.get())) {
+    return linger_.arm_in(kLingerMs);
+  }
   if (!answered_) answer();
   // It is destroyed a little later: no more events until then.
   release();
@@ -368,6 +374,7 @@ void ExecSession::close_channel() {
 void ExecSession::release() {
   timeout_.disarm();
   overdue_.disarm();
+  linger_.disarm();
   close_channel();
   close(stdout_, on_stdout_);
   close(stderr_, on_stderr_);

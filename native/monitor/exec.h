@@ -73,6 +73,7 @@ class ExecSession final : public Disposable, public RuntimeCommandObserver {
   void on_stderr(uint32_t) { read_while_room(stderr_, on_stderr_); }
   void on_timeout();
   void on_overdue();
+  void on_linger() { end(); }
 
   void watch(Output& output, EventSource& source);
   void close(Output& output, EventSource& source);
@@ -108,6 +109,7 @@ class ExecSession final : public Disposable, public RuntimeCommandObserver {
   Notifier<ExecSession, &ExecSession::on_stderr> on_stderr_{*this};
   Timer<ExecSession, &ExecSession::on_timeout> timeout_;
   Timer<ExecSession, &ExecSession::on_overdue> overdue_;
+  Timer<ExecSession, &ExecSession::on_linger> linger_;
 };
 
 }  // namespace berth

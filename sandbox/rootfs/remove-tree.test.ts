@@ -12,6 +12,7 @@ test("a tree deeper than a path is long goes, with names of any bytes; what a li
   const script = `
     mkdir -p ${tree} ${other}; cd ${tree}
     name=$(printf 'n\\377%0100d' 0)
+    mkdir -p .moved-1/of-a-removal-that-was-cut-off
     i=0; while [ $i -lt 150 ]; do mkdir "$name" side; echo x > file; ln -s ${other} link; cd -P "./$name"; i=$((i + 1)); done`;
   execFileSync("sh", ["-c", script]);
   writeFileSync(join(other, "kept"), "");

@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { readdir, rename, rm } from "node:fs/promises";
 
 /** Well below PATH_MAX, with room for two further names. */
@@ -20,6 +21,8 @@ export async function removeTree(path: string): Promise<void> {
 
 /** Names are bytes here: whoever made them need not have written text. */
 async function flatten(top: string): Promise<void> {
+  // a removal that was cut off has left directories of such names, too
+  const place = `${top}/.moved-${randomUUID()}`;
   let moved = 0;
   const pending: Buffer[] = [Buffer.from(top)];
   for (let directory = pending.pop(); directory !== undefined; directory = pending.pop()) {
@@ -31,7 +34,7 @@ async function flatten(top: string): Promise<void> {
         pending.push(path);
         continue;
       }
-      const up = Buffer.from(`${top}/.moved-${++moved}`);
+      const up = Buffer.from(`${place}-${++moved}`);
       await rename(path, up);
       pending.push(up);
     }
