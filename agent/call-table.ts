@@ -4,6 +4,7 @@ import { containerStats } from "./calls/container-stats.js";
 import { containerStatus } from "./calls/container-status.js";
 import { createContainer } from "./calls/create-container.js";
 import { diffContainer } from "./calls/diff-container.js";
+import { exec } from "./calls/exec.js";
 import { execSync } from "./calls/exec-sync.js";
 import { exportImages } from "./calls/export-images.js";
 import { imageDiskUsage } from "./calls/image-disk-usage.js";
@@ -83,7 +84,7 @@ export const callTable: CallTable = {
   UpdateContainerResources: updateContainerResources,
   ReopenContainerLog: reopenContainerLog,
   ExecSync: execSync,
-  Exec: unimplemented("Exec: streaming exec is not built yet; ExecSync is there"),
+  Exec: exec,
   Attach: unimplemented("Attach: attaching to a container is not built yet"),
   CheckpointContainer: unimplemented("CheckpointContainer: checkpoints are not built yet"),
   CheckpointPod: unimplemented("CheckpointPod: checkpoints are not built yet"),

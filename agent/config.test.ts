@@ -23,6 +23,7 @@ test("defaults", () => {
     run: "/run/berth",
     root: "/var/lib/berth",
     metrics: { host: "127.0.0.1", port: 9464 },
+    streams: { host: "127.0.0.1", port: 0 },
     registries: ["/etc/berth/certs.d"],
     cdiDirectories: ["/etc/cdi", "/var/run/cdi"],
     hooksDirectory: null,

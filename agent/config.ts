@@ -22,6 +22,8 @@ export interface Config {
   readonly root: string;
   /** null: /metrics is not served */
   readonly metrics: { readonly host: string; readonly port: number } | null;
+  /** null: there are no streams */
+  readonly streams: { readonly host: string; readonly port: number } | null;
   readonly registries: readonly string[];
   readonly cdiDirectories: readonly string[];
   /** null: there are no hooks */
@@ -74,6 +76,7 @@ const schema = v.strictObject({
   run: absolutePath,
   root: absolutePath,
   metrics: address,
+  streams: address,
   // as containerd's config_path
   registries: v.pipe(
     v.string(),
@@ -168,6 +171,7 @@ function freeze(
     run: checked.run,
     root: checked.root,
     metrics: checked.metrics === null ? null : Object.freeze(checked.metrics),
+    streams: checked.streams === null ? null : Object.freeze(checked.streams),
     registries: checked.registries,
     hooksDirectory: checked["hooks-dir"],
     cdiDirectories: Object.freeze(checked["cdi-dirs"]),

@@ -32,6 +32,7 @@ export async function runAgent(config: Config): Promise<void> {
   await runtime.images.store.collect();
   tellFindings(await runtime.examine(), log);
 
+  await runtime.streams.listen();
   const metrics = await serveMetrics(config.metrics, node);
   const observeCall = ({ method, code, seconds }: FinishedCall) => metrics?.observeCall(method, code, seconds);
 
@@ -45,6 +46,7 @@ export async function runAgent(config: Config): Promise<void> {
   const signal = await untilTold();
   log.info({ signal }, "ending; pods run on");
   await server.close();
+  runtime.streams.close();
   await metrics?.close();
   // monitors' connections and watched processes would keep the event loop alive
   process.exit(0);

@@ -7,6 +7,17 @@ export function required<T>(value: T | null | undefined, field: string): T {
   return value;
 }
 
+/** Which streams an exec or an attach may ask for. */
+export function checkStreams({
+  tty,
+  stdin,
+  stdout,
+  stderr,
+}: Record<"tty" | "stdin" | "stdout" | "stderr", boolean>): void {
+  if (!stdin && !stdout && !stderr) throw new InvalidArgumentError("one of stdin, stdout and stderr must be set");
+  if (tty && stderr) throw new InvalidArgumentError("stderr: with tty there is no stderr, a terminal has one output");
+}
+
 /** Seconds of a request (int64) as milliseconds; at most what a JavaScript number counts exactly. */
 export function secondsToMs(seconds: { toString(): string }, field: string): number {
   const value = BigInt(seconds.toString());

@@ -29,12 +29,14 @@ import { examineHost, type Finding } from "./doctor.js";
 import { type Images, openImages } from "./images/images.js";
 import { probeNftables } from "./nftables-probe.js";
 import { probeRuntimes } from "./oci-runtimes.js";
+import { StreamingServer } from "./streaming/server.js";
 
 export interface Runtime {
   readonly config: Config;
   readonly node: SandboxNode;
   readonly images: Images;
   readonly cpuRates: CpuRates;
+  readonly streams: StreamingServer;
   /** settings that this host does not allow as they are written, a sentence each */
   readonly clampedSettings: readonly string[];
   /** what the host lacks at this moment */
@@ -100,6 +102,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
     node,
     images,
     cpuRates: new CpuRates(),
+    streams: new StreamingServer(config.streams),
     clampedSettings: clamped,
     examine: () =>
       examineHost({

@@ -7,6 +7,7 @@ export type SettingName =
   | "run"
   | "root"
   | "metrics"
+  | "streams"
   | "registries"
   | "cni-conf"
   | "cni-bin"
@@ -52,6 +53,12 @@ export const settings: Readonly<Record<SettingName, Setting>> = {
     help: 'where /metrics is served; "off": nowhere',
     // loopback: names of pods and images are nobody's business until somebody says so
     default: "127.0.0.1:9464",
+  },
+  streams: {
+    argument: "HOST:PORT",
+    help: 'where exec, attach and port-forward are served to the kubelet; "off": nowhere',
+    // loopback, any port: the kubelet is on this node, and is told the port with each call
+    default: "127.0.0.1:0",
   },
   registries: {
     argument: "DIR[:DIR...]",

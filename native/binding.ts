@@ -66,6 +66,9 @@ export interface SpawnedProcess {
 export interface MonitorSocket {
   /** queues a frame; the descriptors are duplicated by the kernel, the caller still owns its own */
   send(frame: Uint8Array, descriptors: number[]): void;
+  /** descriptors that came with frames, in the frames' order; the caller's from here on. To be called for each frame that
+   *  speaks of some, when it comes. EPROTO: so many did not come */
+  takeDescriptors(count: number): number[];
   /** no more callbacks after it */
   close(): void;
 }
@@ -74,6 +77,27 @@ export interface MonitorSocketHandlers {
   onFrame(frame: Buffer): void;
   /** once: the peer went away, or the transport failed; never after close() */
   onClose(error: SystemError | null): void;
+}
+
+/** Bits of ByteStream.listen() and of its callback. */
+export const readable = 1;
+export const writable = 2;
+
+/** A pipe's end, a terminal's master or a socket that never blocks. */
+export interface ByteStream {
+  /** bytes read; 0: there is nothing now; -1: nothing will come any more */
+  read(into: Uint8Array): number;
+  /** bytes taken; 0: there is no room now; -1: nobody reads any more */
+  write(from: Uint8Array): number;
+  /** what the callback is called for from here on, again and again; 0: nothing */
+  listen(events: number): void;
+  /** bytes can be read at this moment */
+  hasInput(): boolean;
+  /** a terminal's size */
+  resize(columns: number, rows: number): void;
+  /** a socket's peer is told that nothing more comes */
+  endOutput(): void;
+  close(): void;
 }
 
 export interface OverlayOptions {
@@ -216,6 +240,10 @@ export interface Addon {
   // monitor_socket.cc
   /** fails with ECONNREFUSED or ENOENT when nobody listens; the path may be longer than sun_path */
   connectMonitor(path: string, handlers: MonitorSocketHandlers): MonitorSocket;
+
+  // byte_stream.cc
+  /** takes the descriptor over (not when it throws); `onReady` gets the events of listen() that have come */
+  openByteStream(fd: number, onReady: (events: number) => void): ByteStream;
 
   // mount.cc
   /** open_tree(OPEN_TREE_CLONE): a detached mount of the path. `root`: the path is resolved within it (RESOLVE_IN_ROOT) */

@@ -2,10 +2,11 @@ import type { Container } from "./container.js";
 import { DeadlineExceededError, FailedPreconditionError, InvalidArgumentError } from "./errors.js";
 import { checkNotCancelled } from "./flights.js";
 import { toExecProcess } from "./launch-plan.js";
-import { isNotRunning, toCallError } from "./monitor-client.js";
+import { type ExecRequest, isNotRunning, type ProgramStreams, toCallError } from "./monitor-client.js";
 import type { SandboxNode } from "./node.js";
 import { isForeign } from "./oci-runtimes.js";
 import { seccompFilter } from "./seccomp-filters.js";
+import type { OciSpec } from "./spec/oci.js";
 import { runtimeProcess } from "./spec/runtime-config.js";
 
 export interface ExecOptions {
@@ -34,30 +35,18 @@ export async function execInContainer(
   options: ExecOptions,
   signal?: AbortSignal,
 ): Promise<ExecResult> {
-  const { id, podId, phase, spec } = container.record;
-  if (options.command.length === 0) throw new InvalidArgumentError("cmd: there is no command to run");
-  if (phase !== "running" || spec === null)
-    throw new FailedPreconditionError(`container ${id} is ${phase}, not running`);
+  const { id, podId } = container.record;
+  const { timeoutMs, outputLimitBytes } = options;
+  const request = execRequest(node, container, options.command, false);
   const output: Record<"stdout" | "stderr", Uint8Array[]> = { stdout: [], stderr: [] };
-  const process = toExecProcess(spec, {
-    args: options.command,
-    terminal: false,
-    seccompFilter: seccompFilter(spec),
-  });
   try {
-    const outcome = await node.monitors.get(podId).exec(
-      {
-        containerId: id,
-        process,
-        timeoutMs: options.timeoutMs,
-        outputLimitBytes: options.outputLimitBytes,
-        ...(isForeign(node, podId) && {
-          ociProcess: runtimeProcess({ ...spec.process, args: options.command, terminal: false }),
-        }),
-      },
-      (stream, data) => output[stream === stdoutStream ? "stdout" : "stderr"].push(data),
-      signal,
-    );
+    const outcome = await node.monitors
+      .get(podId)
+      .exec(
+        { ...request, timeoutMs, outputLimitBytes },
+        (stream, data) => output[stream === stdoutStream ? "stdout" : "stderr"].push(data),
+        signal,
+      );
     if (outcome.timedOut) {
       throw new DeadlineExceededError(
         `the command ${JSON.stringify(options.command[0])} in container ${id} ran into its timeout of ${options.timeoutMs / 1000} s`,
@@ -67,7 +56,69 @@ export async function execInContainer(
     const { exitCode } = outcome;
     return { stdout: Buffer.concat(output.stdout), stderr: Buffer.concat(output.stderr), exitCode };
   } catch (error) {
-    if (isNotRunning(error)) throw new FailedPreconditionError(`container ${id} is not running`, { cause: error });
-    throw toCallError(error, `the command ${JSON.stringify(options.command[0])} in container ${id} failed`);
+    throw toExecError(error, container, options.command);
   }
+}
+
+export interface StreamedExecOptions {
+  command: string[];
+  /** a terminal in place of the three streams */
+  tty: boolean;
+  stdin: boolean;
+  stdout: boolean;
+  stderr: boolean;
+}
+
+export interface StreamedExec {
+  /** the caller's */
+  streams: ProgramStreams;
+  /** the exit code. InvalidArgumentError: the program cannot be executed */
+  ended: Promise<number>;
+  /** whoever used the program has gone */
+  hangUp(): void;
+}
+
+const SIGHUP = 1;
+
+/** Runs a program in a running container with live streams; back when they are there. */
+export async function startExec(
+  node: SandboxNode,
+  container: Container,
+  { command, tty, stdin, stdout, stderr }: StreamedExecOptions,
+): Promise<StreamedExec> {
+  const request = execRequest(node, container, command, tty);
+  const monitor = node.monitors.get(container.record.podId);
+  return new Promise((resolve, reject) => {
+    const exec = monitor.execWithStreams({ ...request, stdin, stdout, stderr }, (streams) =>
+      resolve({ streams, ended, hangUp: () => exec.signal(SIGHUP) }),
+    );
+    const ended = exec.ended.catch((error: unknown) => Promise.reject(toExecError(error, container, command)));
+    // before the streams were there it is the call's own failure, and afterwards their user's
+    ended.catch(reject);
+  });
+}
+
+/** FailedPreconditionError: the container does not run. */
+export function specOfRunning(container: Container): OciSpec {
+  const { id, phase, spec } = container.record;
+  if (phase !== "running" || spec === null)
+    throw new FailedPreconditionError(`container ${id} is ${phase}, not running`);
+  return spec;
+}
+
+function execRequest(node: SandboxNode, container: Container, args: string[], terminal: boolean): ExecRequest {
+  const { id, podId } = container.record;
+  if (args.length === 0) throw new InvalidArgumentError("cmd: there is no command to run");
+  const spec = specOfRunning(container);
+  return {
+    containerId: id,
+    process: toExecProcess(spec, { args, terminal, seccompFilter: seccompFilter(spec) }),
+    ...(isForeign(node, podId) && { ociProcess: runtimeProcess({ ...spec.process, args, terminal }) }),
+  };
+}
+
+function toExecError(error: unknown, container: Container, command: string[]): Error {
+  const { id } = container.record;
+  if (isNotRunning(error)) return new FailedPreconditionError(`container ${id} is not running`, { cause: error });
+  return toCallError(error, `the command ${JSON.stringify(command[0])} in container ${id} failed`);
 }

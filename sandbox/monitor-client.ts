@@ -32,10 +32,34 @@ export interface MonitorEvents {
   closed(error: SystemError | null): void;
 }
 
+/** The agent's ends of a program's streams, descriptors that the receiver closes. null: it has none. */
+export interface ProgramStreams {
+  /** a pipe's write end */
+  stdin: number | null;
+  stdout: number | null;
+  stderr: number | null;
+  /** a terminal's master, in place of the three */
+  terminal: number | null;
+}
+
+export interface ExecRequest {
+  containerId: string;
+  process: berth.monitor.v1.IProcess;
+  /** JSON, in a container of an OCI runtime */
+  ociProcess?: string;
+}
+
+/** What comes of an exec before its end. */
+interface ExecHandlers {
+  output?(stream: number, data: Uint8Array): void;
+  /** with `streams` only */
+  started?(streams: ProgramStreams): void;
+}
+
 interface Pending {
   resolve(reply: Reply): void;
   reject(error: Error): void;
-  onOutput: ((stream: number, data: Uint8Array) => void) | undefined;
+  handlers: ExecHandlers;
 }
 
 export interface ExecOutcome {
@@ -179,32 +203,18 @@ export class MonitorClient {
 
   /** Runs a program in a container; when the signal aborts, its whole tree is killed and the outcome follows. */
   async exec(
-    request: {
-      containerId: string;
-      process: berth.monitor.v1.IProcess;
-      /** JSON, in a container of an OCI runtime */
-      ociProcess?: string;
-      timeoutMs: number;
-      outputLimitBytes: number;
-    },
+    request: ExecRequest & { timeoutMs: number; outputLimitBytes: number },
     onOutput: (stream: number, data: Uint8Array) => void,
     signal?: AbortSignal,
   ): Promise<ExecOutcome> {
     const id = this.#nextId;
     const cancel = () => this.#cancelExec(id);
-    const done = this.#call(
-      {
-        exec: {
-          container_id: request.containerId,
-          process: request.process,
-          oci_process: Buffer.from(request.ociProcess ?? ""),
-          timeout_ms: Long.fromNumber(request.timeoutMs, true),
-          output_limit: Long.fromNumber(request.outputLimitBytes, true),
-        },
-      },
-      [],
-      onOutput,
-    );
+    const exec = {
+      ...execMessage(request),
+      timeout_ms: Long.fromNumber(request.timeoutMs, true),
+      output_limit: Long.fromNumber(request.outputLimitBytes, true),
+    };
+    const done = this.#call({ exec }, [], { output: onOutput });
     signal?.addEventListener("abort", cancel, { once: true });
     if (signal?.aborted) cancel();
     try {
@@ -219,19 +229,38 @@ export class MonitorClient {
     }
   }
 
-  #cancelExec(id: number): void {
-    // the exec may have ended in the meantime: the answer, NOT_FOUND then, tells nobody anything
-    this.#call({ cancel_exec: { id: Long.fromNumber(id, true) } }).catch(() => undefined);
+  /**
+   * Runs a program in a container whose streams are the caller's. `ended` answers its exit code; `signal` is sent to its
+   * process group.
+   */
+  execWithStreams(
+    request: ExecRequest & { stdin: boolean; stdout: boolean; stderr: boolean },
+    onStarted: (streams: ProgramStreams) => void,
+  ): { ended: Promise<number>; signal(number: number): void } {
+    const id = this.#nextId;
+    const { stdin, stdout, stderr } = request;
+    const exec = { ...execMessage(request), streams: true, stdin, stdout, stderr };
+    const ended = this.#call({ exec }, [], { started: onStarted });
+    return {
+      ended: ended.then((reply) => reply.exec?.exit_code ?? 0),
+      signal: (number) => this.#cancelExec(id, number),
+    };
   }
 
-  #call(call: Call, descriptors: number[] = [], onOutput?: Pending["onOutput"]): Promise<Reply> {
+  /** With a signal only that is sent; else everything of the exec is killed. */
+  #cancelExec(id: number, signal = 0): void {
+    // the exec may have ended in the meantime: the answer, NOT_FOUND then, tells nobody anything
+    this.#call({ cancel_exec: { id: Long.fromNumber(id, true), signal } }).catch(() => undefined);
+  }
+
+  #call(call: Call, descriptors: number[] = [], handlers: ExecHandlers = {}): Promise<Reply> {
     const socket = this.#socket;
     if (socket === null) {
       return Promise.reject(new UnavailableError(`pod sandbox ${this.podId} has lost its monitor`));
     }
     const id = this.#nextId++;
     return new Promise((resolve, reject) => {
-      this.#pending.set(id, { resolve, reject, onOutput });
+      this.#pending.set(id, { resolve, reject, handlers });
       try {
         socket.send(encodeCall(call, id), descriptors);
       } catch (error) {
@@ -245,7 +274,10 @@ export class MonitorClient {
     const message = FromMonitor.decode(frame);
     if (message.exec_output) {
       const id = Number(toBigInt(message.exec_output.id));
-      this.#pending.get(id)?.onOutput?.(message.exec_output.stream ?? 0, message.exec_output.data ?? new Uint8Array());
+      const { stream, data } = message.exec_output;
+      this.#pending.get(id)?.handlers.output?.(stream ?? 0, data ?? new Uint8Array());
+    } else if (message.exec_started) {
+      this.#started(message.exec_started);
     } else if (message.reply) {
       this.#settle(message.reply);
     } else if (message.container_exit) {
@@ -253,6 +285,27 @@ export class MonitorClient {
     } else if (message.out_of_memory) {
       this.events.outOfMemory(message.out_of_memory.id ?? "");
     }
+  }
+
+  #started(message: berth.monitor.v1.IExecStarted): void {
+    const streams = this.#takeStreams(message);
+    const started = this.#pending.get(Number(toBigInt(message.id)))?.handlers.started;
+    if (started !== undefined) started(streams);
+    else closeStreams(streams);
+  }
+
+  /** The descriptors that came with a frame. */
+  #takeStreams(numbers: Omit<berth.monitor.v1.IExecStarted, "id">): ProgramStreams {
+    const { stdin_fd, stdout_fd, stderr_fd, terminal_fd } = numbers;
+    const count = Math.max(stdin_fd ?? 0, stdout_fd ?? 0, stderr_fd ?? 0, terminal_fd ?? 0);
+    const descriptors = this.#socket?.takeDescriptors(count) ?? [];
+    const numbered = (number: number | null | undefined) => descriptors[(number ?? 0) - 1] ?? null;
+    return {
+      stdin: numbered(stdin_fd),
+      stdout: numbered(stdout_fd),
+      stderr: numbered(stderr_fd),
+      terminal: numbered(terminal_fd),
+    };
   }
 
   #settle(reply: Reply): void {
@@ -282,6 +335,17 @@ function encodeCall(call: Call, id: number): Uint8Array {
   throw new InvalidArgumentError(
     `config: arguments, environment, mounts and paths take ${frame.length} bytes together; ${largestFrameBytes} at most are possible`,
   );
+}
+
+function execMessage({ containerId, process, ociProcess }: ExecRequest): berth.monitor.v1.IExec {
+  return { container_id: containerId, process, oci_process: Buffer.from(ociProcess ?? "") };
+}
+
+/** For streams that nobody wants any more. */
+export function closeStreams({ stdin, stdout, stderr, terminal }: ProgramStreams): void {
+  for (const fd of [stdin, stdout, stderr, terminal]) {
+    if (fd !== null) native.closeDescriptor(fd);
+  }
 }
 
 /** Nanoseconds or counts of the protocol, which are Long there. */

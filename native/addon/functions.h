@@ -23,6 +23,7 @@ void export_function(Napi::Object exports, const char* name) {
 }
 
 void register_bpf_device(Napi::Object exports);
+void register_byte_stream(Napi::Object exports);
 void register_cgroup(Napi::Object exports);
 void register_disk_usage(Napi::Object exports);
 void register_features(Napi::Object exports);

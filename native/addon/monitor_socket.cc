@@ -67,11 +67,22 @@ class Connection : public std::enable_shared_from_this<Connection> {
     poll_->listen(loop_readable | loop_writable);
   }
 
+  // Descriptors that came, in their frames' order. The caller owns them.
+  std::vector<int> take_descriptors(size_t count) {
+    if (count > incoming_.size()) {
+      throw SystemError(EPROTO, "recvmsg", path_, "a frame speaks of descriptors that did not come");
+    }
+    std::vector<int> taken;
+    for (; taken.size() < count; incoming_.pop_front()) taken.push_back(incoming_.front().release());
+    return taken;
+  }
+
   void close() {
     if (!socket_) return;
     poll_->close();
     socket_.reset();
     outgoing_.clear();
+    incoming_.clear();
     on_frame_.Reset();
     on_close_.Reset();
   }
@@ -161,10 +172,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
       // The rest of a large frame goes straight to its place.
       uint8_t* to = large ? frame_.data() + frame_filled_ : small;
       size_t room = large ? frame_.size() - frame_filled_ : sizeof small;
-      ssize_t got = recv(socket_.get(), to, room, MSG_DONTWAIT);
+      ssize_t got = receive(to, room);
       if (got < 0 && errno == EINTR) continue;
       if (got < 0 && errno == EAGAIN) return;
-      if (got < 0) return fail(SystemError(errno, "recv", path_));
+      if (got < 0) return fail(SystemError(errno, "recvmsg", path_));
       if (got == 0) return end_of_stream();
       turn += static_cast<size_t>(got);
       if (large) {
@@ -174,6 +185,32 @@ class Connection : public std::enable_shared_from_this<Connection> {
         return;
       }
     }
+  }
+
+  // Descriptors come no later than the first byte of their frame, and in the frames' order: whose they are is told by the
+  // frames themselves.
+  ssize_t receive(uint8_t* to, size_t room) {
+    alignas(cmsghdr) char control[CMSG_SPACE(descriptor_limit * sizeof(int))];
+    iovec part = {to, room};
+    msghdr message = {};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    ssize_t got = recvmsg(socket_.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (got < 0) return got;
+    for (cmsghdr* piece = CMSG_FIRSTHDR(&message); piece != nullptr; piece = CMSG_NXTHDR(&message, piece)) {
+      if (piece->cmsg_level != SOL_SOCKET || piece->cmsg_type != SCM_RIGHTS) continue;
+      size_t count = (piece->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+      for (size_t i = 0; i < count; i++) {
+        int fd = -1;
+        memcpy(&fd, CMSG_DATA(piece) + i * sizeof fd, sizeof fd);
+        incoming_.emplace_back(fd);
+      }
+    }
+    if ((message.msg_flags & MSG_CTRUNC) == 0) return got;
+    errno = EMFILE;
+    return -1;
   }
 
   // Cuts frames out of what was read. False: the connection is gone.
@@ -240,6 +277,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Napi::FunctionReference on_close_;
   std::shared_ptr<LoopPoll> poll_;
   std::deque<Outgoing> outgoing_;
+  std::deque<UniqueFd> incoming_;
   bool broken_ = false;  // the peer reads no more; what it wrote before is still read
   uint8_t header_[header_size] = {};
   size_t header_filled_ = 0;
@@ -265,6 +303,14 @@ Napi::Value send(const Napi::CallbackInfo& info) {
   }
   connection->send(frame.Data(), frame.ByteLength(), descriptors);
   return info.Env().Undefined();
+}
+
+Napi::Value take_descriptors(const Napi::CallbackInfo& info) {
+  auto& connection = *static_cast<std::shared_ptr<Connection>*>(info.Data());
+  std::vector<int> taken = connection->take_descriptors(static_cast<size_t>(int_argument(info, 0, "count")));
+  Napi::Array result = Napi::Array::New(info.Env(), taken.size());
+  for (uint32_t i = 0; i < taken.size(); i++) result.Set(i, Napi::Number::New(info.Env(), taken[i]));
+  return result;
 }
 
 Napi::Value close(const Napi::CallbackInfo& info) {
@@ -293,6 +339,7 @@ Napi::Value connect_monitor(const Napi::CallbackInfo& info) {
   connection->start();
   Napi::Object result = Napi::Object::New(info.Env());
   set_method<send>(result, "send", connection);
+  set_method<take_descriptors>(result, "takeDescriptors", connection);
   set_method<close>(result, "close", connection);
   return result;
 }

@@ -4,6 +4,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 namespace berth {
 
@@ -90,25 +91,55 @@ FrameReceiver::Result FrameReceiver::receive(int socket, Frame& frame) {
   }
 }
 
-void FrameSender::queue(std::string_view body) {
+void FrameSender::queue(std::string_view body, std::vector<UniqueFd> descriptors) {
   data_.erase(0, sent_);
+  for (Carried& carried : carried_) carried.offset -= sent_;
   sent_ = 0;
+  if (!descriptors.empty()) carried_.push_back({data_.size(), std::move(descriptors)});
   const auto length = static_cast<uint32_t>(body.size());
   const char header[4] = {static_cast<char>(length), static_cast<char>(length >> 8), static_cast<char>(length >> 16),
                           static_cast<char>(length >> 24)};
   data_.append(header, sizeof header).append(body);
 }
 
+long FrameSender::send_some(int socket, size_t length, const std::vector<UniqueFd>& descriptors) const {
+  alignas(cmsghdr) char control[CMSG_SPACE(kDescriptorsPerMessage * sizeof(int))];
+  iovec part = {const_cast<char*>(data_.data()) + sent_, length};
+  msghdr message = {};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  if (!descriptors.empty()) {
+    message.msg_control = control;
+    message.msg_controllen = CMSG_SPACE(descriptors.size() * sizeof(int));
+    cmsghdr* rights = CMSG_FIRSTHDR(&message);
+    rights->cmsg_level = SOL_SOCKET;
+    rights->cmsg_type = SCM_RIGHTS;
+    rights->cmsg_len = CMSG_LEN(descriptors.size() * sizeof(int));
+    for (size_t i = 0; i < descriptors.size(); ++i) {
+      const int fd = descriptors[i].get();
+      memcpy(CMSG_DATA(rights) + i * sizeof fd, &fd, sizeof fd);
+    }
+  }
+  return sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 bool FrameSender::flush(int socket) {
   while (queued() > 0) {
-    const ssize_t count = send(socket, data_.data() + sent_, queued(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    const bool carries = !carried_.empty() && carried_.front().offset == sent_;
+    // As far as the next frame with descriptors, which go with its first byte.
+    const size_t next = carries ? 1 : 0;
+    const size_t end = carried_.size() > next ? carried_[next].offset : data_.size();
+    static const std::vector<UniqueFd> kNone;
+    const long count = send_some(socket, end - sent_, carries ? carried_.front().descriptors : kNone);
     if (count < 0) {
       if (errno == EINTR) continue;
       return errno == EAGAIN;
     }
+    if (carries) carried_.pop_front();
     sent_ += static_cast<size_t>(count);
   }
-  // The buffer is given back: a monitor at rest holds no memory for what it once sent.
+  // The buffers are given back: a monitor at rest holds no memory for what it once sent.
+  std::deque<Carried>().swap(carried_);
   std::string().swap(data_);
   sent_ = 0;
   return true;

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -42,15 +43,24 @@ class FrameReceiver {
 
 class FrameSender {
  public:
-  void queue(std::string_view body);
+  void queue(std::string_view body, std::vector<UniqueFd> descriptors = {});
   // Writes what the socket takes. False: the peer is gone (errno).
   bool flush(int socket);
   // Bytes that wait for the peer.
   size_t queued() const { return data_.size() - sent_; }
 
  private:
+  // Sends bytes, the first of which carries the descriptors.
+  long send_some(int socket, size_t length, const std::vector<UniqueFd>& descriptors) const;
+
+  struct Carried {
+    size_t offset;  // of the frame in data_
+    std::vector<UniqueFd> descriptors;
+  };
+
   std::string data_;
   size_t sent_ = 0;
+  std::deque<Carried> carried_;
 };
 
 }  // namespace berth

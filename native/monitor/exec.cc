@@ -98,19 +98,17 @@ std::optional<Failure> ExecSession::start(Container& container, const Exec& exec
     cgroup_.path.clear();
     return failed;
   }
+  UniqueFd in;
   UniqueFd out;
   UniqueFd err;
-  const uid_t owner = host_.users().uids.to_host(exec.process.uid);
-  if (!exec.process.terminal &&
-      (!make_stream(stdout_.fd, out, owner) || !make_stream(stderr_.fd, err, owner) ||
-       fcntl(stdout_.fd.get(), F_SETFL, O_NONBLOCK) != 0 || fcntl(stderr_.fd.get(), F_SETFL, O_NONBLOCK) != 0)) {
-    return failure(ErrorKind::kInternal, last_error("pipe2"));
+  if (!make_streams(exec, in, out, err)) return failure(ErrorKind::kInternal, last_error("pipe2"));
+  if (container.foreign() != nullptr) {
+    return start_by_runtime(container, exec, std::move(in), std::move(out), std::move(err));
   }
-  if (container.foreign() != nullptr) return start_by_runtime(container, exec, std::move(out), std::move(err));
   UniqueFd child_end;
   if (!channel_.open(child_end)) return failure(ErrorKind::kInternal, last_error("socketpair"));
   Descriptors descriptors;
-  descriptors.stdin_fd = host_.null_fd();
+  descriptors.stdin_fd = in ? in.get() : host_.null_fd();
   descriptors.stdout_fd = out ? out.get() : host_.null_fd();
   descriptors.stderr_fd = err ? err.get() : host_.null_fd();
   descriptors.kept = {child_end.get(), container.pidfd()};
@@ -141,15 +139,56 @@ std::optional<Failure> ExecSession::start(Container& container, const Exec& exec
     // Its reports are still read before its end is looked at.
     cancel();
   }
-  watch(stdout_, on_stdout_);
-  watch(stderr_, on_stderr_);
+  hand_streams_over(exec.process.terminal);
   if (exec.timeout_ms != 0) timeout_.arm_in(exec.timeout_ms);
   return std::nullopt;
 }
 
+// ---- streams ----
+
+bool ExecSession::make_streams(const Exec& exec, UniqueFd& in, UniqueFd& out, UniqueFd& err) {
+  streams_ = exec.streams;
+  if (exec.process.terminal) return true;
+  const uid_t owner = host_.users().uids.to_host(exec.process.uid);
+  if (streams_ && exec.stdin && !make_stream(in, stdin_, owner)) return false;
+  const auto make_output = [owner](Output& output, UniqueFd& child_end) {
+    return make_stream(output.fd, child_end, owner) && fcntl(output.fd.get(), F_SETFL, O_NONBLOCK) == 0;
+  };
+  if ((!streams_ || exec.stdout) && !make_output(stdout_, out)) return false;
+  return (streams_ && !exec.stderr) || make_output(stderr_, err);
+}
+
+// To the caller, or into the loop.
+void ExecSession::hand_streams_over(bool terminal) {
+  if (!streams_) {
+    watch(stdout_, on_stdout_);
+    watch(stderr_, on_stderr_);
+    return;
+  }
+  // It comes later.
+  if (terminal && !stdout_.fd) return;
+  std::vector<UniqueFd> descriptors;
+  const auto number = [&descriptors](UniqueFd& fd) {
+    if (!fd) return 0U;
+    descriptors.push_back(std::move(fd));
+    return static_cast<uint32_t>(descriptors.size());
+  };
+  StreamNumbers numbers;
+  numbers.stdin = number(stdin_);
+  (terminal ? numbers.terminal : numbers.stdout) = number(stdout_.fd);
+  numbers.stderr = number(stderr_.fd);
+  host_.server().send(caller_.connection, encode_exec_started_event(caller_.request, numbers), std::move(descriptors));
+}
+
+void ExecSession::take_terminal(UniqueFd terminal) {
+  stdout_.fd = std::move(terminal);
+  if (fcntl(stdout_.fd.get(), F_SETFL, O_NONBLOCK) != 0) stdout_.fd.reset();
+  hand_streams_over(true);
+}
+
 // ---- by an OCI runtime ----
 
-std::optional<Failure> ExecSession::start_by_runtime(Container& container, const Exec& exec, UniqueFd out,
+std::optional<Failure> ExecSession::start_by_runtime(Container& container, const Exec& exec, UniqueFd in, UniqueFd out,
                                                      UniqueFd err) {
   ForeignRuntime& foreign = *container.foreign();
   if (exec.oci_process.empty()) {
@@ -164,7 +203,7 @@ std::optional<Failure> ExecSession::start_by_runtime(Container& container, const
     orders.command.insert(orders.command.end(), {"--cgroup", cgroup_.path.substr(cgroup_.path.rfind('/') + 1)});
   }
   orders.container_id = foreign.container_id();
-  orders.stdin_fd = host_.null_fd();
+  orders.stdin_fd = in ? in.get() : host_.null_fd();
   orders.stdout_fd = out ? out.get() : host_.null_fd();
   orders.stderr_fd = err ? err.get() : host_.null_fd();
   orders.process = &exec.process;
@@ -174,8 +213,7 @@ std::optional<Failure> ExecSession::start_by_runtime(Container& container, const
   orders.input = exec.oci_process;
   command_ = std::make_unique<RuntimeCommand>(host_.loop(), host_.orphan_ends(), *this);
   if (auto failed = command_->start(foreign.runtime(), orders, foreign.next_number())) return failed;
-  watch(stdout_, on_stdout_);
-  watch(stderr_, on_stderr_);
+  hand_streams_over(terminal_);
   if (exec.timeout_ms != 0) timeout_.arm_in(exec.timeout_ms);
   return std::nullopt;
 }
@@ -191,10 +229,7 @@ void ExecSession::on_runtime_ended() {
     on_reaped(*command_->program_end());
     return;
   }
-  if (terminal_) {
-    stdout_.fd = command_->take_terminal();
-    watch(stdout_, on_stdout_);
-  }
+  if (terminal_) take_terminal(command_->take_terminal());
   if (cancelled_) kill_tree();
 }
 
@@ -215,9 +250,7 @@ void ExecSession::on_report(uint32_t) {
       pid_ = sender;
       if (cancelled_) kill_tree();
     } else if (report.kind == ReportKind::kTerminal) {
-      stdout_.fd = std::move(descriptor);
-      if (fcntl(stdout_.fd.get(), F_SETFL, O_NONBLOCK) != 0) stdout_.fd.reset();
-      watch(stdout_, on_stdout_);
+      take_terminal(std::move(descriptor));
     } else if (report.kind == ReportKind::kFailed) {
       failure_ = to_failure(report);
     }
@@ -299,6 +332,10 @@ void ExecSession::cancel() {
   cancelled_ = true;
   kill_tree();
   if (!overdue_.armed()) overdue_.arm_in(kOverdueMs);
+}
+
+void ExecSession::signal(int number) {
+  if (pid_ != 0) kill(-pid_, number);
 }
 
 void ExecSession::abandon() {

@@ -48,6 +48,8 @@ class ExecSession final : public Disposable, public RuntimeCommandObserver {
   std::optional<Failure> start(Container& container, const Exec& exec);
   // Kills everything; the answer follows.
   void cancel();
+  // Sends it to the program's process group, when the program is there.
+  void signal(int number);
   // Nobody waits for the answer any more.
   void abandon();
   // The connection can take output again.
@@ -65,9 +67,13 @@ class ExecSession final : public Disposable, public RuntimeCommandObserver {
   };
 
   void on_report(uint32_t events);
+  bool make_streams(const Exec& exec, UniqueFd& in, UniqueFd& out, UniqueFd& err);
+  void take_terminal(UniqueFd terminal);
+  void hand_streams_over(bool terminal);
   void on_command_timeout() override {}
   // In a container of an OCI runtime.
-  std::optional<Failure> start_by_runtime(Container& container, const Exec& exec, UniqueFd out, UniqueFd err);
+  std::optional<Failure> start_by_runtime(Container& container, const Exec& exec, UniqueFd in, UniqueFd out,
+                                          UniqueFd err);
   void on_runtime_ended();
   void on_stdout(uint32_t) { read_while_room(stdout_, on_stdout_); }
   void on_stderr(uint32_t) { read_while_room(stderr_, on_stderr_); }
@@ -101,7 +107,9 @@ class ExecSession final : public Disposable, public RuntimeCommandObserver {
   pid_t pid_ = 0;         // the program
   std::unique_ptr<RuntimeCommand> command_;  // an OCI runtime's, in place of the first clone
   bool terminal_ = false;
+  bool streams_ = false;  // they are the caller's, who reads and writes them
   ChildLink channel_;
+  UniqueFd stdin_;
   Output stdout_;
   Output stderr_;
   Notifier<ExecSession, &ExecSession::on_report> on_report_{*this};

@@ -282,9 +282,24 @@ bool decode(std::string_view bytes, Exec& message) {
       case 3: message.timeout_ms = reader.number(); break;
       case 4: message.output_limit = reader.number(); break;
       case 30: message.oci_process = reader.text(); break;
+      case 40: message.streams = reader.boolean(); break;
+      case 41: message.stdin = reader.boolean(); break;
+      case 42: message.stdout = reader.boolean(); break;
+      case 43: message.stderr = reader.boolean(); break;
     }
   }
   return reader.ok() && parts_ok;
+}
+
+bool decode(std::string_view bytes, CancelExec& message) {
+  WireReader reader(bytes);
+  while (reader.next()) {
+    switch (reader.field()) {
+      case 1: message.id = reader.number(); break;
+      case 40: message.signal = static_cast<int32_t>(reader.number()); break;
+    }
+  }
+  return reader.ok();
 }
 
 bool decode(std::string_view bytes, UpdateContainer& message) {
@@ -306,14 +321,6 @@ bool decode_container_id(std::string_view bytes, std::string& id) {
   return reader.ok();
 }
 
-bool decode_cancel_exec(std::string_view bytes, uint64_t& id) {
-  WireReader reader(bytes);
-  while (reader.next()) {
-    if (reader.field() == 1) id = reader.number();
-  }
-  return reader.ok();
-}
-
 // ---- encoding ----
 
 namespace {
@@ -323,6 +330,7 @@ constexpr uint32_t kReply = 1;
 constexpr uint32_t kContainerExit = 2;
 constexpr uint32_t kOutOfMemory = 3;
 constexpr uint32_t kExecOutput = 4;
+constexpr uint32_t kExecStarted = 40;
 constexpr uint32_t kReplyId = 1;
 constexpr uint32_t kReplyError = 2;
 constexpr uint32_t kReplyHello = 3;
@@ -423,6 +431,16 @@ std::string encode_out_of_memory_event(std::string_view id, uint64_t kills) {
   message.bytes(1, id);
   message.number(2, kills);
   return wrap(kOutOfMemory, message);
+}
+
+std::string encode_exec_started_event(uint64_t request, const StreamNumbers& streams) {
+  WireWriter message;
+  message.number(1, request);
+  message.number(2, streams.stdin);
+  message.number(3, streams.stdout);
+  message.number(4, streams.stderr);
+  message.number(5, streams.terminal);
+  return wrap(kExecStarted, message);
 }
 
 std::string encode_exec_output(uint64_t request, uint32_t stream, std::string_view data) {

@@ -185,6 +185,15 @@ struct Exec {
   uint64_t timeout_ms = 0;
   uint64_t output_limit = 0;
   std::string oci_process;
+  bool streams = false;
+  bool stdin = false;
+  bool stdout = false;
+  bool stderr = false;
+};
+
+struct CancelExec {
+  uint64_t id = 0;
+  int32_t signal = 0;
 };
 
 struct UpdateContainer {
@@ -222,10 +231,10 @@ bool decode(std::string_view bytes, SetUpPod& message);
 bool decode(std::string_view bytes, CreateContainer& message);
 bool decode(std::string_view bytes, SignalContainer& message);
 bool decode(std::string_view bytes, Exec& message);
+bool decode(std::string_view bytes, CancelExec& message);
 bool decode(std::string_view bytes, UpdateContainer& message);
 // StartContainer, DeleteContainer, ReopenLog: nothing but the container's id.
 bool decode_container_id(std::string_view bytes, std::string& id);
-bool decode_cancel_exec(std::string_view bytes, uint64_t& id);
 
 // ---- answers and events ----
 
@@ -254,6 +263,14 @@ struct ContainerState {
   std::optional<ContainerExit> exit;
 };
 
+// Descriptors of a program's streams, as the frame that carries them numbers them: from 1, 0 is none.
+struct StreamNumbers {
+  uint32_t stdin = 0;
+  uint32_t stdout = 0;
+  uint32_t stderr = 0;
+  uint32_t terminal = 0;
+};
+
 struct ExecReply {
   int32_t exit_code = 0;
   bool timed_out = false;
@@ -270,6 +287,7 @@ std::string encode_exec_reply(uint64_t request, const ExecReply& reply);
 std::string encode_state_reply(uint64_t request, const std::vector<ContainerState>& containers);
 std::string encode_exit_event(const ContainerExit& exit);
 std::string encode_out_of_memory_event(std::string_view id, uint64_t kills);
+std::string encode_exec_started_event(uint64_t request, const StreamNumbers& streams);
 std::string encode_exec_output(uint64_t request, uint32_t stream, std::string_view data);
 // The content of an exit file: the bare ContainerExit.
 std::string encode_exit(const ContainerExit& exit);

@@ -204,8 +204,9 @@ void test_calls() {
                    .number("timeout_ms", 3).number("output_limit", 4).data(), exec));
   CHECK(exec.container_id == "c" && exec.timeout_ms == 3 && exec.output_limit == 4);
   check_process(exec.process);
-  uint64_t cancelled = 0;
-  CHECK(decode_cancel_exec(Builder("CancelExec").number("id", 9).data(), cancelled) && cancelled == 9);
+  CancelExec cancelled;
+  CHECK(decode(Builder("CancelExec").number("id", 9).number("signal", 1).data(), cancelled));
+  CHECK(cancelled.id == 9 && cancelled.signal == 1);
   SetUpPod set_up;
   WireWriter entry;
   entry.bytes(1, "net.a");

@@ -166,12 +166,12 @@ void Pod::exec(const Caller& caller, std::string_view body) {
 }
 
 void Pod::cancel_exec(const Caller& caller, std::string_view body) {
-  uint64_t request = 0;
-  if (!decode_cancel_exec(body, request)) return server_.fail(caller, malformed());
+  CancelExec request;
+  if (!decode(body, request)) return server_.fail(caller, malformed());
   for (const auto& session : execs_) {
-    if (session->caller().connection != caller.connection || session->caller().request != request) continue;
+    if (session->caller().connection != caller.connection || session->caller().request != request.id) continue;
     server_.send(caller.connection, encode_done(caller.request));
-    return session->cancel();
+    return request.signal == 0 ? session->cancel() : session->signal(request.signal);
   }
   server_.fail(caller, failure(ErrorKind::kNotFound, "cancel the exec", {}, "there is no such exec on this connection"));
 }

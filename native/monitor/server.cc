@@ -162,10 +162,10 @@ Server::Connection* Server::find(uint64_t number) const {
   return nullptr;
 }
 
-void Server::send(uint64_t number, std::string_view body) {
+void Server::send(uint64_t number, std::string_view body, std::vector<UniqueFd> descriptors) {
   Connection* connection = find(number);
   if (connection == nullptr) return;
-  connection->sender.queue(body);
+  connection->sender.queue(body, std::move(descriptors));
   connection->write();
 }
 

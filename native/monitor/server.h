@@ -38,7 +38,7 @@ class Server {
 
   // Takes the listening socket over.
   bool listen(UniqueFd socket);
-  void send(uint64_t connection, std::string_view body);
+  void send(uint64_t connection, std::string_view body, std::vector<UniqueFd> descriptors = {});
   void fail(const Caller& caller, const Failure& failure) {
     send(caller.connection, encode_failure(caller.request, failure));
   }

@@ -1,0 +1,172 @@
+/**
+ * Bytes between a program's descriptors and a client, each way with back-pressure: what one side does not take stays with
+ * the other, and no more than what one read has brought waits in between.
+ */
+import { type ByteStream, native, readable, writable } from "../../native/binding.js";
+import { giveBuffer, headroom, takeBuffer } from "./carrier.js";
+import type { Outlet } from "./client-streams.js";
+
+/** Reads of one stream in a row, before the others get their turn. */
+const readsPerTurn = 16;
+
+/** A descriptor with a reader, a writer or both. */
+export class Endpoint {
+  readonly stream: ByteStream;
+  onReadable: () => void = () => undefined;
+  onWritable: () => void = () => undefined;
+  #events = 0;
+  #closed = false;
+
+  /** Takes the descriptor over. */
+  constructor(fd: number) {
+    this.stream = native.openByteStream(fd, (events) => {
+      if ((events & readable) !== 0 && (this.#events & readable) !== 0) this.onReadable();
+      if ((events & writable) !== 0 && (this.#events & writable) !== 0) this.onWritable();
+    });
+  }
+
+  want(event: number, wanted: boolean): void {
+    const events = wanted ? this.#events | event : this.#events & ~event;
+    if (events === this.#events || this.#closed) return;
+    this.#events = events;
+    this.stream.listen(events);
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#events = 0;
+    this.stream.close();
+  }
+}
+
+/** From a program to its client. */
+export class Output {
+  #programEnded = false;
+  #ended = false;
+
+  /**
+   * @param client hasRoom: whether the client takes more; resume() is called when it does again
+   * @param onEnd once: everything was passed on
+   */
+  constructor(
+    private readonly endpoint: Endpoint,
+    private readonly outlet: Outlet,
+    private readonly client: { readonly hasRoom: boolean },
+    private readonly onEnd: () => void,
+  ) {
+    endpoint.onReadable = () => this.#pass();
+    endpoint.want(readable, true);
+  }
+
+  resume(): void {
+    if (this.#ended) return;
+    this.endpoint.want(readable, true);
+    if (this.#programEnded) this.#pass();
+  }
+
+  /** The program has ended: what is there now is the last of it, whoever else may still hold the other end. */
+  programEnded(): void {
+    this.#programEnded = true;
+    this.#pass();
+  }
+
+  #pass(): void {
+    for (let turn = 0; turn < readsPerTurn && !this.#ended; turn++) {
+      if (!this.client.hasRoom) {
+        this.endpoint.want(readable, false);
+        return;
+      }
+      const count = this.#programEnded && !this.endpoint.stream.hasInput() ? -1 : this.#passOnce();
+      if (count < 0) this.#end();
+      if (count <= 0) return;
+    }
+  }
+
+  /** Answers what the read did. */
+  #passOnce(): number {
+    const buffer = takeBuffer();
+    const count = this.endpoint.stream.read(buffer.subarray(headroom));
+    if (count > 0) this.outlet.write(buffer, headroom + count);
+    else giveBuffer(buffer);
+    return count;
+  }
+
+  #end(): void {
+    this.#ended = true;
+    this.endpoint.want(readable, false);
+    this.outlet.end();
+    this.onEnd();
+  }
+}
+
+/** From a client to a program. What comes before the program is there waits, too: its client has to be paused until then. */
+export class Input {
+  #waiting: Buffer[] = [];
+  #endpoint: Endpoint | null = null;
+  #close: () => void = () => undefined;
+  #started = false;
+  #ending = false;
+  #discarding = false;
+  #paused = false;
+
+  /** @param client is paused while the program does not take what there is */
+  constructor(private readonly client: { pause(): void; resume(): void }) {}
+
+  /**
+   * @param endpoint null: what comes is thrown away
+   * @param close what the end of the input does; also called when nobody reads it any more
+   */
+  start(endpoint: Endpoint | null, close: () => void): void {
+    this.#started = true;
+    this.#endpoint = endpoint;
+    this.#close = close;
+    this.#discarding = endpoint === null;
+    if (endpoint !== null) endpoint.onWritable = () => this.#flush();
+    this.#flush();
+  }
+
+  write(bytes: Buffer): void {
+    if (this.#discarding || this.#ending) return;
+    this.#waiting.push(bytes);
+    if (this.#started && !this.#paused) this.#flush();
+  }
+
+  end(): void {
+    if (this.#ending) return;
+    this.#ending = true;
+    if (this.#started && this.#waiting.length === 0) this.#close();
+  }
+
+  #flush(): void {
+    while (this.#waiting.length > 0 && !this.#discarding) {
+      const [first = Buffer.alloc(0)] = this.#waiting;
+      const count = this.#endpoint?.stream.write(first) ?? -1;
+      if (count < 0) {
+        // nobody reads it: what else comes is thrown away, as a broken pipe would do
+        this.#discarding = true;
+      } else if (count === first.length) {
+        this.#waiting.shift();
+      } else {
+        this.#waiting[0] = first.subarray(count);
+        this.#setPaused(true);
+        return;
+      }
+    }
+    this.#waiting = [];
+    this.#setPaused(false);
+    if (this.#ending || (this.#discarding && this.#endpoint !== null)) this.#close();
+  }
+
+  #setPaused(paused: boolean): void {
+    if (paused === this.#paused) return;
+    this.#paused = paused;
+    this.#endpoint?.want(writable, paused);
+    if (paused) this.client.pause();
+    else this.client.resume();
+  }
+}

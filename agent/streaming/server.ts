@@ -1,0 +1,101 @@
+/**
+ * The HTTP server that the CRI's streaming calls point to. Exec, Attach and PortForward answer a URL with a token; the
+ * kubelet opens it and passes the API server's connection through, which then speaks WebSocket or SPDY.
+ */
+import { createServer, type IncomingMessage, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import type { Duplex } from "node:stream";
+import { FailedPreconditionError, messageOf } from "../../sandbox/errors.js";
+import type { ClientStreams } from "./client-streams.js";
+import { Tokens } from "./tokens.js";
+import { type Refusal, upgradeToProgram } from "./upgrade.js";
+
+/** What is behind a URL, and how it is served once its client is there. */
+export type Service = {
+  method: "exec" | "attach";
+  streams: { stdin: boolean; stdout: boolean; stderr: boolean; tty: boolean };
+  serve: (client: ClientStreams) => Promise<void>;
+};
+
+/** A request's head comes at once, or not at all. */
+const headMs = 10_000;
+
+export class StreamingServer {
+  readonly #tokens = new Tokens<Service>();
+  readonly #server: Server;
+  #base: string | null = null;
+
+  /** @param address null: there is none, and no streams */
+  constructor(private readonly address: { readonly host: string; readonly port: number } | null) {
+    const limits = { headersTimeout: headMs, requestTimeout: headMs, connectionsCheckingInterval: headMs };
+    this.#server = createServer(limits, (_request, response) => {
+      response.writeHead(400, { "content-type": "text/plain", connection: "close" });
+      response.end("an upgrade to WebSocket or SPDY/3.1 is needed\n");
+    });
+    this.#server.on("upgrade", (request, socket, head) => this.#onUpgrade(request, socket, head));
+  }
+
+  /** FailedPreconditionError: the address cannot be had. */
+  async listen(): Promise<void> {
+    if (this.address === null) return;
+    const { host, port } = this.address;
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once("error", (error) =>
+        reject(
+          new FailedPreconditionError(`streams cannot be served (--streams ${host}:${port}): ${messageOf(error)}`, {
+            cause: error,
+          }),
+        ),
+      );
+      this.#server.listen(port, host, resolve);
+    });
+    this.#base = baseOf(this.#server.address() as AddressInfo);
+  }
+
+  /** The URL under which the service is served, once and soon. */
+  issue(service: Service): string {
+    if (this.#base === null) throw new FailedPreconditionError("streams are switched off on this node (--streams off)");
+    return `${this.#base}/${service.method}/${this.#tokens.issue(service)}`;
+  }
+
+  close(): void {
+    this.#server.close();
+    this.#server.closeAllConnections();
+  }
+
+  #onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    // nobody else listens yet, and an error without a listener would end the agent
+    socket.on("error", () => socket.destroy());
+    const [, method, token, ...rest] = new URL(request.url ?? "/", "http://streams").pathname.split("/");
+    const service = rest.length === 0 && token ? this.#tokens.take(token) : undefined;
+    if (service === undefined || service.method !== method) {
+      refuse(socket, { status: 404, refusal: "there is no such stream; its token was used, or has expired" });
+      return;
+    }
+    upgradeToProgram(request, socket, head, service, {
+      refuse: (refusal) => refuse(socket, refusal),
+      serve: (client) => {
+        // its own failures it tells its client; any other ends nothing but this connection
+        service.serve(client).catch(() => socket.destroy());
+      },
+    });
+  }
+}
+
+function baseOf({ address, port }: AddressInfo): string {
+  // whoever asks for the URL is on this node
+  if (address === "0.0.0.0" || address === "::") return `http://127.0.0.1:${port}`;
+  return `http://${address.includes(":") ? `[${address}]` : address}:${port}`;
+}
+
+function refuse(socket: Duplex, { status, refusal, headers = [] }: Refusal): void {
+  const body = `${refusal}\n`;
+  const lines = [
+    `HTTP/1.1 ${status} Refused`,
+    "Content-Type: text/plain; charset=utf-8",
+    `Content-Length: ${Buffer.byteLength(body)}`,
+    "Connection: close",
+    ...headers,
+  ];
+  socket.end(`${lines.join("\r\n")}\r\n\r\n${body}`);
+}
