@@ -28,7 +28,11 @@ export interface Config {
   readonly cdiDirectories: readonly string[];
   /** null: there are no hooks */
   readonly hooksDirectory: string | null;
-  readonly network: "builtin" | "none";
+  readonly network: "builtin" | "cni" | "none";
+  readonly cniConf: string;
+  /** searched in order */
+  readonly cniBin: readonly string[];
+  readonly cniCache: string;
   readonly bridge: string;
   /** CIDRs, at most one of each family */
   readonly subnets: readonly string[];
@@ -59,6 +63,12 @@ const absolutePath = v.pipe(
   v.transform((path) => (path === "/" ? path : normalize(path).replace(/\/$/, ""))),
 );
 
+const pathList = v.pipe(
+  v.string(),
+  v.transform((text) => text.split(",")),
+  v.array(absolutePath),
+);
+
 const address = v.pipe(
   v.string(),
   v.check((text) => text === "off" || parseAddress(text) !== null, 'is neither HOST:PORT nor "off"'),
@@ -84,7 +94,8 @@ const schema = v.strictObject({
     v.array(absolutePath),
   ),
   "cni-conf": absolutePath,
-  "cni-bin": absolutePath,
+  "cni-bin": pathList,
+  "cni-cache": absolutePath,
   "hooks-dir": v.union([
     v.pipe(
       v.literal("off"),
@@ -92,11 +103,7 @@ const schema = v.strictObject({
     ),
     absolutePath,
   ]),
-  "cdi-dirs": v.pipe(
-    v.string(),
-    v.transform((text) => text.split(",")),
-    v.array(absolutePath),
-  ),
+  "cdi-dirs": pathList,
   network: v.picklist(["builtin", "cni", "none"], "is not builtin, cni or none"),
   bridge: v.pipe(v.string(), v.regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,14}$/, "is no name for a network interface")),
   subnet: subnets,
@@ -160,9 +167,6 @@ function freeze(
   checked: v.InferOutput<typeof schema>,
   tables: Pick<Config, "rlimits" | "runtimes" | "blockio" | "rdt">,
 ): Config {
-  if (checked.network === "cni") {
-    throw new UnimplementedError("--network cni is not built yet; use builtin or none");
-  }
   if (checked["cgroup-driver"] === "systemd") {
     throw new UnimplementedError("--cgroup-driver systemd is not built yet; use cgroupfs");
   }
@@ -176,6 +180,9 @@ function freeze(
     hooksDirectory: checked["hooks-dir"],
     cdiDirectories: Object.freeze(checked["cdi-dirs"]),
     network: checked.network,
+    cniConf: checked["cni-conf"],
+    cniBin: Object.freeze(checked["cni-bin"]),
+    cniCache: checked["cni-cache"],
     bridge: checked.bridge,
     subnets: Object.freeze(checked.subnet),
     cgroupDriver: checked["cgroup-driver"],

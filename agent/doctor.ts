@@ -35,7 +35,7 @@ export interface Host {
   apparmorProblem?: string;
   /** why containers get no SELinux label of themselves, of a running agent; empty: they do, or there is no SELinux */
   selinuxProblem?: string;
-  network: "builtin" | "none";
+  network: "builtin" | "cni" | "none";
   storageDriver: StorageDriverName;
   /** asks the kernel for its nftables tables; rejects when it has none */
   probeNftables: () => Promise<unknown>;

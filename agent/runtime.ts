@@ -11,6 +11,8 @@ import { openApparmor } from "../sandbox/lsm/apparmor.js";
 import { openSelinux } from "../sandbox/lsm/selinux.js";
 import { Monitors } from "../sandbox/monitors.js";
 import { BuiltinNetwork } from "../sandbox/network/builtin.js";
+import { ChosenNetwork } from "../sandbox/network/chosen.js";
+import { CniNetwork } from "../sandbox/network/cni/cni-network.js";
 import { NoNetwork } from "../sandbox/network/none.js";
 import type { NetworkProvider } from "../sandbox/network/provider.js";
 import type { SandboxNode } from "../sandbox/node.js";
@@ -74,7 +76,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
     pods: new Pods(),
     containers,
     monitors: new Monitors(),
-    network: openNetwork(config),
+    network: openNetwork(config, observer),
     cgroups: openCgroupManager(),
     snapshots: await openSnapshots(config.root, layers),
     observer,
@@ -120,15 +122,18 @@ export async function createRuntime(config: Config): Promise<Runtime> {
   };
 }
 
-function openNetwork(config: Config): NetworkProvider {
-  switch (config.network) {
-    case "builtin": {
-      const { bridge, subnets } = config;
-      return new BuiltinNetwork({ addon: native, bridge, subnets, cidrPath: join(config.root, "pod-cidr") });
-    }
-    case "none":
-      return new NoNetwork(native);
-    default:
-      return config.network satisfies never;
-  }
+function openNetwork(config: Config, observer: Observer): NetworkProvider {
+  const { bridge, subnets } = config;
+  return new ChosenNetwork(config.network, {
+    builtin: new BuiltinNetwork({ addon: native, bridge, subnets, cidrPath: join(config.root, "pod-cidr") }),
+    cni: new CniNetwork({
+      addon: native,
+      configurationDirectory: config.cniConf,
+      pluginDirectories: config.cniBin,
+      cacheDirectory: config.cniCache,
+      removalsDirectory: join(config.root, "network-removals"),
+      observer,
+    }),
+    none: new NoNetwork(native),
+  });
 }

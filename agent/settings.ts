@@ -11,6 +11,7 @@ export type SettingName =
   | "registries"
   | "cni-conf"
   | "cni-bin"
+  | "cni-cache"
   | "cdi-dirs"
   | "hooks-dir"
   | "network"
@@ -72,9 +73,16 @@ export const settings: Readonly<Record<SettingName, Setting>> = {
     default: "/etc/cni/net.d",
   },
   "cni-bin": {
+    argument: "DIR[,DIR...]",
+    help: "CNI plugins, for --network cni; the first directory that has one counts",
+    // where CNI's installers put them, then where Debian's package does
+    default: "/opt/cni/bin,/usr/lib/cni",
+  },
+  "cni-cache": {
     argument: "DIR",
-    help: "CNI plugins, for --network cni",
-    default: "/opt/cni/bin",
+    help: "what CNI plugins have attached, for other programs to read",
+    // libcni's own
+    default: "/var/lib/cni",
   },
   "cdi-dirs": {
     argument: "DIR[,DIR...]",

@@ -256,7 +256,7 @@ async function makeContainer(
       clearReflected(node, reflected ?? findLeftBehind(mountFds, mountsAtFirst)),
     );
   }
-  undo.push("end the init", () => endInit(node, pod, planned.record));
+  undo.push("end the init", () => forgetInMonitor(node, pod.record.id, id));
   let pid = await step("init", () => monitor.createContainer(id, plan, descriptors));
   if (spec.mounts.some(followsHost)) {
     await step("propagation", async () => {
@@ -285,13 +285,6 @@ async function makeContainer(
   });
   observer.emit({ type: "container-event", event: "created", podId: pod.record.id, containerId: id });
   return container;
-}
-
-/** In a pod with the host's PID namespace they outlive a monitor that is killed: an OCI runtime that it has begun, its init. */
-async function endInit(node: SandboxNode, pod: Pod, { id, cgroupPath }: ContainerRecord): Promise<void> {
-  await forgetInMonitor(node, pod.record.id, id);
-  if (node.monitors.find(pod.record.id) === undefined) await node.cgroups.kill(pod.record.monitorCgroup);
-  await node.cgroups.kill(cgroupPath);
 }
 
 /** What its processes join; of an RDT class they become by the same kind of file. An OCI runtime sees to that itself. */

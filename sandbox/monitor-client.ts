@@ -23,9 +23,6 @@ const largestFrameBytes = 4 * 1024 * 1024;
 /** What the kernel carries in one message (SCM_MAX_FD). */
 const descriptorsPerFrame = 253;
 
-/** A monitor answers in a millisecond; a machine that is far too busy may take a while. */
-const handshakeTimeoutMs = 10_000;
-
 const protocolVersions = { oldest_version: 1, newest_version: 1 };
 
 export interface MonitorEvents {
@@ -117,16 +114,8 @@ export class MonitorClient {
     private readonly events: MonitorEvents,
   ) {}
 
-  /**
-   * Connects and shakes hands. UnavailableError: nobody listens, or nobody answers: a monitor that is stopped or hangs must
-   * not keep an agent from starting.
-   */
-  static async connect(
-    podId: string,
-    socketPath: string,
-    events: MonitorEvents,
-    timeoutMs = handshakeTimeoutMs,
-  ): Promise<MonitorClient> {
+  /** Connects and shakes hands. UnavailableError: nobody listens, or the versions have nothing in common. */
+  static async connect(podId: string, socketPath: string, events: MonitorEvents): Promise<MonitorClient> {
     const client = new MonitorClient(podId, events);
     try {
       client.#socket = native.connectMonitor(socketPath, {
@@ -136,16 +125,12 @@ export class MonitorClient {
     } catch (error) {
       throw new UnavailableError(`the monitor of pod sandbox ${podId} does not answer`, { cause: error });
     }
-    // what is still to be answered fails with it
-    const timer = setTimeout(() => client.close(), timeoutMs);
     try {
       const reply = await client.#call({ hello: protocolVersions });
       client.pid = reply.hello?.pid ?? 0;
     } catch (error) {
       client.close();
       throw error;
-    } finally {
-      clearTimeout(timer);
     }
     return client;
   }

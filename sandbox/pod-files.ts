@@ -29,12 +29,23 @@ export function hostnameOf(config: PodSandboxConfig): string {
  * own, without lengths.
  */
 export function writePodFiles(directory: string, config: PodSandboxConfig, addresses: readonly string[]): void {
-  const name = hostnameOf(config) || hostname();
-  const users = podUserNamespace(config);
-  const owner = { uid: users?.uids.hostID ?? 0, gid: users?.gids.hostID ?? 0 };
+  const owner = ownerOf(config);
   write(join(directory, "resolv.conf"), resolvConf(config.dns_config), owner);
-  write(join(directory, "hostname"), `${name}\n`, owner);
-  write(join(directory, "hosts"), usesHostNetwork(config) ? readHostFile("/etc/hosts") : hosts(name, addresses), owner);
+  write(join(directory, "hostname"), `${hostnameOf(config) || hostname()}\n`, owner);
+  writePodHosts(directory, config, addresses);
+}
+
+/** /etc/hosts alone, which has the pod's addresses. */
+export function writePodHosts(directory: string, config: PodSandboxConfig, addresses: readonly string[]): void {
+  const name = hostnameOf(config) || hostname();
+  const content = usesHostNetwork(config) ? readHostFile("/etc/hosts") : hosts(name, addresses);
+  write(join(directory, "hosts"), content, ownerOf(config));
+}
+
+/** The pod's root. */
+function ownerOf(config: PodSandboxConfig): { uid: number; gid: number } {
+  const users = podUserNamespace(config);
+  return { uid: users?.uids.hostID ?? 0, gid: users?.gids.hostID ?? 0 };
 }
 
 /** Without servers, searches and options a pod resolves names as its host does. */

@@ -11,10 +11,12 @@ import { podLabels, tellOfIgnoredLabels } from "./lsm/selinux-labels.js";
 import { MadeDirectories, makeLogDirectory } from "./made-directories.js";
 import { toCallError } from "./monitor-client.js";
 import { monitorEvents } from "./monitor-events.js";
+import type { NetworkedPod } from "./network/provider.js";
 import type { SandboxNode } from "./node.js";
 import { monitorSocketPath, podDirectory } from "./paths.js";
 import type { Pod, PodRecord, PodSandboxConfig } from "./pod.js";
 import { hostnameOf, writePodFiles } from "./pod-files.js";
+import { attachPodNetwork, removePodNetwork } from "./pod-network.js";
 import { checkPodSecurity } from "./pod-security.js";
 import { portMappings } from "./port-mappings.js";
 import type { SelinuxLabels } from "./spec/selinux.js";
@@ -85,7 +87,7 @@ async function makePod(
     node.pods.starting.delete(pod);
     return removeMadeParents(node, pod);
   });
-  undo.push("free the addresses", () => freeAddresses(node, pod));
+  undo.push("remove the network", () => removePodNetwork(node, pod));
   await step("record", () => node.store.pods.put(pod.record));
 
   const made = new MadeDirectories((all) => update(node.store.pods, pod, { madeDirectories: [...all] }));
@@ -102,14 +104,12 @@ async function makePod(
     ),
   );
 
-  const { netnsPath } = pod.record;
-  if (netnsPath !== "") undo.push("remove the network namespace's pin", () => native.unpinNamespace(netnsPath));
   undo.push("end the monitor", () => node.monitors.end(id));
   await step("monitor", () => startMonitor(node, pod));
 
   await step("network and connection", () =>
     together(
-      () => attachNetwork(node, pod),
+      () => attachPodNetwork(node, pod),
       () => connectMonitor(node, pod),
     ),
   );
@@ -139,7 +139,8 @@ function planPod(node: SandboxNode, config: PodSandboxConfig, runtimeHandler: st
   const labels = podLabels(node.selinux, config, labelsInUse(node));
   const madeCgroupParents = node.cgroups.missingParents(monitorCgroup);
   // the last that can fail: from here on the addresses are taken
-  const network = hostNetwork ? null : node.network.reserve(id, portMappings(config));
+  const netnsPath = hostNetwork ? "" : join(node.paths.netns, `berth-${id}`);
+  const network = hostNetwork ? null : node.network.reserve(id, portMappings(config), networkedPod(config, netnsPath));
   const record: PodRecord = {
     version: 1,
     id,
@@ -151,12 +152,26 @@ function planPod(node: SandboxNode, config: PodSandboxConfig, runtimeHandler: st
     monitorCgroup,
     cgroupParent,
     madeCgroupParents,
-    netnsPath: hostNetwork ? "" : join(node.paths.netns, `berth-${id}`),
+    netnsPath,
     network,
     ...(labels !== undefined && { selinux: labels }),
     addresses: network?.addresses.map((cidr) => cidr.split("/")[0] ?? cidr) ?? [],
   };
   return { record, config, monitorPid: 0 };
+}
+
+function networkedPod(config: PodSandboxConfig, netnsPath: string): NetworkedPod {
+  const { name, namespace, uid } = config.metadata ?? {};
+  const { servers, searches, options } = config.dns_config ?? {};
+  return {
+    name: name ?? "",
+    namespace: namespace ?? "",
+    uid: uid ?? "",
+    annotations: config.annotations ?? {},
+    dns: { servers: servers ?? [], searches: searches ?? [], options: options ?? [] },
+    cgroupPath: config.linux?.cgroup_parent ?? "",
+    netnsPath,
+  };
 }
 
 function labelsInUse(node: SandboxNode): SelinuxLabels[] {
@@ -199,22 +214,6 @@ async function startMonitor(node: SandboxNode, pod: Pod): Promise<void> {
 async function connectMonitor(node: SandboxNode, pod: Pod): Promise<void> {
   const monitor = await node.monitors.connect(node.paths, pod.record.id, monitorEvents(node, pod));
   pod.monitorPid = monitor.pid;
-}
-
-async function attachNetwork(node: SandboxNode, pod: Pod): Promise<void> {
-  const { id, netnsPath, network } = pod.record;
-  if (network === null) return;
-  const namespaceFd = native.openPath(netnsPath);
-  try {
-    await node.network.attach(id, network, { namespaceFd });
-  } finally {
-    native.closeDescriptor(namespaceFd);
-  }
-}
-
-async function freeAddresses(node: SandboxNode, pod: Pod): Promise<void> {
-  const { id, network } = pod.record;
-  if (network !== null) await node.network.detach(id, network, { namespaceGone: true });
 }
 
 async function removeCgroup(node: SandboxNode, pod: Pod): Promise<void> {

@@ -1,12 +1,12 @@
 import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { berth } from "../cri-proto/generated/monitor.js";
-import { native } from "../native/binding.js";
 import type { Container } from "./container.js";
 import { finish, recordExit } from "./container-end.js";
 import type { SandboxNode } from "./node.js";
 import { monitorSocketPath, podDirectory } from "./paths.js";
 import { checkPodTransition, type Pod } from "./pod.js";
+import { removePodNetwork } from "./pod-network.js";
 import { update } from "./store.js";
 
 /**
@@ -23,8 +23,9 @@ export function stopPod(node: SandboxNode, pod: Pod): Promise<void> {
     }
     const { observer } = node;
     await observer.step("stop-pod", "processes", () => endProcesses(node, pod));
-    await observer.step("stop-pod", "network", () => removeNetwork(node, pod));
     await observer.step("stop-pod", "cgroup", () => node.cgroups.remove(pod.record.monitorCgroup));
+    // last: plugins may take their time
+    await observer.step("stop-pod", "network", () => removePodNetwork(node, pod));
     update(node.store.pods, pod, { phase: "stopped" });
   });
 }
@@ -65,14 +66,5 @@ function readExitFile(node: SandboxNode, container: Container, pod: Pod): berth.
     return berth.monitor.v1.ContainerExit.decode(readFileSync(file));
   } catch {
     return undefined;
-  }
-}
-
-async function removeNetwork(node: SandboxNode, pod: Pod): Promise<void> {
-  const { id, netnsPath, network } = pod.record;
-  if (netnsPath !== "") await native.unpinNamespace(netnsPath);
-  if (network !== null) {
-    await node.network.detach(id, network, { namespaceGone: true });
-    update(node.store.pods, pod, { network: null });
   }
 }

@@ -101,11 +101,11 @@ export class BuiltinNetwork implements NetworkProvider {
     if (ports.length > 0) this.#published.set(podId, publishedPorts(lease));
   }
 
-  async attach(podId: string, lease: NetworkLease, { namespaceFd }: { namespaceFd: number }): Promise<void> {
+  async attach(podId: string, lease: NetworkLease, { namespaceFd }: { namespaceFd: number }): Promise<NetworkLease> {
     if (!this.#status.ready) await this.#tryToSetUp();
     if (!this.#status.ready) throw new UnavailableError(`the pod network is not ready: ${this.#status.message}`);
     const [veth, ports] = await Promise.allSettled([this.#attachVeth(lease, namespaceFd), this.#publish(podId, lease)]);
-    if (veth.status === "fulfilled" && ports.status === "fulfilled") return;
+    if (veth.status === "fulfilled" && ports.status === "fulfilled") return lease;
     if (veth.status === "fulfilled") await this.#addon.deleteLink(lease.hostInterface);
     if (ports.status === "fulfilled") await this.#unpublish(podId);
     throw veth.status === "rejected" ? veth.reason : (ports as PromiseRejectedResult).reason;

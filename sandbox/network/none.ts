@@ -38,8 +38,9 @@ export class NoNetwork implements NetworkProvider {
 
   adopt(): void {}
 
-  async attach(_podId: string, _lease: NetworkLease, { namespaceFd }: { namespaceFd: number }): Promise<void> {
+  async attach(_podId: string, lease: NetworkLease, { namespaceFd }: { namespaceFd: number }): Promise<NetworkLease> {
     await this.#addon.setLoopbackUp(namespaceFd);
+    return lease;
   }
 
   async detach(): Promise<void> {}

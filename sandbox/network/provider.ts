@@ -1,4 +1,4 @@
-/** What the sandbox asks of a pod network. Two providers stand behind it: the built-in bridge, and none. */
+/** What the sandbox asks of a pod network. Three providers stand behind it: the built-in bridge, CNI plugins, and none. */
 
 /** One port of the node that leads to a port of the pod (CRI PortMapping). */
 export interface PortMapping {
@@ -25,6 +25,33 @@ export interface NetworkLease {
   gateways: string[];
   /** those that have a host port; held from reserve on, so that a crash cannot lose one */
   portMappings: PortMapping[];
+  /** of CNI: what its plugins need */
+  cni?: CniLease;
+}
+
+/** What plugins are to be called with again. */
+export interface CniLease {
+  /** the whole list of plugins as it was when the pod was made, as JSON */
+  configuration: string;
+  netnsPath: string;
+  /** CNI_ARGS */
+  args: [name: string, value: string][];
+  capabilityArgs: Readonly<Record<string, unknown>>;
+  /** as the last plugin gave it; none before ADD has succeeded */
+  result?: Readonly<Record<string, unknown>>;
+}
+
+/** What a network may know of a pod. */
+export interface NetworkedPod {
+  name: string;
+  namespace: string;
+  uid: string;
+  annotations: Readonly<Record<string, string>>;
+  dns: { servers: readonly string[]; searches: readonly string[]; options: readonly string[] };
+  /** of the kubelet; empty: none */
+  cgroupPath: string;
+  /** where its network namespace will be pinned */
+  netnsPath: string;
 }
 
 export interface NetworkStatus {
@@ -35,20 +62,23 @@ export interface NetworkStatus {
 }
 
 export interface NetworkProvider {
-  readonly name: "builtin" | "none";
+  readonly name: "builtin" | "cni" | "none";
   /** once, after the leases of all recorded pods were adopted: sets up what all pods share */
   start(): Promise<void>;
   status(): NetworkStatus;
   /** takes addresses and host ports for a pod (in memory; the caller stores the lease before attach).
    *  ResourceExhaustedError: no address left; FailedPreconditionError: a host port is another pod's;
-   *  InvalidArgumentError: a mapping is malformed. Then nothing is taken */
-  reserve(podId: string, portMappings?: readonly PortMapping[]): NetworkLease;
+   *  InvalidArgumentError: a mapping or an annotation is malformed; UnavailableError: the network is not ready. Then
+   *  nothing is taken */
+  reserve(podId: string, portMappings: readonly PortMapping[], pod: NetworkedPod): NetworkLease;
   /** takes the addresses and host ports of a recovered pod */
   adopt(podId: string, lease: NetworkLease): void;
-  /** makes the interfaces and the lease's port rules; on failure nothing is left, the lease stays reserved */
-  attach(podId: string, lease: NetworkLease, options: { namespaceFd: number }): Promise<void>;
-  /** takes everything of the lease away (also of one that was only reserved) and frees its addresses; already gone is success. `namespaceGone`: the pod's
-   *  namespace has lost its last reference, so that the kernel removes the veth by itself */
+  /** makes the interfaces and the lease's port rules; answers the lease, or one that is to be stored in its place. After a
+   *  failure the lease stays reserved, and what is left goes with detach */
+  attach(podId: string, lease: NetworkLease, options: { namespaceFd: number }): Promise<NetworkLease>;
+  /** takes everything of the lease away (also of one that was only reserved) and frees its addresses; already gone is
+   *  success. `namespaceGone`: the pod's namespace has lost its last reference, so that the kernel removes the veth by
+   *  itself. A lease of CNI keeps its namespace, which is unpinned when the plugins are done with it */
   detach(podId: string, lease: NetworkLease, options: { namespaceGone: boolean }): Promise<void>;
   /** the node's pod CIDRs, as the kubelet sets them ("10.1.2.0/24" or "v4,v6"); running pods keep theirs */
   setPodCidr(cidr: string): Promise<void>;

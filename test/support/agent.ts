@@ -22,6 +22,8 @@ export interface AgentPaths {
   registries: string;
   /** for pods' log_directory */
   logs: string;
+  /** of CNI: configurations, plugins (those of Debian's package are found, too), libcni's cache */
+  cni: { conf: string; bin: string; cache: string };
 }
 
 export interface TestAgent {
@@ -42,8 +44,8 @@ export interface TestAgent {
   kill9(): Promise<void>;
   /** SIGTERM; answers the exit code */
   terminate(): Promise<number | null>;
-  /** starts it again (after ending it, when it runs) */
-  restart(): Promise<void>;
+  /** starts it again (after ending it, when it runs); `flags` change its own */
+  restart(flags?: Record<string, string>): Promise<void>;
   /** nothing of a pod may be on the machine */
   assertNothingLeft(): Promise<void>;
   /** removes all pods, ends the agent, checks that nothing is left, and takes its directories and its bridge away */
@@ -76,6 +78,9 @@ export async function startAgent(options: AgentOptions = {}): Promise<TestAgent>
     run: paths.run,
     root: paths.root,
     "netns-dir": paths.netns,
+    "cni-conf": paths.cni.conf,
+    "cni-bin": `${paths.cni.bin},/usr/lib/cni`,
+    "cni-cache": paths.cni.cache,
     registries: paths.registries,
     metrics,
     bridge: slot.bridge,
@@ -84,7 +89,12 @@ export async function startAgent(options: AgentOptions = {}): Promise<TestAgent>
     "log-level": "debug",
     ...options.flags,
   };
-  const args = [...nodeFlags, program, "serve", ...Object.entries(flags).map(([name, value]) => `--${name}=${value}`)];
+  const args = () => [
+    ...nodeFlags,
+    program,
+    "serve",
+    ...Object.entries(flags).map(([name, value]) => `--${name}=${value}`),
+  ];
   const logs = () => readFileSync(logFile, "utf8");
   let child: ChildProcess;
   let client: Client | undefined;
@@ -92,7 +102,7 @@ export async function startAgent(options: AgentOptions = {}): Promise<TestAgent>
   const start = async (): Promise<void> => {
     const log = openSync(logFile, "a");
     const env = { ...process.env, MALLOC_ARENA_MAX: "1", ...options.env };
-    child = spawn(process.execPath, args, { stdio: ["ignore", log, log, slot.lock], env });
+    child = spawn(process.execPath, args(), { stdio: ["ignore", log, log, slot.lock], env });
     closeSync(log);
     client = await untilServing(child, socket, logs);
   };
@@ -122,8 +132,9 @@ export async function startAgent(options: AgentOptions = {}): Promise<TestAgent>
     logs,
     kill9: async () => void (await end("SIGKILL")),
     terminate: () => end("SIGTERM"),
-    async restart() {
+    async restart(changed = {}) {
       await end("SIGTERM");
+      Object.assign(flags, changed);
       await start();
     },
     assertNothingLeft: () => assertNothingLeft(scope),
@@ -176,6 +187,7 @@ function makePaths(): AgentPaths {
     netns: below("netns"),
     registries: below("certs.d"),
     logs: below("logs"),
+    cni: { conf: below("net.d"), bin: below("cni-bin"), cache: below("cni") },
   };
 }
 

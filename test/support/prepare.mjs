@@ -34,8 +34,8 @@ const toBuild = [
 const toRun = ["busybox-static", "docker-registry"];
 const packagesFor = {
   build: toBuild,
-  // the OCI runtimes that a RuntimeClass can name, and readers of exported images
-  test: [...toBuild, ...toRun, "runc", "crun", "skopeo", "umoci"],
+  // the OCI runtimes that a RuntimeClass can name, CNI plugins, and readers of exported images
+  test: [...toBuild, ...toRun, "runc", "crun", "containernetworking-plugins", "skopeo", "umoci"],
   demo: [...toBuild, ...toRun],
   bench: [...toBuild, ...toRun],
   vm: [

@@ -1,0 +1,286 @@
+/**
+ * Pod networks by CNI plugins: the cluster's own network, when it brings one. The plugins' words are in operations.ts; here
+ * is when they are called.
+ */
+import { statfsSync } from "node:fs";
+import type { Addon } from "../../../native/binding.js";
+import { InternalError, messageOf, UnavailableError } from "../../errors.js";
+import type { Observer } from "../../observer.js";
+import type { CniLease, NetworkedPod, NetworkLease, NetworkProvider, NetworkStatus, PortMapping } from "../provider.js";
+import { removeCache, writeCache } from "./cache.js";
+import { argsOf, capabilityArgsOf } from "./capabilities.js";
+import { ConfigurationDirectory, type NetworkConfiguration, parseConfiguration } from "./configuration.js";
+import { endLeftoverPlugins } from "./leftover-plugins.js";
+import {
+  type Attachment,
+  addNetwork,
+  checkNetwork,
+  checkVersions,
+  collectGarbage,
+  deleteNetwork,
+  networkStatus,
+} from "./operations.js";
+import { type Removal, Removals } from "./removals.js";
+import { type Json, readResult } from "./result.js";
+import { SharedLock } from "./shared-lock.js";
+
+export interface CniNetworkOptions {
+  addon: Pick<Addon, "setLoopbackUp" | "unpinNamespace">;
+  /** "/etc/cni/net.d" */
+  configurationDirectory: string;
+  /** searched in order */
+  pluginDirectories: readonly string[];
+  /** libcni's, "/var/lib/cni" */
+  cacheDirectory: string;
+  /** for what is still to be taken away */
+  removalsDirectory: string;
+  observer: Observer;
+}
+
+const interfaceName = "eth0";
+/** How long a pod's end waits for its plugins; what takes longer goes on without the pod. */
+const detachPatienceMs = 4_000;
+/** What plugins said of their version and their readiness holds for this long. */
+const examinationMs = 10_000;
+const garbagePeriodMs = 10 * 60_000;
+const nsfsMagic = 0x6e736673;
+
+export class CniNetwork implements NetworkProvider {
+  readonly name = "cni";
+  readonly #addon: CniNetworkOptions["addon"];
+  readonly #directory: ConfigurationDirectory;
+  readonly #pluginDirectories: readonly string[];
+  readonly #cacheDirectory: string;
+  readonly #observer: Observer;
+  readonly #removals: Removals;
+  /** attachments that may be there, by pod */
+  readonly #attached = new Map<string, NetworkLease>();
+  /** GC counts what is attached: nothing is being attached meanwhile */
+  readonly #lock = new SharedLock();
+  #examined: { network: NetworkConfiguration; at: number; problem: string } | undefined;
+  #examination: Promise<void> | undefined;
+
+  constructor(options: CniNetworkOptions) {
+    this.#addon = options.addon;
+    this.#directory = new ConfigurationDirectory(options.configurationDirectory);
+    this.#pluginDirectories = options.pluginDirectories;
+    this.#cacheDirectory = options.cacheDirectory;
+    this.#observer = options.observer;
+    this.#removals = new Removals({
+      directory: options.removalsDirectory,
+      remove: (removal) => this.#lock.shared(() => this.#remove(removal)),
+      onFailure: ({ podId, error, attempts }) => {
+        const what = `take the pod's network away (attempt ${attempts}; it is tried again)`;
+        this.#trouble(what, podId, new Error(error));
+      },
+    });
+  }
+
+  async start(): Promise<void> {
+    this.#removals.load((path, why) => this.#trouble("read a removal", path, new Error(why)));
+    await this.#examine();
+    void this.#checkAttachments();
+    void this.#collectGarbage();
+    setInterval(() => void this.#collectGarbage(), garbagePeriodMs).unref();
+  }
+
+  /** What the directory says now, and what the plugins said lately: they are asked again beside this. */
+  status(): NetworkStatus {
+    void this.#examine();
+    const found = this.#directory.current();
+    const problem = "problem" in found ? found.problem : this.#problemOf(found.network);
+    return problem === ""
+      ? { ready: true, reason: "", message: "" }
+      : { ready: false, reason: "NetworkPluginNotReady", message: problem };
+  }
+
+  reserve(podId: string, portMappings: readonly PortMapping[], pod: NetworkedPod): NetworkLease {
+    const found = this.#directory.current();
+    if ("problem" in found) throw new UnavailableError(`the pod network is not ready: ${found.problem}`);
+    const mappings = portMappings.filter(({ hostPort }) => hostPort !== 0);
+    return {
+      provider: "cni",
+      interfaceName,
+      hostInterface: "",
+      bridge: "",
+      mac: "",
+      addresses: [],
+      gateways: [],
+      portMappings: mappings,
+      cni: {
+        configuration: found.network.text,
+        netnsPath: pod.netnsPath,
+        args: argsOf(podId, pod),
+        capabilityArgs: capabilityArgsOf(pod, mappings),
+      },
+    };
+  }
+
+  adopt(podId: string, lease: NetworkLease): void {
+    this.#attached.set(podId, lease);
+  }
+
+  async attach(podId: string, lease: NetworkLease, { namespaceFd }: { namespaceFd: number }): Promise<NetworkLease> {
+    await this.#addon.setLoopbackUp(namespaceFd);
+    const { network, at } = plan(podId, lease);
+    return this.#lock.shared(async () => {
+      this.#attached.set(podId, lease);
+      const result = await addNetwork(network, at, { directories: this.#pluginDirectories });
+      const attached = withResult(lease, result, network);
+      this.#attached.set(podId, attached);
+      writeCache(this.#cacheDirectory, network, at, result);
+      return attached;
+    });
+  }
+
+  async detach(podId: string, lease: NetworkLease): Promise<void> {
+    const { netnsPath } = cniOf(lease);
+    // nothing was ever asked of a plugin
+    if (!this.#attached.has(podId)) return this.#addon.unpinNamespace(netnsPath);
+    await this.#removals.add({ podId, netnsPath, lease }, detachPatienceMs);
+    this.#attached.delete(podId);
+  }
+
+  /** Plugins have ranges of their own. */
+  async setPodCidr(): Promise<void> {}
+
+  describe(): Record<string, unknown> {
+    const found = this.#directory.current();
+    return {
+      provider: this.name,
+      configurationDirectory: this.#directory.directory,
+      pluginDirectories: this.#pluginDirectories,
+      ...("network" in found && {
+        network: found.network.name,
+        cniVersion: found.network.cniVersion,
+        plugins: found.network.plugins.map(({ type }) => type),
+      }),
+      status: this.status(),
+      removals: this.pendingRemovals(),
+    };
+  }
+
+  /** What is still to be taken away, and why it is not yet. */
+  pendingRemovals(): { podId: string; since: string; attempts: number; error: string }[] {
+    return this.#removals.list().map(({ podId, since, attempts, error }) => ({
+      podId,
+      since: new Date(since).toISOString(),
+      attempts,
+      error,
+    }));
+  }
+
+  /** Tries what is pending again now, and has the plugins free what belongs to no pod. */
+  async cleanUp(): Promise<void> {
+    await this.#removals.retry();
+    await this.#collectGarbage();
+  }
+
+  /** DEL, with the list and the result of then; the namespace is let go of when all has gone. */
+  async #remove({ podId, netnsPath, lease }: Removal): Promise<void> {
+    const { network, at } = plan(podId, lease);
+    if (cniOf(lease).result === undefined) await endLeftoverPlugins(podId);
+    const there = { ...at, netnsPath: isNamespace(netnsPath) ? netnsPath : "" };
+    await deleteNetwork(network, there, cniOf(lease).result, { directories: this.#pluginDirectories });
+    removeCache(this.#cacheDirectory, network.name, at);
+    await this.#addon.unpinNamespace(netnsPath);
+  }
+
+  #problemOf(network: NetworkConfiguration): string {
+    // of a list that was not examined yet nothing is known to be wrong
+    return this.#examined?.network === network ? this.#examined.problem : "";
+  }
+
+  /** Asks the plugins of the current list whether they know its version and are ready; not more often than need be. */
+  #examine(): Promise<void> {
+    const found = this.#directory.current();
+    if ("problem" in found) return Promise.resolve();
+    const { network } = found;
+    const last = this.#examined;
+    if (last?.network === network && Date.now() - last.at < examinationMs) return Promise.resolve();
+    this.#examination ??= (async () => {
+      const plugins = { directories: this.#pluginDirectories };
+      let problem = "";
+      try {
+        if (last?.network !== network || last.problem !== "") await checkVersions(network, plugins);
+        await networkStatus(network, plugins);
+      } catch (error) {
+        problem = messageOf(error);
+      }
+      this.#examined = { network, at: Date.now(), problem };
+    })().finally(() => {
+      this.#examination = undefined;
+    });
+    return this.#examination;
+  }
+
+  /** What plugins miss of the pods that an earlier agent has left is told; it is not for us to mend. */
+  async #checkAttachments(): Promise<void> {
+    for (const [podId, lease] of [...this.#attached]) {
+      const { result } = cniOf(lease);
+      if (result === undefined || !this.#attached.has(podId)) continue;
+      const { network, at } = plan(podId, lease);
+      try {
+        await checkNetwork(network, at, result, { directories: this.#pluginDirectories });
+      } catch (error) {
+        if (this.#attached.has(podId)) this.#trouble("check the pod's network", podId, error);
+      }
+    }
+  }
+
+  async #collectGarbage(): Promise<void> {
+    const found = this.#directory.current();
+    if ("problem" in found) return;
+    const { network } = found;
+    try {
+      await this.#lock.alone(() => {
+        const pods = [...this.#attached.keys(), ...this.#removals.list().map(({ podId }) => podId)];
+        const valid = [...new Set(pods)].map((containerId) => ({ containerId, interfaceName }));
+        return collectGarbage(network, valid, { directories: this.#pluginDirectories });
+      });
+    } catch (error) {
+      this.#trouble("collect the network's garbage", network.name, error);
+    }
+  }
+
+  #trouble(what: string, subject: string, error: unknown): void {
+    this.#observer.emit({ type: "trouble", what, subject, error });
+  }
+}
+
+function cniOf(lease: NetworkLease): CniLease {
+  if (lease.cni === undefined) throw new InternalError("the lease is not of a CNI network");
+  return lease.cni;
+}
+
+function plan(podId: string, lease: NetworkLease): { network: NetworkConfiguration; at: Attachment } {
+  const { configuration, netnsPath, args, capabilityArgs } = cniOf(lease);
+  return {
+    network: parseConfiguration(configuration),
+    at: { containerId: podId, netnsPath, interfaceName, args, capabilityArgs },
+  };
+}
+
+/** The addresses of the pod's own interface. InternalError: there is none, or the result is malformed. */
+function withResult(lease: NetworkLease, raw: Json, { name }: NetworkConfiguration): NetworkLease {
+  const { interfaces, ips } = readResult(raw);
+  const own = interfaces.findIndex((one) => one.name === interfaceName && (one.sandbox ?? "") !== "");
+  // plugins may leave out whose an address is
+  const addresses = ips.filter((ip) => ip.interface === undefined || own < 0 || ip.interface === own);
+  if (addresses.length === 0) throw new InternalError(`network ${name} gave the pod no address`);
+  return {
+    ...lease,
+    mac: interfaces[own]?.mac ?? "",
+    addresses: addresses.map(({ address }) => address),
+    gateways: addresses.flatMap(({ gateway }) => gateway ?? []),
+    cni: { ...cniOf(lease), result: raw },
+  };
+}
+
+function isNamespace(path: string): boolean {
+  try {
+    return statfsSync(path).type === nsfsMagic;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,162 @@
+/**
+ * CNI network configurations (CNI specification 1.1.0, section 1): lists of plugins, as JSON. The single plugin of the older
+ * `.conf` files is a list of one.
+ */
+import { readdirSync, readFileSync, statSync } from "node:fs";
+import { extname, join } from "node:path";
+import { InvalidArgumentError, messageOf } from "../../errors.js";
+import { compareVersions, supportedVersions } from "./versions.js";
+
+/** What a plugin is given on its standard input; what is not named here is the plugin's own. */
+export interface PluginConfiguration {
+  readonly type: string;
+  readonly capabilities?: Readonly<Record<string, boolean>>;
+  readonly [key: string]: unknown;
+}
+
+export interface NetworkConfiguration {
+  readonly name: string;
+  /** the newest one that the file names and that is known here */
+  readonly cniVersion: string;
+  readonly disableCheck: boolean;
+  readonly disableGC: boolean;
+  readonly plugins: readonly PluginConfiguration[];
+  /** the list as JSON: kept with each attachment, so that it can be taken away when the file is another, or gone */
+  readonly text: string;
+}
+
+const maxFileBytes = 1024 * 1024;
+
+/** @throws InvalidArgumentError: a sentence that says what is wrong, without the file's name */
+export function parseConfiguration(text: string): NetworkConfiguration {
+  const value = parseObject(text);
+  const list = Array.isArray(value.plugins) ? value : listOfOne(value);
+  const name = list.name;
+  if (typeof name !== "string" || !/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(name)) {
+    throw new InvalidArgumentError(
+      `"name" is ${JSON.stringify(name)}; letters, digits, "_", "." and "-" are needed, a letter or digit first`,
+    );
+  }
+  const plugins = (list.plugins as unknown[]).map((plugin, index) => checkPlugin(plugin, `plugins[${index}]`));
+  if (plugins.length === 0) throw new InvalidArgumentError('"plugins" is empty');
+  return {
+    name,
+    cniVersion: chooseVersion(list),
+    disableCheck: flag(list, "disableCheck"),
+    disableGC: flag(list, "disableGC"),
+    plugins,
+    text: JSON.stringify(list),
+  };
+}
+
+function parseObject(text: string): Record<string, unknown> {
+  if (text.trim() === "") throw new InvalidArgumentError("it is empty");
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new InvalidArgumentError(`it is no JSON: ${messageOf(error)}`);
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new InvalidArgumentError("it is no JSON object");
+  }
+  return value as Record<string, unknown>;
+}
+
+function listOfOne(plugin: Record<string, unknown>): Record<string, unknown> {
+  if (plugin.type === undefined) throw new InvalidArgumentError('it has neither "plugins" nor "type"');
+  const { name, cniVersion } = plugin;
+  return { name, ...(cniVersion !== undefined && { cniVersion }), plugins: [plugin] };
+}
+
+function checkPlugin(value: unknown, field: string): PluginConfiguration {
+  const plugin = value as { type?: unknown; capabilities?: unknown } | null;
+  if (typeof plugin !== "object" || plugin === null) throw new InvalidArgumentError(`${field} is no object`);
+  const { type, capabilities } = plugin;
+  // it becomes a path below the plugins' directories
+  if (typeof type !== "string" || !/^[^/\0]+$/.test(type) || type === "." || type === "..") {
+    throw new InvalidArgumentError(`${field}.type is ${JSON.stringify(type)}, which names no plugin`);
+  }
+  const known =
+    capabilities === undefined ||
+    (typeof capabilities === "object" &&
+      capabilities !== null &&
+      Object.values(capabilities).every((wanted) => typeof wanted === "boolean"));
+  if (!known) throw new InvalidArgumentError(`${field}.capabilities is no object of true and false`);
+  return plugin as PluginConfiguration;
+}
+
+function chooseVersion({ cniVersion, cniVersions }: Record<string, unknown>): string {
+  // a file without a version is of a time before there was the field
+  const named = [cniVersion ?? "0.1.0", ...(Array.isArray(cniVersions) ? cniVersions : [])];
+  const known = supportedVersions.filter((version) => named.includes(version)).sort(compareVersions);
+  const newest = known.at(-1);
+  if (newest === undefined) {
+    throw new InvalidArgumentError(
+      `"cniVersion" is ${named.map((version) => JSON.stringify(version)).join(", ")}; known are ${supportedVersions.join(", ")}`,
+    );
+  }
+  return newest;
+}
+
+/** Files in the wild write it as text, too. */
+function flag(list: Record<string, unknown>, name: string): boolean {
+  const value = list[name];
+  if (value === undefined || value === false || value === "false") return false;
+  if (value === true || value === "true") return true;
+  throw new InvalidArgumentError(`"${name}" is ${JSON.stringify(value)}, neither true nor false`);
+}
+
+/** The pods' network: what the first file of the directory says, or why there is none. */
+export type ConfiguredNetwork = { network: NetworkConfiguration } | { problem: string };
+
+/**
+ * A directory of configurations. It is read again when a file in it has changed, so that an installer's work shows at once.
+ * A file that cannot be used is not passed over for the next one: pods would be put on another network without a word.
+ */
+export class ConfigurationDirectory {
+  #seen = "";
+  #found: ConfiguredNetwork = { problem: "" };
+
+  constructor(readonly directory: string) {}
+
+  /** Looks at the directory, whose files are few. */
+  current(): ConfiguredNetwork {
+    let path: string | undefined;
+    try {
+      path = firstConfiguration(this.directory);
+      if (path === undefined) return { problem: `there is no CNI network configuration in ${this.directory}` };
+      const { mtimeNs, ctimeNs, size, ino } = statSync(path, { bigint: true });
+      const seen = [path, mtimeNs, ctimeNs, size, ino].join(" ");
+      if (seen !== this.#seen) {
+        this.#found = { network: readConfiguration(path) };
+        this.#seen = seen;
+      }
+      return this.#found;
+    } catch (error) {
+      this.#seen = "";
+      return { problem: `${path ?? this.directory}: ${messageOf(error)}` };
+    }
+  }
+}
+
+/** In lexical order, as everybody who puts files there expects. */
+function firstConfiguration(directory: string): string | undefined {
+  let names: string[];
+  try {
+    names = readdirSync(directory);
+  } catch (error) {
+    // the network's installer makes it
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw error;
+  }
+  const first = names.filter((name) => [".conf", ".conflist", ".json"].includes(extname(name))).sort()[0];
+  return first === undefined ? undefined : join(directory, first);
+}
+
+function readConfiguration(path: string): NetworkConfiguration {
+  const status = statSync(path);
+  if (!status.isFile()) throw new InvalidArgumentError("it is no regular file");
+  if (status.size > maxFileBytes) throw new InvalidArgumentError(`it is larger than ${maxFileBytes} bytes`);
+  return parseConfiguration(readFileSync(path, "utf8"));
+}

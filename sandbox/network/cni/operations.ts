@@ -1,0 +1,175 @@
+/**
+ * The operations on a network's list of plugins (CNI specification 1.1.0, section 4): each plugin is given what the one
+ * before it has made.
+ */
+import { FailedPreconditionError, InternalError } from "../../errors.js";
+import type { NetworkConfiguration, PluginConfiguration } from "./configuration.js";
+import { type CniCommand, runPlugin } from "./plugin.js";
+import { convertResult, type Json } from "./result.js";
+import { hasCheck, hasGc } from "./versions.js";
+
+/** One interface of one pod on a network. */
+export interface Attachment {
+  containerId: string;
+  /** empty: the namespace is gone */
+  netnsPath: string;
+  interfaceName: string;
+  /** CNI_ARGS, in order */
+  args: readonly (readonly [name: string, value: string])[];
+  /** by capability; a plugin gets those that its configuration asks for */
+  capabilityArgs: Json;
+}
+
+export interface Plugins {
+  directories: readonly string[];
+}
+
+/** How long a plugin may take: IPAM may ask a server that is busy with a hundred other nodes. */
+const timeoutsMs: Readonly<Record<CniCommand, number>> = {
+  ADD: 90_000,
+  DEL: 60_000,
+  CHECK: 30_000,
+  STATUS: 10_000,
+  GC: 60_000,
+  VERSION: 10_000,
+};
+
+/** Answers the last plugin's result. What was made before one fails stays: DEL takes it away. */
+export async function addNetwork(
+  network: NetworkConfiguration,
+  at: Attachment,
+  { directories }: Plugins,
+): Promise<Json> {
+  let result: Json | undefined;
+  for (const plugin of network.plugins) {
+    const configuration = configurationOf(network, plugin, at, result);
+    const printed = await run("ADD", plugin, directories, configuration, environmentOf(at));
+    if (printed === undefined) throw new InternalError(`CNI plugin ${plugin.type} ADD printed no result`);
+    result = convertResult(printed, network.cniVersion);
+  }
+  return result as Json;
+}
+
+/**
+ * The last plugin first. All are called, whatever one of them says, so that as much as can be is given back; then the first
+ * error is thrown. `result`: what addNetwork answered, if it did.
+ */
+export async function deleteNetwork(
+  network: NetworkConfiguration,
+  at: Attachment,
+  result: Json | undefined,
+  { directories }: Plugins,
+): Promise<void> {
+  const errors: unknown[] = [];
+  for (const plugin of network.plugins.toReversed()) {
+    const previous = hasCheck(network.cniVersion) ? result : undefined;
+    const configuration = configurationOf(network, plugin, at, previous);
+    try {
+      await run("DEL", plugin, directories, configuration, environmentOf(at));
+    } catch (error) {
+      errors.push(error);
+    }
+  }
+  if (errors.length > 0) throw errors[0];
+}
+
+/** @throws what the first plugin that misses something says */
+export async function checkNetwork(
+  network: NetworkConfiguration,
+  at: Attachment,
+  result: Json,
+  { directories }: Plugins,
+): Promise<void> {
+  if (network.disableCheck || !hasCheck(network.cniVersion)) return;
+  for (const plugin of network.plugins) {
+    await run("CHECK", plugin, directories, configurationOf(network, plugin, at, result), environmentOf(at));
+  }
+}
+
+/** Whether the network takes pods now. Lists before version 1.1 cannot tell. @throws what a plugin says is missing */
+export async function networkStatus(network: NetworkConfiguration, { directories }: Plugins): Promise<void> {
+  if (!hasGc(network.cniVersion)) return;
+  for (const plugin of network.plugins) {
+    await run("STATUS", plugin, directories, configurationOf(network, plugin), {});
+  }
+}
+
+/** Has the plugins free what belongs to none of these attachments. @throws the first plugin's error, after all were called */
+export async function collectGarbage(
+  network: NetworkConfiguration,
+  valid: readonly Pick<Attachment, "containerId" | "interfaceName">[],
+  { directories }: Plugins,
+): Promise<void> {
+  if (network.disableGC || !hasGc(network.cniVersion)) return;
+  const attachments = valid.map(({ containerId, interfaceName }) => ({
+    containerID: containerId,
+    ifname: interfaceName,
+  }));
+  const errors: unknown[] = [];
+  for (const plugin of network.plugins) {
+    const configuration = {
+      ...configurationOf(network, plugin),
+      "cni.dev/valid-attachments": attachments,
+      // what the specification's text first called it
+      "cni.dev/attachments": attachments,
+    };
+    try {
+      await run("GC", plugin, directories, configuration, {});
+    } catch (error) {
+      errors.push(error);
+    }
+  }
+  if (errors.length > 0) throw errors[0];
+}
+
+/** @throws FailedPreconditionError: a plugin is not there, or does not know the list's version */
+export async function checkVersions(network: NetworkConfiguration, { directories }: Plugins): Promise<void> {
+  for (const plugin of network.plugins) {
+    const answer = await run("VERSION", plugin, directories, { cniVersion: network.cniVersion }, {});
+    const known = answer?.supportedVersions;
+    if (!Array.isArray(known) || !known.includes(network.cniVersion)) {
+      throw new FailedPreconditionError(
+        `CNI plugin ${plugin.type} knows the versions ${JSON.stringify(known ?? [])}, not ${network.cniVersion} of network ${network.name}`,
+      );
+    }
+  }
+}
+
+function run(
+  command: CniCommand,
+  { type }: PluginConfiguration,
+  directories: readonly string[],
+  configuration: Json,
+  environment: Record<string, string>,
+): Promise<Json | undefined> {
+  return runPlugin({ type, command, directories, environment, configuration, timeoutMs: timeoutsMs[command] });
+}
+
+/** CNI specification, section 4, "Deriving request configuration from plugin configuration". */
+function configurationOf(
+  { name, cniVersion }: NetworkConfiguration,
+  plugin: PluginConfiguration,
+  at?: Attachment,
+  previous?: Json,
+): Json {
+  const { capabilities = {} } = plugin;
+  const runtimeConfig = Object.fromEntries(
+    Object.entries(at?.capabilityArgs ?? {}).filter(([capability]) => capabilities[capability]),
+  );
+  return {
+    ...plugin,
+    name,
+    cniVersion,
+    ...(Object.keys(runtimeConfig).length > 0 && { runtimeConfig }),
+    ...(previous !== undefined && { prevResult: previous }),
+  };
+}
+
+function environmentOf({ containerId, netnsPath, interfaceName, args }: Attachment): Record<string, string> {
+  return {
+    CNI_CONTAINERID: containerId,
+    CNI_NETNS: netnsPath,
+    CNI_IFNAME: interfaceName,
+    CNI_ARGS: args.map(([name, value]) => `${name}=${value}`).join(";"),
+  };
+}

@@ -1,0 +1,143 @@
+/**
+ * Attachments that are to be taken away. A plugin may fail or hang for as long as its network is broken, and must not keep
+ * the pod: what is to be done stands in a file of its own, is tried again with growing pauses, also by the next agent, and
+ * the pod's network namespace is kept pinned until it is done.
+ */
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { messageOf } from "../../errors.js";
+import type { NetworkLease } from "../provider.js";
+
+export interface Removal {
+  podId: string;
+  netnsPath: string;
+  lease: NetworkLease;
+  /** milliseconds since 1970 */
+  since: number;
+  attempts: number;
+  /** of the last attempt; empty: there was none */
+  error: string;
+}
+
+const firstPauseMs = 1_000;
+const longestPauseMs = 5 * 60_000;
+
+export class Removals {
+  readonly #directory: string;
+  readonly #remove: (removal: Removal) => Promise<void>;
+  readonly #onFailure: (removal: Removal) => void;
+  readonly #pending = new Map<string, Removal>();
+  readonly #attempts = new Map<string, Promise<void>>();
+  readonly #timers = new Map<string, NodeJS.Timeout>();
+
+  constructor(options: {
+    directory: string;
+    /** takes everything away; may be called again after a failure */
+    remove: (removal: Removal) => Promise<void>;
+    /** after each failed attempt */
+    onFailure: (removal: Removal) => void;
+  }) {
+    this.#directory = options.directory;
+    this.#remove = options.remove;
+    this.#onFailure = options.onFailure;
+  }
+
+  /** Takes up what earlier agents have left. */
+  load(onBroken: (path: string, why: string) => void): void {
+    for (const name of listDirectory(this.#directory)) {
+      const path = join(this.#directory, name);
+      if (!name.endsWith(".json")) {
+        rmSync(path, { force: true });
+        continue;
+      }
+      try {
+        const removal = JSON.parse(readFileSync(path, "utf8")) as Removal;
+        this.#pending.set(removal.podId, removal);
+        void this.#attempt(removal);
+      } catch (error) {
+        onBroken(path, messageOf(error));
+      }
+    }
+  }
+
+  list(): Removal[] {
+    return [...this.#pending.values()];
+  }
+
+  /**
+   * On disk first: from here on it is nobody else's business. Waits for the first attempt, `patienceMs` at most; what is not
+   * done by then goes on. Twice for the same pod is once.
+   */
+  async add(removal: Pick<Removal, "podId" | "netnsPath" | "lease">, patienceMs: number): Promise<void> {
+    const { podId } = removal;
+    const known = this.#pending.get(podId);
+    if (known === undefined) {
+      const added = { ...removal, since: Date.now(), attempts: 0, error: "" };
+      this.#write(added);
+      this.#pending.set(podId, added);
+    }
+    await withPatience(this.#attempt(this.#pending.get(podId) as Removal), patienceMs);
+  }
+
+  /** Tries all again now; back when each was tried. */
+  async retry(): Promise<void> {
+    await Promise.all(this.list().map((removal) => this.#attempt(removal)));
+  }
+
+  /** One at a time per pod; never rejects. */
+  #attempt(removal: Removal): Promise<void> {
+    const { podId } = removal;
+    const running = this.#attempts.get(podId);
+    if (running !== undefined) return running;
+    clearTimeout(this.#timers.get(podId));
+    this.#timers.delete(podId);
+    const attempt = this.#tryOnce(removal).finally(() => this.#attempts.delete(podId));
+    this.#attempts.set(podId, attempt);
+    return attempt;
+  }
+
+  async #tryOnce(removal: Removal): Promise<void> {
+    const { podId } = removal;
+    try {
+      await this.#remove(removal);
+      rmSync(this.#path(podId), { force: true });
+      this.#pending.delete(podId);
+    } catch (error) {
+      removal.attempts += 1;
+      removal.error = messageOf(error);
+      this.#onFailure(removal);
+      const pauseMs = Math.min(firstPauseMs * 2 ** (removal.attempts - 1), longestPauseMs);
+      // an agent that ends does not wait for it
+      this.#timers.set(podId, setTimeout(() => void this.#attempt(removal), pauseMs).unref());
+    }
+  }
+
+  #write(removal: Removal): void {
+    mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
+    const path = this.#path(removal.podId);
+    writeFileSync(`${path}.new`, JSON.stringify(removal), { mode: 0o600 });
+    renameSync(`${path}.new`, path);
+  }
+
+  #path(podId: string): string {
+    return join(this.#directory, `${podId}.json`);
+  }
+}
+
+async function withPatience(work: Promise<void>, patienceMs: number): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const over = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, patienceMs);
+  });
+  await Promise.race([work, over]);
+  clearTimeout(timer);
+}
+
+function listDirectory(path: string): string[] {
+  try {
+    return readdirSync(path);
+  } catch {
+    // there is none before the first removal
+    return [];
+  }
+}
