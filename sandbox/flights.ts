@@ -9,7 +9,7 @@ interface Flight<T> {
 /**
  * Calls in flight, by key. A caller whose key is already in flight joins that call instead of starting another (a kubelet
  * whose deadline passed comes again while the first call still runs); the work is cancelled when all its callers have
- * gone.
+ * gone. One that goes while others stay is told at once; the last one is told when the work has come to its end.
  */
 export class Flights<T> {
   readonly #flights = new Map<string, Flight<T>>();
@@ -18,17 +18,26 @@ export class Flights<T> {
     const flight = this.#flights.get(key) ?? this.#start(key, run);
     flight.callers += 1;
     if (signal === undefined) return flight.promise;
-    const leave = () => {
-      flight.callers -= 1;
-      if (flight.callers === 0) flight.abort.abort();
-    };
+    let leave = (): void => undefined;
+    const left = new Promise<never>((_, reject) => {
+      leave = () => {
+        flight.callers -= 1;
+        if (flight.callers === 0) flight.abort.abort();
+        else reject(new CancelledError("the call was cancelled by its caller"));
+      };
+    });
     if (signal.aborted) leave();
     else signal.addEventListener("abort", leave, { once: true });
     try {
-      return await flight.promise;
+      return await Promise.race([flight.promise, left]);
     } finally {
       signal.removeEventListener("abort", leave);
     }
+  }
+
+  /** What runs for a key now; undefined: nothing does. Who waits for it only is none of its callers. */
+  running(key: string): Promise<T> | undefined {
+    return this.#flights.get(key)?.promise;
   }
 
   #start(key: string, run: (signal: AbortSignal) => Promise<T>): Flight<T> {

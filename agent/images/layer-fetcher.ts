@@ -28,7 +28,6 @@ export function openLayerFetcher(layers: LayerStore, transfers: Transfers): Laye
     async ensure(sources, signal) {
       const stop = new AbortController();
       const either = AbortSignal.any([signal, stop.signal]);
-      const running: Promise<void>[] = [];
       let next = 0;
       let failure: { error: unknown } | undefined;
       const work = async (): Promise<void> => {
@@ -36,14 +35,12 @@ export function openLayerFetcher(layers: LayerStore, transfers: Transfers): Laye
           const index = next++;
           const source = sources[index] as LayerSource;
           if (layers.has(source.chainId)) continue;
-          const below = index === 0 ? undefined : running[index - 1];
           const lower = sources.slice(0, index).map((layer) => layer.chainId);
-          const flight = joinFlight(flights, source.chainId, either, (flightSignal) =>
-            fetchLayer(layers, transfers, source, below, lower, flightSignal),
-          );
-          running[index] = flight;
+          const below = flights.running(lower.at(-1) ?? "");
           try {
-            await flight;
+            await joinFlight(flights, source.chainId, either, (flightSignal) =>
+              fetchLayer(layers, transfers, source, below, lower, flightSignal),
+            );
           } catch (error) {
             failure ??= { error };
             stop.abort();
@@ -72,7 +69,13 @@ async function fetchLayer(
   const staging = await layers.stage(source.chainId, lower.at(-1));
   try {
     const bytes = transfer.follow(source.open(signal), signal);
-    const unpacked = await unpackLayer({ directory: staging.directory, source: bytes, apply, signal });
+    const unpacked = await unpackLayer({
+      directory: staging.directory,
+      source: bytes,
+      apply,
+      signal,
+      onStart: transfer.unpackedBy,
+    });
     transfer.unpacked();
     if (unpacked.diffId !== source.diffId) {
       throw new InternalError(

@@ -1,6 +1,6 @@
 /**
  * Images that will be wanted later: pulled at low priority, no faster than a limit, and not while anybody waits for
- * another pull. A layer that such a pull wants too comes at full speed at once.
+ * another pull; what unpacks them is nice. A layer that such a pull wants too comes at full speed at once.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { CancelledError } from "../../sandbox/errors.js";
@@ -26,9 +26,9 @@ export async function prefetchImage(
   return pull({ ...request, signal, pace: openPace(pulls, bytesPerSecond ?? Number.POSITIVE_INFINITY) });
 }
 
-/** A bucket that holds a tenth of a second: a limit that was not used for a while is not made up for. */
+/** A bucket that holds a twentieth of a second: a limit that was not used for a while is not made up for. */
 export function openPace(pulls: Pick<RunningPulls, "busy" | "quiet">, bytesPerSecond: number): Pace {
-  const bucketMs = 100;
+  const bucketMs = 50;
   // when all that was admitted has been paid for, on performance.now()'s clock
   let paidAt = 0;
   return {

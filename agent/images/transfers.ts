@@ -2,7 +2,9 @@
  * Layers on their way into the store: how far each one is, for whoever shows it, and how fast it may come. A layer that
  * several pulls want comes once, and all of them see the same transfer.
  */
+import { getPriority } from "node:os";
 import type { Observer } from "../../sandbox/observer.js";
+import type { UnpackProcess } from "../../sandbox/rootfs/unpack-layer.js";
 
 /** "exists": it was there before; "unpacking": all its bytes have come. */
 export type TransferState = "exists" | "waiting" | "downloading" | "unpacking" | "complete";
@@ -41,10 +43,14 @@ export interface WantedLayers {
 export interface RunningTransfer {
   /** Passes the bytes on, counts them, and lets them wait as long as nobody wants them at full speed. */
   follow(source: AsyncIterable<Uint8Array>, signal: AbortSignal): AsyncIterable<Uint8Array>;
+  /** It is nice as long as nobody wants the layer at full speed. */
+  unpackedBy(process: UnpackProcess): void;
   unpacked(): void;
   committed(): void;
 }
 
+/** The last of all. */
+const patientNice = 19;
 /** Bytes are told to the observer in pieces of this size, not one by one. */
 const toldBytes = 1024 ** 2;
 
@@ -98,6 +104,7 @@ class Transfer implements LayerProgress {
   readonly #observer: Observer;
   readonly #paces = new Set<{ pace: Pace | undefined }>();
   #letGo = new AbortController();
+  #process: UnpackProcess | undefined;
 
   constructor(layer: WantedLayer, observer: Observer) {
     this.digest = layer.blob?.digest ?? layer.diffId;
@@ -113,7 +120,20 @@ class Transfer implements LayerProgress {
     const participant = { pace };
     this.#paces.add(participant);
     if (pace === undefined) this.#letGo.abort();
-    return () => this.#paces.delete(participant);
+    this.#setNice();
+    return () => {
+      this.#paces.delete(participant);
+      this.#setNice();
+    };
+  }
+
+  /** Whether everybody who wants it can wait. */
+  get #isPatient(): boolean {
+    return this.isWanted && [...this.#paces].every(({ pace }) => pace !== undefined);
+  }
+
+  #setNice(): void {
+    this.#process?.setNice(this.#isPatient ? patientNice : getPriority());
   }
 
   begin(): RunningTransfer {
@@ -128,7 +148,14 @@ class Transfer implements LayerProgress {
           step("download");
         });
       },
-      unpacked: () => step("unpack"),
+      unpackedBy: (process) => {
+        this.#process = process;
+        if (this.#isPatient) this.#setNice();
+      },
+      unpacked: () => {
+        this.#process = undefined;
+        step("unpack");
+      },
       committed: () => {
         this.state = "complete";
         step("commit");

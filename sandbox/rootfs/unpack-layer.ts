@@ -1,9 +1,16 @@
 /** Runs berth-unpack: one confined process that turns a layer's stream into a directory. */
 import { type ChildProcessByStdio, spawn } from "node:child_process";
+import { setPriority } from "node:os";
 import type { Readable, Writable } from "node:stream";
 import { programs } from "../../native/binding.js";
 import { CancelledError } from "../errors.js";
 import { collect, type Ending, failureOf } from "./confined-process.js";
+
+/** The process that unpacks a layer. */
+export interface UnpackProcess {
+  /** -20 (first) to 19 (last), of processor and disk: the priority of its I/O follows. Nothing when it has ended. */
+  setNice(nice: number): void;
+}
 
 export interface UnpackedLayer {
   /** "sha256:<hex>" of the uncompressed layer as it was unpacked */
@@ -32,12 +39,14 @@ export async function unpackLayer(options: {
   source: AsyncIterable<Uint8Array>;
   apply?: boolean;
   signal?: AbortSignal;
+  onStart?: (process: UnpackProcess) => void;
 }): Promise<UnpackedLayer> {
   const apply = options.apply ? ["--apply"] : [];
   const output = await run(
     ["--directory", options.directory, "--limit-bytes", String(maxLayerBytes), ...apply],
     options.source,
     options.signal,
+    options.onStart,
   );
   return JSON.parse(output) as UnpackedLayer;
 }
@@ -62,10 +71,12 @@ async function run(
   args: string[],
   source: AsyncIterable<Uint8Array>,
   signal: AbortSignal | undefined,
+  onStart?: (process: UnpackProcess) => void,
 ): Promise<string> {
   if (signal?.aborted) throw new CancelledError("unpacking was cancelled");
   // an empty environment: nothing of the agent's steers the loader or the libraries
   const child = spawn(programs.unpack, args, { stdio: ["pipe", "pipe", "pipe"], env: {} });
+  onStart?.({ setNice: (nice) => setNice(child, nice) });
   const stop = (): void => {
     child.kill("SIGKILL");
   };
@@ -93,6 +104,15 @@ async function run(
     return output.text();
   } finally {
     signal?.removeEventListener("abort", stop);
+  }
+}
+
+function setNice(child: Unpacker, nice: number): void {
+  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+  try {
+    setPriority(child.pid, nice);
+  } catch {
+    // a host that does not let us: then it has the priority that it had
   }
 }
 

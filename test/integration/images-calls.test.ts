@@ -1,6 +1,6 @@
 /** The CRI's ImageService over its socket: one identifier over all calls, filters, streams, deadlines, metrics. */
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -13,6 +13,7 @@ import { startLyingRegistry } from "../support/lying-registry.js";
 import { startRegistry, type TestRegistry } from "../support/registry.js";
 import { startSlowRegistry } from "../support/slow-registry.js";
 import { writeTar } from "../support/tar-writer.js";
+import { unpackers } from "../support/unpackers.js";
 import { createContainer, removePod, runPod } from "../support/workload.js";
 
 describe("the image service", () => {
@@ -260,20 +261,6 @@ describe("the image service", () => {
     await agent.client.call("RemoveImage", { image: { image: image.id } });
   });
 });
-
-/** Of unpackers of layers below a directory. */
-function unpackers(root: string): string[] {
-  return readdirSync("/proc")
-    .filter((name) => /^\d+$/.test(name))
-    .filter((pid) => {
-      try {
-        const command = readFileSync(`/proc/${pid}/cmdline`, "latin1");
-        return command.includes("berth-unpack") && command.includes(root);
-      } catch {
-        return false;
-      }
-    });
-}
 
 async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
   for (const end = Date.now() + 5_000; !(await holds()); await sleep(10)) {

@@ -1,12 +1,14 @@
 /** Prefetches: pulls that nobody waits for give way to those that somebody waits for. */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
+import { getPriority } from "node:os";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type BuiltImage, buildImage } from "../support/image-builder.js";
 import { openTestImages, type TestImages } from "../support/image-service.js";
 import { startLyingRegistry } from "../support/lying-registry.js";
 import { startSlowRegistry } from "../support/slow-registry.js";
+import { unpackers } from "../support/unpackers.js";
 
 const kilobyte = 1024;
 
@@ -30,16 +32,40 @@ describe("prefetching images", () => {
 
   it("keeps to a bandwidth, over all layers together", async () => {
     const registry = await startLyingRegistry(large);
-    const begun = performance.now();
-    const record = await service.images.prefetch({
-      reference: `${registry.host}/x/y:1`,
-      bytesPerSecond: 800 * kilobyte,
-    });
-    const seconds = (performance.now() - begun) / 1000;
-    assert.equal(record.id, large.id);
-    assert.ok(seconds > 0.8 && seconds < 15, `${seconds} s`);
-    await forget(large);
+    const once = async (): Promise<number> => {
+      const begun = performance.now();
+      const reference = `${registry.host}/x/y:1`;
+      const record = await service.images.prefetch({ reference, bytesPerSecond: 800 * kilobyte });
+      assert.equal(record.id, large.id);
+      await forget(large);
+      return (performance.now() - begun) / 1000;
+    };
+    // a machine that is busy is slower, never faster
+    let seconds = await once();
+    assert.ok(seconds > 0.9, `${seconds} s`);
+    for (let tries = 0; tries < 3 && seconds > 1.1; tries++) seconds = await once();
+    assert.ok(seconds < 1.1, `${seconds} s`);
     await registry.stop();
+  });
+
+  it("lets what unpacks its layers be nice until a pull wants them, too", async () => {
+    const slow = await startSlowRegistry(large);
+    const reference = `${slow.host}/x/y:1`;
+    const nices = (): number[] => unpackers(service.root).map((pid) => getPriority(pid));
+    const prefetched = service.images.prefetch({ reference });
+    await until(() => nices().filter((nice) => nice === 19).length === 2);
+    const leaving = new AbortController();
+    const left = service.images.pull({ reference, signal: leaving.signal });
+    await until(() => nices().every((nice) => nice === getPriority()));
+    leaving.abort();
+    await assert.rejects(left, { kind: "CANCELLED" });
+    await until(() => nices().every((nice) => nice === 19));
+    const pulled = service.images.pull({ reference });
+    await until(() => nices().every((nice) => nice === getPriority()));
+    slow.sendAll();
+    await Promise.all([pulled, prefetched]);
+    await forget(large);
+    await slow.stop();
   });
 
   it("pauses while a pull runs, and goes on after it", async () => {
