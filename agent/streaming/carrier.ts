@@ -15,6 +15,8 @@ export interface Carrier {
   /** after what was written */
   end(): void;
   destroy(): void;
+  /** something harmless of the protocol, sent to a client that is not being read */
+  beat: () => void;
   onData: (bytes: Buffer) => void;
   onDrain: () => void;
   /** once, whoever has ended it */
@@ -40,13 +42,14 @@ export function giveBuffer(buffer: Buffer): void {
 /** How often a client that is not being read is looked at: whether it is still there shows only when it is written to. */
 const heartbeatMs = 10_000;
 const keepAliveMs = 30_000;
+/** Output waits for room, answers to what a client asks for do not: one who asks and asks and does not read is left. */
+const mostUnsent = 1024 * 1024;
 
 export class SocketCarrier implements Carrier {
   onData: Carrier["onData"] = () => undefined;
   onDrain: Carrier["onDrain"] = () => undefined;
   onClosed: Carrier["onClosed"] = () => undefined;
-  /** something harmless of the protocol, sent to a client that is not being read */
-  beat: () => void = () => undefined;
+  beat: Carrier["beat"] = () => undefined;
   #heartbeat: NodeJS.Timeout | null = null;
 
   /** `head`: what came with the request's last packet */
@@ -77,6 +80,7 @@ export class SocketCarrier implements Carrier {
     if (!this.socket.destroyed && !this.socket.writableEnded) this.socket.write(buffer.subarray(start, end));
     // nothing of it waits for the kernel
     if (this.socket.writableLength === 0) giveBuffer(buffer);
+    if (this.socket.writableLength > mostUnsent) this.socket.destroy();
   }
 
   pause(): void {

@@ -7,6 +7,14 @@ export interface Outlet {
   end(): void;
 }
 
+/** What a call has asked for. */
+export interface WantedStreams {
+  stdin: boolean;
+  stdout: boolean;
+  stderr: boolean;
+  tty: boolean;
+}
+
 export interface ClientStreams {
   readonly stdout: Outlet;
   readonly stderr: Outlet;

@@ -3,17 +3,17 @@
  * kubelet opens it and passes the API server's connection through, which then speaks WebSocket or SPDY.
  */
 import { createServer, type IncomingMessage, type Server } from "node:http";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { FailedPreconditionError, messageOf } from "../../sandbox/errors.js";
-import type { ClientStreams } from "./client-streams.js";
+import type { ClientStreams, WantedStreams } from "./client-streams.js";
 import { Tokens } from "./tokens.js";
-import { type Refusal, upgradeToProgram } from "./upgrade.js";
+import { openProgram, programProtocols, type Refusal, upgrade } from "./upgrade.js";
 
 /** What is behind a URL, and how it is served once its client is there. */
 export type Service = {
   method: "exec" | "attach";
-  streams: { stdin: boolean; stdout: boolean; stderr: boolean; tty: boolean };
+  streams: WantedStreams;
   serve: (client: ClientStreams) => Promise<void>;
 };
 
@@ -72,12 +72,15 @@ export class StreamingServer {
       refuse(socket, { status: 404, refusal: "there is no such stream; its token was used, or has expired" });
       return;
     }
-    upgradeToProgram(request, socket, head, service, {
-      refuse: (refusal) => refuse(socket, refusal),
-      serve: (client) => {
-        // its own failures it tells its client; any other ends nothing but this connection
-        service.serve(client).catch(() => socket.destroy());
-      },
+    // the server is no TLS server: its connections are sockets
+    const agreed = upgrade(request, socket as Socket, head, programProtocols);
+    if ("refusal" in agreed) {
+      refuse(socket, agreed);
+      return;
+    }
+    openProgram(agreed, service.streams, (client) => {
+      // its own failures it tells its client; any other ends nothing but this connection
+      service.serve(client).catch(() => socket.destroy());
     });
   }
 }

@@ -1,9 +1,9 @@
 /** From an HTTP request to a client's streams. */
 import type { IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
-import type { Duplex } from "node:stream";
-import { SocketCarrier } from "./carrier.js";
-import type { ClientStreams } from "./client-streams.js";
+import { type Carrier, SocketCarrier } from "./carrier.js";
+import type { ClientStreams, WantedStreams } from "./client-streams.js";
+import { remoteCommandProtocols, SpdyChannels } from "./spdy/channels.js";
 import { Channel, channelProtocols, WebSocketChannels } from "./websocket/channels.js";
 import { acceptWebSocket } from "./websocket/handshake.js";
 
@@ -14,39 +14,73 @@ export interface Refusal {
   headers?: string[];
 }
 
-export interface WantedStreams {
-  stdin: boolean;
-  stdout: boolean;
-  stderr: boolean;
-  tty: boolean;
+/** A client that was told that its protocol is spoken. */
+export interface Agreed {
+  kind: "websocket" | "spdy";
+  /** the subprotocol; empty: the client has asked for none */
+  protocol: string;
+  carrier: Carrier;
 }
 
-/** Calls one of the two, once. */
-interface Upgraded {
-  refuse: (refusal: Refusal) => void;
-  serve: (client: ClientStreams) => void;
+/** What is spoken at a URL, over each of the two. */
+export interface Protocols {
+  websocket: readonly string[];
+  spdy: readonly string[];
 }
 
-export function upgradeToProgram(
+export const programProtocols: Protocols = { websocket: channelProtocols, spdy: remoteCommandProtocols };
+
+/** Answers the upgrade request; a refusal is left to the caller. */
+export function upgrade(
   request: IncomingMessage,
-  duplex: Duplex,
+  socket: Socket,
   head: Buffer,
-  { streams }: { streams: WantedStreams },
-  { refuse, serve }: Upgraded,
+  protocols: Protocols,
+): Agreed | Refusal {
+  switch (request.headers.upgrade?.toLowerCase()) {
+    case "websocket": {
+      const handshake = acceptWebSocket(request, protocols.websocket);
+      if ("refusal" in handshake) {
+        return { ...handshake, headers: handshake.status === 426 ? ["Sec-WebSocket-Version: 13"] : [] };
+      }
+      socket.write(handshake.response);
+      return { kind: "websocket", protocol: handshake.protocol, carrier: new SocketCarrier(socket, head) };
+    }
+    case "spdy/3.1": {
+      const offered = (request.headers["x-stream-protocol-version"]?.toString() ?? "")
+        .split(",")
+        .map((name) => name.trim())
+        .filter((name) => name !== "");
+      const oldest = protocols.spdy.at(-1) ?? "";
+      const protocol = offered.length === 0 ? oldest : offered.find((name) => protocols.spdy.includes(name));
+      if (protocol === undefined) {
+        return {
+          status: 403,
+          refusal: `none of the stream protocols is spoken here; these are: ${protocols.spdy.join(", ")}`,
+          headers: protocols.spdy.map((name) => `X-Accepted-Stream-Protocol-Versions: ${name}`),
+        };
+      }
+      const lines = ["HTTP/1.1 101 Switching Protocols", "Connection: Upgrade", "Upgrade: SPDY/3.1"];
+      if (offered.length > 0) lines.push(`X-Stream-Protocol-Version: ${protocol}`);
+      socket.write(`${lines.join("\r\n")}\r\n\r\n`);
+      return { kind: "spdy", protocol, carrier: new SocketCarrier(socket, head) };
+    }
+    default:
+      return { status: 400, refusal: "an upgrade to WebSocket or SPDY/3.1 is needed" };
+  }
+}
+
+/** Calls `serve` once the client has opened all streams that it was to open. */
+export function openProgram(
+  { kind, protocol, carrier }: Agreed,
+  wanted: WantedStreams,
+  serve: (client: ClientStreams) => void,
 ): void {
-  if (request.headers.upgrade?.toLowerCase() !== "websocket") {
-    refuse({ status: 400, refusal: "an upgrade to WebSocket is needed" });
+  if (kind === "spdy") {
+    const client: SpdyChannels = new SpdyChannels(carrier, protocol, wanted, () => serve(client));
     return;
   }
-  const handshake = acceptWebSocket(request, channelProtocols);
-  if ("refusal" in handshake) {
-    refuse({ ...handshake, headers: handshake.status === 426 ? ["Sec-WebSocket-Version: 13"] : [] });
-    return;
-  }
-  // the server is no TLS server: its connections are sockets
-  const socket = duplex as Socket;
-  socket.write(handshake.response);
-  const client = new WebSocketChannels(new SocketCarrier(socket, head), handshake.protocol);
-  client.greet(streams.stdout ? Channel.stdout : streams.stderr ? Channel.stderr : Channel.error);
+  const client = new WebSocketChannels(carrier, protocol);
+  client.greet(wanted.stdout ? Channel.stdout : wanted.stderr ? Channel.stderr : Channel.error);
   serve(client);
 }

@@ -6,6 +6,7 @@ import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import { leftProcesses } from "../support/leaks.js";
+import { openRemoteCommand, SpdyClient } from "../support/spdy-client.js";
 import { WebSocketClient } from "../support/websocket-client.js";
 import {
   createContainer,
@@ -213,4 +214,66 @@ test("an exec ends with its container, and the client is told", async () => {
   await untilRuns("sleep 603", true);
   await agent.client.call("StopContainer", { container_id: dying });
   assert.equal((await client.ended()).details?.causes?.[0]?.message, "137");
+});
+
+// ---- over SPDY, which the kubelet speaks when kubectl does not come through it ----
+
+async function openSpdy(script: string | string[], wanted: Wanted = {}, protocols?: string[]) {
+  const all = { stdout: true, stderr: !wanted.tty, ...wanted };
+  return openRemoteCommand(await urlOf(script, wanted), all, protocols);
+}
+
+test("SPDY: both outputs, input and its end, and the status, in every version", async () => {
+  for (const version of ["v4", "v3", "v2"]) {
+    const exec = await openSpdy("cat; printf error >&2; exit 5", { stdin: true }, [`${version}.channel.k8s.io`]);
+    assert.equal(exec.client.protocol, `${version}.channel.k8s.io`);
+    exec.stdin?.write("hello ");
+    await exec.client.until("the echo", () => exec.stdout?.text === "hello ");
+    exec.stdin?.write("world", true);
+    await exec.client.until("the end", () => exec.error.ended && exec.client.goneAway);
+    assert.deepEqual([exec.stdout?.text, exec.stderr?.text], ["hello world", "error"]);
+    assert.match(exec.error.text, version === "v4" ? /"reason":"ExitCode","message":"5"/ : /exit code: 5$/);
+  }
+});
+
+test("SPDY: a terminal and its sizes", async () => {
+  const exec = await openSpdy(["sh"], { tty: true, stdin: true });
+  exec.resize?.write('{"Width":120,"Height":50}\n{"Width":77,');
+  exec.resize?.write('"Height":33}\n');
+  exec.stdin?.write("stty size\n");
+  await exec.client.until("the size", () => exec.stdout?.text.includes("\r\n33 77\r\n") ?? false);
+  exec.stdin?.write("exit\n");
+  assert.equal((await exec.ended()).status, "Success");
+});
+
+test("SPDY: ten megabytes there and back, byte for byte", async () => {
+  const data = randomBytes(10 << 20);
+  const exec = await openSpdy(["cat"], { stdin: true });
+  for (let at = 0; at < data.length; at += 50_000) {
+    if (!exec.stdin?.write(data.subarray(at, at + 50_000))) await new Promise((resolve) => setImmediate(resolve));
+  }
+  exec.stdin?.end();
+  assert.equal((await exec.ended(30_000)).status, "Success");
+  assert.ok(Buffer.concat(exec.stdout?.parts ?? []).equals(data));
+});
+
+test("SPDY: pings are answered; streams that nobody wants are refused, and who goes away ends the program", async () => {
+  const exec = await openSpdy("sleep 604; true", { stdin: true });
+  exec.client.ping(7);
+  await exec.client.until("the ping", () => exec.client.pings.includes(7));
+  assert.equal((await exec.client.createStream({ streamtype: "stdout" })).resetStatus, 3);
+  assert.equal((await exec.client.createStream({ streamtype: "other" })).resetStatus, 3);
+  await untilRuns("sleep 604", true);
+  exec.client.destroy();
+  await untilRuns("sleep 604", false);
+});
+
+test("SPDY: a version that is not spoken is refused with those that are", async () => {
+  await SpdyClient.open(await urlOf("true"), ["v9.channel.k8s.io"]).then(
+    () => assert.fail("opened"),
+    (error) => {
+      assert.equal(error.status, 403);
+      assert.match(error.body, /v4\.channel\.k8s\.io/);
+    },
+  );
 });

@@ -18,7 +18,7 @@ export class WebSocketConnection {
   readonly #parser: FrameParser;
   #closing: NodeJS.Timeout | null = null;
 
-  constructor(private readonly carrier: Carrier & { beat?: () => void }) {
+  constructor(private readonly carrier: Carrier) {
     this.#parser = new FrameParser(true, {
       begin: (binary) => this.#closing ?? this.receiver.begin(binary),
       data: (bytes) => this.#closing ?? this.receiver.data(bytes),
