@@ -1,5 +1,6 @@
 /** Every RPC → its handler: the index of the program. services.ts has their messages; the types hold the two together. */
 import { checkImages } from "./calls/check-images.js";
+import { collectNetworkGarbage } from "./calls/collect-network-garbage.js";
 import { containerStats } from "./calls/container-stats.js";
 import { containerStatus } from "./calls/container-status.js";
 import { createContainer } from "./calls/create-container.js";
@@ -15,6 +16,7 @@ import { inspectContainer } from "./calls/inspect-container.js";
 import { listContainerStats } from "./calls/list-container-stats.js";
 import { listContainers } from "./calls/list-containers.js";
 import { listImages } from "./calls/list-images.js";
+import { listNetworkRemovals } from "./calls/list-network-removals.js";
 import { listPodSandbox } from "./calls/list-pod-sandbox.js";
 import { mountBundle } from "./calls/mount-bundle.js";
 import { podSandboxStatus } from "./calls/pod-sandbox-status.js";
@@ -132,4 +134,6 @@ export const callTable: CallTable = {
   DiffContainer: diffContainer,
   MountBundle: mountBundle,
   UnmountBundle: unmountBundle,
+  ListNetworkRemovals: listNetworkRemovals,
+  CollectNetworkGarbage: collectNetworkGarbage,
 };

@@ -91,6 +91,8 @@ export const adminService = {
   DiffContainer: stream(berth.v1.DiffContainerRequest, berth.v1.DiffContainerResponse),
   MountBundle: unary(berth.v1.MountBundleRequest, berth.v1.MountBundleResponse),
   UnmountBundle: unary(berth.v1.UnmountBundleRequest, berth.v1.UnmountBundleResponse),
+  ListNetworkRemovals: unary(berth.v1.ListNetworkRemovalsRequest, berth.v1.ListNetworkRemovalsResponse),
+  CollectNetworkGarbage: unary(berth.v1.CollectNetworkGarbageRequest, berth.v1.ListNetworkRemovalsResponse),
 } as const;
 
 /** By the names that gRPC paths carry: /<service>/<method>. */

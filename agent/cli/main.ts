@@ -46,6 +46,10 @@ const commands: Record<string, Entry> = {
         import("./image-du.js"),
       ]),
   },
+  network: {
+    summary: "tell, or finish, what pods that have ended have left on a CNI network",
+    load: () => Promise.all([import("./network-ls.js"), import("./network-gc.js")]),
+  },
   run: {
     summary: "run an image as a pod of one container, in the foreground",
     load: async () => [await import("./run.js")],
@@ -69,7 +73,7 @@ async function main(argv: readonly string[]): Promise<void> {
       program.command(name).description(summary);
       continue;
     }
-    const parent = name === "image" ? program.command(name).description(summary) : program;
+    const parent = name === "image" || name === "network" ? program.command(name).description(summary) : program;
     for (const module of await load()) module.addTo(parent);
   }
   if (argv.length === 0) program.help();

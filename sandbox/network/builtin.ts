@@ -18,7 +18,7 @@ import {
   tableDocument,
   tableName,
 } from "./nftables.js";
-import type { NetworkLease, NetworkProvider, NetworkStatus, PortMapping } from "./provider.js";
+import type { NetworkLease, NetworkProvider, NetworkStatus, PendingRemoval, PortMapping } from "./provider.js";
 
 export type NetworkAddon = Pick<Addon, "ensureBridge" | "attachVeth" | "deleteLink" | "runNftables">;
 
@@ -147,6 +147,13 @@ export class BuiltinNetwork implements NetworkProvider {
     }
     writeCidr(this.#cidrPath, subnets.join(","));
   }
+
+  /** The kernel takes a pod's network away with its namespace: nothing waits for anybody. */
+  pendingRemovals(): PendingRemoval[] {
+    return [];
+  }
+
+  async cleanUp(): Promise<void> {}
 
   describe(): Record<string, unknown> {
     return {

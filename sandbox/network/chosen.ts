@@ -2,7 +2,14 @@
  * The network that the settings choose for new pods, and the others for pods that were made under other settings: each
  * lease goes to the provider that it is of.
  */
-import type { NetworkedPod, NetworkLease, NetworkProvider, NetworkStatus, PortMapping } from "./provider.js";
+import type {
+  NetworkedPod,
+  NetworkLease,
+  NetworkProvider,
+  NetworkStatus,
+  PendingRemoval,
+  PortMapping,
+} from "./provider.js";
 
 export class ChosenNetwork implements NetworkProvider {
   readonly #chosen: NetworkProvider;
@@ -49,6 +56,14 @@ export class ChosenNetwork implements NetworkProvider {
 
   setPodCidr(cidr: string): Promise<void> {
     return this.#chosen.setPodCidr(cidr);
+  }
+
+  pendingRemovals(): PendingRemoval[] {
+    return [...this.#used].flatMap((provider) => provider.pendingRemovals());
+  }
+
+  async cleanUp(): Promise<void> {
+    await Promise.all([...this.#used].map((provider) => provider.cleanUp()));
   }
 
   describe(): Record<string, unknown> {

@@ -1,7 +1,7 @@
 /** No pod network: pods have their own network namespace with nothing but loopback in it. */
 import type { Addon } from "../../native/binding.js";
 import { FailedPreconditionError } from "../errors.js";
-import type { NetworkLease, NetworkProvider, NetworkStatus, PortMapping } from "./provider.js";
+import type { NetworkLease, NetworkProvider, NetworkStatus, PendingRemoval, PortMapping } from "./provider.js";
 
 export class NoNetwork implements NetworkProvider {
   readonly name = "none";
@@ -46,6 +46,13 @@ export class NoNetwork implements NetworkProvider {
   async detach(): Promise<void> {}
 
   async setPodCidr(): Promise<void> {}
+
+  /** The kernel takes a pod's network away with its namespace: nothing waits for anybody. */
+  pendingRemovals(): PendingRemoval[] {
+    return [];
+  }
+
+  async cleanUp(): Promise<void> {}
 
   describe(): Record<string, unknown> {
     return { provider: this.name, status: this.status() };

@@ -61,6 +61,18 @@ export interface NetworkStatus {
   message: string;
 }
 
+/** What of a pod that has ended is still to be taken away. */
+export interface PendingRemoval {
+  podId: string;
+  /** the configuration's name */
+  network: string;
+  /** milliseconds since 1970 */
+  since: number;
+  attempts: number;
+  /** of the last attempt; empty: the first one runs */
+  error: string;
+}
+
 export interface NetworkProvider {
   readonly name: "builtin" | "cni" | "none";
   /** once, after the leases of all recorded pods were adopted: sets up what all pods share */
@@ -82,6 +94,10 @@ export interface NetworkProvider {
   detach(podId: string, lease: NetworkLease, options: { namespaceGone: boolean }): Promise<void>;
   /** the node's pod CIDRs, as the kubelet sets them ("10.1.2.0/24" or "v4,v6"); running pods keep theirs */
   setPodCidr(cidr: string): Promise<void>;
+  /** of pods that have ended */
+  pendingRemovals(): PendingRemoval[];
+  /** tries these again now, and frees what belongs to no pod; never rejects: what fails stays pending */
+  cleanUp(): Promise<void>;
   /** for `Status` verbose and the CLI */
   describe(): Record<string, unknown>;
 }

@@ -1,13 +1,17 @@
 /** CNI plugins that do what plugins should not: a shell script that does as a file tells it. */
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, beforeEach, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import { leftCgroups, leftProcesses } from "../support/leaks.js";
 import { fails, importBusybox, podStatus, removePod, runContainer, runPod } from "../support/workload.js";
 
+const program = fileURLToPath(new URL("../../agent/cli/main.js", import.meta.url));
 const result =
   '{"cniVersion": "1.1.0", "interfaces": [{"name": "eth0", "sandbox": "/x"}], "ips": [{"address": "10.9.8.7/24", "interface": 0}]}';
 
@@ -21,10 +25,7 @@ describe("with plugins that misbehave", () => {
   const until = async (what: string, is: () => boolean | Promise<boolean>) => {
     for (const end = Date.now() + 20_000; !(await is()); await sleep(20)) assert.ok(Date.now() < end, `never: ${what}`);
   };
-  const removals = async (): Promise<{ podId: string; error: string }[]> => {
-    const { info } = await agent.client.call("Status", { verbose: true });
-    return JSON.parse(info?.["info"] ?? "{}").network.removals;
-  };
+  const removals = async () => (await agent.client.call("ListNetworkRemovals", {})).removals;
 
   before(async () => {
     agent = await startAgent({ flags: { network: "cni" } });
@@ -91,14 +92,19 @@ describe("with plugins that misbehave", () => {
     const { items } = await agent.client.call("ListPodSandbox", {});
     assert.deepEqual(items, []);
     const [pending] = await removals();
-    assert.equal(pending?.podId, pod.id);
+    assert.deepEqual([pending?.pod_sandbox_id, pending?.network], [pod.id, "odd"]);
     assert.match(pending?.error ?? "", /the switch is away/);
+    const collect = () => promisify(execFile)(program, ["network", "gc", "--socket", agent.socket]);
+    await assert.rejects(collect(), (error: Error & { stdout?: string }) =>
+      /the switch is away/.test(error.stdout ?? ""),
+    );
     assert.ok(existsSync(join(agent.paths.netns, `berth-${pod.id}`)), "the plugin still needs the namespace");
     await agent.kill9();
     await agent.restart();
-    assert.equal((await removals())[0]?.podId, pod.id);
+    assert.equal((await removals())[0]?.pod_sandbox_id, pod.id);
     rmSync(at("plugin-DEL"));
-    await until("the removal succeeds", async () => (await removals()).length === 0);
+    assert.equal((await collect()).stdout, "");
+    assert.deepEqual(await removals(), []);
     await agent.assertNothingLeft();
   });
 

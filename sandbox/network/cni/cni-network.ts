@@ -6,7 +6,15 @@ import { statfsSync } from "node:fs";
 import type { Addon } from "../../../native/binding.js";
 import { InternalError, messageOf, UnavailableError } from "../../errors.js";
 import type { Observer } from "../../observer.js";
-import type { CniLease, NetworkedPod, NetworkLease, NetworkProvider, NetworkStatus, PortMapping } from "../provider.js";
+import type {
+  CniLease,
+  NetworkedPod,
+  NetworkLease,
+  NetworkProvider,
+  NetworkStatus,
+  PendingRemoval,
+  PortMapping,
+} from "../provider.js";
 import { removeCache, writeCache } from "./cache.js";
 import { argsOf, capabilityArgsOf } from "./capabilities.js";
 import { ConfigurationDirectory, type NetworkConfiguration, parseConfiguration } from "./configuration.js";
@@ -160,17 +168,16 @@ export class CniNetwork implements NetworkProvider {
     };
   }
 
-  /** What is still to be taken away, and why it is not yet. */
-  pendingRemovals(): { podId: string; since: string; attempts: number; error: string }[] {
-    return this.#removals.list().map(({ podId, since, attempts, error }) => ({
+  pendingRemovals(): PendingRemoval[] {
+    return this.#removals.list().map(({ podId, lease, since, attempts, error }) => ({
       podId,
-      since: new Date(since).toISOString(),
+      network: plan(podId, lease).network.name,
+      since,
       attempts,
       error,
     }));
   }
 
-  /** Tries what is pending again now, and has the plugins free what belongs to no pod. */
   async cleanUp(): Promise<void> {
     await this.#removals.retry();
     await this.#collectGarbage();
