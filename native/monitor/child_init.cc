@@ -29,8 +29,10 @@ void pause_for_hooks(const InitOrders& orders) {
   orders.channel.send(ReportKind::kPaused);
   int32_t host_pid = 0;
   if (!orders.channel.wait_for_go(host_pid)) _exit(1);
-  run_hooks({"run the createContainer hook", hooks.create_container, orders.create_hooks, hooks.create_state}, host_pid,
-            orders.channel);
+  // As the container sees it. Of a process that has still to join the namespace it sees none: there it is the host's.
+  const bool joins_later = orders.pid_namespace_fd >= 0;
+  run_hooks({"run the createContainer hook", hooks.create_container, orders.create_hooks, hooks.create_state},
+            joins_later ? host_pid : getpid(), orders.channel);
 }
 
 void join_pid_namespace(int pidfd, const ChildChannel& channel) {
@@ -125,7 +127,7 @@ void run_init(const InitOrders& orders) {
   if (orders.entry != Entry::kStay && !plan.hooks.start_container.empty() && !channel.wait_for_go(host_pid)) _exit(1);
   // Its path is the container's: it may do no more than the container's program.
   run_hooks({"run the startContainer hook", plan.hooks.start_container, orders.start_hooks, plan.hooks.start_state},
-            host_pid, channel);
+            getpid(), channel);
   reset_signals();
   execute(plan.process, orders.vectors, channel);
 }

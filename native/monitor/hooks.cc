@@ -155,12 +155,12 @@ HookVectors::HookVectors(const std::vector<Hook>& hooks) {
   for (const Hook& hook : hooks) vectors_.emplace_back(hook.args, hook.env);
 }
 
-void run_hooks(const HookStage& stage, int32_t host_pid, const ChildChannel& channel) {
+void run_hooks(const HookStage& stage, int32_t pid, const ChildChannel& channel) {
   if (stage.hooks.empty()) return;
   // A hook need not read its standard input.
   signal(SIGPIPE, SIG_IGN);
   char ending[16];
-  const int length = snprintf(ending, sizeof ending, "%d}", host_pid);
+  const int length = snprintf(ending, sizeof ending, "%d}", pid);
   for (size_t i = 0; i < stage.hooks.size(); ++i) {
     run_hook(stage, i, std::string_view(ending, static_cast<size_t>(length)), channel);
   }

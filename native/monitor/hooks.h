@@ -31,6 +31,6 @@ struct HookStage {
 
 // One after another, each with the container's state on its standard input. One that fails, or is not done in time, is
 // reported with what it wrote, and ends the process.
-void run_hooks(const HookStage& stage, int32_t host_pid, const ChildChannel& channel);
+void run_hooks(const HookStage& stage, int32_t pid, const ChildChannel& channel);
 
 }  // namespace berth

@@ -150,6 +150,7 @@ bool decode(std::string_view bytes, Hooks& message) {
       case 3: parts_ok &= decode(reader.bytes(), message.start_container.emplace_back()); break;
       case 4: message.create_state = reader.text(); break;
       case 5: message.start_state = reader.text(); break;
+      case 6: message.bundle = reader.text(); break;
     }
   }
   return reader.ok() && parts_ok;

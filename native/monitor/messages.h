@@ -121,6 +121,7 @@ struct Hooks {
   std::vector<Hook> start_container;
   std::string create_state;
   std::string start_state;
+  std::string bundle;
 };
 
 enum class PidNamespace : uint32_t { kContainer = 0, kPod = 1, kHost = 2, kTarget = 3 };

@@ -129,7 +129,7 @@ void test_plan() {
                                  .text("oom_kill_file", "/o"))
           .message("log", Builder("Log").text("path", "/l").number("max_line_bytes", 100))
           .number("stdin", 1).number("root_propagation", 1 << 19)
-          .message("hooks", Builder("Hooks").number("pause", 1).text("create_state", "c").text("start_state", "s")
+          .message("hooks", Builder("Hooks").number("pause", 1).text("create_state", "c").text("start_state", "s").text("bundle", "/b")
                                 .message("create_container", Builder("Hook").text("path", "/h").text("args", "h")
                                                                  .text("env", "E=2").number("timeout_ms", 9))
                                 .message("start_container", Builder("Hook").text("path", "/s")));
@@ -155,7 +155,7 @@ void test_plan() {
   CHECK(decoded.log.path == "/l" && decoded.log.max_line_bytes == 100);
   CHECK(decoded.stdin && decoded.root_propagation == 1 << 19);
   const Hooks& hooks = decoded.hooks;
-  CHECK(hooks.pause && hooks.create_state == "c" && hooks.start_state == "s");
+  CHECK(hooks.pause && hooks.create_state == "c" && hooks.start_state == "s" && hooks.bundle == "/b");
   CHECK(hooks.create_container.size() == 1 && hooks.start_container.size() == 1);
   const Hook& hook = hooks.create_container[0];
   CHECK(hook.path == "/h" && hook.args == std::vector<std::string>({"h"}) && hook.timeout_ms == 9);

@@ -148,6 +148,7 @@ std::optional<Failure> check_plan(const Plan& plan, size_t descriptors) {
   if (!all_plain(plan.readonly_paths)) return invalid("readonly_paths", "paths must be absolute, without . and ..");
   if (auto failed = check_hooks(plan.hooks.create_container)) return failed;
   if (auto failed = check_hooks(plan.hooks.start_container)) return failed;
+  if (!plan.hooks.bundle.empty() && plan.hooks.bundle.front() != '/') return invalid("hooks.bundle", "it must be absolute");
   if (!plan.hooks.create_container.empty() && !plan.hooks.pause) {
     return invalid("hooks.pause", "createContainer hooks come after a pause");
   }

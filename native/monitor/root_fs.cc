@@ -46,6 +46,8 @@ struct NodeName {
 
 // In the tmpfs of the nodes: where a root of a user namespace is attached, who cannot enter the pod's directory.
 constexpr const char* kRootPlace = "root";
+// And what hooks, who cannot enter it either, are shown of it.
+constexpr const char* kBundlePlace = "bundle";
 
 bool is_directory(int fd) {
   struct stat status = {};
@@ -90,6 +92,19 @@ void RootFs::make_nodes(const UserNamespace& users) {
                  device.of_host ? 0 : users.gids.to_host(device.gid), AT_SYMLINK_NOFOLLOW) != 0) {
       channel_.refuse("mknod", device.path.c_str());
     }
+    // For hooks it stands in for the host's /dev.
+    const char* path = device.path.c_str();
+    if (plan_.hooks.pause && strncmp(path, "/dev/", 5) == 0 && strchr(path + 5, '/') == nullptr &&
+        symlinkat(name.text, nodes_.get(), path + 5) != 0 && errno != EEXIST) {
+      channel_.break_off("symlink", path);
+    }
+  }
+  if (plan_.hooks.bundle.empty()) return;
+  const char* bundle = plan_.hooks.bundle.c_str();
+  bundle_.reset(open_tree(AT_FDCWD, bundle, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW));
+  if (!bundle_ || !set_attributes(bundle_.get(), MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, 0, false) ||
+      mkdirat(nodes_.get(), kBundlePlace, 0755) != 0) {
+    channel_.break_off("show the bundle", bundle);
   }
 }
 
@@ -108,6 +123,9 @@ void RootFs::attach(const Places& places) {
   // Attached, because before Linux 6.15 no other mount can be copied; it goes with the old root.
   if (nodes_ && move_mount(nodes_.get(), "", AT_FDCWD, kUnprivilegedPlace, MOVE_MOUNT_F_EMPTY_PATH) != 0) {
     channel_.break_off("attach the devices", kUnprivilegedPlace);
+  }
+  if (bundle_ && move_mount(bundle_.get(), "", nodes_.get(), kBundlePlace, MOVE_MOUNT_F_EMPTY_PATH) != 0) {
+    channel_.break_off("attach the bundle", plan_.hooks.bundle.c_str());
   }
   const int at = nodes_ ? nodes_.get() : AT_FDCWD;
   if (move_mount(root_, "", at, nodes_ ? kRootPlace : places.root, MOVE_MOUNT_F_EMPTY_PATH) != 0) {

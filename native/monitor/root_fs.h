@@ -77,6 +77,7 @@ class RootFs {
   const ChildChannel& channel_;
   Cover null_;                // the host's /dev/null, for masked files
   Cover empty_;               // a read-only directory with nothing in it, for masked directories
+  UniqueFd bundle_;           // a clone of the hooks' bundle, for hooks that run as the root of a user namespace
   UniqueFd nodes_;            // a tmpfs with the device nodes, each named by its place in the plan; invalid: they are made in place
   UniqueFd terminals_mount_;  // the container's devpts
   dev_t own_proc_ = 0;        // the device number of the container's procfs

@@ -2,7 +2,7 @@
  * A container's hooks at the OCI's points. createRuntime (and prestart), poststart and poststop run beside the agent;
  * createContainer and startContainer are the monitor's, in the container's namespaces.
  */
-import { mkdir, writeFile } from "node:fs/promises";
+import { chmod, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import Long from "long";
 import type { berth } from "../../cri-proto/generated/monitor.js";
@@ -19,6 +19,9 @@ import { completeHook, runHook } from "./run-hook.js";
 
 type Status = "creating" | "created" | "running" | "stopped";
 type Node = Pick<SandboxNode, "paths" | "snapshots" | "observer">;
+
+/** Where the monitor shows them to createContainer hooks in a user namespace. */
+const [shownBundle, shownRoot] = ["/dev/bundle", "/dev/root"];
 
 /** What a hook file's conditions are held against. */
 export function hookSubject(config: ContainerConfig, podConfig: PodSandboxConfig, spec: OciSpec): HookSubject {
@@ -44,12 +47,14 @@ export function planHooks(node: Node, spec: OciSpec, id: string): berth.monitor.
     );
   }
   if (!pause && startContainer.length === 0) return null;
+  const bundle = bundleDirectory(node, id);
   return {
     pause,
     create_container: createContainer,
     start_container: startContainer,
-    create_state: stateUpToPid(node, spec, { id, status: "creating" }),
-    start_state: stateUpToPid(node, spec, { id, status: "created" }),
+    create_state: stateUpToPid(spec, { id, status: "creating", bundle: has("user") ? shownBundle : bundle }),
+    start_state: stateUpToPid(spec, { id, status: "created", bundle }),
+    ...(has("user") && pause && { bundle }),
   };
 }
 
@@ -67,7 +72,7 @@ export function runtimeHooks(spec: OciSpec): { stage: HookStage; hook: Hook }[] 
 
 /** createRuntime: the namespaces are there, the host's root is not left yet. One that fails ends the creation. */
 export async function runCreateRuntimeHooks(node: Node, spec: OciSpec, id: string, pid: number): Promise<void> {
-  const state = `${stateUpToPid(node, spec, { id, status: "creating" })}${pid}}`;
+  const state = `${stateUpToPid(spec, { id, status: "creating", bundle: bundleDirectory(node, id) })}${pid}}`;
   for (const { stage, hook } of runtimeHooks(spec)) {
     try {
       await runHook(stage, hook, state);
@@ -87,7 +92,7 @@ export async function runLaterHooks(
   const hooks = spec?.hooks?.[stage];
   if (!spec || hooks === undefined) return;
   const status = stage === "poststart" ? "running" : "stopped";
-  const state = `${stateUpToPid(node, spec, { id, status })}${pid}}`;
+  const state = `${stateUpToPid(spec, { id, status, bundle: bundleDirectory(node, id) })}${pid}}`;
   for (const hook of hooks) {
     try {
       await runHook(stage, hook, state);
@@ -104,9 +109,15 @@ export async function runLaterHooks(
 export async function writeHookBundle(node: Node, spec: OciSpec, { id, podId }: { id: string; podId: string }) {
   if (spec.hooks === undefined) return;
   const directory = bundleDirectory(node, id);
+  const inUserNamespace = spec.linux.namespaces.some(({ type }) => type === "user");
   await mkdir(directory, { mode: 0o700 });
-  const root = { ...spec.root, path: podDirectory(node.paths, podId) };
-  await writeFile(join(directory, "config.json"), specToJson({ ...completeSpec(spec), root }), { mode: 0o600 });
+  const root = { ...spec.root, path: inUserNamespace ? shownRoot : podDirectory(node.paths, podId) };
+  const config = specToJson({ ...completeSpec(spec), root });
+  await writeFile(join(directory, "config.json"), config, { mode: 0o600 });
+  if (!inUserNamespace) return;
+  // the namespace's root, who is shown it, is not its owner; on the host the directories above it are closed
+  await chmod(directory, 0o755);
+  await chmod(join(directory, "config.json"), 0o644);
 }
 
 function bundleDirectory(node: Node, id: string): string {
@@ -114,13 +125,7 @@ function bundleDirectory(node: Node, id: string): string {
 }
 
 /** The OCI's state as far as the number of the process, which comes last. */
-function stateUpToPid(node: Node, spec: OciSpec, { id, status }: { id: string; status: Status }): string {
-  const state = {
-    ociVersion: spec.ociVersion,
-    id,
-    status,
-    bundle: bundleDirectory(node, id),
-    annotations: spec.annotations ?? {},
-  };
+function stateUpToPid(spec: OciSpec, known: { id: string; status: Status; bundle: string }): string {
+  const state = { ociVersion: spec.ociVersion, ...known, annotations: spec.annotations ?? {} };
   return `${JSON.stringify(state).slice(0, -1)},"pid":`;
 }

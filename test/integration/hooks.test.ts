@@ -84,7 +84,15 @@ test("in a user namespace createContainer hooks run as its root", async (t) => {
   if (!supportsUserNamespaces(kernelFeatures())) return t.skip("this kernel has no idmapped overlay and tmpfs mounts");
   chmodSync(base, 0o755);
   chmodSync(join(base, "out"), 0o777);
-  addHook("createContainer", `(id -u; cat /proc/self/uid_map; readlink /proc/self/ns/pid) > ${base}/out/hook`);
+  // as runc's do: its root, its bundle, its number and the devices that programs take for granted
+  addHook(
+    "createContainer",
+    `cat > ${base}/out/state
+    { id -u; cat /proc/self/uid_map; readlink /proc/self/ns/pid; } 2> /dev/null > ${base}/out/hook
+    bundle=$(sed 's/.*"bundle":"\\([^"]*\\)".*/\\1/' ${base}/out/state)
+    root=$(sed -n '/"root": {/,/}/s/.*"path": "\\([^"]*\\)".*/\\1/p' $bundle/config.json)
+    ls $root/bin/busybox > ${base}/out/root; echo made > $root/from-hook`,
+  );
   const ids = [{ host_id: 300_000, container_id: 0, length: 65_536 }];
   const userns_options = { mode: NamespaceMode.POD, uids: ids, gids: ids };
   const linux = { security_context: { namespace_options: { pid: NamespaceMode.CONTAINER, userns_options } } };
@@ -93,6 +101,9 @@ test("in a user namespace createContainer hooks run as its root", async (t) => {
   const [uid, map, namespace] = told("hook").trim().split("\n");
   assert.deepEqual([uid, map?.trim().split(/\s+/).join(" ")], ["0", "0 300000 65536"]);
   assert.equal(namespace, await namespaceOf(agent, id, "pid"));
+  assert.match(told("root"), /\/bin\/busybox\n$/);
+  assert.equal(await out(agent, id, "stat -c %u /from-hook; ls /dev | grep -cE 'bundle|root'"), "0\n0");
+  assert.equal((JSON.parse(told("state")) as State).pid, 1);
 });
 
 test("each stage runs at its point, with its state, in its namespaces", async () => {
@@ -119,14 +130,14 @@ test("each stage runs at its point, with its state, in its namespaces", async ()
   const lines = (stage: string) => told(stage).trim().split("\n");
   for (const stage of ["prestart", "createRuntime"]) assert.deepEqual(lines(stage), [...before, stage], stage);
   const inside = lines("createContainer");
-  const pid = state("createContainer").pid;
+  const { pid } = state("createRuntime");
   for (const [index, name] of ["net", "mnt", "pid", "uts"].entries()) {
     assert.notEqual(inside[index], before[index], name);
     assert.equal(inside[index], readlinkSync(`/proc/${pid}/ns/${name}`), name);
   }
   assert.deepEqual(
-    [state("createRuntime").id, state("createRuntime").status, state("createRuntime").pid],
-    [id, "creating", pid],
+    [state("createRuntime").id, state("createRuntime").status, state("createContainer").pid],
+    [id, "creating", 1],
   );
   assert.match(told("root"), /\/bin\/busybox\n1\n$/);
 
@@ -157,9 +168,8 @@ test("startContainer runs inside, as the container's user, before the program", 
   const id = await runContainer(agent, pod, { ...forStages("start"), linux: { security_context } });
   const [state, uid, capabilities] = (await out(agent, id, `cat ${program}`)).split("\n");
   const { pid, status } = JSON.parse(state ?? "") as State;
-  assert.deepEqual([status, uid], ["created", "1000"]);
+  assert.deepEqual([status, uid, pid], ["created", "1000", 1]);
   assert.match(capabilities ?? "", /0000000000000000$/);
-  assert.match(readFileSync(`/proc/${pid}/cmdline`, "utf8"), /^sleep/);
 });
 
 test("a hook that fails stops the creation or the start, with what it wrote; nothing is left", async () => {
