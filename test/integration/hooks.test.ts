@@ -102,7 +102,7 @@ test("in a user namespace createContainer hooks run as its root", async (t) => {
   assert.deepEqual([uid, map?.trim().split(/\s+/).join(" ")], ["0", "0 300000 65536"]);
   assert.equal(namespace, await namespaceOf(agent, id, "pid"));
   assert.match(told("root"), /\/bin\/busybox\n$/);
-  assert.equal(await out(agent, id, "stat -c %u /from-hook; ls /dev | grep -cE 'bundle|root'"), "0\n0");
+  assert.equal(await out(agent, id, "stat -c %u /from-hook; ls /dev | grep -cE 'bundle|root' || true"), "0\n0");
   assert.equal((JSON.parse(told("state")) as State).pid, 1);
 });
 
