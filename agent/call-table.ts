@@ -1,4 +1,5 @@
 /** Every RPC → its handler: the index of the program. services.ts has their messages; the types hold the two together. */
+import { attach } from "./calls/attach.js";
 import { checkImages } from "./calls/check-images.js";
 import { collectNetworkGarbage } from "./calls/collect-network-garbage.js";
 import { containerStats } from "./calls/container-stats.js";
@@ -87,7 +88,7 @@ export const callTable: CallTable = {
   ReopenContainerLog: reopenContainerLog,
   ExecSync: execSync,
   Exec: exec,
-  Attach: unimplemented("Attach: attaching to a container is not built yet"),
+  Attach: attach,
   CheckpointContainer: unimplemented("CheckpointContainer: checkpoints are not built yet"),
   CheckpointPod: unimplemented("CheckpointPod: checkpoints are not built yet"),
   RestorePod: unimplemented("RestorePod: checkpoints are not built yet"),

@@ -57,7 +57,8 @@ interface ExecHandlers {
 }
 
 interface Pending {
-  resolve(reply: Reply): void;
+  /** with the descriptors of an attach */
+  resolve(reply: Reply & { streams?: ProgramStreams }): void;
   reject(error: Error): void;
   handlers: ExecHandlers;
 }
@@ -247,13 +248,30 @@ export class MonitorClient {
     };
   }
 
+  /**
+   * A container's own streams. stdout is always there: a socket that stands for the whole attachment, at the end of which
+   * it ends; endOutput() on it says that no more input comes. With a terminal that is there for input and sizes alone.
+   */
+  async attach(
+    containerId: string,
+    { stdin, stdout, stderr }: Record<"stdin" | "stdout" | "stderr", boolean>,
+  ): Promise<ProgramStreams> {
+    const { streams } = await this.#call({ attach: { container_id: containerId, stdin, stdout, stderr } });
+    if (streams === undefined) throw new InternalError("the monitor has answered an attach without streams");
+    return streams;
+  }
+
   /** With a signal only that is sent; else everything of the exec is killed. */
   #cancelExec(id: number, signal = 0): void {
     // the exec may have ended in the meantime: the answer, NOT_FOUND then, tells nobody anything
     this.#call({ cancel_exec: { id: Long.fromNumber(id, true), signal } }).catch(() => undefined);
   }
 
-  #call(call: Call, descriptors: number[] = [], handlers: ExecHandlers = {}): Promise<Reply> {
+  #call(
+    call: Call,
+    descriptors: number[] = [],
+    handlers: ExecHandlers = {},
+  ): Promise<Reply & { streams?: ProgramStreams }> {
     const socket = this.#socket;
     if (socket === null) {
       return Promise.reject(new UnavailableError(`pod sandbox ${this.podId} has lost its monitor`));
@@ -295,7 +313,7 @@ export class MonitorClient {
   }
 
   /** The descriptors that came with a frame. */
-  #takeStreams(numbers: Omit<berth.monitor.v1.IExecStarted, "id">): ProgramStreams {
+  #takeStreams(numbers: berth.monitor.v1.IAttachReply): ProgramStreams {
     const { stdin_fd, stdout_fd, stderr_fd, terminal_fd } = numbers;
     const count = Math.max(stdin_fd ?? 0, stdout_fd ?? 0, stderr_fd ?? 0, terminal_fd ?? 0);
     const descriptors = this.#socket?.takeDescriptors(count) ?? [];
@@ -312,8 +330,10 @@ export class MonitorClient {
     const id = Number(toBigInt(reply.id));
     const pending = this.#pending.get(id);
     this.#pending.delete(id);
+    const streams = reply.attach ? this.#takeStreams(reply.attach) : undefined;
     if (reply.error) pending?.reject(stepError(reply.error));
-    else pending?.resolve(reply);
+    else if (pending !== undefined) pending.resolve(streams === undefined ? reply : { ...reply, streams });
+    else if (streams !== undefined) closeStreams(streams);
   }
 
   #closed(error: SystemError | null): void {

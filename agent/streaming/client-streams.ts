@@ -23,6 +23,8 @@ export interface ClientStreams {
   /** stops reading from the client: neither input nor sizes come, except for what was read already */
   pause(): void;
   resume(): void;
+  /** The program's streams are there. */
+  begin(): void;
   /** Tells the outcome, and closes everything. */
   finish(outcome: Outcome): void;
 

@@ -20,7 +20,7 @@ export async function serveExec(
   } catch (error) {
     return client.finish({ error: messageOf(error) });
   }
-  const program = waiting.wire(exec.streams, () => undefined);
+  const program = waiting.wire(exec.streams, options.stdin, () => undefined);
   const outcome = exec.ended.then(
     (exitCode): Outcome => ({ exitCode }),
     (error): Outcome => ({ error: messageOf(error) }),
@@ -33,9 +33,10 @@ export async function serveExec(
   if (waiting.gone) return leave();
   client.onGone = leave;
   const result = await outcome;
-  program.ended(() => {
+  program.whenPassed(() => {
     program.close();
     client.onGone = () => undefined;
     client.finish(result);
   });
+  program.ended();
 }

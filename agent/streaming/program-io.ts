@@ -104,11 +104,14 @@ export class Output {
   }
 }
 
+/** Who has ended it: the client, or the program, which reads it no more. */
+export type InputEnd = "client" | "program";
+
 /** From a client to a program. What comes before the program is there waits, too: its client has to be paused until then. */
 export class Input {
   #waiting: Buffer[] = [];
   #endpoint: Endpoint | null = null;
-  #close: () => void = () => undefined;
+  #onEnd: (by: InputEnd) => void = () => undefined;
   #started = false;
   #ending = false;
   #discarding = false;
@@ -119,12 +122,12 @@ export class Input {
 
   /**
    * @param endpoint null: what comes is thrown away
-   * @param close what the end of the input does; also called when nobody reads it any more
+   * @param onEnd once, after what came before it was passed on; or when nobody reads it any more
    */
-  start(endpoint: Endpoint | null, close: () => void): void {
+  start(endpoint: Endpoint | null, onEnd: (by: InputEnd) => void): void {
     this.#started = true;
     this.#endpoint = endpoint;
-    this.#close = close;
+    this.#onEnd = onEnd;
     this.#discarding = endpoint === null;
     if (endpoint !== null) endpoint.onWritable = () => this.#flush();
     this.#flush();
@@ -139,7 +142,7 @@ export class Input {
   end(): void {
     if (this.#ending) return;
     this.#ending = true;
-    if (this.#started && this.#waiting.length === 0) this.#close();
+    if (this.#started && this.#waiting.length === 0) this.#end("client");
   }
 
   #flush(): void {
@@ -159,7 +162,14 @@ export class Input {
     }
     this.#waiting = [];
     this.#setPaused(false);
-    if (this.#ending || (this.#discarding && this.#endpoint !== null)) this.#close();
+    if (this.#ending) this.#end("client");
+    else if (this.#discarding && this.#endpoint !== null) this.#end("program");
+  }
+
+  #end(by: InputEnd): void {
+    const onEnd = this.#onEnd;
+    this.#onEnd = () => undefined;
+    onEnd(by);
   }
 
   #setPaused(paused: boolean): void {

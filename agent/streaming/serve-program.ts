@@ -1,11 +1,15 @@
 /** A program's streams and its client's, put together: what exec and attach share. */
 import type { ProgramStreams } from "../../sandbox/monitor-client.js";
 import type { ClientStreams, Outlet } from "./client-streams.js";
-import { Endpoint, Input, Output } from "./program-io.js";
+import { Endpoint, Input, type InputEnd, Output } from "./program-io.js";
 
 export interface WiredProgram {
-  /** The program has ended; `whenPassed` is called once all of its output is with the client. */
-  ended(whenPassed: () => void): void;
+  /** The first output, which stands for an attachment as a whole. */
+  readonly main: Endpoint | null;
+  /** `then` is called once all outputs have ended and are with the client. */
+  whenPassed(then: () => void): void;
+  /** The program has ended: what its outputs hold is the last of it, whoever else may have them open. */
+  ended(): void;
   /** lets all descriptors go */
   close(): void;
 }
@@ -32,9 +36,9 @@ export class WaitingClient {
 
   /**
    * Takes the descriptors over.
-   * @param onInputEnd the client has no more input, or the program takes none any more
+   * @param wantsInput false: what the client sends all the same goes nowhere
    */
-  wire(streams: ProgramStreams, onInputEnd: () => void): WiredProgram {
+  wire(streams: ProgramStreams, wantsInput: boolean, onInputEnd: (by: InputEnd) => void): WiredProgram {
     const { client } = this;
     const endpoints: Endpoint[] = [];
     const outputs: Output[] = [];
@@ -45,7 +49,7 @@ export class WaitingClient {
       endpoints.push(endpoint);
       return endpoint;
     };
-    const pass = (endpoint: Endpoint, outlet: Outlet): void => {
+    const pass = (endpoint: Endpoint, outlet: Outlet): Endpoint => {
       passing++;
       outputs.push(
         new Output(endpoint, outlet, client, () => {
@@ -53,14 +57,17 @@ export class WaitingClient {
           if (passing === 0) whenPassed?.();
         }),
       );
+      return endpoint;
     };
+    client.begin();
     const terminal = streams.terminal === null ? null : open(streams.terminal);
     if (terminal !== null) {
       this.#resize = (columns, rows) => terminal.closed || terminal.stream.resize(columns, rows);
       if (this.#size !== null) this.#resize(this.#size.columns, this.#size.rows);
     }
-    if (streams.stdout !== null) pass(open(streams.stdout), client.stdout);
-    else if (terminal !== null) pass(terminal, client.stdout);
+    let main: Endpoint | null = null;
+    if (streams.stdout !== null) main = pass(open(streams.stdout), client.stdout);
+    else if (terminal !== null) main = pass(terminal, client.stdout);
     if (streams.stderr !== null) pass(open(streams.stderr), client.stderr);
     client.onDrain = () => {
       for (const output of outputs) output.resume();
@@ -68,17 +75,20 @@ export class WaitingClient {
     client.resume();
     if (streams.stdin !== null) {
       const stdin = open(streams.stdin);
-      this.input.start(stdin, () => {
+      this.input.start(stdin, (by) => {
         stdin.close();
-        onInputEnd();
+        onInputEnd(by);
       });
     } else {
-      this.input.start(terminal, onInputEnd);
+      this.input.start(wantsInput ? terminal : null, onInputEnd);
     }
     return {
-      ended(then) {
+      main,
+      whenPassed(then) {
         whenPassed = then;
-        if (passing === 0) return then();
+        if (passing === 0) then();
+      },
+      ended() {
         for (const output of outputs) output.programEnded();
       },
       close() {

@@ -80,7 +80,6 @@ export function openProgram(
     const client: SpdyChannels = new SpdyChannels(carrier, protocol, wanted, () => serve(client));
     return;
   }
-  const client = new WebSocketChannels(carrier, protocol);
-  client.greet(wanted.stdout ? Channel.stdout : wanted.stderr ? Channel.stderr : Channel.error);
-  serve(client);
+  const greeting = wanted.stdout ? Channel.stdout : wanted.stderr ? Channel.stderr : Channel.error;
+  serve(new WebSocketChannels(carrier, protocol, greeting));
 }

@@ -39,6 +39,7 @@ void Container::create(const Caller& caller, Plan plan, std::vector<UniqueFd> de
   own_pid_namespace_ = plan_->pid_namespace == PidNamespace::kContainer;
   in_host_pid_namespace_ = plan_->pid_namespace == PidNamespace::kHost;
   terminal_ = plan_->process.terminal;
+  stdin_once_ = plan_->stdin_once;
   log_ = host_.logs().open(plan_->log.path, plan_->log.max_line_bytes, *this);
 }
 
@@ -86,10 +87,6 @@ void Container::on_ready() {
   oom_watch_.start(cgroup_.oom_kill_file, oom_kills_at_start_);
   read_output();
   answer_creator(host_pid_);
-}
-
-void Container::read_output() {
-  host_.logs().read_from(log_, std::move(stdout_), std::move(stderr_));
 }
 
 // Only when its processes are gone, or were never there.

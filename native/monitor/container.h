@@ -72,6 +72,7 @@ class Container final : public LogObserver, public Disposable {
   void start(const Caller& caller);
   void signal(const Caller& caller, int number, bool all);
   void reopen_log(const Caller& caller);
+  void attach(const Caller& caller, const Attach& request);
   void remove(const Caller& caller);
   void update(const Caller& caller, std::string resources);
 
@@ -99,6 +100,7 @@ class Container final : public LogObserver, public Disposable {
  private:
   void on_log_opened(int errno_value) override;
   void on_log_finished() override;
+  void on_attached_input_ended() override;
   void on_report(uint32_t events);
   void on_drain_time();
   void on_out_of_memory(uint64_t kills);
@@ -139,6 +141,7 @@ class Container final : public LogObserver, public Disposable {
   bool own_pid_namespace_ = true;
   bool in_host_pid_namespace_ = false;
   bool terminal_ = false;
+  bool stdin_once_ = false;
   bool paused_ = false;  // while building: its creator was answered, and has hooks run
 
   std::optional<Caller> creator_;

@@ -15,17 +15,6 @@
 
 namespace berth {
 
-std::optional<Failure> Container::make_streams(ChildStreams& streams) {
-  if (terminal_) return std::nullopt;
-  const uid_t owner = host_.users().uids.to_host(plan_->process.uid);
-  if ((plan_->stdin && !make_stream(streams.in, stdin_, owner)) || !make_stream(stdout_, streams.out, owner) ||
-      !make_stream(stderr_, streams.err, owner) || fcntl(stdout_.get(), F_SETFL, O_NONBLOCK) != 0 ||
-      fcntl(stderr_.get(), F_SETFL, O_NONBLOCK) != 0) {
-    return failure(ErrorKind::kInternal, last_error("pipe2"));
-  }
-  return std::nullopt;
-}
-
 std::optional<Failure> Container::collect_mounts(std::vector<int>& mount_fds, std::vector<UniqueFd>& shm_mounts) {
   for (const Mount& mount : plan_->mounts) {
     if (mount.source_fd != 0) {

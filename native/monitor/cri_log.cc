@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <utility>
 
 #include "monitor/monitor_log.h"
 
@@ -28,6 +29,8 @@ constexpr int kReadsPerTurn = 4;
 // finish() reads so much of a stream at most, since another process may go on filling it.
 constexpr int kReadsToFinish = 16;
 constexpr int kRestAfterMs = 1000;
+// How often those attached are looked at, while one of them holds up a container.
+constexpr uint64_t kStalledLookMs = 1000;
 #ifdef __SANITIZE_ADDRESS__
 constexpr size_t kStackBytes = 1 << 20;
 #else
@@ -138,9 +141,14 @@ void LogWriter::Output::drop(size_t written, int reason) {
   monitor_log(log_.path_, strerrordesc_np(reason));
 }
 
+void ContainerLog::Stream::on_ready(uint32_t) { writer->on_readable(*this); }
+
 ContainerLog::ContainerLog(std::string path, size_t max_line_bytes)
     : path_(std::move(path)), streams_{Stream("stdout", max_line_bytes), Stream("stderr", max_line_bytes)} {
-  for (Stream& stream : streams_) stream.log = this;
+  for (size_t i = 0; i < streams_.size(); ++i) {
+    streams_[i].log = this;
+    streams_[i].number = i;
+  }
 }
 
 // ---- the main thread ----
@@ -151,6 +159,7 @@ bool LogWriter::start() {
   order_event_.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   notice_event_.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!epoll_ || !order_event_ || !notice_event_) return false;
+  attachments_.use(epoll_.get());
   epoll_event event = {};
   event.events = EPOLLIN;
   event.data.ptr = nullptr;
@@ -202,6 +211,15 @@ void LogWriter::read_from(ContainerLog* log, UniqueFd stdout_fd, UniqueFd stderr
   order(log, ContainerLog::kRead);
 }
 
+void LogWriter::attach(ContainerLog* log, std::unique_ptr<Attachment> attachment) {
+  {
+    const Lock lock(mutex_);
+    attachment->next = log->new_attachments_;
+    log->new_attachments_ = attachment.release();
+  }
+  order(log, ContainerLog::kAttach);
+}
+
 void LogWriter::finish(ContainerLog* log) { order(log, ContainerLog::kFinish); }
 
 void LogWriter::release(ContainerLog* log, bool unlink_made) {
@@ -217,6 +235,15 @@ void LogWriter::release(ContainerLog* log, bool unlink_made) {
 
 void LogWriter::on_notice(uint32_t) {
   clear(notice_event_.get());
+  Attachment* detached;
+  {
+    const Lock lock(mutex_);
+    detached = std::exchange(detached_, nullptr);
+  }
+  while (detached != nullptr) {
+    const std::unique_ptr<Attachment> last(detached);
+    detached = detached->next;
+  }
   for (;;) {
     ContainerLog* log;
     uint32_t notices;
@@ -236,6 +263,9 @@ void LogWriter::on_notice(uint32_t) {
     }
     if ((notices & ContainerLog::kOpened) != 0 && log->observer_ != nullptr) {
       log->observer_->on_log_opened(opened_errno);
+    }
+    if ((notices & ContainerLog::kInputEnded) != 0 && log->observer_ != nullptr) {
+      log->observer_->on_attached_input_ended();
     }
     if ((notices & ContainerLog::kFinished) != 0 && log->observer_ != nullptr) log->observer_->on_log_finished();
   }
@@ -275,8 +305,10 @@ void LogWriter::take_orders() {
     }
     if ((orders & ContainerLog::kOpen) != 0) open_file(*log);
     if ((orders & ContainerLog::kRead) != 0) start_reading(*log);
+    if ((orders & ContainerLog::kAttach) != 0) start_attachments(*log);
     if ((orders & ContainerLog::kFinish) != 0) finish_streams(*log);
     if ((orders & ContainerLog::kRelease) != 0) {
+      attachments_.release(*log);
       for (ContainerLog::Stream& stream : log->streams_) stream.fd.reset();
       log->file_.reset();
       notify(*log, ContainerLog::kReleased);  // nothing may touch it from here on
@@ -296,17 +328,16 @@ void LogWriter::open_file(ContainerLog& log) {
 }
 
 void LogWriter::start_reading(ContainerLog& log) {
+  log.started_ = true;
   for (size_t i = 0; i < log.streams_.size(); ++i) {
     ContainerLog::Stream& stream = log.streams_[i];
+    stream.writer = this;
     {
       const Lock lock(mutex_);
       stream.fd = std::move(log.new_streams_[i]);
     }
     if (!stream.fd) continue;
-    epoll_event event = {};
-    event.events = EPOLLIN;
-    event.data.ptr = &stream;
-    if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, stream.fd.get(), &event) != 0) {
+    if (!watch(stream, EPOLL_CTL_ADD)) {
       monitor_log(log.path_, "its output cannot be watched");
       stream.fd.reset();
       continue;
@@ -314,6 +345,35 @@ void LogWriter::start_reading(ContainerLog& log) {
     ++log.open_streams_;
   }
   if (log.open_streams_ == 0) notify(log, ContainerLog::kFinished);
+}
+
+bool LogWriter::watch(ContainerLog::Stream& stream, int operation) {
+  epoll_event event = {};
+  // Of one that is paused the end would be told all the same, again and again.
+  event.events = stream.paused ? EPOLLET : EPOLLIN;
+  event.data.ptr = static_cast<WriterSource*>(&stream);
+  return epoll_ctl(epoll_.get(), operation, stream.fd.get(), &event) == 0;
+}
+
+void LogWriter::start_attachments(ContainerLog& log) {
+  Attachment* attachment;
+  {
+    const Lock lock(mutex_);
+    attachment = std::exchange(log.new_attachments_, nullptr);
+  }
+  while (attachment != nullptr) {
+    Attachment& current = *attachment;
+    attachment = attachment->next;
+    attachments_.add(current, log);
+  }
+  if (!log.started_) return;
+  for (const ContainerLog::Stream& stream : log.streams_) {
+    if (!stream.fd) attachments_.end(log, stream.number);
+  }
+}
+
+void LogWriter::on_readable(ContainerLog::Stream& stream) {
+  for (int turn = 0; turn < kReadsPerTurn && !stream.paused && read_once(stream); ++turn) continue;
 }
 
 bool LogWriter::read_once(ContainerLog::Stream& stream) {
@@ -328,6 +388,10 @@ bool LogWriter::read_once(ContainerLog::Stream& stream) {
     return false;
   }
   ContainerLog& log = *stream.log;
+  if (!attachments_.pass(log, stream.number, buffers.data, static_cast<size_t>(count)) && !stream.paused) {
+    stream.paused = true;
+    watch(stream, EPOLL_CTL_MOD);
+  }
   if (!log.file_) return true;
   timespec now = {};
   clock_gettime(CLOCK_REALTIME, &now);
@@ -346,6 +410,7 @@ void LogWriter::end_stream(ContainerLog::Stream& stream) {
   }
   epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, stream.fd.get(), nullptr);
   stream.fd.reset();
+  attachments_.end(log, stream.number);
   if (--log.open_streams_ == 0) notify(log, ContainerLog::kFinished);
 }
 
@@ -357,18 +422,43 @@ void LogWriter::finish_streams(ContainerLog& log) {
   }
 }
 
+// ---- those attached ----
+
+void LogWriter::on_drained(ContainerLog& log, size_t number) {
+  ContainerLog::Stream& stream = log.streams_[number];
+  if (!stream.paused || !stream.fd) return;
+  stream.paused = false;
+  watch(stream, EPOLL_CTL_MOD);
+}
+
+void LogWriter::on_input_ended(ContainerLog& log) { notify(log, ContainerLog::kInputEnded); }
+
+void LogWriter::on_detached(Attachment& attachment) {
+  {
+    const Lock lock(mutex_);
+    attachment.next = detached_;
+    detached_ = &attachment;
+  }
+  wake(notice_event_.get());
+}
+
 void LogWriter::rest() { madvise(&buffers, sizeof buffers, MADV_DONTNEED); }
 
 void LogWriter::run() {
   bool rested = true;
+  uint64_t stalled_look_ms = 0;
   for (;;) {
     // One at a time: what is done for one may end another.
     epoll_event event;
-    const int count = epoll_wait(epoll_.get(), &event, 1, rested ? -1 : kRestAfterMs);
+    const int count = epoll_wait(epoll_.get(), &event, 1, rested && !attachments_.any_held() ? -1 : kRestAfterMs);
     if (count < 0 && errno != EINTR) return;
-    if (count == 0) {
+    if (count == 0 && !rested) {
       rest();
       rested = true;
+    }
+    if (attachments_.any_held() && monotonic_ms() - stalled_look_ms >= kStalledLookMs) {
+      stalled_look_ms = monotonic_ms();
+      attachments_.cut_off_stalled(stalled_look_ms);
     }
     if (count <= 0) continue;
     if (event.data.ptr == nullptr) {
@@ -376,8 +466,7 @@ void LogWriter::run() {
       continue;
     }
     rested = false;
-    auto& stream = *static_cast<ContainerLog::Stream*>(event.data.ptr);
-    for (int turn = 0; turn < kReadsPerTurn && read_once(stream); ++turn) continue;
+    static_cast<WriterSource*>(event.data.ptr)->on_ready(event.events);
   }
 }
 

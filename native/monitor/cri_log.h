@@ -15,6 +15,7 @@
 
 #include "common/sys_error.h"
 #include "common/unique_fd.h"
+#include "monitor/attachment.h"
 #include "monitor/cri_format.h"
 #include "monitor/event_loop.h"
 
@@ -30,6 +31,8 @@ class LogObserver {
   virtual void on_log_opened(int errno_value) = 0;
   // All streams have ended (or were closed by finish()), and what they held is written.
   virtual void on_log_finished() = 0;
+  // One of those attached that could give input has ended it, or has gone.
+  virtual void on_attached_input_ended() = 0;
 };
 
 // One container's log. Made by LogWriter::open; the main thread's functions only leave a note for the writer.
@@ -42,16 +45,21 @@ class ContainerLog {
  private:
   friend class LogWriter;
 
-  struct Stream {
-    explicit Stream(std::string_view name, size_t max_line_bytes) : formatter(name, max_line_bytes) {}
+  struct Stream final : public WriterSource {
+    Stream(std::string_view name, size_t max_line_bytes) : formatter(name, max_line_bytes) {}
+    void on_ready(uint32_t events) override;
+
     UniqueFd fd;
     RecordFormatter formatter;
+    LogWriter* writer = nullptr;
     ContainerLog* log = nullptr;
+    size_t number = 0;
+    bool paused = false;  // one of those attached does not take what was read
   };
 
   // What the main thread asks, and what the writer answers: bits, under the writer's mutex.
-  enum Order : uint32_t { kOpen = 1, kRead = 2, kFinish = 4, kRelease = 8 };
-  enum Notice : uint32_t { kOpened = 1, kFinished = 2, kReleased = 4 };
+  enum Order : uint32_t { kOpen = 1, kRead = 2, kFinish = 4, kRelease = 8, kAttach = 16 };
+  enum Notice : uint32_t { kOpened = 1, kFinished = 2, kReleased = 4, kInputEnded = 8 };
 
   const std::string path_;
   LogObserver* observer_ = nullptr;  // the main thread's
@@ -64,16 +72,18 @@ class ContainerLog {
   ContainerLog* next_order_ = nullptr;
   ContainerLog* next_notice_ = nullptr;
   std::array<UniqueFd, 2> new_streams_;
+  Attachment* new_attachments_ = nullptr;
 
   // The writer's.
   UniqueFd file_;
   std::array<Stream, 2> streams_;
   int open_streams_ = 0;
+  bool started_ = false;
   uint64_t dropped_bytes_ = 0;
   bool dropping_ = false;
 };
 
-class LogWriter {
+class LogWriter final : public AttachmentObserver {
  public:
   explicit LogWriter(EventLoop& loop) : loop_(loop) {}
 
@@ -87,12 +97,15 @@ class LogWriter {
   void read_from(ContainerLog* log, UniqueFd stdout_fd, UniqueFd stderr_fd);
   // What is there now is read, and the streams are closed, whoever else still has their other ends.
   void finish(ContainerLog* log);
+  // From here on the output goes there, too.
+  void attach(ContainerLog* log, std::unique_ptr<Attachment> attachment);
   // The observer hears no more. The log is deleted once the writer has let go of it. `unlink_made`: a file that was not
   // there before open() goes away again.
   void release(ContainerLog* log, bool unlink_made);
 
  private:
   class Output;
+  friend class ContainerLog;
 
   static void* run_thread(void* self);
   void run();
@@ -104,11 +117,17 @@ class LogWriter {
   void take_orders();
   void open_file(ContainerLog& log);
   void start_reading(ContainerLog& log);
+  void start_attachments(ContainerLog& log);
+  void on_readable(ContainerLog::Stream& stream);
+  bool watch(ContainerLog::Stream& stream, int operation);
   // False: the stream has nothing more for now, or has ended.
   bool read_once(ContainerLog::Stream& stream);
   void end_stream(ContainerLog::Stream& stream);
   void finish_streams(ContainerLog& log);
   void rest();
+  void on_drained(ContainerLog& log, size_t stream) override;
+  void on_input_ended(ContainerLog& log) override;
+  void on_detached(Attachment& attachment) override;
 
   EventLoop& loop_;
   Notifier<LogWriter, &LogWriter::on_notice> on_notice_{*this};
@@ -116,10 +135,12 @@ class LogWriter {
   UniqueFd order_event_;
   UniqueFd notice_event_;
   bool started_ = false;
+  Attachments attachments_{*this};  // the writer's
 
   pthread_mutex_t mutex_ = PTHREAD_MUTEX_INITIALIZER;
   ContainerLog* first_order_ = nullptr;
   ContainerLog* first_notice_ = nullptr;
+  Attachment* detached_ = nullptr;
 };
 
 }  // namespace berth

@@ -27,8 +27,13 @@ class Watcher final : public LogObserver {
     finished = true;
     loop_.stop();
   }
+  void on_attached_input_ended() override {
+    input_ended = true;
+    loop_.stop();
+  }
   int opened = -1;
   bool finished = false;
+  bool input_ended = false;
 
  private:
   EventLoop& loop_;

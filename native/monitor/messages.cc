@@ -189,6 +189,7 @@ bool decode(std::string_view bytes, Plan& message) {
       case 11: parts_ok &= decode(reader.bytes(), message.cgroup); break;
       case 12: parts_ok &= decode(reader.bytes(), message.log); break;
       case 13: message.stdin = reader.boolean(); break;
+      case 14: message.stdin_once = reader.boolean(); break;
       case 15: message.root_propagation = reader.number32(); break;
       case 30: parts_ok &= decode(reader.bytes(), message.oci_runtime); break;
       case 40: parts_ok &= decode(reader.bytes(), message.hooks); break;
@@ -216,7 +217,7 @@ bool decode(std::string_view bytes, ToMonitor& message) {
     const uint32_t field = reader.field();
     if (field == 1) {
       message.id = reader.number();
-    } else if (field <= static_cast<uint32_t>(Call::kContinueContainer)) {
+    } else if (field <= static_cast<uint32_t>(Call::kLast)) {
       message.call = static_cast<Call>(field);
       message.body = reader.bytes();
     }
@@ -303,6 +304,19 @@ bool decode(std::string_view bytes, CancelExec& message) {
   return reader.ok();
 }
 
+bool decode(std::string_view bytes, Attach& message) {
+  WireReader reader(bytes);
+  while (reader.next()) {
+    switch (reader.field()) {
+      case 1: message.container_id = reader.text(); break;
+      case 2: message.stdin = reader.boolean(); break;
+      case 3: message.stdout = reader.boolean(); break;
+      case 4: message.stderr = reader.boolean(); break;
+    }
+  }
+  return reader.ok();
+}
+
 bool decode(std::string_view bytes, UpdateContainer& message) {
   WireReader reader(bytes);
   while (reader.next()) {
@@ -339,6 +353,7 @@ constexpr uint32_t kReplyCreate = 4;
 constexpr uint32_t kReplyStart = 5;
 constexpr uint32_t kReplyExec = 6;
 constexpr uint32_t kReplyState = 7;
+constexpr uint32_t kReplyAttach = 50;
 
 std::string wrap(uint32_t kind, const WireWriter& message) {
   WireWriter outer;
@@ -423,6 +438,15 @@ std::string encode_state_reply(uint64_t request, const std::vector<ContainerStat
     state.message(1, message);
   }
   return encode_reply(request, kReplyState, state);
+}
+
+std::string encode_attach_reply(uint64_t request, const StreamNumbers& streams) {
+  WireWriter message;
+  message.number(2, streams.stdin);
+  message.number(3, streams.stdout);
+  message.number(4, streams.stderr);
+  message.number(5, streams.terminal);
+  return encode_reply(request, kReplyAttach, message);
 }
 
 std::string encode_exit_event(const ContainerExit& exit) { return wrap(kContainerExit, exit_message(exit)); }

@@ -150,6 +150,7 @@ struct Plan {
   Cgroup cgroup;
   Log log;
   bool stdin = false;
+  bool stdin_once = false;
   uint32_t root_propagation = 0;
   Hooks hooks;
   OciRuntime oci_runtime;
@@ -192,6 +193,13 @@ struct Exec {
   bool stderr = false;
 };
 
+struct Attach {
+  std::string container_id;
+  bool stdin = false;
+  bool stdout = false;
+  bool stderr = false;
+};
+
 struct CancelExec {
   uint64_t id = 0;
   int32_t signal = 0;
@@ -218,6 +226,8 @@ enum class Call : uint32_t {
   kSendDescriptors = 13,
   kContinueContainer = 25,
   kUpdateContainer = 20,
+  kAttach = 50,
+  kLast = kAttach,
 };
 
 struct ToMonitor {
@@ -233,6 +243,7 @@ bool decode(std::string_view bytes, CreateContainer& message);
 bool decode(std::string_view bytes, SignalContainer& message);
 bool decode(std::string_view bytes, Exec& message);
 bool decode(std::string_view bytes, CancelExec& message);
+bool decode(std::string_view bytes, Attach& message);
 bool decode(std::string_view bytes, UpdateContainer& message);
 // StartContainer, DeleteContainer, ReopenLog: nothing but the container's id.
 bool decode_container_id(std::string_view bytes, std::string& id);
@@ -286,6 +297,7 @@ std::string encode_create_reply(uint64_t request, int32_t pid);
 std::string encode_start_reply(uint64_t request, int64_t started_at, int32_t pid);
 std::string encode_exec_reply(uint64_t request, const ExecReply& reply);
 std::string encode_state_reply(uint64_t request, const std::vector<ContainerState>& containers);
+std::string encode_attach_reply(uint64_t request, const StreamNumbers& streams);
 std::string encode_exit_event(const ContainerExit& exit);
 std::string encode_out_of_memory_event(std::string_view id, uint64_t kills);
 std::string encode_exec_started_event(uint64_t request, const StreamNumbers& streams);

@@ -89,6 +89,12 @@ void Pod::on_call(const Caller& caller, const ToMonitor& call, std::vector<Uniqu
     case Call::kReopenLog:
       if (Container* container = find_for(caller, call.body)) container->reopen_log(caller);
       return;
+    case Call::kAttach: {
+      Attach request;
+      if (!decode(call.body, request)) return server_.fail(caller, malformed());
+      if (Container* container = find_for(caller, call.body)) container->attach(caller, request);
+      return;
+    }
     case Call::kExec:
       return exec(caller, call.body);
     case Call::kCancelExec:

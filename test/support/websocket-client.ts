@@ -64,6 +64,8 @@ export class WebSocketClient {
   /** of the server's close frame; 0: none has come */
   closeCode = 0;
   closed = false;
+  /** the empty message has come by which a server begins */
+  greeted = false;
   #buffered: Buffer = Buffer.alloc(0);
   #changed: () => void = () => undefined;
   #change = new Promise<void>(() => undefined);
@@ -147,7 +149,8 @@ export class WebSocketClient {
     const end = Date.now() + timeoutMs;
     while (!holds()) {
       const left = end - Date.now();
-      if (left <= 0 || this.closed) throw new Error(`${what} did not come; there is ${JSON.stringify(this.text(1))}`);
+      if (left <= 0 || this.closed)
+        throw new Error(`${what} did not come; there is ${JSON.stringify(this.text(1))} ${this.text(3)}`);
       let timer: NodeJS.Timeout | undefined;
       await Promise.race([
         this.#change,
@@ -215,6 +218,7 @@ export class WebSocketClient {
     const base64 = this.protocol.includes("base64");
     const channel = (payload[0] as number) - (base64 ? 0x30 : 0);
     const content = payload.subarray(1);
+    this.greeted = true;
     const list = this.received.get(channel) ?? [];
     list.push(base64 ? Buffer.from(content.toString(), "base64") : content);
     this.received.set(channel, list);

@@ -72,6 +72,10 @@ export class SpdyChannels implements ClientStreams {
     this.#session.resume();
   }
 
+  begin(): void {
+    // its streams were answered already
+  }
+
   finish(outcome: Outcome): void {
     const status = statusBytes(outcome, this.#asJson);
     const error = this.#streams.get("error");

@@ -37,9 +37,11 @@ export class WebSocketChannels implements ClientStreams {
   /** what must be whole before it means something: sizes, close signals, base64's groups of four */
   #gathered: Buffer = Buffer.alloc(0);
 
+  /** @param greeting the channel of the empty message by which clients see that everything stands */
   constructor(
     private readonly carrier: Carrier,
     protocol: string,
+    private readonly greeting: number,
   ) {
     this.#base64 = protocol.includes("base64");
     this.#asJson = /^v[45]\./.test(protocol);
@@ -69,9 +71,8 @@ export class WebSocketChannels implements ClientStreams {
     this.carrier.resume();
   }
 
-  /** An empty message, by which clients see that the connection stands. */
-  greet(channel: number): void {
-    this.#send(channel, takeBuffer(), headroom);
+  begin(): void {
+    this.#send(this.greeting, takeBuffer(), headroom);
   }
 
   finish(outcome: Outcome): void {
