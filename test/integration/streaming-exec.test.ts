@@ -147,10 +147,10 @@ test("output up to the last byte after the exit, also of a terminal", async () =
 
 test("a background child that keeps the pipes open does not hold the end back", async () => {
   const begun = performance.now();
-  const client = await open("sleep 3 & echo done");
+  const client = await open("sleep 30 & echo done");
   assert.equal((await client.ended()).status, "Success");
   assert.equal(client.text(1), "done\n");
-  assert.ok(performance.now() - begun < 2_000);
+  assert.ok(performance.now() - begun < 20_000);
 });
 
 test("a slow reader slows the program, and costs the agent no memory", async () => {
