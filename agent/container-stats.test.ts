@@ -3,11 +3,15 @@ import { test } from "node:test";
 import { runtime as proto } from "../cri-proto/generated/runtime.js";
 import type { CgroupSample } from "../sandbox/cgroup/manager.js";
 import type { Container } from "../sandbox/container.js";
-import { CpuRates, containerStats } from "./container-stats.js";
+import { CpuRates } from "./cgroup-stats.js";
+import { containerStats } from "./container-stats.js";
 import type { Runtime } from "./runtime.js";
 
-const container = { record: { id: "c1", cgroupPath: "/p/c1" }, config: { metadata: { name: "main" } } } as Container;
-const seconds = (count: number) => BigInt(count * 1e9);
+const container = {
+  record: { id: "c1", phase: "running", cgroupPath: "/p/c1" },
+  config: { metadata: { name: "main" } },
+} as Container;
+const seconds = (count: number) => count * 1e9;
 
 /** A node whose cgroups answer one sample. */
 function runtimeWith(sample: Partial<CgroupSample> | undefined, cpuRates = new CpuRates()): Runtime {
@@ -15,10 +19,11 @@ function runtimeWith(sample: Partial<CgroupSample> | undefined, cpuRates = new C
   return {
     cpuRates,
     node: {
+      containers: { size: 1, list: () => [container] },
       cgroups: { sample: async () => new Map(samples as [string, CgroupSample][]) },
       snapshots: {
         directory: "/var/lib/berth/containers",
-        writableLayerUsage: async () => ({ bytes: 8192, inodes: 3, timestamp: seconds(99) }),
+        writableLayerUsage: async () => ({ bytes: 8192, inodes: 3, timestamp: 99_000_000_000n }),
       },
     },
   } as unknown as Runtime;
@@ -56,17 +61,30 @@ test("a container that has ended has neither cpu nor memory", async () => {
   assert.deepEqual(Object.keys(stats).sort(), ["attributes", "writable_layer"]);
 });
 
+test("pressure is there where the kernel tells it", async () => {
+  const stats = await statsOf(
+    runtimeWith({ cpuSomeNs: 5000, cpuSomeAvg10: 1.25, cpuSomeAvg60: 0.5, cpuSomeAvg300: 0, ioFullNs: 7000 }),
+  );
+  assert.deepEqual(stats["cpu"], {
+    timestamp: "100000000000",
+    psi: { Some: { Total: "5000", Avg10: 1.25, Avg60: 0.5 } },
+  });
+  assert.deepEqual(stats["memory"], { timestamp: "100000000000" });
+  assert.deepEqual(stats["io"], { timestamp: "100000000000", psi: { Full: { Total: "7000" } } });
+});
+
 test("the rate is made from the reading before", () => {
   const rates = new CpuRates();
-  assert.equal(rates.take(container, seconds(10), seconds(1)), undefined);
-  assert.equal(rates.take(container, seconds(12), seconds(2)), 500_000_000n);
+  const take = (timestamp: number, cpuUsageNs: number) => rates.take(container, { timestamp, cpuUsageNs });
+  assert.equal(take(seconds(10), seconds(1)), undefined);
+  assert.equal(take(seconds(12), seconds(2)), 500_000_000);
   // too near: the last rate stands, and the reading before stays the reference
-  assert.equal(rates.take(container, seconds(12) + 1000n, seconds(2)), 500_000_000n);
-  assert.equal(rates.take(container, seconds(14), seconds(6)), 2_000_000_000n);
+  assert.equal(take(seconds(12) + 1000, seconds(2)), 500_000_000);
+  assert.equal(take(seconds(14), seconds(6)), 2_000_000_000);
 });
 
 test("a counter that went back gives no rate", () => {
   const rates = new CpuRates();
-  rates.take(container, seconds(10), seconds(5));
-  assert.equal(rates.take(container, seconds(11), seconds(1)), undefined);
+  rates.take(container, { timestamp: seconds(10), cpuUsageNs: seconds(5) });
+  assert.equal(rates.take(container, { timestamp: seconds(11), cpuUsageNs: seconds(1) }), undefined);
 });

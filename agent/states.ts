@@ -31,8 +31,8 @@ export function toInt64(value: bigint | string | number): Long {
 }
 
 /** A count that the kernel told: the CRI's UInt64Value. */
-export function toUint64(value: bigint | number): { value: Long } {
-  return { value: Long.fromString(BigInt(value).toString(), true) };
+export function toUint64(value: number): { value: Long } {
+  return { value: Long.fromNumber(value, true) };
 }
 
 /** Now, in nanoseconds since the epoch. */

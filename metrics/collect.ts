@@ -4,6 +4,7 @@ import type { CgroupSample } from "../sandbox/cgroup/manager.js";
 import type { Container } from "../sandbox/container.js";
 import type { SandboxNode } from "../sandbox/node.js";
 import type { Pod } from "../sandbox/pod.js";
+import { SharedPasses } from "./passes.js";
 
 /** What metrics see of a node: they read, and never steer. */
 export type ObservedNode = Pick<SandboxNode, "pods" | "containers" | "cgroups" | "observer">;
@@ -27,19 +28,13 @@ export interface NodeSample {
   networks: PodNetworkSample[];
 }
 
-/** For how long a pass serves further callers, from its beginning; one that takes longer serves them until it ends. */
-const freshMs = 100;
 /** How many network namespaces are entered at a time, each on a thread of its own. */
 const threads = 4;
 
-interface Pass<T> {
-  begunAtMs: number;
-  done: boolean;
-  result: Promise<T>;
-}
-
-const containerPasses = new WeakMap<ObservedNode, Pass<ContainerSample[]>>();
-const networkPasses = new WeakMap<ObservedNode, Pass<PodNetworkSample[]>>();
+const containerPasses = new SharedPasses((node: ObservedNode) =>
+  node.cgroups.sample(pathsOf(node.containers.list().filter(isThere))),
+);
+const networkPasses = new SharedPasses(sampleNetworks);
 
 /** Statistics of all running containers and ready pods. Callers within 100 ms share one pass. */
 export async function collect(node: ObservedNode): Promise<NodeSample> {
@@ -49,48 +44,45 @@ export async function collect(node: ObservedNode): Promise<NodeSample> {
 
 /** The cgroups' half of collect(), for those who need no more. */
 export async function collectContainers(node: ObservedNode): Promise<ContainerSample[]> {
-  const samples = await shared(containerPasses, node, sampleContainers);
-  // a pass that others began may know containers that have ended since
-  return samples.filter(({ container }) => container.record.phase === "running");
+  const samples = await containerPasses.take(node);
+  const pods = new Map(node.pods.list().map((pod) => [pod.record.id, pod]));
+  const result: ContainerSample[] = [];
+  for (const container of node.containers.list()) {
+    const { phase, podId, cgroupPath } = container.record;
+    const pod = pods.get(podId);
+    const cgroup = samples.get(cgroupPath);
+    if (phase === "running" && pod !== undefined && cgroup !== undefined) result.push({ pod, container, cgroup });
+  }
+  return result;
 }
 
 /** The network half of collect(). */
 export async function collectNetworks(node: ObservedNode): Promise<PodNetworkSample[]> {
-  const samples = await shared(networkPasses, node, sampleNetworks);
+  const samples = await networkPasses.take(node);
   return samples.filter(({ pod }) => pod.record.phase === "ready");
 }
 
-function shared<T>(
-  passes: WeakMap<ObservedNode, Pass<T>>,
+/**
+ * The samples of these containers (and perhaps of others) by their cgroups' paths; what has ended has none. A few are read
+ * by themselves, unless somebody has read all of them just now.
+ */
+export async function sampleContainers(
   node: ObservedNode,
-  run: (node: ObservedNode) => Promise<T>,
-): Promise<T> {
-  const nowMs = performance.now();
-  const latest = passes.get(node);
-  if (latest !== undefined && (!latest.done || nowMs - latest.begunAtMs < freshMs)) return latest.result;
-  const pass = { begunAtMs: nowMs, done: false, result: run(node) };
-  passes.set(node, pass);
-  pass.result.then(
-    () => {
-      pass.done = true;
-    },
-    // A pass that failed serves nobody else.
-    () => passes.delete(node),
-  );
-  return pass.result;
+  containers: readonly Container[],
+): Promise<ReadonlyMap<string, CgroupSample>> {
+  const few = containers.length * 4 <= node.containers.size;
+  const samples = await (few ? containerPasses.latest(node) : containerPasses.take(node));
+  const missing = containers.filter((one) => isThere(one) && samples?.has(one.record.cgroupPath) !== true);
+  if (missing.length === 0) return samples ?? new Map();
+  return new Map([...(samples ?? []), ...(await node.cgroups.sample(pathsOf(missing)))]);
 }
 
-async function sampleContainers(node: ObservedNode): Promise<ContainerSample[]> {
-  const pods = new Map(node.pods.list().map((pod) => [pod.record.id, pod]));
-  const running = node.containers.list().filter(({ record }) => record.phase === "running");
-  const samples = await node.cgroups.sample(running.map(({ record }) => record.cgroupPath));
-  const result: ContainerSample[] = [];
-  for (const container of running) {
-    const pod = pods.get(container.record.podId);
-    const cgroup = samples.get(container.record.cgroupPath);
-    if (pod !== undefined && cgroup !== undefined) result.push({ pod, container, cgroup });
-  }
-  return result;
+function isThere({ record }: Container): boolean {
+  return record.phase === "created" || record.phase === "running";
+}
+
+function pathsOf(containers: readonly Container[]): string[] {
+  return containers.map(({ record }) => record.cgroupPath);
 }
 
 async function sampleNetworks(node: ObservedNode): Promise<PodNetworkSample[]> {

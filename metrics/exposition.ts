@@ -91,7 +91,7 @@ function fillContainer(snapshot: (instrument: Instrument) => Snapshot, sample: C
   }
   const { startTime, lastSeen, cpuShares, cpuQuota, cpuPeriod } = recordInstruments;
   snapshot(startTime).set(labels, Number(BigInt(container.record.startedAt) / 1_000_000n) / 1000);
-  snapshot(lastSeen).set(labels, Number(cgroup.timestamp / 1_000_000_000n));
+  snapshot(lastSeen).set(labels, Math.floor(cgroup.timestamp / 1e9));
   const { shares, quota, period } = container.record.spec?.linux.resources.cpu ?? {};
   if (shares !== undefined) snapshot(cpuShares).set(labels, shares);
   if (quota !== undefined && quota > 0) snapshot(cpuQuota).set(labels, quota);
@@ -100,7 +100,7 @@ function fillContainer(snapshot: (instrument: Instrument) => Snapshot, sample: C
 
 function cgroupValue({ field, divisor = 1, absent }: CgroupInstrument, sample: CgroupSample): number | undefined {
   const value = sample[field as keyof CgroupSample];
-  return value === undefined ? absent : Number(value) / divisor;
+  return value === undefined ? absent : value / divisor;
 }
 
 function containerLabels({ pod, container }: ContainerSample): Record<(typeof subjectLabels)[number], string> {

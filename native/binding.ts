@@ -219,6 +219,27 @@ export interface KernelFeatures {
   lastCapability: number;
 }
 
+/** A file of every cgroup's, and what of it is a statistic. */
+export interface SampledFile {
+  /** of the hierarchy: the cgroup's path follows it */
+  root: string;
+  file: string;
+  /** the one value of the file is the number of its lines, in the cgroup and all below it; it has no keys */
+  counted?: boolean;
+  /** a value each: "" is the file's one number, "name" the word after the name at a line's beginning, "word name" what stands
+   *  after "name=" in the line that begins with the word. Numbers are multiplied by the factor */
+  keys: { key: string; factor?: number }[];
+}
+
+/** Reads those files of many cgroups in one pass; descriptors stay open from pass to pass. */
+export interface Sampler {
+  /** for each path a row: the time of its reading (nanoseconds since the epoch), and a value for each file's keys in order.
+   *  NaN: the kernel does not tell it (or the cgroup is gone); Infinity: "max" */
+  sample(paths: readonly string[]): Promise<Float64Array>;
+  /** the cgroup was removed: the next pass closes its files */
+  forget(path: string): void;
+}
+
 /** One result of readFiles: the content, or errno's name. */
 export type FileRead = { content: string } | { errnoName: string };
 
@@ -291,6 +312,9 @@ export interface Addon {
   // stats.cc
   /** reads small files one after another, each at most 64 KiB */
   readFiles(paths: string[]): Promise<FileRead[]>;
+
+  // sampler.cc
+  openSampler(files: readonly SampledFile[]): Sampler;
 
   // disk_usage.cc
   /** counts what the blocks occupy and the inodes of a directory and all below it, without crossing file systems; hard links

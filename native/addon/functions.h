@@ -36,6 +36,7 @@ void register_netlink(Napi::Object exports);
 void register_nftables(Napi::Object exports);
 void register_process(Napi::Object exports);
 void register_relabel(Napi::Object exports);
+void register_sampler(Napi::Object exports);
 void register_seccomp(Napi::Object exports);
 void register_spawn_monitor(Napi::Object exports);
 void register_stats(Napi::Object exports);

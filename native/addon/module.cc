@@ -12,6 +12,7 @@ static Napi::Object init(Napi::Env, Napi::Object exports) {
   register_cgroup(exports);
   register_bpf_device(exports);
   register_stats(exports);
+  register_sampler(exports);
   register_disk_usage(exports);
   register_filesystem(exports);
   register_seccomp(exports);

@@ -11,16 +11,22 @@ export interface CgroupHandles {
   oomKillFile: string;
 }
 
+type Resource = "cpu" | "memory" | "io";
+type Stalled = "Some" | "Full";
+
+/** Pressure (PSI): for how long some tasks, or all of them, have waited for the resource; the averages are percentages. */
+export type PressureSample = { [Field in `${Resource}${Stalled}${"Ns" | "Avg10" | "Avg60" | "Avg300"}`]?: number };
+
 /** One sample; a value is undefined where the kernel or the hierarchy does not tell it. Bytes, nanoseconds, counts. */
-export interface CgroupSample {
-  /** nanoseconds since the epoch */
-  timestamp: bigint;
-  cpuUsageNs?: bigint;
-  cpuUserNs?: bigint;
-  cpuSystemNs?: bigint;
+export interface CgroupSample extends PressureSample {
+  /** nanoseconds since the epoch, as exactly as a double can say it */
+  timestamp: number;
+  cpuUsageNs?: number;
+  cpuUserNs?: number;
+  cpuSystemNs?: number;
   cpuPeriods?: number;
   cpuThrottledPeriods?: number;
-  cpuThrottledNs?: bigint;
+  cpuThrottledNs?: number;
   /** memory.usage_in_bytes or memory.current */
   memoryUsageBytes?: number;
   /** usage less inactive file pages, as cAdvisor counts it */
@@ -28,6 +34,8 @@ export interface CgroupSample {
   memoryRssBytes?: number;
   memoryCacheBytes?: number;
   memoryMappedFileBytes?: number;
+  memoryActiveFileBytes?: number;
+  memoryInactiveFileBytes?: number;
   memoryMaxUsageBytes?: number;
   memoryLimitBytes?: number;
   memoryFailures?: number;
@@ -36,6 +44,9 @@ export interface CgroupSample {
   swapLimitBytes?: number;
   pageFaults?: number;
   majorPageFaults?: number;
+  /** v1: without those of nested cgroups */
+  ownPageFaults?: number;
+  ownMajorPageFaults?: number;
   oomKills?: number;
   processes?: number;
   threads?: number;

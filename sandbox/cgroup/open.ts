@@ -8,10 +8,11 @@ import type { LinuxResources } from "../spec/oci.js";
 import { assembleDeviceProgram } from "./device-program.js";
 import { devicePolicy } from "./device-rules.js";
 import { parseHierarchies, unifiedControllers } from "./hierarchies.js";
-import type { CgroupHandles, CgroupLimits, CgroupManager, CgroupSample, Hierarchy } from "./manager.js";
+import type { CgroupHandles, CgroupLimits, CgroupManager, Hierarchy } from "./manager.js";
 import type { CgroupPart } from "./part.js";
 import { checkCgroupPath, parentsOf } from "./paths.js";
 import { checkResources } from "./resources.js";
+import { openSamples } from "./samples.js";
 import { refusal, writesOf } from "./settings.js";
 import { v1Part } from "./v1.js";
 import { v2Part } from "./v2.js";
@@ -72,6 +73,7 @@ function managerOf(
     .toSorted((a, b) => Number(b.controllers.includes("freezer")) - Number(a.controllers.includes("freezer")))
     .map(({ mountPoint }) => mountPoint);
   const tasksRoots = hierarchies.filter(({ version }) => version === 1).map(({ mountPoint }) => mountPoint);
+  const samples = openSamples(parts.flatMap(({ sampleFiles }) => sampleFiles));
   const memory = hierarchies.find((hierarchy) => hierarchy.controllers.includes("memory"));
 
   function missingParents(path: string): string[] {
@@ -144,6 +146,7 @@ function managerOf(
 
     async remove(path) {
       checkCgroupPath(path);
+      samples.forget(path);
       await native.removeCgroups({ directories: roots.map((root) => join(root, path)), timeoutMs: removeTimeoutMs });
     },
 
@@ -168,7 +171,7 @@ function managerOf(
 
     handles: (path) => handlesOf(path, { tasksRoots, unifiedRoot, memory }),
 
-    sample: (paths) => sampleAll(parts, paths),
+    sample: (paths) => samples.take(paths),
   };
 }
 
@@ -236,26 +239,6 @@ function handlesOf(
         ? ""
         : join(memory.mountPoint, path, memory.version === 2 ? "memory.events" : "memory.oom_control"),
   };
-}
-
-async function sampleAll(parts: readonly CgroupPart[], paths: Iterable<string>): Promise<Map<string, CgroupSample>> {
-  const wanted = [...paths];
-  const samples = new Map<string, CgroupSample>();
-  if (wanted.length === 0) return samples;
-  for (const path of wanted) checkCgroupPath(path);
-  const files = wanted.flatMap((path) => parts.flatMap((part) => part.sampleFiles(path)));
-  const reads = (await native.readFiles(files)).map(contentOf);
-  const timestamp = BigInt(Date.now()) * 1_000_000n;
-  let at = 0;
-  for (const path of wanted) {
-    const sample: CgroupSample = { timestamp };
-    for (const part of parts) {
-      Object.assign(sample, part.readSample(reads.slice(at, at + part.sampleSize)));
-      at += part.sampleSize;
-    }
-    if (Object.keys(sample).length > 1) samples.set(path, sample);
-  }
-  return samples;
 }
 
 function contentOf(read: FileRead): string | undefined {

@@ -1,6 +1,7 @@
 /** The hierarchies of one version, as the manager works with them. v1.ts and v2.ts make one each; a hybrid host has both. */
 import type { LinuxResources } from "../spec/oci.js";
-import type { CgroupLimits, CgroupSample, Hierarchy } from "./manager.js";
+import type { CgroupLimits, Hierarchy } from "./manager.js";
+import type { SampleFile } from "./samples.js";
 import type { Setting } from "./settings.js";
 
 export interface CgroupPart {
@@ -16,10 +17,6 @@ export interface CgroupPart {
   /** what must be given back before the memory limit can be lowered to `limitBytes`: the file with the usage, and the one
    *  that makes the kernel reclaim; undefined: writing the limit does it */
   reclaim?(path: string): { usageFile: string; reclaimFile: string };
-  /** how many files a sample is read from */
-  readonly sampleSize: number;
-  /** the files of a sample, absolute */
-  sampleFiles(path: string): string[];
-  /** the sample from those files' contents, in that order; undefined where a file could not be read */
-  readSample(contents: readonly (string | undefined)[]): Partial<CgroupSample>;
+  /** what samples are made of */
+  readonly sampleFiles: readonly SampleFile[];
 }

@@ -4,15 +4,13 @@ import { join } from "node:path";
 import { FailedPreconditionError } from "../errors.js";
 import type { LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources } from "../spec/oci.js";
 import { deviceListWrites, devicePolicy } from "./device-rules.js";
-import { bytesOrUnlimited, keyed, keyedBig, keyedText, known, lines, single, singleBig, workingSet } from "./fields.js";
-import type { CgroupLimits, CgroupSample, Hierarchy } from "./manager.js";
+import { bytesOrUnlimited, known, single } from "./fields.js";
+import type { CgroupLimits, Hierarchy } from "./manager.js";
 import type { CgroupPart } from "./part.js";
 import { parentsOf } from "./paths.js";
 import { checkPageSize, decimal, orMax, orMinusOne } from "./resources.js";
 import { blockIoSetting, type Setting } from "./settings.js";
-
-/** cpuacct.stat counts in USER_HZ, which is 100 on every architecture that Linux' ABI knows. */
-const userTickNs = 10_000_000n;
+import { v1SampleFiles } from "./v1-samples.js";
 
 const noLimitBytes = 2 ** 62;
 const defaultPeriodUs = 100_000;
@@ -23,7 +21,6 @@ export function v1Part(hierarchies: readonly Hierarchy[]): CgroupPart {
     for (const controller of controllers) roots.set(controller, mountPoint);
   }
   const fileOf = (path: string, controller: string, name: string) => join(roots.get(controller) ?? "", path, name);
-  const sampled = sampleFields.filter(({ controller }) => roots.has(controller));
 
   return {
     hierarchies,
@@ -61,17 +58,7 @@ export function v1Part(hierarchies: readonly Hierarchy[]): CgroupPart {
       });
     },
 
-    sampleSize: sampled.length,
-    sampleFiles: (path) => sampled.map(({ controller, file }) => fileOf(path, controller, file)),
-
-    readSample(contents) {
-      const files: Partial<Record<SampleFile, string>> = {};
-      for (const [index, { file }] of sampled.entries()) {
-        const content = contents[index];
-        if (content !== undefined) files[file] = content;
-      }
-      return readFields(files);
-    },
+    sampleFiles: v1SampleFiles(roots),
   };
 }
 
@@ -240,60 +227,3 @@ function readTrimmed(file: string): string {
 }
 
 /** Opening a file is most of what reading it takes: what is rarely asked for (kmem) is left out. */
-const sampleFields = [
-  { controller: "cpuacct", file: "cpuacct.usage" },
-  { controller: "cpuacct", file: "cpuacct.stat" },
-  { controller: "cpu", file: "cpu.stat" },
-  { controller: "memory", file: "memory.usage_in_bytes" },
-  { controller: "memory", file: "memory.stat" },
-  { controller: "memory", file: "memory.limit_in_bytes" },
-  { controller: "memory", file: "memory.max_usage_in_bytes" },
-  { controller: "memory", file: "memory.failcnt" },
-  { controller: "memory", file: "memory.oom_control" },
-  { controller: "pids", file: "pids.current" },
-  { controller: "pids", file: "pids.max" },
-  { controller: "pids", file: "cgroup.procs" },
-] as const;
-
-type SampleFile = (typeof sampleFields)[number]["file"];
-
-function readFields(files: Partial<Record<SampleFile, string>>): Partial<CgroupSample> {
-  const stat = files["memory.stat"];
-  const usage = single(files["memory.usage_in_bytes"]);
-  const ticks = (name: string) => {
-    const count = keyedBig(files["cpuacct.stat"], name);
-    return count === undefined ? undefined : count * userTickNs;
-  };
-  return known<CgroupSample>({
-    cpuUsageNs: singleBig(files["cpuacct.usage"]),
-    cpuUserNs: ticks("user"),
-    cpuSystemNs: ticks("system"),
-    cpuPeriods: keyed(files["cpu.stat"], "nr_periods"),
-    cpuThrottledPeriods: keyed(files["cpu.stat"], "nr_throttled"),
-    cpuThrottledNs: keyedBig(files["cpu.stat"], "throttled_time"),
-    memoryUsageBytes: usage,
-    memoryWorkingSetBytes: workingSet(usage, keyed(stat, "total_inactive_file")),
-    memoryRssBytes: keyed(stat, "total_rss"),
-    memoryCacheBytes: keyed(stat, "total_cache"),
-    memoryMappedFileBytes: keyed(stat, "total_mapped_file"),
-    memoryMaxUsageBytes: single(files["memory.max_usage_in_bytes"]),
-    memoryLimitBytes: single(files["memory.limit_in_bytes"]),
-    memoryFailures: single(files["memory.failcnt"]),
-    swapUsageBytes: keyed(stat, "total_swap"),
-    swapLimitBytes: swapLimit(
-      single(keyedText(stat, "hierarchical_memsw_limit")),
-      single(keyedText(stat, "hierarchical_memory_limit")),
-    ),
-    pageFaults: keyed(stat, "total_pgfault"),
-    majorPageFaults: keyed(stat, "total_pgmajfault"),
-    oomKills: keyed(files["memory.oom_control"], "oom_kill"),
-    processes: lines(files["cgroup.procs"]),
-    threads: single(files["pids.current"]),
-    pidsLimit: single(files["pids.max"]),
-  });
-}
-
-/** Of swap alone, from the limit of memory and swap together. */
-function swapLimit(both: number | undefined, memory: number | undefined): number | undefined {
-  return both === undefined || memory === undefined ? undefined : Math.max(0, both - memory);
-}

@@ -87,7 +87,6 @@ describe("v2 settings", () => {
   it("are none on a hybrid host's unified side", () => {
     const bare = v2Part({ mountPoint: "/c", version: 2, controllers: [], name: "" });
     assert.deepEqual(bare.settings("/p", { cpu: { shares: 5 }, memory: { limit: 1 << 20 } }, { fresh: true }), []);
-    assert.deepEqual(bare.sampleFiles("/p"), []);
   });
 });
 
@@ -124,48 +123,5 @@ describe("v2 files that are there", () => {
     assert.deepEqual(shown(mounted().settings("/a", { memory: { swap: 1_500_000 } }, { fresh: false })), [
       "a/memory.swap.max=500000",
     ]);
-  });
-});
-
-describe("v2 samples", () => {
-  it("are in nanoseconds and bytes", () => {
-    const contents: Record<string, string> = {
-      "cpu.stat": "usage_usec 30\nuser_usec 10\nsystem_usec 20\nnr_periods 1\nnr_throttled 2\nthrottled_usec 3\n",
-      "memory.current": "1000\n",
-      "memory.stat": "anon 200\nfile 400\nkernel 30\nfile_mapped 20\ninactive_file 150\npgfault 7\npgmajfault 2\n",
-      "memory.max": "max\n",
-      "memory.peak": "2000\n",
-      "memory.events": "low 0\nhigh 0\nmax 6\noom 1\noom_kill 1\noom_group_kill 0\n",
-      "memory.swap.current": "5\n",
-      "memory.swap.max": "0\n",
-      "pids.current": "3\n",
-      "pids.max": "100\n",
-      "cgroup.procs": "1\n",
-    };
-    const files = part.sampleFiles("/p").map((file) => contents[file.slice(5)]);
-    assert.deepEqual(part.readSample(files), {
-      cpuUsageNs: 30_000n,
-      cpuUserNs: 10_000n,
-      cpuSystemNs: 20_000n,
-      cpuPeriods: 1,
-      cpuThrottledPeriods: 2,
-      cpuThrottledNs: 3000n,
-      memoryUsageBytes: 1000,
-      memoryWorkingSetBytes: 850,
-      memoryRssBytes: 200,
-      memoryCacheBytes: 400,
-      memoryMappedFileBytes: 20,
-      memoryMaxUsageBytes: 2000,
-      memoryFailures: 6,
-      memoryKernelBytes: 30,
-      swapUsageBytes: 5,
-      swapLimitBytes: 0,
-      pageFaults: 7,
-      majorPageFaults: 2,
-      oomKills: 1,
-      processes: 1,
-      threads: 3,
-      pidsLimit: 100,
-    });
   });
 });

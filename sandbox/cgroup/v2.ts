@@ -3,12 +3,13 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { FailedPreconditionError, InvalidArgumentError } from "../errors.js";
 import type { LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources } from "../spec/oci.js";
-import { bytesOrUnlimited, keyed, keyedBig, known, lines, single, workingSet } from "./fields.js";
-import type { CgroupLimits, CgroupSample, Hierarchy } from "./manager.js";
+import { bytesOrUnlimited, known, single } from "./fields.js";
+import type { CgroupLimits, Hierarchy } from "./manager.js";
 import type { CgroupPart } from "./part.js";
 import { parentsOf } from "./paths.js";
 import { checkPageSize, checkUnifiedName, decimal, orMax, sharesToWeight, swapOnly, toIoWeight } from "./resources.js";
 import { blockIoSetting, type Setting } from "./settings.js";
+import { v2SampleFiles } from "./v2-samples.js";
 
 /** The controllers that are handed down to a pod's cgroups, where the host has them. */
 const wanted = ["cpu", "cpuset", "hugetlb", "io", "memory", "pids"];
@@ -16,7 +17,6 @@ const wanted = ["cpu", "cpuset", "hugetlb", "io", "memory", "pids"];
 export function v2Part(hierarchy: Hierarchy): CgroupPart {
   const root = hierarchy.mountPoint;
   const controllers: ReadonlySet<string> = new Set(hierarchy.controllers);
-  const sampled = sampleFields.filter(({ controller }) => controllers.has(controller));
 
   return {
     hierarchies: [hierarchy],
@@ -69,17 +69,7 @@ export function v2Part(hierarchy: Hierarchy): CgroupPart {
       }),
     }),
 
-    sampleSize: sampled.length,
-    sampleFiles: (path) => sampled.map(({ file }) => join(root, path, file)),
-
-    readSample(contents) {
-      const files: Partial<Record<SampleFile, string>> = {};
-      for (const [index, { file }] of sampled.entries()) {
-        const content = contents[index];
-        if (content !== undefined) files[file] = content;
-      }
-      return readFields(files);
-    },
+    sampleFiles: v2SampleFiles(root, controllers),
   };
 }
 
@@ -233,54 +223,4 @@ function words(file: string): string[] {
     if (error instanceof Error && "code" in error && error.code === "ENOENT") return [];
     throw new FailedPreconditionError(`${file} cannot be read`, { cause: error });
   }
-}
-
-const sampleFields = [
-  { controller: "cpu", file: "cpu.stat" },
-  { controller: "memory", file: "memory.current" },
-  { controller: "memory", file: "memory.stat" },
-  { controller: "memory", file: "memory.max" },
-  { controller: "memory", file: "memory.peak" },
-  { controller: "memory", file: "memory.events" },
-  { controller: "memory", file: "memory.swap.current" },
-  { controller: "memory", file: "memory.swap.max" },
-  { controller: "pids", file: "pids.current" },
-  { controller: "pids", file: "pids.max" },
-  { controller: "pids", file: "cgroup.procs" },
-] as const;
-
-type SampleFile = (typeof sampleFields)[number]["file"];
-
-function readFields(files: Partial<Record<SampleFile, string>>): Partial<CgroupSample> {
-  const stat = files["memory.stat"];
-  const usage = single(files["memory.current"]);
-  const microseconds = (name: string) => {
-    const count = keyedBig(files["cpu.stat"], name);
-    return count === undefined ? undefined : count * 1000n;
-  };
-  return known<CgroupSample>({
-    cpuUsageNs: microseconds("usage_usec"),
-    cpuUserNs: microseconds("user_usec"),
-    cpuSystemNs: microseconds("system_usec"),
-    cpuPeriods: keyed(files["cpu.stat"], "nr_periods"),
-    cpuThrottledPeriods: keyed(files["cpu.stat"], "nr_throttled"),
-    cpuThrottledNs: microseconds("throttled_usec"),
-    memoryUsageBytes: usage,
-    memoryWorkingSetBytes: workingSet(usage, keyed(stat, "inactive_file")),
-    memoryRssBytes: keyed(stat, "anon"),
-    memoryCacheBytes: keyed(stat, "file"),
-    memoryMappedFileBytes: keyed(stat, "file_mapped"),
-    memoryMaxUsageBytes: single(files["memory.peak"]),
-    memoryLimitBytes: single(files["memory.max"]),
-    memoryFailures: keyed(files["memory.events"], "max"),
-    memoryKernelBytes: keyed(stat, "kernel"),
-    swapUsageBytes: single(files["memory.swap.current"]),
-    swapLimitBytes: single(files["memory.swap.max"]),
-    pageFaults: keyed(stat, "pgfault"),
-    majorPageFaults: keyed(stat, "pgmajfault"),
-    oomKills: keyed(files["memory.events"], "oom_kill"),
-    processes: lines(files["cgroup.procs"]),
-    threads: single(files["pids.current"]),
-    pidsLimit: single(files["pids.max"]),
-  });
 }

@@ -1,10 +1,10 @@
 /**
  * `npm run bench`: Berth's figures beside the design's targets, and beside Debian's containerd with --with-containerd.
- * Only prints: what is too slow is not an error, since machines differ.
+ * `npm run bench -- stats` takes those of statistics alone. Only prints: what is too slow is not an error, since machines differ.
  */
 import { execFileSync } from "node:child_process";
 import { startAgent } from "../support/agent.js";
-import { startRegistry } from "../support/registry.js";
+import { startRegistry, type TestRegistry } from "../support/registry.js";
 import { startContainerd } from "./containerd.js";
 import { type Figure, printFigures } from "./figures.js";
 import { pushBenchImages } from "./images.js";
@@ -19,6 +19,7 @@ import {
   type Report,
 } from "./measure.js";
 import type { BenchTarget } from "./pods.js";
+import { measureStatistics } from "./stats.js";
 
 const targets: Record<string, Omit<Figure, "name" | "value">> = {
   "pod up": { unit: "ms", target: 10 },
@@ -51,8 +52,19 @@ async function measure(
   await measurePull(target, manyFiles, report);
 }
 
-const registry = await startRegistry();
-try {
+async function benchStatistics(registry: TestRegistry, counts: readonly number[]): Promise<void> {
+  const { busybox: image } = await pushBenchImages(registry);
+  const agent = await startAgent({ flags: { "log-level": "info" } });
+  try {
+    await agent.client.call("PullImage", { image: { image } });
+    const target = { client: agent.client, image, logs: agent.paths.logs };
+    printFigures(await measureStatistics(agent, target, counts), new Map(), "");
+  } finally {
+    await agent.stop();
+  }
+}
+
+async function benchAll(registry: TestRegistry): Promise<void> {
   const images = await pushBenchImages(registry);
   const theirs = new Map<string, number>();
   if (process.argv.includes("--with-containerd")) {
@@ -86,6 +98,13 @@ try {
     await agent.stop();
   }
   printFigures(ours, theirs, "Debian's containerd");
+}
+
+const [what, ...counts] = process.argv.slice(2).filter((word) => !word.startsWith("--"));
+const registry = await startRegistry();
+try {
+  if (what === "stats") await benchStatistics(registry, counts.length > 0 ? counts.map(Number) : [50, 500]);
+  else await benchAll(registry);
 } finally {
   await registry.stop();
 }

@@ -272,7 +272,7 @@ describe(`cgroups (${manager.mode})`, () => {
     assert.ok(sample);
     assert.equal(sample.processes, 3);
     assert.equal(sample.threads, 3);
-    assert.ok((sample.cpuUsageNs ?? 0n) > 1_000_000n);
+    assert.ok((sample.cpuUsageNs ?? 0) > 1_000_000);
     assert.ok((sample.memoryRssBytes ?? 0) > 0);
     assert.ok((sample.memoryUsageBytes ?? 0) >= (sample.memoryWorkingSetBytes ?? Number.NaN));
     assert.equal(sample.oomKills, 0);

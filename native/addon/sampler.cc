@@ -1,0 +1,315 @@
+// Statistics of cgroups: one pass over the files of many, on a thread of its own, that answers nothing but numbers.
+// Descriptors stay open from pass to pass; a file's path is walked again only when its cgroup was made anew.
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <chrono>
+#include <cstring>
+#include <ctime>
+#include <filesystem>
+#include <limits>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "addon/arguments.h"
+#include "addon/functions.h"
+#include "addon/own_thread.h"
+#include "common/unique_fd.h"
+
+namespace berth {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
+constexpr double no_limit = std::numeric_limits<double>::infinity();
+
+// Nobody asked for this cgroup for so long: it is gone, or its pod is.
+constexpr auto keep_open = std::chrono::minutes(2);
+// The rest of the descriptors is for everything else that the agent does.
+constexpr rlim_t share_of_descriptors = 2;
+constexpr size_t deepest = 32;
+
+// One value of a file: "" is the whole file, "name" a line's second word, "word name" what follows "name=" in the line
+// that begins with the word.
+struct Key {
+  std::string line;
+  std::string item;
+  double factor = 1;
+};
+
+struct File {
+  std::string root;
+  std::string name;
+  // Counted lines of the file in the cgroup and all below it, instead of keys.
+  bool counted = false;
+  std::vector<Key> keys;
+};
+
+double to_number(std::string_view text) {
+  if (text.starts_with("max")) return no_limit;
+  double value = unknown;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc() ? value : unknown;
+}
+
+// Lines of a file whose keys are asked for in the order in which they most often stand: each search goes on where the
+// last one ended.
+class Lines {
+ public:
+  explicit Lines(std::string_view text) : text_(text) {}
+
+  // What follows `word` and a space; empty when no line begins so.
+  std::string_view after(std::string_view word) {
+    size_t begun = at_;
+    for (bool wrapped = false;;) {
+      if (at_ >= text_.size()) {
+        if (wrapped) return {};
+        wrapped = true;
+        at_ = 0;
+        if (begun == 0) return {};
+      }
+      size_t end = std::min(text_.find('\n', at_), text_.size());
+      std::string_view line = text_.substr(at_, end - at_);
+      if (line.size() > word.size() && line.starts_with(word) && line[word.size()] == ' ') {
+        return line.substr(word.size() + 1);
+      }
+      at_ = end + 1;
+      if (wrapped && at_ >= begun) return {};
+    }
+  }
+
+ private:
+  std::string_view text_;
+  size_t at_ = 0;
+};
+
+double item_of(std::string_view line, const std::string& item) {
+  for (size_t at = line.find(item); at != std::string_view::npos; at = line.find(item, at + 1)) {
+    bool whole = at == 0 || line[at - 1] == ' ';
+    if (whole && line.substr(at + item.size()).starts_with('=')) return to_number(line.substr(at + item.size() + 1));
+  }
+  return unknown;
+}
+
+uint64_t count_lines(int fd, std::vector<char>* buffer) {
+  uint64_t lines = 0;
+  while (true) {
+    ssize_t got = read(fd, buffer->data(), buffer->size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return lines;
+    lines += static_cast<uint64_t>(std::count(buffer->data(), buffer->data() + got, '\n'));
+  }
+}
+
+class Sampler {
+ public:
+  explicit Sampler(std::vector<File> files) : files_(std::move(files)), buffer_(64 << 10) {
+    for (const File& file : files_) columns_ += file.counted ? 1 : file.keys.size();
+    rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) most_open_ = limit.rlim_cur / share_of_descriptors;
+  }
+
+  // For each path the time of its reading, and then the columns in the order of the files' keys.
+  std::vector<double> sample(const std::vector<std::string>& paths) {
+    std::lock_guard one_at_a_time(mutex_);
+    std::vector<double> values(paths.size() * (columns_ + 1), unknown);
+    Clock::time_point now = Clock::now();
+    close_forgotten();
+    double* row = values.data();
+    for (const std::string& path : paths) {
+      sample_one(path, now, row);
+      row += columns_ + 1;
+    }
+    for (auto entry = open_.begin(); entry != open_.end();) {
+      if (now - entry->second.used > keep_open) {
+        close(&entry->second);
+        entry = open_.erase(entry);
+      } else {
+        ++entry;
+      }
+    }
+    return values;
+  }
+
+  // Done by the next pass: one may be under way, and nobody waits for it here.
+  void forget(std::string path) {
+    std::lock_guard lock(forgotten_mutex_);
+    forgotten_.push_back(std::move(path));
+  }
+
+ private:
+  struct Entry {
+    std::vector<UniqueFd> descriptors;
+    Clock::time_point used;
+  };
+
+  void close_forgotten() {
+    std::vector<std::string> forgotten;
+    {
+      std::lock_guard lock(forgotten_mutex_);
+      forgotten.swap(forgotten_);
+    }
+    for (const std::string& path : forgotten) {
+      auto entry = open_.find(path);
+      if (entry == open_.end()) continue;
+      close(&entry->second);
+      open_.erase(entry);
+    }
+  }
+
+  void close(Entry* entry) {
+    for (UniqueFd& fd : entry->descriptors) {
+      if (fd) open_count_--;
+      fd.reset();
+    }
+  }
+
+  void sample_one(const std::string& path, Clock::time_point now, double* row) {
+    timespec time;
+    clock_gettime(CLOCK_REALTIME, &time);
+    row[0] = static_cast<double>(time.tv_sec) * 1e9 + static_cast<double>(time.tv_nsec);
+    auto [entry, fresh] = open_.try_emplace(path);
+    if (fresh) entry->second.descriptors.resize(files_.size());
+    entry->second.used = now;
+    // A descriptor of a cgroup that was removed: perhaps another has been made in its place.
+    if (!read_all(path, &entry->second, row + 1)) {
+      close(&entry->second);
+      std::fill(row + 1, row + 1 + columns_, unknown);
+      read_all(path, &entry->second, row + 1);
+    }
+    bool any = std::any_of(entry->second.descriptors.begin(), entry->second.descriptors.end(),
+                           [](const UniqueFd& fd) { return static_cast<bool>(fd); });
+    if (!any) open_.erase(entry);
+  }
+
+  // False: a descriptor was stale.
+  bool read_all(const std::string& path, Entry* entry, double* values) {
+    std::string name;
+    for (size_t i = 0; i < files_.size(); i++) {
+      const File& file = files_[i];
+      name.assign(file.root).append(path);
+      if (file.counted) {
+        *values++ = count_below(&name, file.name, 0);
+        continue;
+      }
+      name.append("/").append(file.name);
+      UniqueFd& kept = entry->descriptors[i];
+      bool was_open = static_cast<bool>(kept);
+      UniqueFd opened;
+      if (!was_open) opened.reset(::open(name.c_str(), O_RDONLY | O_CLOEXEC));
+      int fd = was_open ? kept.get() : opened.get();
+      ssize_t size = fd < 0 ? -1 : pread(fd, buffer_.data(), buffer_.size(), 0);
+      if (size < 0 && was_open && errno == ENODEV) return false;
+      if (size >= 0) take(file, std::string_view(buffer_.data(), static_cast<size_t>(size)), values);
+      values += file.keys.size();
+      if (opened && size >= 0 && open_count_ < most_open_) {
+        kept = std::move(opened);
+        open_count_++;
+      }
+    }
+    return true;
+  }
+
+  static void take(const File& file, std::string_view text, double* values) {
+    Lines lines(text);
+    for (const Key& key : file.keys) {
+      double value = unknown;
+      if (key.line.empty()) {
+        value = to_number(text);
+      } else {
+        std::string_view rest = lines.after(key.line);
+        if (!rest.empty()) value = key.item.empty() ? to_number(rest) : item_of(rest, key.item);
+      }
+      *values++ = value * key.factor;
+    }
+  }
+
+  // A list of processes is made when it is opened: such a descriptor is never kept. A directory of the kernel's has a link
+  // for each one in it, so that most need no second look.
+  double count_below(std::string* directory, const std::string& file, size_t depth) {
+    size_t length = directory->size();
+    directory->append("/").append(file);
+    UniqueFd fd(::open(directory->c_str(), O_RDONLY | O_CLOEXEC));
+    directory->resize(length);
+    if (!fd) return unknown;
+    double count = static_cast<double>(count_lines(fd.get(), &buffer_));
+    struct stat status;
+    if (depth >= deepest || stat(directory->c_str(), &status) < 0 || status.st_nlink <= 2) return count;
+    std::error_code gone;
+    for (const auto& entry : std::filesystem::directory_iterator(*directory, gone)) {
+      if (!entry.is_directory(gone) || entry.is_symlink(gone)) continue;
+      std::string below = entry.path().native();
+      double more = count_below(&below, file, depth + 1);
+      if (more == more) count += more;
+    }
+    return count;
+  }
+
+  const std::vector<File> files_;
+  size_t columns_ = 0;
+  rlim_t most_open_ = 0;
+  std::mutex mutex_;
+  std::vector<char> buffer_;
+  std::unordered_map<std::string, Entry> open_;
+  rlim_t open_count_ = 0;
+  std::mutex forgotten_mutex_;
+  std::vector<std::string> forgotten_;
+};
+
+Key to_key(const Napi::Object& value) {
+  std::string name = text_field(value, "key");
+  double factor = value.Has("factor") ? value.Get("factor").ToNumber().DoubleValue() : 1;
+  size_t space = name.find(' ');
+  if (space == std::string::npos) return {name, "", factor};
+  return {name.substr(0, space), name.substr(space + 1), factor};
+}
+
+File to_file(const Napi::Object& value) {
+  File file{text_field(value, "root"), text_field(value, "file"), bool_field(value, "counted"), {}};
+  if (file.counted) return file;
+  Napi::Array keys = object_field(value, "keys").As<Napi::Array>();
+  for (uint32_t i = 0; i < keys.Length(); i++) file.keys.push_back(to_key(keys.Get(i).As<Napi::Object>()));
+  return file;
+}
+
+Napi::Value open_sampler(const Napi::CallbackInfo& info) {
+  Napi::Array given = object_argument(info, 0, "files").As<Napi::Array>();
+  std::vector<File> files;
+  for (uint32_t i = 0; i < given.Length(); i++) files.push_back(to_file(given.Get(i).As<Napi::Object>()));
+  auto sampler = std::make_shared<Sampler>(std::move(files));
+  Napi::Env env = info.Env();
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("sample", Napi::Function::New(env, [sampler](const Napi::CallbackInfo& call) -> Napi::Value {
+               std::vector<std::string> paths = to_texts(call[0], "paths");
+               return on_own_thread(call.Env(), [sampler, paths = std::move(paths)]() -> Settle {
+                 auto values = std::make_shared<std::vector<double>>(sampler->sample(paths));
+                 return [values](Napi::Env in) {
+                   Napi::Float64Array array = Napi::Float64Array::New(in, values->size());
+                   std::copy(values->begin(), values->end(), array.Data());
+                   return array;
+                 };
+               });
+             }));
+  result.Set("forget", Napi::Function::New(env, [sampler](const Napi::CallbackInfo& call) -> Napi::Value {
+               sampler->forget(string_argument(call, 0, "path"));
+               return call.Env().Undefined();
+             }));
+  return result;
+}
+
+}  // namespace
+
+void register_sampler(Napi::Object exports) { export_function<open_sampler>(exports, "openSampler"); }
+
+}  // namespace berth
