@@ -34,6 +34,12 @@ function tell(happening: Happening, log: Log): void {
     case "repaired":
       log.info({ subject: happening.subject }, `left by an earlier agent and removed: ${happening.what}`);
       break;
+    case "restored":
+      log.warn(
+        { subject: happening.subject },
+        `removed or changed by another program, and made again: ${happening.what}`,
+      );
+      break;
     case "limitation":
       log.warn(happening.sentence);
       break;

@@ -125,7 +125,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
 function openNetwork(config: Config, observer: Observer): NetworkProvider {
   const { bridge, subnets } = config;
   return new ChosenNetwork(config.network, {
-    builtin: new BuiltinNetwork({ addon: native, bridge, subnets, cidrPath: join(config.root, "pod-cidr") }),
+    builtin: new BuiltinNetwork({ addon: native, bridge, subnets, cidrPath: join(config.root, "pod-cidr"), observer }),
     cni: new CniNetwork({
       addon: native,
       configurationDirectory: config.cniConf,

@@ -164,6 +164,7 @@ function countHappenings(
   const oomNotices = counter(registry, berthInstruments.oomNotices);
   const monitorsLost = counter(registry, berthInstruments.monitorsLost);
   const repaired = counter(registry, berthInstruments.repaired);
+  const restored = counter(registry, berthInstruments.restored);
   const troubles = counter(registry, berthInstruments.troubles);
   const pullsInFlight = gauge(registry, berthInstruments.pullsInFlight);
   for (const priority of ["normal", "low"]) pullsInFlight.set({ priority }, 0);
@@ -189,6 +190,8 @@ function countHappenings(
         return pullBytes.inc(happening.bytes);
       case "repaired":
         return repaired.inc({ what: happening.what });
+      case "restored":
+        return restored.inc();
       case "trouble":
         return troubles.inc({ what: happening.what });
       case "container-event":

@@ -214,6 +214,12 @@ export const berthInstruments = {
     type: "counter",
     labels: ["what"],
   },
+  restored: {
+    name: "berth_restored_total",
+    help: "Things of the pod network that another program removed or changed, and that were made again",
+    type: "counter",
+    labels: [],
+  },
   troubles: {
     name: "berth_troubles_total",
     help: "Removals and undo steps that failed and will be tried again",

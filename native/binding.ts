@@ -168,6 +168,13 @@ export interface LinkAddress {
   address: string;
 }
 
+export interface NetworkChange {
+  /** "missed": there were more changes than the kernel could queue */
+  kind: "link-gone" | "link-down" | "table-changed" | "missed";
+  /** of the interface or the table; empty for "missed" */
+  name: string;
+}
+
 /** One rule of a seccomp profile, in the OCI runtime specification's words (linux.seccomp). */
 export interface SeccompArg {
   index: number;
@@ -347,11 +354,23 @@ export interface Addon {
   setLoopbackUp(namespaceFd: number): Promise<void>;
   /** veth with both ends up, lo up, addresses, default routes, hairpin on the bridge's port; on failure leaves nothing */
   attachVeth(options: VethOptions): Promise<void>;
+  /** makes interfaces of the host ports of the bridge, with hairpin; those that have gone are passed over */
+  joinBridge(options: { bridge: string; interfaces: string[] }): Promise<void>;
   /** gone already is success */
   deleteLink(name: string): Promise<void>;
+
+  // network_lists.cc
   /** of the host, or of a namespace */
   listLinks(options: { namespaceFd?: number }): Promise<LinkStatistics[]>;
   listAddresses(options: { namespaceFd?: number }): Promise<LinkAddress[]>;
+
+  // network_watch.cc
+  /** tells of every interface of the host that goes, of the bridge when it is set down, and of what is taken from the inet
+   *  table, by whomsoever. Does not keep the event loop alive */
+  watchNetwork(
+    options: { bridge: string; table: string },
+    onChange: (change: NetworkChange) => void,
+  ): { close(): void };
 
   // nftables.cc
   /** runs a libnftables JSON document in one transaction; answers its JSON output (empty when it asks for none) */

@@ -20,6 +20,8 @@ export type Happening =
   | { type: "pull-bytes"; bytes: number }
   /** something that a crash left was found and removed */
   | { type: "repaired"; what: string; subject: string }
+  /** something of ours that another program took away was made again */
+  | { type: "restored"; what: string; subject: string }
   /** something that was asked for and is done otherwise here; each sentence once in an agent's life */
   | { type: "limitation"; sentence: string }
   /** an undo or a removal that failed and will be tried again */

@@ -67,6 +67,10 @@ void LoopPoll::listen(int events) {
   if (handle_ != nullptr) uv_poll_start(handle_, events, poll_ready);
 }
 
+void LoopPoll::let_go() {
+  if (handle_ != nullptr) uv_unref(handle_);
+}
+
 void LoopPoll::close() {
   if (handle_ == nullptr) return;
   napi_remove_env_cleanup_hook(env_, close_at_exit, this);

@@ -20,6 +20,7 @@ class LoopPoll {
   // Throws SystemError. `ready` gets the events, or a negative errno.
   static std::shared_ptr<LoopPoll> open(Napi::Env env, int fd, std::function<void(int)> ready);
   void listen(int events);
+  void let_go();  // does not keep the loop alive any more
   // The callback is not called any more; idempotent, and may be called from within it.
   void close();
 

@@ -33,6 +33,8 @@ void register_monitor_socket(Napi::Object exports);
 void register_mount(Napi::Object exports);
 void register_namespace_pin(Napi::Object exports);
 void register_netlink(Napi::Object exports);
+void register_network_lists(Napi::Object exports);
+void register_network_watch(Napi::Object exports);
 void register_nftables(Napi::Object exports);
 void register_process(Napi::Object exports);
 void register_relabel(Napi::Object exports);

@@ -17,6 +17,8 @@ static Napi::Object init(Napi::Env, Napi::Object exports) {
   register_filesystem(exports);
   register_seccomp(exports);
   register_netlink(exports);
+  register_network_lists(exports);
+  register_network_watch(exports);
   register_nftables(exports);
   register_features(exports);
   register_lock(exports);

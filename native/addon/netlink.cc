@@ -4,14 +4,11 @@
 #include <linux/if_link.h>
 #include <linux/veth.h>
 #include <net/if.h>
-#include <sched.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <map>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -24,7 +21,6 @@ namespace berth {
 namespace {
 
 constexpr int loopback_index = 1;
-constexpr int no_namespace = -1;
 
 // ---- what is given as text ----
 
@@ -92,13 +88,6 @@ std::vector<IpPrefix> to_prefixes(const std::vector<std::string>& texts, const s
 
 // ---- requests ----
 
-ifinfomsg link_header(int index, bool up) {
-  ifinfomsg header = {};
-  header.ifi_index = index;
-  if (up) header.ifi_flags = header.ifi_change = IFF_UP;
-  return header;
-}
-
 void add_address(NetlinkRequests* requests, int index, const IpPrefix& prefix, const std::string& what) {
   ifaddrmsg header = {};
   header.ifa_family = prefix.address.family;
@@ -131,17 +120,6 @@ void add_default_route(NetlinkRequests* requests, int index, const IpAddress& ga
 
 void set_link_up(NetlinkRequests* requests, int index, const std::string& what) {
   requests->begin(RTM_SETLINK, 0, link_header(index, true), what);
-}
-
-int index_of(const std::string& name) {
-  unsigned index = if_nametoindex(name.c_str());
-  if (index == 0) throw_errno("if_nametoindex", name);
-  return static_cast<int>(index);
-}
-
-// Runs within a network namespace; the thread is given up afterwards, so that nothing has to be put back.
-void enter_network_namespace(int fd) {
-  if (setns(fd, CLONE_NEWNET) < 0) throw_errno("setns", "network namespace, descriptor " + std::to_string(fd));
 }
 
 // ---- bridge ----
@@ -224,7 +202,7 @@ Napi::Value ensure_bridge_call(const Napi::CallbackInfo& info) {
 // ---- veth ----
 
 struct Veth {
-  int name_space = no_namespace;
+  int name_space = -1;
   std::string bridge;
   std::string host_name;
   std::string pod_name;
@@ -261,18 +239,45 @@ void create_pair(NetlinkSocket* host, const Veth& veth) {
 }
 
 // A pod that calls its own service or host port gets its packets back through the port that they came from.
-void set_hairpin(NetlinkSocket* host, const Veth& veth) {
-  NetlinkRequests requests;
-  requests.begin(RTM_NEWLINK, 0, link_header(0, false), "set hairpin on " + veth.host_name);
-  requests.attribute(IFLA_IFNAME, std::string_view(veth.host_name));
-  requests.nest(IFLA_LINKINFO);
-  requests.attribute(IFLA_INFO_SLAVE_KIND, std::string_view("bridge"));
-  requests.nest(IFLA_INFO_SLAVE_DATA);
+void set_hairpin(NetlinkRequests* requests, const std::string& name) {
+  requests->begin(RTM_NEWLINK, 0, link_header(0, false), "set hairpin on " + name);
+  requests->attribute(IFLA_IFNAME, std::string_view(name));
+  requests->nest(IFLA_LINKINFO);
+  requests->attribute(IFLA_INFO_SLAVE_KIND, std::string_view("bridge"));
+  requests->nest(IFLA_INFO_SLAVE_DATA);
   uint8_t on = 1;
-  requests.attribute(IFLA_BRPORT_MODE, &on, sizeof on);
-  requests.end();
-  requests.end();
-  host->run(&requests);
+  requests->attribute(IFLA_BRPORT_MODE, &on, sizeof on);
+  requests->end();
+  requests->end();
+}
+
+// Interfaces that are ports of the bridge already stay as they are, and so do those that have gone meanwhile. In pieces:
+// each message is answered, and the socket's buffer holds some hundred answers.
+void join_bridge(const std::string& bridge, const std::vector<std::string>& names) {
+  constexpr size_t at_once = 64;
+  NetlinkSocket socket;
+  auto master = static_cast<uint32_t>(index_of(bridge));
+  for (size_t begin = 0; begin < names.size(); begin += at_once) {
+    NetlinkRequests requests;
+    for (size_t i = begin; i < std::min(begin + at_once, names.size()); i++) {
+      requests.begin(RTM_NEWLINK, 0, link_header(0, true), "make " + names[i] + " a port of " + bridge);
+      requests.attribute(IFLA_IFNAME, std::string_view(names[i]));
+      requests.attribute(IFLA_MASTER, master);
+      set_hairpin(&requests, names[i]);
+    }
+    socket.run(&requests, {ENODEV});
+  }
+}
+
+Napi::Value join_bridge_call(const Napi::CallbackInfo& info) {
+  Napi::Object options = object_argument(info, 0, "options");
+  std::string bridge = text_field(options, "bridge");
+  std::vector<std::string> names = texts_field(options, "interfaces");
+  return on_own_thread(info.Env(), [=]() -> Settle {
+    for (const std::string& name : names) check_name(name, "interfaces");
+    join_bridge(bridge, names);
+    return settle_nothing();
+  });
 }
 
 void set_up_pod_end(const Veth& veth, const std::vector<IpPrefix>& addresses, const std::vector<IpAddress>& gateways) {
@@ -307,7 +312,9 @@ void attach_veth(const Veth& veth) {
   NetlinkSocket host;
   create_pair(&host, veth);
   try {
-    set_hairpin(&host, veth);
+    NetlinkRequests hairpin;
+    set_hairpin(&hairpin, veth.host_name);
+    host.run(&hairpin);
     set_up_pod_end(veth, addresses, gateways);
   } catch (const SystemError&) {
     delete_link(&host, veth.host_name);
@@ -354,112 +361,6 @@ Napi::Value set_loopback_up(const Napi::CallbackInfo& info) {
   });
 }
 
-// ---- lists ----
-
-struct Link {
-  std::string name;
-  rtnl_link_stats64 statistics = {};
-};
-
-std::map<int, Link> list_links(NetlinkSocket* socket) {
-  std::map<int, Link> links;
-  NetlinkRequests request;
-  request.begin(RTM_GETLINK, 0, link_header(0, false), "list links");
-  socket->dump(&request, [&](const nlmsghdr* message) {
-    if (message->nlmsg_type != RTM_NEWLINK) return;
-    const auto* header = static_cast<const ifinfomsg*>(NLMSG_DATA(message));
-    NetlinkAttributes attributes(IFLA_RTA(header), IFLA_PAYLOAD(message));
-    Link link;
-    link.name = attributes.text(IFLA_IFNAME);
-    // Older kernels' struct is shorter: what is missing stays 0.
-    std::string_view bytes = attributes.bytes(IFLA_STATS64);
-    if (!bytes.empty()) memcpy(&link.statistics, bytes.data(), std::min(bytes.size(), sizeof link.statistics));
-    links.emplace(header->ifi_index, std::move(link));
-  });
-  return links;
-}
-
-struct LinkAddress {
-  std::string name;
-  std::string address;
-};
-
-std::vector<LinkAddress> list_addresses(NetlinkSocket* socket) {
-  std::map<int, Link> links = list_links(socket);
-  std::vector<LinkAddress> addresses;
-  NetlinkRequests request;
-  request.begin(RTM_GETADDR, 0, ifaddrmsg{}, "list addresses");
-  socket->dump(&request, [&](const nlmsghdr* message) {
-    if (message->nlmsg_type != RTM_NEWADDR) return;
-    const auto* header = static_cast<const ifaddrmsg*>(NLMSG_DATA(message));
-    NetlinkAttributes attributes(IFA_RTA(header), IFA_PAYLOAD(message));
-    if (header->ifa_family != AF_INET && header->ifa_family != AF_INET6) return;
-    size_t size = header->ifa_family == AF_INET ? 4 : 16;
-    // On a point-to-point link IFA_ADDRESS is the peer's.
-    const void* own = attributes.find(IFA_LOCAL, size);
-    if (own == nullptr) own = attributes.find(IFA_ADDRESS, size);
-    auto link = links.find(static_cast<int>(header->ifa_index));
-    char text[INET6_ADDRSTRLEN];
-    if (own == nullptr || link == links.end() || inet_ntop(header->ifa_family, own, text, sizeof text) == nullptr) return;
-    addresses.push_back({link->second.name, std::string(text) + "/" + std::to_string(header->ifa_prefixlen)});
-  });
-  return addresses;
-}
-
-int optional_namespace(const Napi::CallbackInfo& info) {
-  Napi::Object options = object_argument(info, 0, "options");
-  return static_cast<int>(int_field_or(options, "namespaceFd", no_namespace));
-}
-
-Napi::Object to_js(Napi::Env env, const Link& link) {
-  Napi::Object object = Napi::Object::New(env);
-  auto set = [&](const char* name, uint64_t value) { object.Set(name, static_cast<double>(value)); };
-  object.Set("name", link.name);
-  set("rxBytes", link.statistics.rx_bytes);
-  set("rxPackets", link.statistics.rx_packets);
-  set("rxErrors", link.statistics.rx_errors);
-  set("rxDropped", link.statistics.rx_dropped);
-  set("txBytes", link.statistics.tx_bytes);
-  set("txPackets", link.statistics.tx_packets);
-  set("txErrors", link.statistics.tx_errors);
-  set("txDropped", link.statistics.tx_dropped);
-  return object;
-}
-
-Napi::Value list_links_call(const Napi::CallbackInfo& info) {
-  int name_space = optional_namespace(info);
-  return on_own_thread(info.Env(), [name_space]() -> Settle {
-    if (name_space != no_namespace) enter_network_namespace(name_space);
-    NetlinkSocket socket;
-    auto links = std::make_shared<std::map<int, Link>>(list_links(&socket));
-    return [links](Napi::Env env) {
-      Napi::Array result = Napi::Array::New(env, links->size());
-      uint32_t i = 0;
-      for (const auto& [index, link] : *links) result.Set(i++, to_js(env, link));
-      return result;
-    };
-  });
-}
-
-Napi::Value list_addresses_call(const Napi::CallbackInfo& info) {
-  int name_space = optional_namespace(info);
-  return on_own_thread(info.Env(), [name_space]() -> Settle {
-    if (name_space != no_namespace) enter_network_namespace(name_space);
-    NetlinkSocket socket;
-    auto addresses = std::make_shared<std::vector<LinkAddress>>(list_addresses(&socket));
-    return [addresses](Napi::Env env) {
-      Napi::Array result = Napi::Array::New(env, addresses->size());
-      for (uint32_t i = 0; i < addresses->size(); i++) {
-        Napi::Object object = Napi::Object::New(env);
-        object.Set("name", (*addresses)[i].name);
-        object.Set("address", (*addresses)[i].address);
-        result.Set(i, object);
-      }
-      return result;
-    };
-  });
-}
-
 }  // namespace
 
 void register_netlink(Napi::Object exports) {
@@ -467,8 +368,7 @@ void register_netlink(Napi::Object exports) {
   export_function<set_loopback_up>(exports, "setLoopbackUp");
   export_function<attach_veth_call>(exports, "attachVeth");
   export_function<delete_link_call>(exports, "deleteLink");
-  export_function<list_links_call>(exports, "listLinks");
-  export_function<list_addresses_call>(exports, "listAddresses");
+  export_function<join_bridge_call>(exports, "joinBridge");
 }
 
 }  // namespace berth

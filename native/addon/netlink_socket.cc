@@ -1,5 +1,7 @@
 #include "addon/netlink_socket.h"
 
+#include <net/if.h>
+#include <sched.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -106,8 +108,26 @@ NetlinkAttributes NetlinkAttributes::nested(uint16_t type) const {
   return NetlinkAttributes(found.data(), found.size());
 }
 
-NetlinkSocket::NetlinkSocket() : socket_(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE)), buffer_(receive_size) {
-  if (!socket_) throw_errno("socket", "rtnetlink");
+ifinfomsg link_header(int index, bool up) {
+  ifinfomsg header = {};
+  header.ifi_index = index;
+  if (up) header.ifi_flags = header.ifi_change = IFF_UP;
+  return header;
+}
+
+int index_of(const std::string& name) {
+  unsigned index = if_nametoindex(name.c_str());
+  if (index == 0) throw_errno("if_nametoindex", name);
+  return static_cast<int>(index);
+}
+
+void enter_network_namespace(int fd) {
+  if (setns(fd, CLONE_NEWNET) < 0) throw_errno("setns", "network namespace, descriptor " + std::to_string(fd));
+}
+
+NetlinkSocket::NetlinkSocket(int protocol)
+    : socket_(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol)), buffer_(receive_size) {
+  if (!socket_) throw_errno("socket", "netlink");
   int on = 1;
   for (int option : {NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK, NETLINK_CAP_ACK}) {
     if (setsockopt(socket_.get(), SOL_NETLINK, option, &on, sizeof on) < 0) throw_errno("setsockopt", "rtnetlink");

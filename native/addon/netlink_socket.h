@@ -54,10 +54,19 @@ class NetlinkAttributes {
   size_t size_;
 };
 
+// `up`: sets the link up; otherwise its flags stay as they are.
+ifinfomsg link_header(int index, bool up);
+
+// ENODEV when there is none. In the thread's network namespace.
+int index_of(const std::string& name);
+
+// For good: the thread is given up afterwards (own_thread.h), so that nothing has to be put back.
+void enter_network_namespace(int fd);
+
 // In the network namespace of the thread that makes it.
 class NetlinkSocket {
  public:
-  NetlinkSocket();
+  explicit NetlinkSocket(int protocol = NETLINK_ROUTE);
 
   // Sends all requests at once; the kernel does them in order and goes on after one that fails. Throws the first failure
   // when all are answered. `ignored`: errnos that count as success.

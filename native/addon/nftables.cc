@@ -1,8 +1,15 @@
 // nftables through libnftables in this process. One context for life: opening it costs more than a rule, and closing its
 // socket waits for the kernel.
-#include <nftables/libnftables.h>
+#include "addon/nftables.h"
 
+#include <linux/netlink.h>
+#include <nftables/libnftables.h>
+#include <sys/socket.h>
+
+#include <atomic>
 #include <cerrno>
+#include <cstdlib>
+#include <filesystem>
 #include <mutex>
 #include <string>
 #include <utility>
@@ -24,6 +31,34 @@ int errno_of(const std::string& message) {
     if (message.find(text) != std::string::npos) return value;
   }
   return EINVAL;
+}
+
+// 0: none yet; the kernel gives it to no socket.
+std::atomic<uint32_t> own_port = 0;
+
+// libnftables does not tell its socket: it is the one of nfnetlink that was not there before.
+uint32_t newest_nfnetlink_port() {
+  uint32_t newest = 0;
+  int newest_fd = -1;
+  std::error_code failed;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd", failed)) {
+    int fd = atoi(entry.path().filename().c_str());
+    int domain = 0;
+    int protocol = 0;
+    socklen_t size = sizeof domain;
+    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) < 0 || domain != AF_NETLINK) continue;
+    size = sizeof protocol;
+    if (getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) < 0 || protocol != NETLINK_NETFILTER) continue;
+    sockaddr_nl address = {};
+    size = sizeof address;
+    // only listening: the watch's
+    if (getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) < 0 || address.nl_groups != 0) continue;
+    if (fd > newest_fd) {
+      newest_fd = fd;
+      newest = address.nl_pid;
+    }
+  }
+  return newest;
 }
 
 class Nftables {
@@ -55,6 +90,7 @@ class Nftables {
       throw SystemError(ENOMEM, "nft_ctx_buffer_output", "");
     }
     context_ = context;
+    own_port = newest_nfnetlink_port();
   }
 
   static std::string text_of(const char* buffer) {
@@ -78,6 +114,8 @@ Napi::Value run_nftables(const Napi::CallbackInfo& info) {
 }
 
 }  // namespace
+
+bool is_own_nftables_port(uint32_t port) { return port != 0 && port == own_port; }
 
 void register_nftables(Napi::Object exports) { export_function<run_nftables>(exports, "runNftables"); }
 

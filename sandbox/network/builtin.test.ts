@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { FailedPreconditionError, InvalidArgumentError, ResourceExhaustedError, UnavailableError } from "../errors.js";
+import { Observer } from "../observer.js";
 import { BuiltinNetwork, macOf, type NetworkAddon } from "./builtin.js";
 import { defaultRouteInterface } from "./host-settings.js";
 
@@ -8,15 +9,18 @@ import { defaultRouteInterface } from "./host-settings.js";
 const addon: NetworkAddon = {
   ensureBridge: () => Promise.reject(new Error("mkbridge: EPERM")),
   attachVeth: () => Promise.reject(new Error("not here")),
+  joinBridge: () => Promise.reject(new Error("not here")),
   deleteLink: () => Promise.reject(new Error("not here")),
+  watchNetwork: () => ({ close() {} }),
   runNftables: () => Promise.reject(new Error("not here")),
 };
 
+const observer = new Observer();
 const podId = "0123456789abcdef".repeat(4);
 const web = { protocol: "tcp" as const, containerPort: 80, hostPort: 8080, hostIp: "" };
 
 function network(subnets: string[]): BuiltinNetwork {
-  return new BuiltinNetwork({ addon, bridge: "berth0", subnets, cidrPath: "/nonexistent/pod-cidr" });
+  return new BuiltinNetwork({ addon, bridge: "berth0", subnets, cidrPath: "/nonexistent/pod-cidr", observer });
 }
 
 test("a lease has an address of each subnet, the primary one first", () => {
@@ -107,6 +111,7 @@ test("a detach that the kernel refuses gives back what was taken, and done again
     bridge: "berth0",
     subnets: ["10.88.0.0/30"],
     cidrPath: "/nonexistent/pod-cidr",
+    observer,
   });
   const old = network(["10.88.0.0/30"]).reserve("old", [web]);
   provider.adopt("old", old);

@@ -2,25 +2,25 @@
  * The built-in pod network: one bridge, a veth pair per pod, addresses from our own leases, and one nftables table for
  * what leaves the node and for host ports. All of it by netlink and libnftables in this process.
  */
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
-import type { Addon } from "../../native/binding.js";
+import type { Addon, NetworkChange } from "../../native/binding.js";
 import { FailedPreconditionError, InvalidArgumentError, messageOf, UnavailableError } from "../errors.js";
+import type { Observer } from "../observer.js";
 import { formatSubnet, parseAddress, parseCidr, withoutContained } from "./cidr.js";
+import { Departures, interfaceExists } from "./departures.js";
 import { checkPortMappings, HostPorts } from "./host-ports.js";
 import { enableForwarding, setSwitch, uplinkMtu } from "./host-settings.js";
 import { LeasePool } from "./leases.js";
-import {
-  addPortsDocument,
-  type PublishedPorts,
-  removePortsDocument,
-  removeTableDocument,
-  tableDocument,
-  tableName,
-} from "./nftables.js";
+import { type PublishedPorts, removeTableDocument, tableName } from "./nftables.js";
+import { PortTable } from "./port-table.js";
 import type { NetworkLease, NetworkProvider, NetworkStatus, PendingRemoval, PortMapping } from "./provider.js";
+import { Restorer } from "./restorer.js";
 
-export type NetworkAddon = Pick<Addon, "ensureBridge" | "attachVeth" | "deleteLink" | "runNftables">;
+export type NetworkAddon = Pick<
+  Addon,
+  "ensureBridge" | "attachVeth" | "joinBridge" | "deleteLink" | "runNftables" | "watchNetwork"
+>;
 
 export interface BuiltinNetworkOptions {
   addon: NetworkAddon;
@@ -29,6 +29,7 @@ export interface BuiltinNetworkOptions {
   subnets: readonly string[];
   /** where the kubelet's pod CIDRs are kept over restarts; they win over `subnets` */
   cidrPath: string;
+  observer: Observer;
 }
 
 export class BuiltinNetwork implements NetworkProvider {
@@ -36,27 +37,43 @@ export class BuiltinNetwork implements NetworkProvider {
   readonly #addon: NetworkAddon;
   readonly #bridge: string;
   readonly #cidrPath: string;
+  readonly #observer: Observer;
   readonly #taken = new Map<string, string>();
   /** new pods' addresses come from these */
   #pools: LeasePool[];
   /** these and the ones that older pods have theirs from, by subnet */
   readonly #allPools = new Map<string, LeasePool>();
   readonly #hostPorts = new HostPorts();
-  /** what stands, or shall stand, in the table's maps */
-  readonly #published = new Map<string, PublishedPorts>();
-  /** something that could not be removed stands there still */
-  #stale = false;
+  readonly #table: PortTable;
+  /** the host's ends of pods that are attached, or may be */
+  readonly #interfaces = new Map<string, string>();
+  readonly #departures: Departures;
   #status: NetworkStatus = { ready: false, reason: "NetworkNotReady", message: "the network was not started yet" };
   #mtu = 1500;
   #setUp: Promise<void> | undefined;
-  /** transactions run in the order in which they were decided */
-  #transactions: Promise<unknown> = Promise.resolve();
+  readonly #restorer = new Restorer({
+    restore: async () => {
+      await this.#tryToSetUp();
+      return this.#status.ready;
+    },
+    onRestored: (what) => this.#observer.emit({ type: "restored", what, subject: this.#bridge }),
+  });
+  #watch: { close(): void } | undefined;
 
   /** InvalidArgumentError: a malformed subnet, or two of one family. */
   constructor(options: BuiltinNetworkOptions) {
     this.#addon = options.addon;
     this.#bridge = options.bridge;
     this.#cidrPath = options.cidrPath;
+    this.#observer = options.observer;
+    this.#table = new PortTable({
+      addon: options.addon,
+      bridge: options.bridge,
+      subnets: () => withoutContained([...this.#allPools.keys()]),
+    });
+    this.#departures = new Departures(options.addon, (name, error) =>
+      this.#observer.emit({ type: "trouble", what: "take a pod's interface away", subject: name, error }),
+    );
     this.#pools = this.#poolsOf(options.subnets);
   }
 
@@ -64,6 +81,13 @@ export class BuiltinNetwork implements NetworkProvider {
     const cidr = readCidr(this.#cidrPath);
     if (cidr !== "") this.#pools = this.#poolsOf(splitCidrs(cidr));
     await this.#tryToSetUp();
+    await this.#removeStrays();
+  }
+
+  /** Does not notice any more what others do. For whoever takes the network down, or hands it to another object. */
+  close(): void {
+    this.#watch?.close();
+    this.#restorer.close();
   }
 
   status(): NetworkStatus {
@@ -98,27 +122,41 @@ export class BuiltinNetwork implements NetworkProvider {
     for (const address of lease.addresses) this.#poolOf(address).adopt(withoutPrefix(address), podId);
     const ports = lease.portMappings ?? [];
     this.#hostPorts.take(podId, ports);
-    if (ports.length > 0) this.#published.set(podId, publishedPorts(lease));
+    this.#table.adopt(podId, publishedPorts(lease));
+    this.#interfaces.set(podId, lease.hostInterface);
   }
 
   async attach(podId: string, lease: NetworkLease, { namespaceFd }: { namespaceFd: number }): Promise<NetworkLease> {
-    if (!this.#status.ready) await this.#tryToSetUp();
+    if (!this.#status.ready || !interfaceExists(this.#bridge)) await this.#tryToSetUp();
     if (!this.#status.ready) throw new UnavailableError(`the pod network is not ready: ${this.#status.message}`);
-    const [veth, ports] = await Promise.allSettled([this.#attachVeth(lease, namespaceFd), this.#publish(podId, lease)]);
+    const step = <T>(name: string, run: () => Promise<T>) => this.#observer.step("attach-network", name, run);
+    this.#interfaces.set(podId, lease.hostInterface);
+    const [veth, ports] = await Promise.allSettled([
+      step("interfaces", () => this.#attachVeth(lease, namespaceFd)),
+      step("host ports", () => this.#table.publish(podId, publishedPorts(lease))),
+    ]);
     if (veth.status === "fulfilled" && ports.status === "fulfilled") return lease;
     if (veth.status === "fulfilled") await this.#addon.deleteLink(lease.hostInterface);
-    if (ports.status === "fulfilled") await this.#unpublish(podId);
+    if (ports.status === "fulfilled") await this.#table.unpublish(podId);
     throw veth.status === "rejected" ? veth.reason : (ports as PromiseRejectedResult).reason;
   }
 
   async detach(podId: string, lease: NetworkLease, { namespaceGone }: { namespaceGone: boolean }): Promise<void> {
+    const step = <T>(name: string, run: () => Promise<T>) => this.#observer.step("detach-network", name, run);
+    const freeAddresses = () => {
+      for (const address of lease.addresses) this.#freeAddress(address, podId);
+    };
+    this.#interfaces.delete(podId);
     try {
-      await this.#unpublish(podId);
-      if (!namespaceGone) await this.#addon.deleteLink(lease.hostInterface);
+      await step("host ports", () => this.#table.unpublish(podId));
     } finally {
       // whatever the kernel refuses: nobody else would ever give these back
       this.#hostPorts.free(podId, lease.portMappings ?? []);
-      for (const address of lease.addresses) this.#freeAddress(address, podId);
+      if (namespaceGone) {
+        await this.#departures.add(lease.hostInterface, freeAddresses);
+      } else {
+        await step("interfaces", () => this.#addon.deleteLink(lease.hostInterface)).finally(freeAddresses);
+      }
     }
   }
 
@@ -163,6 +201,7 @@ export class BuiltinNetwork implements NetworkProvider {
       nftablesTable: `inet ${tableName(this.#bridge)}`,
       subnets: this.#pools.map(({ subnet, gateway, capacity }) => ({ subnet, gateway, capacity: String(capacity) })),
       addressesInUse: this.#taken.size,
+      interfacesGoing: this.#departures.count,
       hostPortsInUse: this.#hostPorts.count,
       status: this.#status,
     };
@@ -189,11 +228,37 @@ export class BuiltinNetwork implements NetworkProvider {
     this.#mtu = uplinkMtu();
     const addresses = this.#pools.map(({ gateway, prefix }) => `${gateway}/${prefix}`);
     const withIpv6 = addresses.some((address) => address.includes(":"));
+    // before anything is made: what is taken away from then on is noticed
+    this.#watch ??= this.#addon.watchNetwork({ bridge, table: tableName(bridge) }, (change) => this.#noticed(change));
     await this.#addon.ensureBridge({ name: bridge, addresses, mtu: this.#mtu });
     // the rule that guards route_localnet comes first
-    await this.#transaction(() => tableDocument(bridge, withoutContained([...this.#allPools.keys()])));
+    await this.#table.write();
     setSwitch(`ipv4/conf/${bridge}/route_localnet`, "1");
+    // pods that were there before the bridge
+    await this.#addon.joinBridge({ bridge, interfaces: [...this.#interfaces.values()] });
     return enableForwarding(withIpv6);
+  }
+
+  /** What another program does to the network is undone; it tells of our own doings, too, but for the table's. */
+  #noticed({ kind, name }: NetworkChange): void {
+    if (kind === "link-gone") this.#departures.gone(name);
+    if (kind === "missed") void this.#departures.look();
+    if (kind === "missed" || kind === "table-changed") this.#restorer.missed(`table ${tableName(this.#bridge)}`);
+    if (kind === "missed" || name === this.#bridge) this.#restorer.missed(`bridge ${this.#bridge}`);
+  }
+
+  /** Interfaces of pods that no record knows: they would answer for addresses that are given to others. */
+  async #removeStrays(): Promise<void> {
+    const known = new Set(this.#interfaces.values());
+    for (const name of listDirectory(`/sys/class/net/${this.#bridge}/brif`)) {
+      if (!/^bth[0-9a-f]{12}$/.test(name) || known.has(name)) continue;
+      try {
+        await this.#addon.deleteLink(name);
+        this.#observer.emit({ type: "repaired", what: "interface of a lost pod", subject: name });
+      } catch (error) {
+        this.#observer.emit({ type: "trouble", what: "remove the interface of a lost pod", subject: name, error });
+      }
+    }
   }
 
   #attachVeth(lease: NetworkLease, namespaceFd: number): Promise<void> {
@@ -207,55 +272,6 @@ export class BuiltinNetwork implements NetworkProvider {
       addresses: lease.addresses,
       gateways: lease.gateways,
     });
-  }
-
-  async #publish(podId: string, lease: NetworkLease): Promise<void> {
-    const ports = publishedPorts(lease);
-    if (ports.portMappings.length === 0) return;
-    this.#published.set(podId, ports);
-    try {
-      await this.#transactionOrRepair(() => addPortsDocument(this.#bridge, ports));
-    } catch (error) {
-      this.#published.delete(podId);
-      throw error;
-    }
-  }
-
-  async #unpublish(podId: string): Promise<void> {
-    const ports = this.#published.get(podId);
-    this.#published.delete(podId);
-    // nothing of this pod is in the table, unless what should have gone is there still
-    if (ports === undefined && !this.#stale) return;
-    await this.#transactionOrRepair(() =>
-      removePortsDocument(this.#bridge, ports ?? { addresses: [], portMappings: [] }),
-    );
-  }
-
-  /**
-   * When somebody has flushed or changed the table, or when a removal has failed before, it is written whole: with all
-   * ports that are published now.
-   */
-  async #transactionOrRepair(document: () => string): Promise<void> {
-    if (!this.#stale) {
-      try {
-        return await this.#transaction(document);
-      } catch {
-        // the whole table says what is wrong
-      }
-    }
-    this.#stale = true;
-    await this.#transaction(() =>
-      tableDocument(this.#bridge, withoutContained([...this.#allPools.keys()]), [...this.#published.values()]),
-    );
-    this.#stale = false;
-  }
-
-  #transaction(document: () => string): Promise<void> {
-    const result = this.#transactions.then(async () => {
-      await this.#addon.runNftables(document());
-    });
-    this.#transactions = result.catch(() => undefined);
-    return result;
   }
 
   #checkFamilies(ports: readonly PortMapping[]): void {
@@ -322,6 +338,15 @@ function splitCidrs(text: string): string[] {
     .map((part) => part.trim())
     .filter((part) => part !== "")
     .map((part) => formatSubnet(parseCidr(part)));
+}
+
+function listDirectory(path: string): string[] {
+  try {
+    return readdirSync(path);
+  } catch {
+    // there is no bridge
+    return [];
+  }
 }
 
 function readCidr(path: string): string {

@@ -46,8 +46,8 @@ test("ports are added before they are removed, so that gone already is success",
   );
 });
 
-test("the table's document replaces rules and subnets, and leaves the ports alone", () => {
-  const lines = commands(tableDocument("berth0", ["10.88.0.0/16", "fd00::/64"]));
+test("the table's document replaces rules, subnets and ports", () => {
+  const lines = commands(tableDocument("berth0", ["10.88.0.0/16", "fd00::/64"], [ports]));
   assert.equal(lines[0], "add table berth_berth0");
   assert.ok(lines.includes("flush chain postrouting"));
   assert.ok(lines.indexOf("flush chain postrouting") < lines.indexOf("add rule postrouting"));
@@ -55,11 +55,6 @@ test("the table's document replaces rules and subnets, and leaves the ports alon
     lines.filter((line) => line.includes("subnets4")),
     ["add set subnets4", "flush set subnets4", 'add element subnets4 [{"prefix":{"addr":"10.88.0.0","len":16}}]'],
   );
-  assert.ok(!lines.some((line) => line.startsWith("flush map") || line.includes("element any")));
-});
-
-test("with ports the document replaces them, too", () => {
-  const lines = commands(tableDocument("berth0", ["10.88.0.0/16"], [ports]));
   assert.ok(lines.indexOf("flush map any_address4") < lines.indexOf(commands(addPortsDocument("b", ports))[0] ?? ""));
   assert.ok(lines.includes("flush set hairpin6"));
 });

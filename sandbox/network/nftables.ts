@@ -22,11 +22,8 @@ export function tableName(bridge: string): string {
   return `berth_${bridge}`;
 }
 
-/**
- * The whole table in one transaction: made when it is not there, its rules replaced when it is. The ports' maps keep
- * what they have, unless `ports` tells all that they shall have.
- */
-export function tableDocument(bridge: string, subnets: readonly string[], ports?: readonly PublishedPorts[]): string {
+/** The whole table in one transaction: made when it is not there, all that is in it replaced when it is. */
+export function tableDocument(bridge: string, subnets: readonly string[], ports: readonly PublishedPorts[]): string {
   const table = tableName(bridge);
   const commands: Json[] = [{ add: { table: { family: "inet", name: table } } }];
   for (const set of sets) {
@@ -42,12 +39,10 @@ export function tableDocument(bridge: string, subnets: readonly string[], ports?
     const elem = subnets.filter((subnet) => familyOf(subnet) === family).map(prefixOf);
     if (elem.length > 0) commands.push(element("add", table, `subnets${family}`, elem));
   }
-  if (ports !== undefined) {
-    for (const { name, map } of sets.filter((set) => !set.name.startsWith("subnets"))) {
-      commands.push({ flush: { [map === undefined ? "set" : "map"]: { family: "inet", table, name } } });
-    }
-    for (const published of ports) commands.push(...portCommands("add", table, published));
+  for (const { name, map } of sets.filter((set) => !set.name.startsWith("subnets"))) {
+    commands.push({ flush: { [map === undefined ? "set" : "map"]: { family: "inet", table, name } } });
   }
+  for (const published of ports) commands.push(...portCommands("add", table, published));
   return JSON.stringify({ nftables: commands });
 }
 

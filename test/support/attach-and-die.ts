@@ -4,6 +4,7 @@
  */
 import { native } from "../../native/binding.js";
 import { BuiltinNetwork } from "../../sandbox/network/builtin.js";
+import { Observer } from "../../sandbox/observer.js";
 
 const [bridge = "", subnets = "", podId = "", namespace = ""] = process.argv.slice(2);
 const network = new BuiltinNetwork({
@@ -11,6 +12,7 @@ const network = new BuiltinNetwork({
   bridge,
   subnets: subnets.split(","),
   cidrPath: "/nonexistent/cidr",
+  observer: new Observer(),
 });
 await network.start();
 const namespaceFd = native.openPath(namespace);

@@ -34,8 +34,12 @@ const toBuild = [
 const toRun = ["busybox-static", "docker-registry"];
 const packagesFor = {
   build: toBuild,
-  // the OCI runtimes that a RuntimeClass can name, CNI plugins, and readers of exported images
-  test: [...toBuild, ...toRun, "runc", "crun", "containernetworking-plugins", "skopeo", "umoci"],
+  // the OCI runtimes that a RuntimeClass can name, CNI plugins, readers of exported images, and what other programs of a
+  // node do to its network
+  test: [
+    ...[...toBuild, ...toRun, "runc", "crun", "containernetworking-plugins", "skopeo", "umoci"],
+    ...["iproute2", "nftables"],
+  ],
   demo: [...toBuild, ...toRun],
   bench: [...toBuild, ...toRun],
   vm: [

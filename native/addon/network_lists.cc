@@ -1,0 +1,133 @@
+// What there is: links with their statistics, and addresses.
+#include <arpa/inet.h>
+#include <linux/if_link.h>
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "addon/arguments.h"
+#include "addon/functions.h"
+#include "addon/netlink_socket.h"
+#include "addon/own_thread.h"
+
+namespace berth {
+namespace {
+
+constexpr int no_namespace = -1;
+
+struct Link {
+  std::string name;
+  rtnl_link_stats64 statistics = {};
+};
+
+std::map<int, Link> list_links(NetlinkSocket* socket) {
+  std::map<int, Link> links;
+  NetlinkRequests request;
+  request.begin(RTM_GETLINK, 0, link_header(0, false), "list links");
+  socket->dump(&request, [&](const nlmsghdr* message) {
+    if (message->nlmsg_type != RTM_NEWLINK) return;
+    const auto* header = static_cast<const ifinfomsg*>(NLMSG_DATA(message));
+    NetlinkAttributes attributes(IFLA_RTA(header), IFLA_PAYLOAD(message));
+    Link link;
+    link.name = attributes.text(IFLA_IFNAME);
+    // Older kernels' struct is shorter: what is missing stays 0.
+    std::string_view bytes = attributes.bytes(IFLA_STATS64);
+    if (!bytes.empty()) memcpy(&link.statistics, bytes.data(), std::min(bytes.size(), sizeof link.statistics));
+    links.emplace(header->ifi_index, std::move(link));
+  });
+  return links;
+}
+
+struct LinkAddress {
+  std::string name;
+  std::string address;
+};
+
+std::vector<LinkAddress> list_addresses(NetlinkSocket* socket) {
+  std::map<int, Link> links = list_links(socket);
+  std::vector<LinkAddress> addresses;
+  NetlinkRequests request;
+  request.begin(RTM_GETADDR, 0, ifaddrmsg{}, "list addresses");
+  socket->dump(&request, [&](const nlmsghdr* message) {
+    if (message->nlmsg_type != RTM_NEWADDR) return;
+    const auto* header = static_cast<const ifaddrmsg*>(NLMSG_DATA(message));
+    NetlinkAttributes attributes(IFA_RTA(header), IFA_PAYLOAD(message));
+    if (header->ifa_family != AF_INET && header->ifa_family != AF_INET6) return;
+    size_t size = header->ifa_family == AF_INET ? 4 : 16;
+    // On a point-to-point link IFA_ADDRESS is the peer's.
+    const void* own = attributes.find(IFA_LOCAL, size);
+    if (own == nullptr) own = attributes.find(IFA_ADDRESS, size);
+    auto link = links.find(static_cast<int>(header->ifa_index));
+    char text[INET6_ADDRSTRLEN];
+    if (own == nullptr || link == links.end() || inet_ntop(header->ifa_family, own, text, sizeof text) == nullptr) return;
+    addresses.push_back({link->second.name, std::string(text) + "/" + std::to_string(header->ifa_prefixlen)});
+  });
+  return addresses;
+}
+
+int optional_namespace(const Napi::CallbackInfo& info) {
+  Napi::Object options = object_argument(info, 0, "options");
+  return static_cast<int>(int_field_or(options, "namespaceFd", no_namespace));
+}
+
+Napi::Object to_js(Napi::Env env, const Link& link) {
+  Napi::Object object = Napi::Object::New(env);
+  auto set = [&](const char* name, uint64_t value) { object.Set(name, static_cast<double>(value)); };
+  object.Set("name", link.name);
+  set("rxBytes", link.statistics.rx_bytes);
+  set("rxPackets", link.statistics.rx_packets);
+  set("rxErrors", link.statistics.rx_errors);
+  set("rxDropped", link.statistics.rx_dropped);
+  set("txBytes", link.statistics.tx_bytes);
+  set("txPackets", link.statistics.tx_packets);
+  set("txErrors", link.statistics.tx_errors);
+  set("txDropped", link.statistics.tx_dropped);
+  return object;
+}
+
+Napi::Value list_links_call(const Napi::CallbackInfo& info) {
+  int name_space = optional_namespace(info);
+  return on_own_thread(info.Env(), [name_space]() -> Settle {
+    if (name_space != no_namespace) enter_network_namespace(name_space);
+    NetlinkSocket socket;
+    auto links = std::make_shared<std::map<int, Link>>(list_links(&socket));
+    return [links](Napi::Env env) {
+      Napi::Array result = Napi::Array::New(env, links->size());
+      uint32_t i = 0;
+      for (const auto& [index, link] : *links) result.Set(i++, to_js(env, link));
+      return result;
+    };
+  });
+}
+
+Napi::Value list_addresses_call(const Napi::CallbackInfo& info) {
+  int name_space = optional_namespace(info);
+  return on_own_thread(info.Env(), [name_space]() -> Settle {
+    if (name_space != no_namespace) enter_network_namespace(name_space);
+    NetlinkSocket socket;
+    auto addresses = std::make_shared<std::vector<LinkAddress>>(list_addresses(&socket));
+    return [addresses](Napi::Env env) {
+      Napi::Array result = Napi::Array::New(env, addresses->size());
+      for (uint32_t i = 0; i < addresses->size(); i++) {
+        Napi::Object object = Napi::Object::New(env);
+        object.Set("name", (*addresses)[i].name);
+        object.Set("address", (*addresses)[i].address);
+        result.Set(i, object);
+      }
+      return result;
+    };
+  });
+}
+
+}  // namespace
+
+void register_network_lists(Napi::Object exports) {
+  export_function<list_links_call>(exports, "listLinks");
+  export_function<list_addresses_call>(exports, "listAddresses");
+}
+
+}  // namespace berth

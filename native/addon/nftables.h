@@ -1,0 +1,11 @@
+// nftables of this process, as far as other files need it.
+#pragma once
+
+#include <cstdint>
+
+namespace berth {
+
+// Whether changes with this netlink port are ones that runNftables() has made.
+bool is_own_nftables_port(uint32_t port);
+
+}  // namespace berth

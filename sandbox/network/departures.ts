@@ -1,0 +1,78 @@
+/**
+ * Interfaces that are going. The kernel takes a pod's veth away by itself, some ten milliseconds after the last reference
+ * to the pod's network namespace: nobody waits for it, but what the interface had is not given to another before.
+ */
+import { existsSync } from "node:fs";
+import type { Addon } from "../../native/binding.js";
+
+/** So many may be on their way; who comes then waits. */
+const mostAtOnce = 256;
+const lookAgainMs = 2_000;
+/** What is not gone by then is deleted: somebody else keeps the namespace. */
+const patienceMs = 10_000;
+
+interface Departure {
+  since: number;
+  whenGone: () => void;
+}
+
+export class Departures {
+  readonly #addon: Pick<Addon, "deleteLink">;
+  readonly #onTrouble: (name: string, error: unknown) => void;
+  readonly #leaving = new Map<string, Departure>();
+  #waiting: (() => void)[] = [];
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(addon: Pick<Addon, "deleteLink">, onTrouble: (name: string, error: unknown) => void) {
+    this.#addon = addon;
+    this.#onTrouble = onTrouble;
+  }
+
+  get count(): number {
+    return this.#leaving.size;
+  }
+
+  /** `whenGone` is called once, at once when there is no such interface. Waits only when too many are on their way. */
+  async add(name: string, whenGone: () => void): Promise<void> {
+    if (!interfaceExists(name)) return whenGone();
+    this.#leaving.set(name, { since: Date.now(), whenGone });
+    this.#timer ??= setInterval(() => void this.look(), lookAgainMs).unref();
+    // gone between the look and its entry: nobody would tell any more
+    if (!interfaceExists(name)) return this.gone(name);
+    if (this.count > mostAtOnce) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+  }
+
+  gone(name: string): void {
+    const departure = this.#leaving.get(name);
+    if (departure === undefined) return;
+    this.#leaving.delete(name);
+    departure.whenGone();
+    if (this.count <= mostAtOnce) {
+      for (const resolve of this.#waiting) resolve();
+      this.#waiting = [];
+    }
+    if (this.count === 0) {
+      clearInterval(this.#timer);
+      this.#timer = undefined;
+    }
+  }
+
+  /** For those whose end was not told. */
+  async look(): Promise<void> {
+    for (const [name, { since }] of [...this.#leaving]) {
+      try {
+        if (interfaceExists(name)) {
+          if (Date.now() - since < patienceMs) continue;
+          await this.#addon.deleteLink(name);
+        }
+        this.gone(name);
+      } catch (error) {
+        this.#onTrouble(name, error);
+      }
+    }
+  }
+}
+
+export function interfaceExists(name: string): boolean {
+  return existsSync(`/sys/class/net/${name}`);
+}

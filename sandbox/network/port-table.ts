@@ -1,0 +1,81 @@
+/**
+ * The network's table in the kernel (nftables.ts has its words): what stands in it, and what shall. Transactions run in the
+ * order in which they were decided.
+ */
+import type { Addon } from "../../native/binding.js";
+import { addPortsDocument, type PublishedPorts, removePortsDocument, tableDocument } from "./nftables.js";
+
+export class PortTable {
+  readonly #addon: Pick<Addon, "runNftables">;
+  readonly #bridge: string;
+  readonly #subnets: () => string[];
+  /** what stands, or shall stand, in the maps, by pod */
+  readonly #published = new Map<string, PublishedPorts>();
+  /** something that could not be removed stands there still */
+  #stale = false;
+  #transactions: Promise<unknown> = Promise.resolve();
+
+  constructor(options: {
+    addon: Pick<Addon, "runNftables">;
+    bridge: string;
+    /** all that pods have addresses of, none within another */
+    subnets: () => string[];
+  }) {
+    this.#addon = options.addon;
+    this.#bridge = options.bridge;
+    this.#subnets = options.subnets;
+  }
+
+  /** Ports of a pod that is there already; they are written with the whole table. */
+  adopt(podId: string, ports: PublishedPorts): void {
+    if (ports.portMappings.length > 0) this.#published.set(podId, ports);
+  }
+
+  /** The whole table, in one transaction: whatever was missing is there again, and what is nobody's any more is gone. */
+  async write(): Promise<void> {
+    this.#stale = true;
+    await this.#transaction(() => tableDocument(this.#bridge, this.#subnets(), [...this.#published.values()]));
+    this.#stale = false;
+  }
+
+  async publish(podId: string, ports: PublishedPorts): Promise<void> {
+    if (ports.portMappings.length === 0) return;
+    this.#published.set(podId, ports);
+    try {
+      await this.#transactionOrWhole(() => addPortsDocument(this.#bridge, ports));
+    } catch (error) {
+      this.#published.delete(podId);
+      throw error;
+    }
+  }
+
+  async unpublish(podId: string): Promise<void> {
+    const ports = this.#published.get(podId);
+    this.#published.delete(podId);
+    // nothing of this pod is in the table, unless what should have gone is there still
+    if (ports === undefined && !this.#stale) return;
+    await this.#transactionOrWhole(() =>
+      removePortsDocument(this.#bridge, ports ?? { addresses: [], portMappings: [] }),
+    );
+  }
+
+  /** When somebody has flushed or changed the table, or when a removal has failed before, it is written whole. */
+  async #transactionOrWhole(document: () => string): Promise<void> {
+    if (!this.#stale) {
+      try {
+        return await this.#transaction(document);
+      } catch {
+        // the whole table says what is wrong
+      }
+    }
+    await this.write();
+  }
+
+  #transaction(document: () => string): Promise<void> {
+    const result = this.#transactions.then(async () => {
+      await this.#addon.runNftables(document());
+    });
+    this.#transactions = result.catch(() => undefined);
+    return result;
+  }
+}

@@ -1,0 +1,141 @@
+/** What other programs, and crashes, do to the built-in network: the bridge deleted, nftables flushed, interfaces left. */
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { existsSync } from "node:fs";
+import { after, afterEach, before, test } from "node:test";
+import { promisify } from "node:util";
+import { native } from "../../native/binding.js";
+import { tableName } from "../../sandbox/network/nftables.js";
+import type { PortMapping } from "../../sandbox/network/provider.js";
+import { openTestNetwork, type TestNetwork, until } from "../support/built-in-network.js";
+import { askFromHost, startNamespace } from "../support/network-namespace.js";
+
+const run = promisify(execFile);
+let net: TestNetwork;
+let table: string;
+let web: PortMapping;
+
+before(async () => {
+  net = await openTestNetwork();
+  table = tableName(net.slot.bridge);
+  web = { protocol: "tcp", containerPort: 80, hostPort: 30000 + net.slot.number, hostIp: "" };
+});
+afterEach(() => net.removePods());
+after(() => net.stop());
+
+const restored = () => net.happenings.filter(({ type }) => type === "restored").length;
+
+for (const [what, command] of [
+  ["deletes the table", () => ["delete", "table", "inet", table]],
+  ["flushes the table's rules", () => ["flush", "table", "inet", table]],
+  ["flushes a map of the host ports", () => ["flush", "map", "inet", table, "any_address4"]],
+] as const) {
+  test(`another program ${what}: host ports of running pods lead to them again, without a further call`, async () => {
+    const pod = await net.startPod([web]);
+    await pod.serve(80);
+    const [elements, rules, before] = [await net.portElements(), await net.rules(), restored()];
+    await run("nft", command());
+    await until(() => restored() > before, "the table is restored");
+    assert.deepEqual([await net.portElements(), await net.rules()], [elements, rules]);
+    assert.equal(await askFromHost("127.0.0.1", web.hostPort), net.gateway);
+  });
+}
+
+test("what the network itself does to its table is not taken for somebody else's doing", async () => {
+  const before = restored();
+  const pod = await net.startPod([web]);
+  await net.stopPod(pod);
+  await run("nft", ["add", "table", "inet", `${table}_other`]);
+  await run("nft", ["delete", "table", "inet", `${table}_other`]);
+  // both changes were told before this one is
+  await run("nft", ["delete", "table", "inet", table]);
+  await until(() => restored() > before, "the table is restored");
+  assert.equal(restored(), before + 1);
+});
+
+test("a table that was deleted while no agent ran is there with the next one, with the ports that are held", async () => {
+  const pod = await net.startPod([web]);
+  await pod.serve(80);
+  const elements = await net.portElements();
+  net.network.close();
+  await run("nft", ["delete", "table", "inet", table]);
+  net.network = net.another();
+  net.network.adopt(pod.id, pod.lease);
+  await net.network.start();
+  assert.equal(await net.portElements(), elements);
+  assert.equal(await askFromHost("127.0.0.1", web.hostPort), net.gateway);
+});
+
+for (const [what, ...command] of [
+  ["deleted", "link", "delete"],
+  ["set down", "link", "set", "down"],
+] as const) {
+  test(`a bridge that was ${what} is there again, with its pods`, async () => {
+    const [one, two] = [await net.startPod([web]), await net.startPod()];
+    await one.serve(80);
+    const before = restored();
+    await run("busybox", ["ip", ...command, "dev", net.slot.bridge]);
+    await until(() => restored() > before, "the bridge is restored");
+    assert.equal(await two.ask(one.address, 80), two.address);
+    assert.equal(await two.ask(one.address6, 80), two.address6);
+    assert.equal(await askFromHost("127.0.0.1", web.hostPort), net.gateway);
+    // hairpin
+    assert.equal(await one.ask(net.gateway, web.hostPort), net.gateway);
+  });
+}
+
+test("a bridge that went while no agent ran is made by the next one, with its pods", async () => {
+  const [one, two] = [await net.startPod(), await net.startPod()];
+  await one.serve(80);
+  net.network.close();
+  await native.deleteLink(net.slot.bridge);
+  net.network = net.another();
+  for (const { id, lease } of net.pods) net.network.adopt(id, lease);
+  await net.network.start();
+  assert.equal(await two.ask(one.address, 80), two.address);
+});
+
+test("an interface of a pod that no record knows goes at the start; ports of such a pod, too", async () => {
+  const kept = await net.startPod();
+  const lost = await net.startPod([web]);
+  await kept.serve(80);
+  net.network.close();
+  net.network = net.another();
+  net.network.adopt(kept.id, kept.lease);
+  await net.network.start();
+  assert.ok(!existsSync(`/sys/class/net/${lost.lease.hostInterface}`));
+  assert.equal(await net.portElements(), 0);
+  assert.equal(await askFromHost(kept.address, 80), net.gateway);
+});
+
+test("an address is free when the pod's interface is gone, not before", async () => {
+  const pod = await net.startPod();
+  const inUse = () => net.network.describe()["addressesInUse"];
+  // somebody else keeps the namespace
+  const descriptor = native.openPath(`/proc/${pod.pid}/ns/net`);
+  try {
+    await net.stopPod(pod);
+    assert.ok(existsSync(`/sys/class/net/${pod.lease.hostInterface}`));
+    assert.equal(inUse(), 2);
+    assert.equal(net.network.describe()["interfacesGoing"], 1);
+  } finally {
+    native.closeDescriptor(descriptor);
+  }
+  await until(() => inUse() === 0, "the addresses are free");
+  assert.equal(net.network.describe()["interfacesGoing"], 0);
+});
+
+test("a namespace that somebody keeps does not keep the pod's addresses for ever", async () => {
+  const namespace = await startNamespace();
+  const id = randomBytes(32).toString("hex");
+  const lease = net.network.reserve(id);
+  await net.network.attach(id, lease, { namespaceFd: namespace.fd });
+  await net.network.detach(id, lease, { namespaceGone: true });
+  try {
+    await native.deleteLink(lease.hostInterface);
+    await until(() => net.network.describe()["addressesInUse"] === 0, "the addresses are free");
+  } finally {
+    await namespace.stop();
+  }
+});
