@@ -8,6 +8,19 @@
 
 namespace berth {
 
+namespace {
+
+bool in_clone = false;
+
+pid_t told(long pid) {
+  if (pid == 0) in_clone = true;
+  return static_cast<pid_t>(pid);
+}
+
+}  // namespace
+
+bool is_clone() { return in_clone; }
+
 pid_t clone3_fork(const CloneOptions& options) {
   clone_args args = {};
   args.flags = options.flags;
@@ -21,11 +34,11 @@ pid_t clone3_fork(const CloneOptions& options) {
     args.flags |= CLONE_INTO_CGROUP;
     args.cgroup = static_cast<uint64_t>(options.cgroup_fd);
   }
-  return static_cast<pid_t>(syscall(SYS_clone3, &args, sizeof args));
+  return told(syscall(SYS_clone3, &args, sizeof args));
 }
 
 pid_t clone_fork(unsigned long flags) {
-  return static_cast<pid_t>(syscall(SYS_clone, flags | SIGCHLD, nullptr, nullptr, nullptr, nullptr));
+  return told(syscall(SYS_clone, flags | SIGCHLD, nullptr, nullptr, nullptr, nullptr));
 }
 
 }  // namespace berth

@@ -113,7 +113,6 @@ int main(int argc, char** argv) {
   const int flags = fcntl(arguments.listen_fd, F_GETFL);
   if (flags < 0 || fcntl(arguments.listen_fd, F_SETFD, FD_CLOEXEC) != 0 ||
       (arguments.users.exists() && fcntl(arguments.users.fd.get(), F_SETFD, FD_CLOEXEC) != 0) ||
-     
       fcntl(arguments.listen_fd, F_SETFL, flags | O_NONBLOCK) != 0 || prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0) {
     berth::monitor_log("cannot start:", berth::last_error("set up").describe());
     return 1;

@@ -98,18 +98,26 @@ describe("life", () => {
     assert.equal(new Set(addresses).size, 20);
   });
 
-  test("a pod whose monitor is killed is not ready, and its containers are dead", async () => {
-    const pod = await runPod(agent);
-    const id = await runContainer(agent, pod);
-    const monitor = leftProcesses({ run: agent.paths.run, cgroupRoot: agent.cgroupRoot }).find(({ what }) =>
-      what.includes("berth-monitor"),
-    );
-    assert.ok(monitor);
-    process.kill(monitor.pid, "SIGKILL");
-    assert.equal((await waitExited(agent, id, 3_000)).exit_code, 137);
-    assert.equal((await podStatus(agent, pod.id)).state, PodSandboxState.SANDBOX_NOTREADY);
-    await removePod(agent, pod);
-  });
+  for (const pid of [NamespaceMode.CONTAINER, NamespaceMode.POD, NamespaceMode.NODE]) {
+    test(`a pod whose monitor is killed is not ready, and all of its containers' processes are dead: pid ${NamespaceMode[pid]}`, async () => {
+      const linux = { security_context: { namespace_options: { pid } } };
+      const pod = await runPod(agent, { linux });
+      const command = ["sh", "-c", "(setsid sh -c 'trap \"\" TERM HUP; sleep 1000 & sleep 1000') & sleep 1000"];
+      const id = await runContainer(agent, pod, { command, linux });
+      const ended = await runContainer(agent, pod, { command: ["sh", "-c", "exit 5"], linux });
+      await waitExited(agent, ended);
+      const scope = { run: agent.paths.run, cgroupRoot: agent.cgroupRoot };
+      const monitor = leftProcesses(scope).find(({ what }) => what.includes("berth-monitor"));
+      assert.ok(monitor);
+      process.kill(monitor.pid, "SIGKILL");
+      const { exit_code, reason, message } = await waitExited(agent, id, 10_000);
+      assert.deepEqual([exit_code, reason, message], [137, "Error", "killed with its pod, whose monitor was lost"]);
+      assert.equal((await containerStatus(agent, ended)).exit_code, 5);
+      assert.equal((await podStatus(agent, pod.id)).state, PodSandboxState.SANDBOX_NOTREADY);
+      assert.deepEqual(leftProcesses(scope), []);
+      await removePod(agent, pod);
+    });
+  }
 });
 
 describe("lists", () => {

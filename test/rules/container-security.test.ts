@@ -1,6 +1,6 @@
 /** The CRI's rules for CreateContainer: who runs it, and how it is confined. */
 import assert from "node:assert/strict";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import type { runtime } from "../../cri-proto/generated/runtime.js";
@@ -187,6 +187,12 @@ describe("privileged is all of it", () => {
     assert.match(await told("grep ' /sys sysfs ' /proc/mounts"), / rw,/);
     assert.equal(await told("echo 1 > /proc/sys/net/ipv4/ip_forward && echo written"), "written");
     assert.equal(await told("mknod /any c 1 5 && head -c 3 /any | wc -c"), "3");
+    const ofHost = readdirSync("/dev", { withFileTypes: true }).filter(
+      (one) => one.isCharacterDevice() || one.isBlockDevice(),
+    );
+    const nodes = (await told("find /dev -maxdepth 1 '(' -type c -o -type b ')'")).split("\n");
+    for (const { name } of ofHost)
+      assert.ok(["console", "ptmx"].includes(name) || nodes.includes(`/dev/${name}`), name);
     // one that no other container may open
     assert.equal(await told("mknod /kmsg c 1 11 && : < /kmsg && echo open"), "open");
     await removePod(place.agent, pod);

@@ -74,6 +74,18 @@ describe("arguments and environment", () => {
     assert.equal(output, "10000\nvalue 9999\n20000\n19999\n");
   });
 
+  test("line ends, quotes and letters of every kind stay what they are", async () => {
+    const odd = "a\nb\r\t'\"\\ $(x) `y` é\u2028.";
+    const { output } = await runToEnd(place.agent, place.pod, {
+      command: ["sh", "-c", 'printf "%s|%s|" "$1" "$ODD"', "sh"],
+      args: [odd],
+      envs: [{ key: "ODD", value: bytes(odd) }],
+    });
+    assert.equal(output, `${odd}|${odd}|`);
+    const id = await runContainer(place.agent, place.pod);
+    assert.equal(await out(place.agent, id, ["printf", "%s", odd]), odd);
+  });
+
   test("more than the kernel takes together is an error", async () => {
     const envs = Array.from({ length: 60 }, (_, i) => ({ key: `V${i}`, value: bytes(largest.slice(20)) }));
     const container_id = await createContainer(place.agent, place.pod, { envs: envs.slice(30) });
@@ -249,6 +261,20 @@ describe("links where a path goes through", () => {
       linux: { security_context: { masked_paths: ["/out/file"], readonly_paths: ["/in"] } },
     });
     assert.equal(output, "device\n0\n1\n");
+  });
+
+  test("a device, a seccomp profile and a part of a path of the host's: where its links lead", async () => {
+    symlinkSync("/dev/zero", at("device-link"));
+    writeFileSync(at("profile.json"), JSON.stringify({ defaultAction: "SCMP_ACT_ALLOW", syscalls: [] }));
+    symlinkSync(".", at("here"));
+    symlinkSync("here/here/profile.json", at("profile-link"));
+    const { output } = await runToEnd(place.agent, place.pod, {
+      ...sh("head -c 3 /dev/linked | wc -c; sed -n 's/^Seccomp:[[:space:]]*//p' /proc/self/status; cat /m/file"),
+      devices: [{ container_path: "/dev/linked", host_path: at("here/device-link"), permissions: "r" }],
+      mounts: [{ container_path: "/m", host_path: `${at("here/here/link")}/../volume/.` }],
+      linux: { security_context: { seccomp: { profile_type: 2, localhost_ref: at("profile-link") } } },
+    });
+    assert.equal(output, "3\n2\ncontent");
   });
 
   test("the file for last words", async () => {

@@ -381,6 +381,24 @@ describe("the life of a pod", () => {
     });
   });
 
+  test("a removal ends what runs, and takes it away with the pod", async () => {
+    await leavesNothing(place, async () => {
+      const pod = await runPod(place.agent);
+      assert.equal((await podStatus(place.agent, pod.id)).state, PodSandboxState.SANDBOX_READY);
+      const container_id = await runContainer(place.agent, pod, {
+        command: ["sh", "-c", "trap '' TERM; while :; do sleep 1; done"],
+      });
+      await place.agent.client.call("RemovePodSandbox", { pod_sandbox_id: pod.id });
+      await fails(place.agent.client.call("ContainerStatus", { container_id }), "NOT_FOUND", /container/);
+      await fails(
+        place.agent.client.call("PodSandboxStatus", { pod_sandbox_id: pod.id }),
+        "NOT_FOUND",
+        /pod sandbox "[0-9a-f]{64}" is not known/,
+      );
+      rmSync(pod.config.log_directory ?? "", { recursive: true });
+    });
+  });
+
   test("what is only for looking closer is told when it is asked for", async () => {
     const { info } = await place.agent.client.call("PodSandboxStatus", { pod_sandbox_id: place.pod.id });
     assert.deepEqual(info, {});

@@ -34,7 +34,10 @@ function isAsked(option: string, { options }: Mount): boolean {
 
 /** Keeps some options of the mount in a line of mountinfo; those of the file system stay. */
 function changeOptions(line: string, keeps: (option: string) => boolean): string {
-  return line.replace(/ (r[ow](,\S+)?) \[/, (_, options: string) => ` ${options.split(",").filter(keeps).join(",")} [`);
+  return line.replace(
+    /( root:\S+ )(\S*) \[/,
+    (_, before: string, options: string) => `${before}${options.split(",").filter(keeps).join(",")} [`,
+  );
 }
 
 /** The line is not compared. */
