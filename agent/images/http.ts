@@ -1,16 +1,23 @@
 /**
  * GET with the manners that registries need: a stall limit instead of a total one, redirects that never carry
- * credentials elsewhere, errors that say which server failed. undici is loaded at the first request.
+ * credentials elsewhere, proxies, errors that say which server failed. undici is loaded at the first request.
  */
 import type { IncomingHttpHeaders } from "node:http";
-import type { Agent, Dispatcher } from "undici";
-import { BerthError, CancelledError, InternalError, UnavailableError } from "../../sandbox/errors.js";
+import type { Dispatcher } from "undici";
+import { BerthError, CancelledError, UnavailableError } from "../../sandbox/errors.js";
+import { followBody } from "./http-body.js";
+import { proxyFor } from "./proxies.js";
 import type { RegistryHost } from "./registries.js";
+import { type Patience, TransientError } from "./transient.js";
 import { secureContextOf } from "./trust.js";
 
 export interface HttpResponse {
   status: number;
   headers: IncomingHttpHeaders;
+  /** "host:port" of who has answered */
+  from: string;
+  /** a redirect led away from the server that was asked: what this one wants is not for our credentials */
+  elsewhere: boolean;
   /** Has to be read or destroyed. */
   body: AsyncIterable<Uint8Array> & { destroy(): void };
 }
@@ -24,64 +31,76 @@ export interface HttpRequest {
 }
 
 export interface HttpClient {
-  /** @throws UnavailableError when the server cannot be reached, CancelledError after the signal */
+  /**
+   * @throws UnavailableError when the server cannot be reached (TransientError when that may be so for a moment only),
+   *   FailedPreconditionError for a proxy that cannot be used, CancelledError after the signal
+   */
   request(request: HttpRequest): Promise<HttpResponse>;
   close(): Promise<void>;
 }
 
-/** No byte for this long: the server is given up. */
-export const stallTimeoutMs = 30_000;
 const maxRedirects = 5;
 const redirectStatuses = new Set([301, 302, 303, 307, 308]);
 
-const noHost: Pick<RegistryHost, "skipVerify" | "ca" | "clients"> = { skipVerify: false, ca: [], clients: [] };
+type Trust = Pick<RegistryHost, "skipVerify" | "ca" | "clients">;
+const noHost: Trust = { skipVerify: false, ca: [], clients: [] };
 
 /** @param host its trust and limits are for its own origin; other origins that it redirects to are checked as usual */
-export async function openHttpClient(host: RegistryHost, timeoutMs: number = stallTimeoutMs): Promise<HttpClient> {
+export async function openHttpClient(host: RegistryHost, { stallMs }: Patience): Promise<HttpClient> {
   const undici = await import("undici");
-  const limits = { headersTimeout: timeoutMs, bodyTimeout: timeoutMs };
+  const limits = { headersTimeout: stallMs, bodyTimeout: stallMs };
   const origin = new URL(host.baseUrl).host;
-  // made at the first request, one for whoever else is asked
-  let own: Promise<Agent> | undefined;
-  let others: Promise<Agent> | undefined;
-  const open = async (trust: typeof noHost, connectTimeout: number): Promise<Agent> =>
-    new undici.Agent({
-      ...limits,
-      connect: {
-        timeout: connectTimeout,
-        rejectUnauthorized: !trust.skipVerify,
-        secureContext: await secureContextOf(trust),
-      },
-    });
-  const agentOf = (url: URL): Promise<Agent> => {
-    if (url.host === origin) {
-      own ??= open(host, host.dialTimeoutMs ?? timeoutMs);
-      return own;
-    }
-    others ??= open(noHost, timeoutMs);
-    return others;
+  const agents = new Map<string, Promise<Dispatcher>>();
+
+  const open = async (trust: Trust, timeout: number, proxy: URL | undefined): Promise<Dispatcher> => {
+    const tls = { timeout, rejectUnauthorized: !trust.skipVerify, secureContext: await secureContextOf(trust) };
+    if (proxy === undefined) return new undici.Agent({ ...limits, connect: tls });
+    const proxyTls = { timeout, secureContext: await secureContextOf(noHost) };
+    // many proxies tunnel for https only
+    return new undici.ProxyAgent({ ...limits, uri: proxy.href, proxyTunnel: false, requestTls: tls, proxyTls });
+  };
+  /** Made at the first request: one for the host itself, one for whoever else is asked. */
+  const agentFor = (url: URL): Promise<Dispatcher> => {
+    const own = url.host === origin;
+    const proxy = proxyFor(url);
+    const key = `${own} ${proxy?.href ?? ""}`;
+    const agent =
+      agents.get(key) ?? open(own ? host : noHost, (own ? host.dialTimeoutMs : undefined) ?? stallMs, proxy);
+    agents.set(key, agent);
+    return agent;
   };
   let triesTls = host.triesTls;
 
   const send = async (request: HttpRequest, url: URL, headers: Record<string, string>): Promise<HttpResponse> => {
+    const { signal, form } = request;
+    const place = proxyFor(url) === undefined ? url.host : `${url.host} (by the proxy ${proxyFor(url)?.host})`;
+    // undici's own limit begins anew with every line that comes
+    const slow = new AbortController();
+    const timer = setTimeout(() => slow.abort(), 2 * stallMs);
+    const explain = (error: unknown): Error => asOurs(error, place, signal, slow.signal);
     try {
-      const {
-        statusCode,
-        headers: answered,
-        body,
-      } = await undici.request(url, {
-        dispatcher: await agentOf(url),
-        method: request.form === undefined ? "GET" : "POST",
-        headers:
-          request.form === undefined ? headers : { ...headers, "content-type": "application/x-www-form-urlencoded" },
-        ...(request.form !== undefined && { body: request.form.toString() }),
-        signal: request.signal,
+      const answer = await undici.request(url, {
+        dispatcher: await agentFor(url),
+        method: form === undefined ? "GET" : "POST",
+        headers: form === undefined ? headers : { ...headers, "content-type": "application/x-www-form-urlencoded" },
+        ...(form !== undefined && { body: form.toString() }),
+        signal: AbortSignal.any([signal, slow.signal]),
       });
+      const { body } = answer;
       // what is destroyed unread reports its abort as an error that nobody waits for
       body.on("error", () => undefined);
-      return { status: statusCode, headers: answered, body: withOurErrors(body, url, request.signal) };
+      const chunks = followBody(body, { host: place, stallMs, explain });
+      return {
+        status: answer.statusCode,
+        headers: answer.headers,
+        from: url.host,
+        elsewhere: false,
+        body: { [Symbol.asyncIterator]: () => chunks, destroy: () => void body.destroy() },
+      };
     } catch (error) {
-      throw asOurs(error, url, request.signal);
+      throw explain(error);
+    } finally {
+      clearTimeout(timer);
     }
   };
 
@@ -103,40 +122,38 @@ export async function openHttpClient(host: RegistryHost, timeoutMs: number = sta
     }
   };
 
+  const isSameServer = (one: URL, other: URL): boolean =>
+    one.origin === other.origin || (triesTls && one.host === origin && other.host === origin);
+
   return {
     async request(request) {
       let url = new URL(request.url);
-      let headers = request.headers;
+      let { headers } = request;
+      let elsewhere = false;
       for (let redirects = 0; ; redirects++) {
         const response = await sendByEither(request, url, headers);
-        const location = response.headers.location;
+        const { location } = response.headers;
         if (!redirectStatuses.has(response.status) || location === undefined || request.form !== undefined) {
-          return response;
+          return { ...response, elsewhere };
         }
         response.body.destroy();
-        if (redirects === maxRedirects)
+        if (redirects === maxRedirects) {
           throw new UnavailableError(`${url.host} redirects more than ${maxRedirects} times`);
+        }
         const next = redirectTarget(url, location);
-        if (next.origin !== url.origin) headers = withoutCredentials(headers);
+        if (!isSameServer(url, next)) {
+          elsewhere = true;
+          headers = publicHeaders(headers);
+        }
         url = next;
       }
     },
     async close() {
-      for (const agent of await Promise.all([own, others])) await agent?.destroy();
+      for (const agent of await Promise.allSettled(agents.values())) {
+        if (agent.status === "fulfilled") await agent.value.destroy();
+      }
     },
   };
-}
-
-/** Reads a body that has to be small. @throws InternalError when it is not */
-export async function readBody(response: HttpResponse, limitBytes: number, what: string): Promise<Buffer> {
-  const chunks: Uint8Array[] = [];
-  let bytes = 0;
-  for await (const chunk of response.body) {
-    bytes += chunk.length;
-    if (bytes > limitBytes) throw new InternalError(`${what} is longer than ${limitBytes} bytes`);
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks);
 }
 
 function redirectTarget(from: URL, location: string): URL {
@@ -150,22 +167,9 @@ function redirectTarget(from: URL, location: string): URL {
   return target;
 }
 
-function withoutCredentials(headers: Record<string, string>): Record<string, string> {
-  // headers of hosts.toml may be secrets as well: only what every server may know goes on
-  return headers.accept === undefined ? {} : { accept: headers.accept };
-}
-
-function withOurErrors(body: Dispatcher.ResponseData["body"], url: URL, signal: AbortSignal): HttpResponse["body"] {
-  return {
-    destroy: () => void body.destroy(),
-    async *[Symbol.asyncIterator]() {
-      try {
-        for await (const chunk of body) yield chunk as Uint8Array;
-      } catch (error) {
-        throw asOurs(error, url, signal);
-      }
-    },
-  };
+/** Headers of hosts.toml may be secrets as well: only what every server may know goes on. */
+function publicHeaders({ accept, range }: Record<string, string>): Record<string, string> {
+  return { ...(accept !== undefined && { accept }), ...(range !== undefined && { range }) };
 }
 
 /** What a server of plain HTTP makes of a TLS greeting: an answer that is no TLS, or none. */
@@ -174,10 +178,15 @@ function speaksNoTls(error: unknown): boolean {
   return code === "ERR_SSL_WRONG_VERSION_NUMBER" || (code === "ECONNRESET" && /before secure TLS/.test(message));
 }
 
-function asOurs(error: unknown, url: URL, signal: AbortSignal): BerthError {
+/** Of connections that stood, or nearly; a server that refuses one, or does not answer at all, does so for longer. */
+const passingCodes = new Set(["ECONNRESET", "EPIPE", "EAI_AGAIN", "UND_ERR_SOCKET", "UND_ERR_BODY_TIMEOUT"]);
+
+function asOurs(error: unknown, place: string, signal: AbortSignal, slow: AbortSignal): BerthError {
   if (error instanceof BerthError) return error;
-  if (signal.aborted) return new CancelledError(`the request to ${url.host} was cancelled`, { cause: error });
+  if (signal.aborted) return new CancelledError(`the request to ${place} was cancelled`, { cause: error });
+  if (slow.aborted) return new UnavailableError(`${place} does not come to its answer`, { cause: error });
   const { code, message } = error as NodeJS.ErrnoException;
   const why = code === undefined || message.includes(code) ? message : `${code}: ${message}`;
-  return new UnavailableError(`${url.host} failed: ${why}`, { cause: error });
+  const Kind = passingCodes.has(code ?? "") ? TransientError : UnavailableError;
+  return new Kind(`${place} failed: ${why}`, { cause: error });
 }

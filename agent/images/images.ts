@@ -13,6 +13,7 @@ import { type PullRequest, pullImage, pullProgress } from "./pull.js";
 import { openRegistries } from "./registries.js";
 import { type PullProgress, RunningPulls } from "./running-pulls.js";
 import { Transfers } from "./transfers.js";
+import { type Patience, usualPatience } from "./transient.js";
 
 export interface ImagesOptions extends ImageStoreOptions {
   /** certs.d: registries in containerd's hosts.toml format; they need not exist */
@@ -21,6 +22,8 @@ export interface ImagesOptions extends ImageStoreOptions {
   pinned?: readonly ImagePattern[];
   /** is told of pulls, of their steps and bytes */
   observer?: Observer;
+  /** absent: the usual one */
+  patience?: Patience;
 }
 
 export interface Images {
@@ -54,6 +57,7 @@ export async function openImages(options: ImagesOptions): Promise<Images> {
     transfers,
     pulls,
     observer,
+    patience: options.patience ?? usualPatience,
     fetcher: openLayerFetcher(options.layers, transfers),
     registries: openRegistries(options.registriesDirectories),
   };

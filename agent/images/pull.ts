@@ -13,6 +13,7 @@ import type { RegistryAuth } from "./registry-auth.js";
 import { openRegistryClient, type RegistryClient } from "./registry-client.js";
 import type { PullProgress, RunningPulls } from "./running-pulls.js";
 import type { Pace } from "./transfers.js";
+import type { Patience } from "./transient.js";
 
 export type { RegistryAuth };
 
@@ -29,6 +30,7 @@ export interface PullDeps extends InstallDeps {
   registries: Registries;
   pulls: RunningPulls;
   observer: Observer;
+  patience: Patience;
 }
 
 const maxIndexDepth = 3;
@@ -103,7 +105,7 @@ async function pullFrom(
   progress: PullProgress,
   signal: AbortSignal,
 ): Promise<ImageRecord> {
-  const client = await openRegistryClient(host, reference, request.auth);
+  const client = await openRegistryClient(host, reference, request.auth, deps.patience);
   try {
     const { digest, config, layers, annotations } = await deps.observer.step("pull-image", "resolve", () =>
       resolve(client, reference, signal),
@@ -139,13 +141,14 @@ interface Resolved {
 async function resolve(client: RegistryClient, reference: Reference, signal: AbortSignal): Promise<Resolved> {
   const what = formatReference(reference);
   let version = reference.digest ?? reference.tag ?? "latest";
+  let size: number | undefined;
   let digest: string | undefined;
   for (let depth = 0; depth <= maxIndexDepth; depth++) {
-    const fetched = await client.manifest(version, signal);
+    const fetched = await client.manifest(version, size, signal);
     digest ??= fetched.digest;
     const manifest = parseManifest(fetched.bytes, fetched.contentType, what);
     if (manifest.kind === "image") return { ...manifest, digest };
-    version = choosePlatform(manifest.manifests, hostPlatform(), what).digest;
+    ({ digest: version, size } = choosePlatform(manifest.manifests, hostPlatform(), what));
   }
   throw new InternalError(`${what} is an index of indexes more than ${maxIndexDepth} deep`);
 }

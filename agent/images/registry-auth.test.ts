@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { authIsFor, basicCredentialsOf, parseChallenges } from "./registry-auth.js";
+import { authIsFor, basicCredentialsOf, bearerHeader, identityTokenOf, parseChallenges } from "./registry-auth.js";
 
 describe("challenges", () => {
   it("are read with quotes, commas and several schemes", () => {
@@ -34,13 +34,46 @@ describe("credentials", () => {
     assert.deepEqual(basicCredentialsOf({ username: "", auth }), { username: "a", password: "b:c" });
     assert.equal(basicCredentialsOf({}), undefined);
     assert.equal(basicCredentialsOf(undefined), undefined);
-    assert.throws(() => basicCredentialsOf({ auth: Buffer.from("none").toString("base64") }), /auth\.auth/);
+    for (const wrong of [Buffer.from("none").toString("base64"), Buffer.from(":x").toString("base64"), "YTpi!", "="]) {
+      assert.throws(() => basicCredentialsOf({ auth: wrong }), /auth\.auth/);
+    }
   });
 
   it("are for the server that they name", () => {
-    assert.ok(authIsFor({}, "r.example", "mirror.example"));
-    assert.ok(authIsFor({ serverAddress: "https://r.example/v1/" }, "r.example", "r.example"));
-    assert.ok(authIsFor({ serverAddress: "https://index.docker.io/v1/" }, "docker.io", "registry-1.docker.io"));
-    assert.ok(!authIsFor({ serverAddress: "other.example" }, "r.example", "r.example"));
+    assert.ok(authIsFor({}, "mirror.example"));
+    for (const [serverAddress, host] of [
+      ["https://r.example/v1/", "r.example"],
+      ["http://r.example:5000", "r.example:5000"],
+      [" R.Example:443 ", "r.example"],
+      ["[::1]:5000", "[::1]:5000"],
+      ["https://index.docker.io/v1/", "registry-1.docker.io"],
+      ["docker.io", "registry-1.docker.io"],
+    ] as const) {
+      assert.ok(authIsFor({ serverAddress }, host), serverAddress);
+    }
+    for (const [serverAddress, host] of [
+      ["other.example", "r.example"],
+      ["r.example", "mirror.example"],
+      ["r.example", "r.example:5000"],
+      ["docker.io", "mirror.example"],
+      ["docker.io", "docker.io.example"],
+      ["r.example@other.example", "r.example"],
+      ["not an address", "r.example"],
+    ] as const) {
+      assert.ok(!authIsFor({ serverAddress }, host), serverAddress);
+    }
+  });
+
+  it("are an identity token in its own field, or as the password of the user <token>", () => {
+    assert.equal(identityTokenOf({ identityToken: "t" }), "t");
+    assert.equal(identityTokenOf({ username: "<token>", password: "p" }), "p");
+    assert.equal(identityTokenOf({ auth: Buffer.from("<token>:q").toString("base64") }), "q");
+    assert.equal(identityTokenOf({ username: "a", password: "b" }), undefined);
+    assert.equal(identityTokenOf(undefined), undefined);
+  });
+
+  it("are nothing that a header cannot have", () => {
+    assert.equal(bearerHeader("a.b-c"), "Bearer a.b-c");
+    for (const token of ["a\r\nx: y", "a b", "\u00e9", ""]) assert.throws(() => bearerHeader(token), /registry_token/);
   });
 });

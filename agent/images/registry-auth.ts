@@ -39,30 +39,56 @@ export function parseChallenges(header: string): Challenge[] {
   return challenges;
 }
 
-/** @throws InvalidArgumentError when `auth` is no base64 of "username:password" */
+/**
+ * Of the forms that an AuthConfig can have.
+ * @throws InvalidArgumentError when `auth` is no base64 of "username:password"
+ */
 export function basicCredentialsOf(auth: RegistryAuth | undefined): BasicCredentials | undefined {
   if (auth?.username) return { username: auth.username, password: auth.password ?? "" };
   if (!auth?.auth) return undefined;
-  const decoded = Buffer.from(auth.auth, "base64").toString("utf8").replace(/\0+$/, "");
+  const isBase64 = /^[A-Za-z0-9+/_-]+={0,2}\s*$/.test(auth.auth);
+  const decoded = isBase64 ? Buffer.from(auth.auth, "base64").toString("utf8").replace(/\0+$/, "") : "";
   const colon = decoded.indexOf(":");
   if (colon <= 0) throw new InvalidArgumentError('auth.auth is not the base64 form of "username:password"');
   return { username: decoded.slice(0, colon), password: decoded.slice(colon + 1) };
+}
+
+/** Docker's files keep an identity token as the password of a user of this name. */
+const tokenUser = "<token>";
+
+/** An OAuth2 refresh token, if there is one. */
+export function identityTokenOf(auth: RegistryAuth | undefined): string | undefined {
+  if (auth?.identityToken) return auth.identityToken;
+  const credentials = basicCredentialsOf(auth);
+  return credentials?.username === tokenUser && credentials.password !== "" ? credentials.password : undefined;
 }
 
 export function basicHeader(credentials: BasicCredentials): string {
   return `Basic ${Buffer.from(`${credentials.username}:${credentials.password}`).toString("base64")}`;
 }
 
+/** @throws InvalidArgumentError when it cannot be sent */
+export function bearerHeader(token: string): string {
+  if (!isToken(token)) throw new InvalidArgumentError("auth.registry_token has characters that no token has");
+  return `Bearer ${token}`;
+}
+
+export function isToken(text: unknown): text is string {
+  return typeof text === "string" && /^[\x21-\x7e]+$/.test(text);
+}
+
+const dockerHub = /^(?:index\.|registry-1\.)?docker\.io$/;
+
 /**
- * Whether credentials that were given for one server may be shown to this registry host. Without a server address they
- * are for the image's registry, whatever mirror stands in for it.
+ * Whether credentials may be shown to a registry host: those with a server address to that server only, the others to
+ * every host that is configured for the image's registry.
+ * @param host as URL.host has it: in lowercase, without its scheme's own port
  */
-export function authIsFor(auth: RegistryAuth, registry: string, host: string): boolean {
-  const address = auth.serverAddress;
-  if (!address) return true;
-  const server = address.replace(/^https?:\/\//, "").split("/")[0] ?? "";
-  const isDockerHub = (name: string) => /^(?:index\.|registry-1\.)?docker\.io$/.test(name);
-  return (
-    server === host || server === registry || (isDockerHub(server) && (isDockerHub(host) || isDockerHub(registry)))
-  );
+export function authIsFor(auth: RegistryAuth, host: string): boolean {
+  const address = auth.serverAddress?.trim() ?? "";
+  if (address === "") return true;
+  const url = /^[a-z][a-z0-9+.-]*:\/\//i.test(address) ? address : `https://${address}`;
+  if (!URL.canParse(url)) return false;
+  const server = new URL(url).host;
+  return server === host || (dockerHub.test(server) && dockerHub.test(host));
 }

@@ -1,24 +1,16 @@
 /** One repository on one registry host, by the OCI distribution specification: manifests and blobs, with tokens. */
-import {
-  InternalError,
-  InvalidArgumentError,
-  NotFoundError,
-  PermissionDeniedError,
-  UnavailableError,
-} from "../../sandbox/errors.js";
+import { CancelledError, InternalError, NotFoundError, PermissionDeniedError } from "../../sandbox/errors.js";
+import { downloadBlob } from "./blob-download.js";
 import { algorithmOf, digestOf, digestPattern, verified } from "./digest.js";
-import { type HttpClient, type HttpResponse, openHttpClient, readBody } from "./http.js";
+import { type HttpResponse, openHttpClient } from "./http.js";
+import { readBody } from "./http-body.js";
+import { failureOf } from "./http-failures.js";
 import { type Descriptor, manifestTypes, maxManifestBytes } from "./manifest.js";
 import { formatName, formatReference, type Reference } from "./reference.js";
 import type { RegistryHost } from "./registries.js";
-import {
-  authIsFor,
-  basicCredentialsOf,
-  basicHeader,
-  type Challenge,
-  parseChallenges,
-  type RegistryAuth,
-} from "./registry-auth.js";
+import { authIsFor, type RegistryAuth } from "./registry-auth.js";
+import { Authorizer } from "./registry-tokens.js";
+import { type Patience, retried } from "./transient.js";
 
 export interface FetchedManifest {
   bytes: Buffer;
@@ -29,146 +21,129 @@ export interface FetchedManifest {
 export interface RegistryClient {
   /**
    * @param version a tag or a digest
-   * @throws NotFoundError, PermissionDeniedError, UnavailableError, InternalError (another digest)
+   * @param size what the descriptor says, where there is one
+   * @throws NotFoundError, PermissionDeniedError, UnavailableError, InternalError (another digest or size)
    */
-  manifest(version: string, signal: AbortSignal): Promise<FetchedManifest>;
+  manifest(version: string, size: number | undefined, signal: AbortSignal): Promise<FetchedManifest>;
   /** Verified by digest and size while it is read. */
-  blob(descriptor: Pick<Descriptor, "digest" | "size">, signal: AbortSignal): AsyncIterable<Uint8Array>;
+  blob(descriptor: Pick<Descriptor, "digest" | "size" | "urls">, signal: AbortSignal): AsyncIterable<Uint8Array>;
+  /** Blobs that are on their way come to their end. */
   close(): Promise<void>;
 }
 
-const maxTokenBytes = 1024 ** 2;
+const blobTypes = "application/octet-stream, */*";
+/** A token may expire between two requests, and its successor may be refused for a reason of its own. */
+const maxRenewals = 2;
 
 /** @param reference names the repository, and the image in errors */
 export async function openRegistryClient(
   host: RegistryHost,
   reference: Reference,
   auth: RegistryAuth | undefined,
+  patience: Patience,
 ): Promise<RegistryClient> {
-  const http = await openHttpClient(host);
+  const http = await openHttpClient(host, patience);
   const origin = new URL(host.baseUrl);
-  const name = `${formatName(reference)}`;
-  const usable = auth !== undefined && authIsFor(auth, reference.registry, origin.host) ? auth : undefined;
-  let authorization = usable?.registryToken ? `Bearer ${usable.registryToken}` : undefined;
+  const name = formatName(reference);
+  const authorizer = new Authorizer({
+    http,
+    origin,
+    repository: reference.repository,
+    auth: auth !== undefined && authIsFor(auth, origin.host) ? auth : undefined,
+  });
+  let blobs = 0;
+  let closed = false;
+  const closeIfDone = async (): Promise<void> => {
+    if (closed && blobs === 0) await http.close();
+  };
 
   const urlOf = (kind: "manifests" | "blobs", what: string): string => {
     const namespace = host.mirrorOf === undefined ? "" : `?ns=${encodeURIComponent(host.mirrorOf)}`;
     return `${host.baseUrl}/${reference.repository}/${kind}/${what}${namespace}`;
   };
 
-  const get = async (url: string, accept: string, what: string, signal: AbortSignal): Promise<HttpResponse> => {
-    const ask = (): Promise<HttpResponse> => {
-      const headers = { ...host.headers, accept, ...(authorization !== undefined && { authorization }) };
-      return http.request({ url, headers, signal });
-    };
-    let response = await ask();
-    if (response.status === 401) {
-      const challenges = parseChallenges([response.headers["www-authenticate"] ?? ""].flat().join(", "));
-      response.body.destroy();
-      authorization = await answerChallenges(http, challenges, { origin, reference, auth: usable, what, signal });
-      response = await ask();
-    }
-    if (response.status === 200) return response;
-    response.body.destroy();
-    throw failureOf(response.status, origin.host, what);
-  };
-
-  return {
-    async manifest(version, signal) {
-      const what = digestPattern.test(version) ? `${name}@${version}` : formatReference(reference);
-      const response = await get(urlOf("manifests", version), manifestTypes.join(", "), what, signal);
-      const bytes = await readBody(response, maxManifestBytes, `the manifest of ${what}`);
-      const digest = digestOf(bytes, digestPattern.test(version) ? algorithmOf(version) : "sha256");
-      if (digestPattern.test(version) && digest !== version) {
-        throw new InternalError(`${origin.host} sent another manifest for ${name}@${version}: its digest is ${digest}`);
-      }
-      return { bytes, digest, contentType: [response.headers["content-type"] ?? ""].flat()[0] ?? "" };
-    },
-    async *blob(descriptor, signal) {
-      const what = `blob ${descriptor.digest} of ${name}`;
-      const response = await get(urlOf("blobs", descriptor.digest), "application/octet-stream, */*", what, signal);
+  const get = async (
+    url: string,
+    wanted: Record<string, string>,
+    what: string,
+    signal: AbortSignal,
+  ): Promise<HttpResponse> => {
+    for (let renewals = 0; ; renewals++) {
+      const { header } = authorizer;
+      const headers = { ...host.headers, ...wanted, ...(header !== undefined && { authorization: header }) };
+      const response = await http.request({ url, headers, signal });
+      if (response.status === 200 || (response.status === 206 && wanted.range !== undefined)) return response;
+      // what another server wants to be shown is none of its business
+      if (response.status !== 401 || response.elsewhere || renewals === maxRenewals)
+        throw await failureOf(response, what);
       try {
-        yield* verified(response.body, descriptor);
+        await authorizer.renew(response, header, what, signal);
       } finally {
         response.body.destroy();
       }
-    },
-    close: () => http.close(),
+      if (authorizer.header === header && !signal.aborted) {
+        throw new PermissionDeniedError(`${origin.host} denies ${what} (HTTP 401)`);
+      }
+    }
   };
-}
 
-interface AuthContext {
-  origin: URL;
-  reference: Reference;
-  auth: RegistryAuth | undefined;
-  what: string;
-  signal: AbortSignal;
-}
+  /** A layer that its maker may not hand on can be had where the descriptor says. Nobody there is shown credentials. */
+  const getFrom = async (urls: readonly string[], range: Record<string, string>, what: string, signal: AbortSignal) => {
+    let failure: unknown;
+    for (const url of urls) {
+      const isAllowed = URL.canParse(url) && ["https:", origin.protocol].includes(new URL(url).protocol);
+      if (!isAllowed) continue;
+      try {
+        const response = await http.request({ url, headers: { accept: blobTypes, ...range }, signal });
+        if (response.status === 200 || (response.status === 206 && range.range !== undefined)) return response;
+        failure = await failureOf({ ...response, elsewhere: true }, what);
+      } catch (error) {
+        failure = error;
+      }
+      if (signal.aborted) break;
+    }
+    throw failure ?? new NotFoundError(`${what} is not on ${origin.host}, and no address of another server is https`);
+  };
 
-/** The Authorization header that the challenges ask for. */
-async function answerChallenges(http: HttpClient, challenges: Challenge[], context: AuthContext): Promise<string> {
-  const bearer = challenges.find((challenge) => challenge.scheme === "bearer");
-  if (bearer !== undefined) return `Bearer ${await fetchToken(http, bearer, context)}`;
-  const credentials = basicCredentialsOf(context.auth);
-  if (challenges.some((challenge) => challenge.scheme === "basic") && credentials !== undefined) {
-    return basicHeader(credentials);
-  }
-  throw new PermissionDeniedError(`${context.origin.host} wants credentials for ${context.what}`);
-}
-
-async function fetchToken(http: HttpClient, challenge: Challenge, context: AuthContext): Promise<string> {
-  const realm = tokenUrl(challenge, context);
-  const scope = challenge.parameters.scope || `repository:${context.reference.repository}:pull`;
-  const service = challenge.parameters.service;
-  const credentials = basicCredentialsOf(context.auth);
-  const identityToken = context.auth?.identityToken;
-  const parameters = new URLSearchParams({ ...(service && { service }), scope });
-  let response: HttpResponse;
-  if (identityToken) {
-    parameters.set("grant_type", "refresh_token");
-    parameters.set("refresh_token", identityToken);
-    parameters.set("client_id", "berth");
-    response = await http.request({ url: realm.href, headers: {}, signal: context.signal, form: parameters });
-  } else {
-    for (const [key, value] of parameters) realm.searchParams.append(key, value);
-    const headers: Record<string, string> = credentials ? { authorization: basicHeader(credentials) } : {};
-    response = await http.request({ url: realm.href, headers, signal: context.signal });
-  }
-  if (response.status !== 200) {
-    response.body.destroy();
-    throw failureOf(response.status === 400 ? 401 : response.status, realm.host, `a token for ${context.what}`);
-  }
-  const text = (await readBody(response, maxTokenBytes, `the token of ${realm.host}`)).toString("utf8");
-  const token = readToken(text);
-  if (token === undefined) throw new UnavailableError(`${realm.host} answered without a token for ${context.what}`);
-  return token;
-}
-
-function tokenUrl(challenge: Challenge, context: AuthContext): URL {
-  const realm = challenge.parameters.realm ?? "";
-  const url = URL.canParse(realm) ? new URL(realm) : undefined;
-  if (url === undefined || (url.protocol !== "https:" && url.protocol !== "http:")) {
-    throw new UnavailableError(`${context.origin.host} names no token server: "${realm.slice(0, 200)}"`);
-  }
-  if (context.origin.protocol === "https:" && url.protocol === "http:") {
-    throw new UnavailableError(`${context.origin.host} names a token server without https: ${url.host}`);
-  }
-  return url;
-}
-
-function readToken(text: string): string | undefined {
-  try {
-    const { token, access_token: accessToken } = JSON.parse(text) as Record<string, unknown>;
-    const found = token || accessToken;
-    return typeof found === "string" && found !== "" && !/[\r\n]/.test(found) ? found : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-function failureOf(status: number, host: string, what: string): Error {
-  if (status === 404) return new NotFoundError(`${what} is not on ${host}`);
-  if (status === 401 || status === 403) return new PermissionDeniedError(`${host} denies ${what} (HTTP ${status})`);
-  if (status === 400) return new InvalidArgumentError(`${host} refuses the request for ${what} (HTTP 400)`);
-  return new UnavailableError(`${host} answered HTTP ${status} for ${what}`);
+  return {
+    manifest: (version, size, signal) =>
+      retried(patience, signal, async () => {
+        const what = digestPattern.test(version) ? `${name}@${version}` : formatReference(reference);
+        const response = await get(urlOf("manifests", version), { accept: manifestTypes.join(", ") }, what, signal);
+        const bytes = await readBody(response, maxManifestBytes, `the manifest of ${what}`);
+        const digest = digestOf(bytes, digestPattern.test(version) ? algorithmOf(version) : "sha256");
+        if (digestPattern.test(version) && digest !== version) {
+          throw new InternalError(`${origin.host} sent another manifest for ${what}: its digest is ${digest}`);
+        }
+        if (size !== undefined && bytes.length !== size) {
+          throw new InternalError(`the manifest ${what} has ${bytes.length} bytes, its descriptor says ${size}`);
+        }
+        return { bytes, digest, contentType: [response.headers["content-type"] ?? ""].flat()[0] ?? "" };
+      }),
+    async *blob(descriptor, signal) {
+      if (closed) throw new CancelledError(`the pull of ${formatReference(reference)} has ended`);
+      const { digest, size, urls = [] } = descriptor;
+      const what = `blob ${digest} of ${name}`;
+      const open = async (from: number): Promise<HttpResponse> => {
+        const range: Record<string, string> = from === 0 ? {} : { range: `bytes=${from}-` };
+        try {
+          return await get(urlOf("blobs", digest), { accept: blobTypes, ...range }, what, signal);
+        } catch (error) {
+          if (urls.length === 0 || !(error instanceof NotFoundError)) throw error;
+          return getFrom(urls, range, what, signal);
+        }
+      };
+      blobs += 1;
+      try {
+        yield* verified(downloadBlob({ what, size, patience, signal, open }), descriptor);
+      } finally {
+        blobs -= 1;
+        await closeIfDone();
+      }
+    },
+    close() {
+      closed = true;
+      return closeIfDone();
+    },
+  };
 }

@@ -20,7 +20,10 @@ describe("a registry that does not do what it should", () => {
 
   before(async () => {
     registriesDirectory = await mkdtemp(join(tmpdir(), "berth-certs-"));
-    service = await openTestImages({ registriesDirectories: [registriesDirectory] });
+    service = await openTestImages({
+      registriesDirectories: [registriesDirectory],
+      patience: { stallMs: 30_000, retryMs: 5 },
+    });
   });
   after(async () => {
     await service.close();

@@ -3,6 +3,7 @@ import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Images, openImages } from "../../agent/images/images.js";
+import type { Patience } from "../../agent/images/transient.js";
 import { type LayerStore, openLayerStore } from "../../sandbox/rootfs/layer-store.js";
 
 export interface TestImages {
@@ -15,7 +16,12 @@ export interface TestImages {
 }
 
 export async function openTestImages(
-  options: { registriesDirectories?: string[]; inUse?: () => Iterable<string>; root?: string } = {},
+  options: {
+    registriesDirectories?: string[];
+    inUse?: () => Iterable<string>;
+    root?: string;
+    patience?: Patience;
+  } = {},
 ): Promise<TestImages> {
   const root = options.root ?? (await mkdtemp(join(tmpdir(), "berth-images-")));
   const layers = await openLayerStore(root);
