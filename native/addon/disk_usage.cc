@@ -59,6 +59,8 @@ class UsageWalk {
       if (entries % entries_between_looks == entries_between_looks - 1 && Clock::now() >= end) return usage_;
     }
     usage_.done = true;
+    // nobody knows when the last reference to a walk goes: until then it would keep the file system from being unmounted
+    base_.reset();
     return usage_;
   }
 

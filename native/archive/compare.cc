@@ -46,6 +46,11 @@ bool has_same_content(const Directory& one, const Directory& other, const std::s
   }
 }
 
+// Made to be mounted on.
+bool is_same_placeholder(const struct stat& now, const struct stat& before) {
+  return (now.st_mode & S_IFMT) == (before.st_mode & S_IFMT) && (S_ISDIR(now.st_mode) || now.st_size == 0);
+}
+
 bool is_same_time(const timespec& a, const timespec& b) { return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec; }
 
 }  // namespace
@@ -101,7 +106,9 @@ std::vector<Comparison::Step> Comparison::steps_of(const Directory& upper, const
       step.change = Change::deleted;
     } else {
       const auto holder = std::find_if(lower.begin(), lower.end(), [&](const auto& item) { return item.first == found.layer; });
-      step.is_told = !found.exists || is_changed(upper, entry, holder->second, found.status);
+      const bool is_besides = options_.whole && found.layer > 0;
+      step.is_told = !found.exists || (is_besides ? !is_same_placeholder(entry.status, found.status)
+                                                  : is_changed(upper, entry, holder->second, found.status));
       step.change = found.exists ? Change::changed : Change::added;
       step.is_directory = S_ISDIR(entry.status.st_mode);
       step.lower = std::move(found.directories);
@@ -141,6 +148,7 @@ void Comparison::add_deleted(const std::vector<std::pair<size_t, Directory>>& lo
   std::set<std::string> known;
   for (const Entry& entry : present) known.insert(entry.name);
   for (const auto& [layer, directory] : lower) {
+    if (options_.whole && layer > 0) break;
     for (const Entry& entry : directory.entries()) {
       if (!known.insert(entry.name).second) continue;
       if (!options_.whole && is_whiteout(entry.status)) continue;

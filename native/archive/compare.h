@@ -13,7 +13,8 @@ namespace berth::archive {
 enum class Change : char { added = 'A', changed = 'C', deleted = 'D' };
 
 struct ComparisonOptions {
-  // The upper tree is complete, and is compared with the one that is below. Otherwise it is in overlayfs's form, as all below
+  // The upper tree is complete, and is compared with the one that is below. Others below have directories and empty files
+  // which may be there besides. Otherwise it is in overlayfs's form, as all below
   // it: what is not in it is as it is there.
   bool whole = false;
   // Owners, attributes and content count, too, for files that have the same size and time. Otherwise files of whole trees are

@@ -12,7 +12,12 @@
 //                                        what the first has that the others (the topmost first) have not: "A path", "C path"
 //                                        or "D path", each with a NUL at its end (see compare.h)
 //
-// DIR becomes the process's root; for the first two it is empty. On failure: a line of JSON on standard error (unpack/report.h), exit code 1.
+//   berth-archive copy --directory DIR --from DIR [--share-below DIR]
+//                                        {"bytes":N,"inodes":N}: the second's tree is made again in the first, which is empty.
+//                                        With --share-below both are below that directory, and files are not copied, but get
+//                                        further names (see copy.h)
+//
+// DIR becomes the process's root (or --share-below does); for the first two it is empty. On failure: a line of JSON on standard error (unpack/report.h), exit code 1.
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -29,6 +34,7 @@
 #include <vector>
 
 #include "archive/compare.h"
+#include "archive/copy.h"
 #include "archive/pack.h"
 #include "archive/sink.h"
 #include "archive/tar_writer.h"
@@ -60,6 +66,15 @@ constexpr int kTreeCalls[] = {
 constexpr int kTreeCapabilities[] = {CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN};
 constexpr unpack::Confinement kReadsTree{kTreeCapabilities, kTreeCalls, true};
 
+constexpr int kCopyCalls[] = {
+    SYS_read, SYS_write, SYS_newfstatat, SYS_openat, SYS_close, SYS_ioctl, SYS_fchown, SYS_fchmod, SYS_utimensat,
+    SYS_fstat, SYS_fchdir, SYS_llistxattr, SYS_lgetxattr, SYS_fsetxattr, SYS_lsetxattr, SYS_lseek, SYS_ftruncate,
+    SYS_linkat, SYS_mkdirat, SYS_mknodat, SYS_symlinkat, SYS_fchownat, SYS_fchmodat, SYS_readlinkat, SYS_openat2,
+    SYS_getdents64, SYS_fcntl, BERTH_LIBRARY_CALLS,
+};
+constexpr int kCopyCapabilities[] = {CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID, CAP_MKNOD, CAP_SETFCAP};
+constexpr unpack::Confinement kCopiesTrees{kCopyCapabilities, kCopyCalls};
+
 constexpr int kOutput = 3;
 
 struct Options {
@@ -68,6 +83,8 @@ struct Options {
   uint64_t limit_bytes = 0;
   std::vector<std::string> lower;
   bool whole = false;
+  std::string from;
+  std::string share_below;
 };
 
 Options parse_options(int argc, char** argv) {
@@ -83,6 +100,8 @@ Options parse_options(int argc, char** argv) {
     const char* value = argv[++i];
     if (name == "--directory") options.directory = value;
     else if (name == "--lower") options.lower.emplace_back(value);
+    else if (name == "--from") options.from = value;
+    else if (name == "--share-below") options.share_below = value;
     else if (name == "--limit-bytes") options.limit_bytes = strtoull(value, nullptr, 10);
     else refuse("read the arguments", "", std::string(name) + " is not known");
   }
@@ -163,6 +182,30 @@ void tell_changes(const Options& options) {
   flush();
 }
 
+std::string copied(TreeCopy&& copy) {
+  copy.run();
+  return "{\"bytes\":" + std::to_string(copy.bytes()) + ",\"inodes\":" + std::to_string(copy.inodes()) + "}";
+}
+
+std::string copy(const Options& options) {
+  if (options.from.empty()) refuse("read the arguments", "", "--from is missing");
+  if (options.share_below.empty()) {
+    const int from = open_read_only(options.from);
+    unpack::confine(options.directory, {from}, kCopiesTrees);
+    return copied(TreeCopy(from, open_root().get(), false));
+  }
+  // a file gets a further name within one mount only
+  const std::string prefix = options.share_below + "/";
+  if (!options.from.starts_with(prefix) || !options.directory.starts_with(prefix)) {
+    refuse("read the arguments", "", "--share-below does not contain both directories");
+  }
+  unpack::confine(options.share_below, {}, kCopiesTrees);
+  const UniqueFd root = open_root();
+  const Directory from(root.get(), options.from.substr(prefix.size()));
+  const Directory to(root.get(), options.directory.substr(prefix.size()));
+  return copied(TreeCopy(from.fd(), to.fd(), true));
+}
+
 void read_standard_input(const Options& options) {
   if (options.limit_bytes == 0) refuse("read the arguments", "", "--limit-bytes is missing");
   unpack::LayerStream stream(STDIN_FILENO, options.limit_bytes);
@@ -177,6 +220,7 @@ int run(int argc, char** argv) {
   if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) fail("prctl PR_SET_PDEATHSIG", "");
   if (options.command == "pack") unpack::write_line(STDOUT_FILENO, pack(options));
   else if (options.command == "changes") tell_changes(options);
+  else if (options.command == "copy") unpack::write_line(STDOUT_FILENO, copy(options));
   else if (options.command == "decompress" || options.command == "digest") read_standard_input(options);
   else refuse("read the arguments", "", "there is no such command");
   return 0;

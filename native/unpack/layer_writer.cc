@@ -21,9 +21,6 @@
 namespace berth::unpack {
 namespace {
 
-constexpr std::string_view kWhiteout = ".wh.";
-constexpr std::string_view kWhiteoutMeta = ".wh..wh.";
-constexpr std::string_view kOpaqueMarker = ".wh..wh..opq";
 // with the host's path of the layer before it, it has to stay below PATH_MAX: otherwise nobody could delete it
 constexpr size_t kMaxDepthBytes = 3800;
 constexpr uint64_t kBlock = 4096;
@@ -55,6 +52,16 @@ void set_attributes(int fd, const Entry& entry) {
   }
 }
 
+// Of a directory of the layers below: an entry describes it completely.
+void drop_attributes(int fd, const std::string& path) {
+  char names[65536];
+  const ssize_t length = flistxattr(fd, names, sizeof names);
+  if (length < 0 && errno != EOPNOTSUPP) fail("listxattr", path);
+  for (const char* name = names; name < names + length; name += strlen(name) + 1) {
+    if (attribute_is_kept(name) && fremovexattr(fd, name) != 0) fail(std::string("removexattr ") + name, path);
+  }
+}
+
 void write_all(int fd, const uint8_t* data, size_t size, const std::string& path) {
   while (size > 0) {
     const ssize_t count = ::write(fd, data, size);
@@ -82,7 +89,7 @@ void remove_tree(int parent, const std::string& name, const std::string& path) {
 
 }  // namespace
 
-LayerWriter::LayerWriter() : root_(open("/", O_PATH | O_DIRECTORY | O_CLOEXEC)) {
+LayerWriter::LayerWriter(bool apply) : apply_(apply), root_(open("/", O_PATH | O_DIRECTORY | O_CLOEXEC)) {
   if (!root_) fail("open", "/");
 }
 
@@ -95,11 +102,12 @@ int LayerWriter::open_parent(const std::string& path, CachedParent& cache, bool 
   const std::string parent = parent_of(path);
   if (cache.fd && cache.path == parent) return cache.fd.get();
   UniqueFd fd = open_in_root(root_.get(), parent, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
-  if (!fd && errno == ELOOP) {
+  // a link of the layers below is replaced by a directory, as overlayfs shows it
+  if (!fd && errno == ELOOP && !(apply_ && make)) {
     fd = open_in_root(root_.get(), parent, O_PATH | O_DIRECTORY, 0);
     if (fd) check_depth(fd.get(), path);
   }
-  if (!fd && make && (errno == ENOENT || errno == ENOTDIR)) fd = make_parents(parent);
+  if (!fd && make && (errno == ENOENT || errno == ENOTDIR || (apply_ && errno == ELOOP))) fd = make_parents(parent);
   if (!fd) fail("open the parent of", path);
   cache.path = parent;
   cache.fd = std::move(fd);
@@ -121,18 +129,14 @@ UniqueFd LayerWriter::make_parents(const std::string& path) {
     end = std::min(path.find('/', begin), path.size());
     const std::string name = path.substr(begin, end - begin);
     const std::string prefix = path.substr(0, end);
-    if (mkdirat(current.get(), name.c_str(), 0755) == 0) {
-      inodes_++;
-      bytes_ += kBlock;
-      implicit_.insert(prefix);
-    } else if (errno != EEXIST) {
-      fail("mkdir", prefix);
-    }
+    const bool is_new = make_directory(current.get(), name, prefix);
+    if (is_new && !apply_) implicit_.insert(prefix);
+    if (!is_new && apply_) replace_lower(current.get(), name, prefix);
     UniqueFd next = open_in_root(root_.get(), prefix, O_PATH | O_DIRECTORY, 0);
     if (!next && errno == ENOTDIR) {
       struct stat status {};
       if (fstatat(current.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) fail("stat", prefix);
-      if (!is_whiteout(status)) {
+      if (apply_ || !is_whiteout(status)) {
         errno = ENOTDIR;
         fail("open", prefix);
       }
@@ -149,6 +153,34 @@ UniqueFd LayerWriter::make_parents(const std::string& path) {
     check_depth(current.get(), prefix);
   }
   return current;
+}
+
+// One that no entry describes; false: there is something of that name.
+bool LayerWriter::make_directory(int parent, const std::string& name, const std::string& path) {
+  if (mkdirat(parent, name.c_str(), 0755) != 0) {
+    if (errno == EEXIST) return false;
+    fail("mkdir", path);
+  }
+  inodes_++;
+  bytes_ += kBlock;
+  if (!apply_) return true;
+  add_made(parent, name, path);
+  // a directory of the layers below may hand its group and its ACL on: in this layer alone, it would not
+  const UniqueFd fd(openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!fd) fail("open", path);
+  drop_attributes(fd.get(), path);
+  if (fchown(fd.get(), 0, 0) != 0) fail("chown", path);
+  if (fchmod(fd.get(), 0755) != 0) fail("chmod", path);
+  return true;
+}
+
+// What is no directory and comes from the layers below makes place for one.
+void LayerWriter::replace_lower(int parent, const std::string& name, const std::string& path) {
+  struct stat status {};
+  if (fstatat(parent, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) fail("stat", path);
+  if (S_ISDIR(status.st_mode) || is_made(status)) return;
+  remove_existing(parent, name, path);
+  if (!make_directory(parent, name, path)) fail("mkdir", path);
 }
 
 void LayerWriter::write(const Entry& entry, TarReader& data) {
@@ -175,41 +207,6 @@ void LayerWriter::write(const Entry& entry, TarReader& data) {
   }
 }
 
-// A whiteout hides what the layers below hold, never what this layer holds itself.
-bool LayerWriter::write_whiteout(const std::string& path) {
-  const std::string name = name_of(path);
-  if (path.find("/.wh.") != std::string::npos || path.starts_with(kWhiteout)) {
-    // anything inside of a whiteout, and the private files of aufs, mean nothing
-    const std::string parent = parent_of(path);
-    if (parent.starts_with(kWhiteout) || parent.find("/.wh.") != std::string::npos) return true;
-  }
-  if (!name.starts_with(kWhiteout)) return false;
-  if (name == kOpaqueMarker) {
-    if (parent_of(path).empty()) refuse("make opaque", path, "a layer cannot hide the whole root directory below it");
-    set_opaque(open_parent(path, parent_, true), ".", path);
-    return true;
-  }
-  if (name.starts_with(kWhiteoutMeta)) return true;
-  const std::string hidden = name.substr(kWhiteout.size());
-  if (hidden.empty() || hidden == "." || hidden == "..") refuse("make a whiteout", path, "it names nothing");
-  const int parent = open_parent(path, parent_, true);
-  if (mknodat(parent, hidden.c_str(), S_IFCHR, makedev(0, 0)) == 0) {
-    inodes_++;
-    return true;
-  }
-  if (errno != EEXIST) fail("mknod a whiteout", path);
-  struct stat status {};
-  if (fstatat(parent, hidden.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) fail("stat", path);
-  if (S_ISDIR(status.st_mode)) set_opaque(parent, hidden, path);
-  return true;
-}
-
-void LayerWriter::set_opaque(int parent, const std::string& name, const std::string& path) {
-  const UniqueFd fd(openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  if (!fd) fail("open", path);
-  if (fsetxattr(fd.get(), kOpaque, "y", 1, 0) != 0) fail("setxattr trusted.overlay.opaque", path);
-}
-
 bool LayerWriter::remove_existing(int parent, const std::string& name, const std::string& path) {
   const UniqueFd kept(dup(parent));
   if (!kept) fail("dup", path);
@@ -219,7 +216,7 @@ bool LayerWriter::remove_existing(int parent, const std::string& name, const std
   if (fstatat(kept.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) fail("stat", path);
   if (S_ISDIR(status.st_mode)) remove_tree(kept.get(), name, path);
   else if (unlinkat(kept.get(), name.c_str(), 0) != 0) fail("unlink", path);
-  return is_whiteout(status);
+  return !apply_ && is_whiteout(status);
 }
 
 void LayerWriter::write_directory(const Entry& entry, const std::string& path) {
@@ -248,6 +245,10 @@ void LayerWriter::write_directory(const Entry& entry, const std::string& path) {
                                  : openat(open_parent(path, parent_, true), name.c_str(),
                                           O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!fd) fail("open", path);
+  if (apply_) {
+    drop_attributes(fd.get(), path);
+    add_made(fd.get(), ".", path);
+  }
   if (fchown(fd.get(), entry.uid, entry.gid) != 0) fail("chown", path);
   set_attributes(fd.get(), entry);
   if (fchmod(fd.get(), entry.mode) != 0) fail("chmod", path);
@@ -270,13 +271,16 @@ void LayerWriter::write_file(const Entry& entry, const std::string& path, TarRea
     fd.reset(openat(open_parent(path, parent_, true), name.c_str(), kFlags, mode));
   }
   if (!fd) fail("create", path);
+  if (apply_) add_made(parent_.fd.get(), name, path);
   inodes_++;
   write_content(fd.get(), entry, data);
-  // a set-group-id directory hands its group on
-  const bool is_root_owned = entry.uid == 0 && entry.gid == 0 && !has_setgid_directory_;
+  // a set-group-id directory hands its group on; and nobody knows those of the layers below
+  const bool is_root_owned = entry.uid == 0 && entry.gid == 0 && !has_setgid_directory_ && !apply_;
   if (!is_root_owned && fchown(fd.get(), entry.uid, entry.gid) != 0) fail("chown", path);
+  // of a default ACL of the layers below
+  if (apply_) drop_attributes(fd.get(), path);
   set_attributes(fd.get(), entry);
-  if (entry.mode != mode && fchmod(fd.get(), entry.mode) != 0) fail("chmod", path);
+  if ((entry.mode != mode || apply_) && fchmod(fd.get(), entry.mode) != 0) fail("chmod", path);
   const timespec times[2] = {{0, UTIME_OMIT}, to_timespec(entry.modified)};
   if (futimens(fd.get(), times) != 0) fail("utimens", path);
 }
@@ -373,6 +377,7 @@ void LayerWriter::write_node(const Entry& entry, const std::string& path) {
 }
 
 void LayerWriter::set_node_attributes(int parent, const std::string& name, const Entry& entry) {
+  add_made(parent, name, entry.path);
   if (fchownat(parent, name.c_str(), entry.uid, entry.gid, AT_SYMLINK_NOFOLLOW) != 0) fail("chown", entry.path);
   for (const auto& [key, value] : entry.attributes) {
     if (!attribute_is_kept(key)) continue;

@@ -1,9 +1,13 @@
-// Puts the entries of a layer into the root directory of this (confined) process, in overlayfs's form.
+// Puts the entries of a layer into the root directory of this (confined) process: in overlayfs's form, or applied to the tree
+// of the layers below, which is there already.
 #pragma once
+
+#include <sys/stat.h>
 
 #include <cstdint>
 #include <set>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "common/unique_fd.h"
@@ -14,7 +18,9 @@ namespace berth::unpack {
 
 class LayerWriter {
  public:
-  LayerWriter();
+  // apply: what the layer hides is removed, and directories that it does not describe stay as they are. Files that were there
+  // are never changed, because other trees may have them, too: they are unlinked, and made anew.
+  explicit LayerWriter(bool apply);
 
   void write(const Entry& entry, TarReader& data);
   // Times and default ACLs of directories: last, because making a file in them changes or uses these.
@@ -39,6 +45,8 @@ class LayerWriter {
 
   int open_parent(const std::string& path, CachedParent& cache, bool make);
   UniqueFd make_parents(const std::string& path);
+  bool make_directory(int parent, const std::string& name, const std::string& path);
+  void replace_lower(int parent, const std::string& name, const std::string& path);
   void check_depth(int parent, const std::string& path);
   void forget_parents();
 
@@ -52,14 +60,23 @@ class LayerWriter {
 
   // Removes what stands in the way of a new entry and closes the cached parents; true: it was a whiteout.
   bool remove_existing(int parent, const std::string& name, const std::string& path);
+  // Of the layers below, nothing shows through in the directory any more.
   void set_opaque(int parent, const std::string& name, const std::string& path);
+  void purge(int parent, const std::string& name, const std::string& path);
+  bool purge_inside(int parent, const std::string& name, const std::string& path);
+  // A new inode has been made under this name.
+  void add_made(int parent, const std::string& name, const std::string& path);
+  bool is_made(const struct stat& status) const { return !apply_ || made_.contains(status.st_ino); }
   void set_node_attributes(int parent, const std::string& name, const Entry& entry);
 
+  const bool apply_;
   UniqueFd root_;
   CachedParent parent_;
   CachedParent link_parent_;
   std::vector<DirectoryEnd> directory_ends_;
   std::set<std::string> implicit_;
+  // apply: the inodes of what this layer has made or described, which its own whiteouts do not hide
+  std::unordered_set<ino_t> made_;
   bool root_is_implicit_ = true;
   bool has_setgid_directory_ = false;
   // the root directory

@@ -1,6 +1,7 @@
 // berth-unpack: one layer, from standard input into one directory, with nothing else of the host in reach.
 //
-//   berth-unpack --directory DIR --limit-bytes N      standard input: the layer, compressed or not
+//   berth-unpack --directory DIR --limit-bytes N [--apply]    standard input: the layer, compressed or not; --apply: DIR is the
+//                                                             tree of the layers below (see layer_writer.h)
 //   berth-unpack --directory DIR --inherit [--lower DIR]...   standard input: NUL-terminated paths (see inherit.h)
 //
 // Standard output: {"diffId":"sha256:...","bytes":N,"inodes":N,"rootIsImplicit":B,"implicit":["path",...]}, or {} for
@@ -32,6 +33,7 @@ struct Options {
   std::string directory;
   uint64_t limit_bytes = 0;
   bool inherit = false;
+  bool apply = false;
   std::vector<std::string> lower;
 };
 
@@ -41,6 +43,10 @@ Options parse_options(int argc, char** argv) {
     const std::string_view name = argv[i];
     if (name == "--inherit") {
       options.inherit = true;
+      continue;
+    }
+    if (name == "--apply") {
+      options.apply = true;
       continue;
     }
     if (i + 1 >= argc) refuse("read the arguments", "", std::string(name) + " needs a value");
@@ -55,9 +61,9 @@ Options parse_options(int argc, char** argv) {
   return options;
 }
 
-std::string unpack_layer(LayerStream& stream) {
+std::string unpack_layer(LayerStream& stream, bool apply) {
   TarReader reader(stream);
-  LayerWriter writer;
+  LayerWriter writer(apply);
   while (const std::optional<Entry> entry = reader.next()) writer.write(*entry, reader);
   writer.finish();
   std::string json = "{\"diffId\":" + quoted(stream.finish()) + ",\"bytes\":" + std::to_string(writer.bytes()) +
@@ -79,7 +85,7 @@ int run(int argc, char** argv) {
   if (!options.inherit) {
     LayerStream stream(STDIN_FILENO, options.limit_bytes);
     confine(options.directory, {}, kWritesLayers);
-    write_line(STDOUT_FILENO, unpack_layer(stream));
+    write_line(STDOUT_FILENO, unpack_layer(stream, options.apply));
     return 0;
   }
   std::vector<int> lower;

@@ -26,6 +26,11 @@ export async function packLayer(
 ): Promise<PackedLayer> {
   const isDifference = layers.driver.wholeTrees && below !== undefined;
   const args = ["pack", "--directory", layers.path(chainId), ...(isDifference ? ["--lower", layers.path(below)] : [])];
-  const told = await runArchiveProgram(args, ["ignore", "pipe", "pipe", target], `layer ${chainId}`, signal);
+  const told = await runArchiveProgram(
+    args,
+    ["ignore", "pipe", "pipe", target],
+    `layer ${chainId} could not be read`,
+    signal,
+  );
   return JSON.parse(told) as PackedLayer;
 }

@@ -32,7 +32,7 @@ async function run(command: string, input: ArchiveInput, output: number | "pipe"
   const directory = await mkdtemp(join(input.scratch, ".empty-"));
   try {
     const args = [command, "--directory", directory, "--limit-bytes", String(maxLayerBytes)];
-    return await runArchiveProgram(args, [input.fd, output, "pipe"], "the archive", input.signal);
+    return await runArchiveProgram(args, [input.fd, output, "pipe"], "the archive could not be read", input.signal);
   } finally {
     await rmdir(directory);
   }
@@ -40,7 +40,7 @@ async function run(command: string, input: ArchiveInput, output: number | "pipe"
 
 /**
  * Runs berth-archive and answers its standard output; when this settles, it has ended.
- * @param what begins the sentence of a failure: "WHAT could not be read: ..."
+ * @param what begins the sentence of a failure: "the archive could not be read"
  */
 export async function runArchiveProgram(
   args: string[],
@@ -48,7 +48,7 @@ export async function runArchiveProgram(
   what: string,
   signal: AbortSignal,
 ): Promise<string> {
-  const cancelled = (): CancelledError => new CancelledError(`reading ${what} was cancelled`);
+  const cancelled = (): CancelledError => new CancelledError(`${what}: it was cancelled`);
   if (signal.aborted) throw cancelled();
   // an empty environment: nothing of the agent's steers the loader or the libraries
   const child = spawn(programs.archive, args, { stdio, env: {} });
@@ -62,7 +62,7 @@ export async function runArchiveProgram(
   signal.removeEventListener("abort", stop);
   if (signal.aborted) throw cancelled();
   if (ending.code !== 0) {
-    throw failureOf(programs.archive, `${what} could not be read`, ending, errors?.text() ?? "");
+    throw failureOf(programs.archive, what, ending, errors?.text() ?? "");
   }
   return told?.text() ?? "";
 }

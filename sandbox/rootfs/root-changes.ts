@@ -16,9 +16,9 @@ export interface RootChange {
 export interface RootComparison {
   /** what the container has written, or all of its root */
   upper: string;
-  /** what is below, the topmost first */
+  /** what is below, the topmost first; of complete trees one, and others of what may be there besides */
   lower: readonly string[];
-  /** both are complete trees */
+  /** the trees are complete ones */
   whole: boolean;
 }
 

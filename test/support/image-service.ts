@@ -4,6 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Images, openImages } from "../../agent/images/images.js";
 import type { Patience } from "../../agent/images/transient.js";
+import type { StorageDriverName } from "../../sandbox/rootfs/drivers/driver.js";
+import { openStorageDriver } from "../../sandbox/rootfs/drivers/open.js";
 import { type LayerStore, openLayerStore } from "../../sandbox/rootfs/layer-store.js";
 
 export interface TestImages {
@@ -21,10 +23,11 @@ export async function openTestImages(
     inUse?: () => Iterable<string>;
     root?: string;
     patience?: Patience;
+    driver?: StorageDriverName;
   } = {},
 ): Promise<TestImages> {
   const root = options.root ?? (await mkdtemp(join(tmpdir(), "berth-images-")));
-  const layers = await openLayerStore(root);
+  const layers = await openLayerStore(root, await openStorageDriver(options.driver ?? "overlay", root));
   const images = await openImages({ ...options, root, layers });
   return {
     root,

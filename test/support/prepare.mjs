@@ -34,11 +34,11 @@ const toBuild = [
 const toRun = ["busybox-static", "docker-registry"];
 const packagesFor = {
   build: toBuild,
-  // the OCI runtimes that a RuntimeClass can name, CNI plugins, readers of exported images, and what other programs of a
-  // node do to its network
+  // the OCI runtimes that a RuntimeClass can name, CNI plugins, readers of exported images, what other programs of a
+  // node do to its network, and makers of file systems
   test: [
     ...[...toBuild, ...toRun, "runc", "crun", "containernetworking-plugins", "skopeo", "umoci"],
-    ...["iproute2", "nftables"],
+    ...["iproute2", "nftables", "e2fsprogs", "xfsprogs", "btrfs-progs"],
   ],
   demo: [...toBuild, ...toRun],
   bench: [...toBuild, ...toRun],

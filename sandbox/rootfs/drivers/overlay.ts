@@ -1,22 +1,21 @@
 /** overlayfs: a layer is a directory of its own entries, a container's root a mount of all of them with an upper one on top. */
 import { chmodSync, chownSync, mkdirSync, statSync } from "node:fs";
-import { chmod, mkdir, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
 import { native } from "../../../native/binding.js";
 import type { LinuxIdMapping } from "../../spec/oci.js";
 import { toHostId } from "../../spec/user-namespace.js";
 import { removeTree } from "../remove-tree.js";
 import { filesOf, type StorageDriver } from "./driver.js";
+import { makeEmptyLayer, makeMountPoints } from "./own-trees.js";
 
-/** @param root the agent's state directory; the driver's own directories in it are `empty` and `mount-points` */
+/** @param root the agent's state directory */
 export async function openOverlayDriver(root: string): Promise<StorageDriver> {
   // overlay wants at least one lower directory: the one of an image without layers
-  const emptyLayer = filesOf(join(root, "empty"));
-  const mountPoints = filesOf(join(root, "mount-points"));
-  // nobody else gets in, as with every layer, whatever the mode of a root directory that was there before
-  await mkdir(join(root, "empty"), { recursive: true, mode: 0o700 });
-  await mkdir(emptyLayer, { recursive: true, mode: 0o755 });
-  await makeMountPoints(mountPoints);
+  const emptyLayer = await makeEmptyLayer(root);
+  // the bottom of every container's root: where an image lacks one, it need not be made in the writable directory, which is
+  // several writes to the disk
+  const mountPoints = await makeMountPoints(root);
 
   const lowerOf = (layers: readonly string[]): string[] =>
     layers.length === 0 ? [emptyLayer] : layers.map(filesOf).reverse();
@@ -66,23 +65,6 @@ export async function openOverlayDriver(root: string): Promise<StorageDriver> {
 
 function upperOf(home: string): string {
   return join(home, "upper");
-}
-
-/**
- * The bottom of every container's root: what is mounted over in each of them. Where an image lacks it, it need not be made in
- * the writable directory, which is several writes to the disk.
- */
-async function makeMountPoints(directory: string): Promise<void> {
-  await mkdir(dirname(directory), { recursive: true, mode: 0o700 });
-  for (const name of ["", "dev", "etc", "proc", "sys"]) {
-    await mkdir(join(directory, name), { recursive: true });
-    await chmod(join(directory, name), 0o755);
-  }
-  for (const name of ["hostname", "hosts", "resolv.conf"]) {
-    // one that is there is below the roots of containers that run: it is left as it is
-    await writeFile(join(directory, "etc", name), "", { flag: "a" });
-    await chmod(join(directory, "etc", name), 0o644);
-  }
 }
 
 function idmap(userNamespaceFd: number | undefined): { userNamespaceFd?: number } {

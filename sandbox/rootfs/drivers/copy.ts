@@ -1,0 +1,58 @@
+/**
+ * For file systems that can do nothing special: a layer is a whole tree, and a container's root a copy of the topmost one.
+ * The files that a layer has from the one below are further names of the same ones: nothing changes a layer's files. A
+ * container's are its own; where the file system has reflinks (xfs, btrfs), they share their blocks until they are written.
+ */
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { copyTree } from "../copy-tree.js";
+import type { TreeUsage } from "../paced-walks.js";
+import { removeTree } from "../remove-tree.js";
+import { filesOf, type StorageDriver } from "./driver.js";
+import { makeEmptyLayer, makeMountPoints } from "./own-trees.js";
+import { checkNoLabel, openTreeAsRoot, showImage } from "./whole-trees.js";
+
+/** @param root the agent's state directory */
+export async function openCopyDriver(root: string): Promise<StorageDriver> {
+  const emptyLayer = await makeEmptyLayer(root);
+  const mountPoints = await makeMountPoints(root);
+  const topOf = (layers: readonly string[]): string => {
+    const top = layers.at(-1);
+    return top === undefined ? emptyLayer : filesOf(top);
+  };
+  return {
+    name: "copy",
+    wholeTrees: true,
+    async makeLayer({ home, parent }) {
+      await mkdir(filesOf(home), { mode: 0o755 });
+      if (parent !== undefined) {
+        await copyTree({ from: filesOf(parent), to: filesOf(home), shareBelow: dirname(home) });
+      }
+    },
+    async sealLayer() {},
+    async makeRoot({ home, layers, users, mountLabel }) {
+      const files = filesOf(home);
+      await mkdir(files, { mode: 0o755 });
+      const copied = await copyTree({ from: topOf(layers), to: files });
+      await writeFile(noteOf(home), JSON.stringify(copied), { mode: 0o600 });
+      return { rootFd: await openTreeAsRoot(files, users?.fd, mountLabel), upperDirectory: files };
+    },
+    mountImage({ layers, subPath, userNamespaceFd, mountLabel }) {
+      checkNoLabel("copy", mountLabel);
+      return showImage(topOf(layers), subPath, userNamespaceFd);
+    },
+    comparisonOf: ({ home, layers }) => ({ upper: filesOf(home), lower: [topOf(layers), mountPoints] }),
+    remove: removeTree,
+    async usage(home, walk) {
+      const all = await walk(filesOf(home));
+      const copied = JSON.parse(await readFile(noteOf(home), "utf8")) as TreeUsage;
+      // what it has removed of the image makes place for what it writes
+      return { bytes: Math.max(0, all.bytes - copied.bytes), inodes: Math.max(0, all.inodes - copied.inodes) };
+    },
+  };
+}
+
+/** What the container's root took when it was made. */
+function noteOf(home: string): string {
+  return join(home, "copied.json");
+}

@@ -1,0 +1,68 @@
+/** What the drivers have in common whose layers and roots are whole trees. */
+import { isSystemError, native } from "../../../native/binding.js";
+import { FailedPreconditionError } from "../../errors.js";
+
+/** linux/mount.h */
+const MOUNT_ATTR_NOSUID = 0x2;
+const MOUNT_ATTR_NODEV = 0x4;
+const MOUNT_ATTR_NOEXEC = 0x8;
+
+/**
+ * A detached mount of a container's own tree; the caller closes it.
+ * @param mountLabel SELinux label that all of its files get
+ */
+export async function openTreeAsRoot(
+  directory: string,
+  userNamespaceFd: number | undefined,
+  mountLabel: string | undefined,
+): Promise<number> {
+  if (mountLabel !== undefined) await labelTree(directory, mountLabel);
+  return explainIdmap(
+    directory,
+    native.openTree({
+      path: directory,
+      recursive: false,
+      // how the agent's state directory is mounted is nothing to a container
+      attributes: { clear: MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC },
+      ...(userNamespaceFd !== undefined && { userNamespaceFd }),
+    }),
+  );
+}
+
+async function labelTree(directory: string, label: string): Promise<void> {
+  const fd = native.openPath(directory);
+  try {
+    await native.relabelTree({ fd, path: directory, label });
+  } finally {
+    native.closeDescriptor(fd);
+  }
+}
+
+/** A detached, read-only mount of a layer's tree, or of a part of it. */
+export function showImage(directory: string, subPath: string, userNamespaceFd: number | undefined): Promise<number> {
+  return explainIdmap(
+    directory,
+    native.mountOverlay({ lower: [directory], subPath, ...(userNamespaceFd !== undefined && { userNamespaceFd }) }),
+  );
+}
+
+/** All containers see an image volume's files with the labels that they have: there is no mount that shows others. */
+export function checkNoLabel(driver: string, mountLabel: string | undefined): void {
+  if (mountLabel === undefined) return;
+  throw new FailedPreconditionError(
+    `the storage driver ${driver} has no image volumes where SELinux labels are wanted`,
+  );
+}
+
+async function explainIdmap(directory: string, mount: Promise<number>): Promise<number> {
+  try {
+    return await mount;
+  } catch (error) {
+    if (!isSystemError(error) || !error.syscall.startsWith("mount_setattr") || error.errnoName !== "EINVAL")
+      throw error;
+    throw new FailedPreconditionError(
+      `pods with a user namespace: the file system of ${directory} cannot show its files with other ids`,
+      { cause: error },
+    );
+  }
+}

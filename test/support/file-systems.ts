@@ -1,0 +1,60 @@
+/** Small file systems of any kind, on loop devices. */
+import { execFileSync, spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+
+export type FileSystemKind = "ext4" | "xfs" | "btrfs" | "tmpfs";
+
+export interface TestFileSystem {
+  /** where it is mounted */
+  path: string;
+  /** Unmounts it, and takes all of it away. */
+  close(): Promise<void>;
+}
+
+/** Why the machine has none of this kind; undefined: it has. */
+export function lacksFileSystem(kind: FileSystemKind): string | undefined {
+  const known = readFileSync("/proc/filesystems", "utf8").split(/\s+/);
+  if (!known.includes(kind)) return `the kernel has no ${kind}`;
+  if (kind === "tmpfs") return undefined;
+  if (spawnSync("losetup", ["--find"]).status !== 0) return "there is no loop device";
+  if (spawnSync(`mkfs.${kind}`, ["-V"]).error !== undefined) return `there is no mkfs.${kind}`;
+  return undefined;
+}
+
+/** @param megabytes xfs wants 300 at least, btrfs 120 */
+export function makeFileSystem(kind: FileSystemKind, megabytes: number): TestFileSystem {
+  const base = mkdtempSync(join(tmpdir(), "berth-fs-"));
+  const path = join(base, "mounted");
+  mkdirSync(path);
+  try {
+    if (kind === "tmpfs") {
+      execFileSync("mount", ["-t", kind, "-o", `size=${megabytes}m`, kind, path]);
+    } else {
+      const file = join(base, "file");
+      writeFileSync(file, "");
+      truncateSync(file, megabytes * 1024 ** 2);
+      execFileSync(`mkfs.${kind}`, ["-q", file], { stdio: "pipe" });
+      // the loop device goes with the mount
+      execFileSync("mount", ["-t", kind, "-o", "loop", file, path]);
+    }
+  } catch (error) {
+    rmSync(base, { recursive: true });
+    throw error;
+  }
+  return {
+    path,
+    async close() {
+      for (let tries = 0; ; tries++) {
+        const { status, stderr } = spawnSync("umount", [path], { encoding: "utf8" });
+        if (status === 0) break;
+        // what was deleted in the background may still be open
+        if (tries === 200) throw new Error(stderr);
+        await sleep(50);
+      }
+      rmSync(base, { recursive: true });
+    },
+  };
+}
