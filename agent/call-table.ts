@@ -21,6 +21,7 @@ import { listNetworkRemovals } from "./calls/list-network-removals.js";
 import { listPodSandbox } from "./calls/list-pod-sandbox.js";
 import { mountBundle } from "./calls/mount-bundle.js";
 import { podSandboxStatus } from "./calls/pod-sandbox-status.js";
+import { portForward } from "./calls/port-forward.js";
 import { pruneImages } from "./calls/prune-images.js";
 import { pullImage } from "./calls/pull-image.js";
 import { pullWithProgress } from "./calls/pull-with-progress.js";
@@ -74,7 +75,7 @@ export const callTable: CallTable = {
   ListPodSandbox: listPodSandbox,
   StreamPodSandboxes: unimplemented(`StreamPodSandboxes: ${noListStreams}`),
   UpdatePodSandboxResources: updatePodSandboxResources,
-  PortForward: unimplemented("PortForward: port forwarding is not built yet"),
+  PortForward: portForward,
 
   // containers
   CreateContainer: createContainer,

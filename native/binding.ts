@@ -273,6 +273,11 @@ export interface Addon {
   /** takes the descriptor over (not when it throws); `onReady` gets the events of listen() that have come */
   openByteStream(fd: number, onReady: (events: number) => void): ByteStream;
 
+  // loopback_connect.cc
+  /** a socket that is connected to the port on 127.0.0.1, or else ::1, of a network namespace ("": the host's); the
+   *  caller's. The error is that of 127.0.0.1 */
+  connectLoopback(options: { namespacePath: string; port: number }): Promise<number>;
+
   // mount.cc
   /** open_tree(OPEN_TREE_CLONE): a detached mount of the path. `root`: the path is resolved within it (RESOLVE_IN_ROOT) */
   openTree(options: {

@@ -8,6 +8,8 @@ import type { Outlet } from "./client-streams.js";
 
 /** Reads of one stream in a row, before the others get their turn. */
 const readsPerTurn = 16;
+/** Of a client that sends before there is anybody to take it. */
+const mostWaiting = 64 * 1024;
 
 /** A descriptor with a reader, a writer or both. */
 export class Endpoint {
@@ -107,9 +109,11 @@ export class Output {
 /** Who has ended it: the client, or the program, which reads it no more. */
 export type InputEnd = "client" | "program";
 
-/** From a client to a program. What comes before the program is there waits, too: its client has to be paused until then. */
+/** From a client to a program. What comes before the program is there waits, too. */
 export class Input {
   #waiting: Buffer[] = [];
+  /** bytes of them, before there is a program */
+  #waitingBytes = 0;
   #endpoint: Endpoint | null = null;
   #onEnd: (by: InputEnd) => void = () => undefined;
   #started = false;
@@ -136,7 +140,20 @@ export class Input {
   write(bytes: Buffer): void {
     if (this.#discarding || this.#ending) return;
     this.#waiting.push(bytes);
-    if (this.#started && !this.#paused) this.#flush();
+    if (this.#started) {
+      if (!this.#paused) this.#flush();
+      return;
+    }
+    this.#waitingBytes += bytes.length;
+    if (this.#waitingBytes >= mostWaiting) this.#setPaused(true);
+  }
+
+  /** Nothing is passed on any more. */
+  discard(): void {
+    this.#discarding = true;
+    this.#onEnd = () => undefined;
+    this.#waiting = [];
+    this.#setPaused(false);
   }
 
   end(): void {

@@ -7,15 +7,18 @@ import type { AddressInfo, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { FailedPreconditionError, messageOf } from "../../sandbox/errors.js";
 import type { ClientStreams, WantedStreams } from "./client-streams.js";
+import { portForwardProtocols } from "./port-forward.js";
 import { Tokens } from "./tokens.js";
-import { openProgram, programProtocols, type Refusal, upgrade } from "./upgrade.js";
+import { type Agreed, openProgram, programProtocols, type Refusal, upgrade } from "./upgrade.js";
 
 /** What is behind a URL, and how it is served once its client is there. */
-export type Service = {
-  method: "exec" | "attach";
-  streams: WantedStreams;
-  serve: (client: ClientStreams) => Promise<void>;
-};
+export type Service =
+  | {
+      method: "exec" | "attach";
+      streams: WantedStreams;
+      serve: (client: ClientStreams) => Promise<void>;
+    }
+  | { method: "portforward"; forward: (agreed: Agreed) => void };
 
 /** A request's head comes at once, or not at all. */
 const headMs = 10_000;
@@ -73,15 +76,18 @@ export class StreamingServer {
       return;
     }
     // the server is no TLS server: its connections are sockets
-    const agreed = upgrade(request, socket as Socket, head, programProtocols);
+    const protocols = service.method === "portforward" ? portForwardProtocols : programProtocols;
+    const agreed = upgrade(request, socket as Socket, head, protocols);
     if ("refusal" in agreed) {
       refuse(socket, agreed);
       return;
     }
-    openProgram(agreed, service.streams, (client) => {
-      // its own failures it tells its client; any other ends nothing but this connection
-      service.serve(client).catch(() => socket.destroy());
-    });
+    if (service.method === "portforward") service.forward(agreed);
+    else
+      openProgram(agreed, service.streams, (client) => {
+        // its own failures it tells its client; any other ends nothing but this connection
+        service.serve(client).catch(() => socket.destroy());
+      });
   }
 }
 

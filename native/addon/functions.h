@@ -29,6 +29,7 @@ void register_disk_usage(Napi::Object exports);
 void register_features(Napi::Object exports);
 void register_filesystem(Napi::Object exports);
 void register_lock(Napi::Object exports);
+void register_loopback_connect(Napi::Object exports);
 void register_monitor_socket(Napi::Object exports);
 void register_mount(Napi::Object exports);
 void register_namespace_pin(Napi::Object exports);

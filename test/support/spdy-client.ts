@@ -2,7 +2,7 @@
 import type { Socket } from "node:net";
 import { constants, createDeflate, createInflate, type Deflate, type Inflate } from "node:zlib";
 import { dictionary } from "../../agent/streaming/spdy/dictionary.js";
-import { bodyOf, type ExecStatus, requestUpgrade } from "./websocket-client.js";
+import { bodyOf, type ExecStatus, requestUpgrade, WebSocketClient } from "./websocket-client.js";
 
 /** What carries the session: a socket after its upgrade, or anything like one. */
 export interface Pipe {
@@ -53,6 +53,7 @@ export class SpdyClient {
   readonly #deflate: Deflate = createDeflate({ dictionary });
   readonly #inflate: Inflate = createInflate({ dictionary });
   #nextId = 1;
+  #opening: Promise<void> = Promise.resolve();
   #buffered: Buffer = Buffer.alloc(0);
   #changed: () => void = () => undefined;
   #change = new Promise<void>(() => undefined);
@@ -97,7 +98,11 @@ export class SpdyClient {
       words(pairs.length / 2),
       ...pairs.flatMap((word) => [words(Buffer.byteLength(word)), Buffer.from(word)]),
     ]);
-    this.control(1, fin ? 1 : 0, Buffer.concat([words(stream.id, 0), Buffer.alloc(2), await this.#compress(block)]));
+    // one after the other: the compression goes on from block to block
+    this.#opening = this.#opening.then(async () => {
+      const compressed = await this.#compress(block);
+      this.control(1, fin ? 1 : 0, Buffer.concat([words(stream.id, 0), Buffer.alloc(2), compressed]));
+    });
     await this.until("the answer to a stream", () => stream.replied || stream.resetStatus !== 0);
     return stream;
   }
@@ -232,4 +237,17 @@ export function words(...values: number[]): Buffer {
   const bytes = Buffer.alloc(values.length * 4);
   for (const [index, value] of values.entries()) bytes.writeUInt32BE(value, index * 4);
   return bytes;
+}
+
+/** SPDY in the messages of a WebSocket, as "kubectl port-forward" speaks it. */
+export async function openTunnel(url: string): Promise<SpdyClient> {
+  const websocket = await WebSocketClient.open(url, ["SPDY/3.1+portforward.k8s.io"]);
+  const pipe = {
+    write: (bytes: Buffer) => websocket.sendFrame(0x82, bytes),
+    destroy: () => websocket.destroy(),
+  };
+  const client = new SpdyClient(pipe, websocket.protocol);
+  websocket.onMessage = (bytes) => client.receive(bytes);
+  for (const bytes of websocket.unread) client.receive(bytes);
+  return client;
 }

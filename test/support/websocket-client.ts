@@ -66,6 +66,9 @@ export class WebSocketClient {
   closed = false;
   /** the empty message has come by which a server begins */
   greeted = false;
+  /** set: messages are not taken for channels' */
+  onMessage: (bytes: Buffer) => void = (bytes) => this.unread.push(bytes);
+  readonly unread: Buffer[] = [];
   #buffered: Buffer = Buffer.alloc(0);
   #changed: () => void = () => undefined;
   #change = new Promise<void>(() => undefined);
@@ -215,6 +218,10 @@ export class WebSocketClient {
     if (opcode === 9) this.sendFrame(0x8a, payload);
     if (opcode === 9 || opcode === 10) this.pings.push(payload);
     if (opcode > 2 || payload.length === 0) return;
+    if (this.protocol.startsWith("SPDY/")) {
+      this.onMessage(payload);
+      return;
+    }
     const base64 = this.protocol.includes("base64");
     const channel = (payload[0] as number) - (base64 ? 0x30 : 0);
     const content = payload.subarray(1);

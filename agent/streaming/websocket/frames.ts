@@ -10,6 +10,7 @@ export const CloseCode = {
   normal: 1000,
   goingAway: 1001,
   protocolError: 1002,
+  unsupportedData: 1003,
   tooBig: 1009,
   internalError: 1011,
 } as const;
