@@ -369,6 +369,22 @@ export interface Addon {
   listLinks(options: { namespaceFd?: number }): Promise<LinkStatistics[]>;
   listAddresses(options: { namespaceFd?: number }): Promise<LinkAddress[]>;
 
+  // traffic_control.cc
+  /** token buckets on the host's end of a veth, in bits a second; 0: no limit. What comes from the pod is led through an ifb
+   *  of that name and alias, which is made; on failure it is not left */
+  shapeLink(options: {
+    link: string;
+    toPodBits: number;
+    fromPodBits: number;
+    ifb: string;
+    alias: string;
+  }): Promise<void>;
+
+  // conntrack.cc
+  /** the kernel forgets UDP flows whose first packet went to one of these ports (as text), and which it leads to one of
+   *  the addresses, or to the host itself; answers how many */
+  forgetUdpFlows(options: { ports: string[]; addresses: string[] }): Promise<number>;
+
   // network_watch.cc
   /** tells of every interface of the host that goes, of the bridge when it is set down, and of what is taken from the inet
    *  table, by whomsoever. Does not keep the event loop alive */

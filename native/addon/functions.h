@@ -24,6 +24,7 @@ void export_function(Napi::Object exports, const char* name) {
 
 void register_bpf_device(Napi::Object exports);
 void register_byte_stream(Napi::Object exports);
+void register_conntrack(Napi::Object exports);
 void register_cgroup(Napi::Object exports);
 void register_disk_usage(Napi::Object exports);
 void register_features(Napi::Object exports);
@@ -44,6 +45,7 @@ void register_seccomp(Napi::Object exports);
 void register_spawn_monitor(Napi::Object exports);
 void register_stats(Napi::Object exports);
 
+void register_traffic_control(Napi::Object exports);
 void register_user_namespace(Napi::Object exports);
 
 }  // namespace berth

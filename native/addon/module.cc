@@ -20,6 +20,8 @@ static Napi::Object init(Napi::Env, Napi::Object exports) {
   register_netlink(exports);
   register_network_lists(exports);
   register_network_watch(exports);
+  register_traffic_control(exports);
+  register_conntrack(exports);
   register_nftables(exports);
   register_features(exports);
   register_lock(exports);

@@ -11,6 +11,9 @@ const addon: NetworkAddon = {
   attachVeth: () => Promise.reject(new Error("not here")),
   joinBridge: () => Promise.reject(new Error("not here")),
   deleteLink: () => Promise.reject(new Error("not here")),
+  listAddresses: () => Promise.reject(new Error("not here")),
+  shapeLink: () => Promise.reject(new Error("not here")),
+  forgetUdpFlows: () => Promise.reject(new Error("not here")),
   watchNetwork: () => ({ close() {} }),
   runNftables: () => Promise.reject(new Error("not here")),
 };
@@ -70,6 +73,18 @@ test("a host address of a family that pods do not have is refused", () => {
     () => network(["10.88.0.0/16"]).reserve(podId, [{ ...web, hostIp: "2001:db8::1" }]),
     InvalidArgumentError,
   );
+});
+
+test("a limit of the bandwidth is in the lease; one that is malformed is refused, and nothing is taken", () => {
+  const provider = network(["10.88.0.0/16"]);
+  const annotations = (text: string) => ({ annotations: { "kubernetes.io/egress-bandwidth": text } });
+  assert.deepEqual(provider.reserve(podId, [], annotations("1M")).bandwidth, {
+    egress: 1e6,
+    ifb: "btb0123456789ab",
+  });
+  assert.throws(() => provider.reserve("other", [web], annotations("fast")), /egress-bandwidth.*"fast" is no rate/);
+  assert.equal(provider.describe()["addressesInUse"], 1);
+  assert.equal(provider.describe()["hostPortsInUse"], 0);
 });
 
 test("a bridge that cannot be made leaves the network not ready, and says why", async () => {

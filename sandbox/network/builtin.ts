@@ -7,19 +7,35 @@ import { dirname } from "node:path";
 import type { Addon, NetworkChange } from "../../native/binding.js";
 import { FailedPreconditionError, InvalidArgumentError, messageOf, UnavailableError } from "../errors.js";
 import type { Observer } from "../observer.js";
-import { formatSubnet, parseAddress, parseCidr, withoutContained } from "./cidr.js";
+import { bandwidthOf } from "./bandwidth.js";
+import { formatSubnet, parseAddress, parseCidr } from "./cidr.js";
 import { Departures, interfaceExists } from "./departures.js";
-import { checkPortMappings, HostPorts } from "./host-ports.js";
+import { checkPortMappings, HostPorts, isHostAddress } from "./host-ports.js";
 import { enableForwarding, setSwitch, uplinkMtu } from "./host-settings.js";
-import { LeasePool } from "./leases.js";
 import { type PublishedPorts, removeTableDocument, tableName } from "./nftables.js";
 import { PortTable } from "./port-table.js";
-import type { NetworkLease, NetworkProvider, NetworkStatus, PendingRemoval, PortMapping } from "./provider.js";
+import type {
+  NetworkedPod,
+  NetworkLease,
+  NetworkProvider,
+  NetworkStatus,
+  PendingRemoval,
+  PortMapping,
+} from "./provider.js";
 import { Restorer } from "./restorer.js";
+import { Subnets, withoutPrefix } from "./subnets.js";
 
 export type NetworkAddon = Pick<
   Addon,
-  "ensureBridge" | "attachVeth" | "joinBridge" | "deleteLink" | "runNftables" | "watchNetwork"
+  | "ensureBridge"
+  | "attachVeth"
+  | "joinBridge"
+  | "shapeLink"
+  | "deleteLink"
+  | "listAddresses"
+  | "runNftables"
+  | "forgetUdpFlows"
+  | "watchNetwork"
 >;
 
 export interface BuiltinNetworkOptions {
@@ -32,17 +48,19 @@ export interface BuiltinNetworkOptions {
   observer: Observer;
 }
 
+/** Of the host's interfaces; the pod's id follows. */
+const vethPrefix = "bth";
+const ifbPrefix = "btb";
+const veth = new RegExp(`^${vethPrefix}[0-9a-f]{12}$`);
+const ifb = new RegExp(`^${ifbPrefix}[0-9a-f]{12}$`);
+
 export class BuiltinNetwork implements NetworkProvider {
   readonly name = "builtin";
   readonly #addon: NetworkAddon;
   readonly #bridge: string;
   readonly #cidrPath: string;
   readonly #observer: Observer;
-  readonly #taken = new Map<string, string>();
-  /** new pods' addresses come from these */
-  #pools: LeasePool[];
-  /** these and the ones that older pods have theirs from, by subnet */
-  readonly #allPools = new Map<string, LeasePool>();
+  readonly #subnets: Subnets;
   readonly #hostPorts = new HostPorts();
   readonly #table: PortTable;
   /** the host's ends of pods that are attached, or may be */
@@ -69,17 +87,17 @@ export class BuiltinNetwork implements NetworkProvider {
     this.#table = new PortTable({
       addon: options.addon,
       bridge: options.bridge,
-      subnets: () => withoutContained([...this.#allPools.keys()]),
+      subnets: () => this.#subnets.all(),
     });
     this.#departures = new Departures(options.addon, (name, error) =>
       this.#observer.emit({ type: "trouble", what: "take a pod's interface away", subject: name, error }),
     );
-    this.#pools = this.#poolsOf(options.subnets);
+    this.#subnets = new Subnets(options.subnets);
   }
 
   async start(): Promise<void> {
     const cidr = readCidr(this.#cidrPath);
-    if (cidr !== "") this.#pools = this.#poolsOf(splitCidrs(cidr));
+    if (cidr !== "") this.#subnets.change(splitCidrs(cidr));
     await this.#tryToSetUp();
     await this.#removeStrays();
   }
@@ -94,32 +112,37 @@ export class BuiltinNetwork implements NetworkProvider {
     return this.#status;
   }
 
-  reserve(podId: string, portMappings: readonly PortMapping[] = []): NetworkLease {
+  reserve(
+    podId: string,
+    portMappings: readonly PortMapping[] = [],
+    pod?: Pick<NetworkedPod, "annotations">,
+  ): NetworkLease {
+    const bandwidth = bandwidthOf(pod?.annotations ?? {});
     const ports = checkPortMappings(portMappings);
     this.#checkFamilies(ports);
     this.#hostPorts.take(podId, ports);
-    const addresses: string[] = [];
+    let addresses: string[];
     try {
-      for (const pool of this.#pools) addresses.push(`${pool.take(podId)}/${pool.prefix}`);
+      addresses = this.#subnets.take(podId);
     } catch (error) {
-      for (const address of addresses) this.#freeAddress(address, podId);
       this.#hostPorts.free(podId, ports);
       throw error;
     }
     return {
       provider: "builtin",
       interfaceName: "eth0",
-      hostInterface: `bth${podId.slice(0, 12)}`,
+      hostInterface: `${vethPrefix}${podId.slice(0, 12)}`,
       bridge: this.#bridge,
       mac: macOf(withoutPrefix(addresses[0] ?? "")),
       addresses,
-      gateways: this.#pools.map((pool) => pool.gateway),
+      gateways: this.#subnets.pools.map(({ gateway }) => gateway),
       portMappings: ports,
+      ...(bandwidth !== undefined && { bandwidth: { ...bandwidth, ifb: `${ifbPrefix}${podId.slice(0, 12)}` } }),
     };
   }
 
   adopt(podId: string, lease: NetworkLease): void {
-    for (const address of lease.addresses) this.#poolOf(address).adopt(withoutPrefix(address), podId);
+    this.#subnets.adopt(podId, lease.addresses);
     const ports = lease.portMappings ?? [];
     this.#hostPorts.take(podId, ports);
     this.#table.adopt(podId, publishedPorts(lease));
@@ -129,23 +152,23 @@ export class BuiltinNetwork implements NetworkProvider {
   async attach(podId: string, lease: NetworkLease, { namespaceFd }: { namespaceFd: number }): Promise<NetworkLease> {
     if (!this.#status.ready || !interfaceExists(this.#bridge)) await this.#tryToSetUp();
     if (!this.#status.ready) throw new UnavailableError(`the pod network is not ready: ${this.#status.message}`);
+    await this.#checkHostAddresses(lease.portMappings);
     const step = <T>(name: string, run: () => Promise<T>) => this.#observer.step("attach-network", name, run);
     this.#interfaces.set(podId, lease.hostInterface);
-    const [veth, ports] = await Promise.allSettled([
-      step("interfaces", () => this.#attachVeth(lease, namespaceFd)),
+    const [interfaces, ports] = await Promise.allSettled([
+      step("interfaces", () => this.#attachVeth(lease, namespaceFd)).then(() => this.#limitBandwidth(lease)),
       step("host ports", () => this.#table.publish(podId, publishedPorts(lease))),
     ]);
-    if (veth.status === "fulfilled" && ports.status === "fulfilled") return lease;
-    if (veth.status === "fulfilled") await this.#addon.deleteLink(lease.hostInterface);
-    if (ports.status === "fulfilled") await this.#table.unpublish(podId);
-    throw veth.status === "rejected" ? veth.reason : (ports as PromiseRejectedResult).reason;
+    if (interfaces.status === "fulfilled" && ports.status === "fulfilled") return lease;
+    await this.#deleteInterfaces(lease);
+    // what cannot be removed now goes with detach, or with the next change of the table
+    await this.#table.unpublish(podId).catch(() => undefined);
+    throw interfaces.status === "rejected" ? interfaces.reason : (ports as PromiseRejectedResult).reason;
   }
 
   async detach(podId: string, lease: NetworkLease, { namespaceGone }: { namespaceGone: boolean }): Promise<void> {
     const step = <T>(name: string, run: () => Promise<T>) => this.#observer.step("detach-network", name, run);
-    const freeAddresses = () => {
-      for (const address of lease.addresses) this.#freeAddress(address, podId);
-    };
+    const freeAddresses = () => this.#subnets.free(podId, lease.addresses);
     this.#interfaces.delete(podId);
     try {
       await step("host ports", () => this.#table.unpublish(podId));
@@ -154,8 +177,9 @@ export class BuiltinNetwork implements NetworkProvider {
       this.#hostPorts.free(podId, lease.portMappings ?? []);
       if (namespaceGone) {
         await this.#departures.add(lease.hostInterface, freeAddresses);
+        if (lease.bandwidth?.egress !== undefined) await this.#addon.deleteLink(lease.bandwidth.ifb);
       } else {
-        await step("interfaces", () => this.#addon.deleteLink(lease.hostInterface)).finally(freeAddresses);
+        await step("interfaces", () => this.#deleteInterfaces(lease)).finally(freeAddresses);
       }
     }
   }
@@ -163,24 +187,18 @@ export class BuiltinNetwork implements NetworkProvider {
   async setPodCidr(cidr: string): Promise<void> {
     const subnets = splitCidrs(cidr);
     if (subnets.length === 0) return;
-    const known = new Set(this.#allPools.keys());
-    const pools = this.#poolsOf(subnets);
-    for (const { subnet, gateway } of pools) {
-      if (this.#taken.has(gateway)) {
-        throw new FailedPreconditionError(
-          `the gateway ${gateway} of pod CIDR ${subnet} is the address of a running pod`,
-        );
-      }
-    }
-    const before = this.#pools;
-    this.#pools = pools;
+    const undo = this.#subnets.change(subnets);
     try {
+      for (const { subnet, gateway } of this.#subnets.pools) {
+        if (this.#subnets.isTaken(gateway)) {
+          throw new FailedPreconditionError(
+            `the gateway ${gateway} of pod CIDR ${subnet} is the address of a running pod`,
+          );
+        }
+      }
       await this.#makeBridgeAndTable();
     } catch (error) {
-      this.#pools = before;
-      for (const { subnet } of pools) {
-        if (!known.has(subnet)) this.#allPools.delete(subnet);
-      }
+      undo();
       throw error;
     }
     writeCidr(this.#cidrPath, subnets.join(","));
@@ -199,8 +217,12 @@ export class BuiltinNetwork implements NetworkProvider {
       bridge: this.#bridge,
       mtu: this.#mtu,
       nftablesTable: `inet ${tableName(this.#bridge)}`,
-      subnets: this.#pools.map(({ subnet, gateway, capacity }) => ({ subnet, gateway, capacity: String(capacity) })),
-      addressesInUse: this.#taken.size,
+      subnets: this.#subnets.pools.map(({ subnet, gateway, capacity }) => ({
+        subnet,
+        gateway,
+        capacity: String(capacity),
+      })),
+      addressesInUse: this.#subnets.addressesInUse,
       interfacesGoing: this.#departures.count,
       hostPortsInUse: this.#hostPorts.count,
       status: this.#status,
@@ -226,7 +248,7 @@ export class BuiltinNetwork implements NetworkProvider {
   async #makeBridgeAndTable(): Promise<string[]> {
     const bridge = this.#bridge;
     this.#mtu = uplinkMtu();
-    const addresses = this.#pools.map(({ gateway, prefix }) => `${gateway}/${prefix}`);
+    const addresses = this.#subnets.pools.map(({ gateway, prefix }) => `${gateway}/${prefix}`);
     const withIpv6 = addresses.some((address) => address.includes(":"));
     // before anything is made: what is taken away from then on is noticed
     this.#watch ??= this.#addon.watchNetwork({ bridge, table: tableName(bridge) }, (change) => this.#noticed(change));
@@ -239,26 +261,22 @@ export class BuiltinNetwork implements NetworkProvider {
     return enableForwarding(withIpv6);
   }
 
-  /** What another program does to the network is undone; it tells of our own doings, too, but for the table's. */
-  #noticed({ kind, name }: NetworkChange): void {
-    if (kind === "link-gone") this.#departures.gone(name);
-    if (kind === "missed") void this.#departures.look();
-    if (kind === "missed" || kind === "table-changed") this.#restorer.missed(`table ${tableName(this.#bridge)}`);
-    if (kind === "missed" || name === this.#bridge) this.#restorer.missed(`bridge ${this.#bridge}`);
+  async #limitBandwidth({ hostInterface, bandwidth }: NetworkLease): Promise<void> {
+    if (bandwidth === undefined) return;
+    await this.#observer.step("attach-network", "bandwidth", () =>
+      this.#addon.shapeLink({
+        link: hostInterface,
+        toPodBits: bandwidth.ingress ?? 0,
+        fromPodBits: bandwidth.egress ?? 0,
+        ifb: bandwidth.ifb,
+        alias: this.#alias,
+      }),
+    );
   }
 
-  /** Interfaces of pods that no record knows: they would answer for addresses that are given to others. */
-  async #removeStrays(): Promise<void> {
-    const known = new Set(this.#interfaces.values());
-    for (const name of listDirectory(`/sys/class/net/${this.#bridge}/brif`)) {
-      if (!/^bth[0-9a-f]{12}$/.test(name) || known.has(name)) continue;
-      try {
-        await this.#addon.deleteLink(name);
-        this.#observer.emit({ type: "repaired", what: "interface of a lost pod", subject: name });
-      } catch (error) {
-        this.#observer.emit({ type: "trouble", what: "remove the interface of a lost pod", subject: name, error });
-      }
-    }
+  async #deleteInterfaces({ hostInterface, bandwidth }: NetworkLease): Promise<void> {
+    await this.#addon.deleteLink(hostInterface);
+    if (bandwidth?.egress !== undefined) await this.#addon.deleteLink(bandwidth.ifb);
   }
 
   #attachVeth(lease: NetworkLease, namespaceFd: number): Promise<void> {
@@ -274,39 +292,54 @@ export class BuiltinNetwork implements NetworkProvider {
     });
   }
 
-  #checkFamilies(ports: readonly PortMapping[]): void {
-    for (const { hostIp } of ports) {
-      const family = hostIp === "" ? undefined : hostIp.includes(":") ? "IPv6" : "IPv4";
-      if (family !== undefined && !this.#pools.some((pool) => pool.subnet.includes(":") === (family === "IPv6"))) {
-        throw new InvalidArgumentError(`port_mappings: host_ip ${hostIp}: pods of this node have no ${family} address`);
+  /** What another program does to the network is undone; it tells of our own doings, too, but for the table's. */
+  #noticed({ kind, name }: NetworkChange): void {
+    if (kind === "link-gone") this.#departures.gone(name);
+    if (kind === "missed") void this.#departures.look();
+    if (kind === "missed" || kind === "table-changed") this.#restorer.missed(`table ${tableName(this.#bridge)}`);
+    if (kind === "missed" || name === this.#bridge) this.#restorer.missed(`bridge ${this.#bridge}`);
+  }
+
+  /** Interfaces of pods that no record knows: they would answer for addresses that are given to others. */
+  async #removeStrays(): Promise<void> {
+    const known = new Set(
+      [...this.#interfaces.values()].flatMap((name) => [name, name.replace(vethPrefix, ifbPrefix)]),
+    );
+    const ports = listDirectory(`/sys/class/net/${this.#bridge}/brif`).filter((name) => veth.test(name));
+    // those of other agents have other aliases
+    const ifbs = listDirectory("/sys/class/net").filter((name) => ifb.test(name) && aliasOf(name) === this.#alias);
+    for (const name of [...ports, ...ifbs].filter((name) => !known.has(name))) {
+      try {
+        await this.#addon.deleteLink(name);
+        this.#observer.emit({ type: "repaired", what: "interface of a lost pod", subject: name });
+      } catch (error) {
+        this.#observer.emit({ type: "trouble", what: "remove the interface of a lost pod", subject: name, error });
       }
     }
   }
 
-  #poolsOf(subnets: readonly string[]): LeasePool[] {
-    const pools = subnets.map(
-      (subnet) => this.#allPools.get(formatSubnet(parseCidr(subnet))) ?? new LeasePool(subnet, this.#taken),
-    );
-    const families = new Set(pools.map(({ subnet }) => subnet.includes(":")));
-    if (pools.length === 0 || families.size !== pools.length) {
-      throw new InvalidArgumentError(
-        `"${subnets.join(",")}": one IPv4 subnet, one IPv6 subnet, or one of each is needed`,
-      );
+  get #alias(): string {
+    return `berth ${this.#bridge}`;
+  }
+
+  /** InvalidArgumentError: a port on an address that no interface of the host has would answer nobody. */
+  async #checkHostAddresses(ports: readonly PortMapping[]): Promise<void> {
+    const asked = ports.map(({ hostIp }) => hostIp).filter((hostIp) => isHostAddress(hostIp));
+    if (asked.length === 0) return;
+    const own = new Set((await this.#addon.listAddresses({})).map(({ address }) => withoutPrefix(address)));
+    for (const hostIp of asked) {
+      if (!own.has(hostIp))
+        throw new InvalidArgumentError(`port_mappings: host_ip ${hostIp} is no address of this host`);
     }
-    for (const pool of pools) this.#allPools.set(pool.subnet, pool);
-    return pools;
   }
 
-  /** The pool of a lease's CIDR; made when the node's subnets have changed since. */
-  #poolOf(address: string): LeasePool {
-    const subnet = formatSubnet(parseCidr(address));
-    const pool = this.#allPools.get(subnet) ?? new LeasePool(subnet, this.#taken);
-    this.#allPools.set(subnet, pool);
-    return pool;
-  }
-
-  #freeAddress(address: string, podId: string): void {
-    this.#poolOf(address).free(withoutPrefix(address), podId);
+  #checkFamilies(ports: readonly PortMapping[]): void {
+    for (const { hostIp } of ports) {
+      const family = hostIp.includes(":") ? "IPv6" : "IPv4";
+      if (hostIp !== "" && !this.#subnets.hasFamily(family)) {
+        throw new InvalidArgumentError(`port_mappings: host_ip ${hostIp}: pods of this node have no ${family} address`);
+      }
+    }
   }
 }
 
@@ -318,10 +351,6 @@ export async function removeBuiltinNetwork(addon: NetworkAddon, bridge: string):
 
 function publishedPorts(lease: NetworkLease): PublishedPorts {
   return { addresses: lease.addresses.map(withoutPrefix), portMappings: lease.portMappings ?? [] };
-}
-
-function withoutPrefix(cidr: string): string {
-  return cidr.split("/")[0] ?? cidr;
 }
 
 /** A locally administered address made from the IP address, so that a pod's neighbours need not learn it anew. */
@@ -338,6 +367,15 @@ function splitCidrs(text: string): string[] {
     .map((part) => part.trim())
     .filter((part) => part !== "")
     .map((part) => formatSubnet(parseCidr(part)));
+}
+
+/** Empty: it has none, or it has gone. */
+function aliasOf(name: string): string {
+  try {
+    return readFileSync(`/sys/class/net/${name}/ifalias`, "utf8").trim();
+  } catch {
+    return "";
+  }
 }
 
 function listDirectory(path: string): string[] {

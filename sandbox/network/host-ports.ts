@@ -85,6 +85,11 @@ function coversAddress(wide: string, narrow: string): boolean {
   return wide === "::" && narrow.includes(":");
 }
 
+/** Whether a mapping's host_ip is one address, which the host must have: neither any nor one of all that are loopback's. */
+export function isHostAddress(hostIp: string): boolean {
+  return !["", "0.0.0.0", "::"].includes(hostIp) && !hostIp.startsWith("127.");
+}
+
 function checkPort(field: string, port: number): void {
   if (!Number.isInteger(port) || port < 1 || port > 65535) {
     throw new InvalidArgumentError(`${field} is ${port}; a port is between 1 and 65535`);

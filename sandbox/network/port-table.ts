@@ -6,7 +6,7 @@ import type { Addon } from "../../native/binding.js";
 import { addPortsDocument, type PublishedPorts, removePortsDocument, tableDocument } from "./nftables.js";
 
 export class PortTable {
-  readonly #addon: Pick<Addon, "runNftables">;
+  readonly #addon: Pick<Addon, "runNftables" | "forgetUdpFlows">;
   readonly #bridge: string;
   readonly #subnets: () => string[];
   /** what stands, or shall stand, in the maps, by pod */
@@ -16,7 +16,7 @@ export class PortTable {
   #transactions: Promise<unknown> = Promise.resolve();
 
   constructor(options: {
-    addon: Pick<Addon, "runNftables">;
+    addon: Pick<Addon, "runNftables" | "forgetUdpFlows">;
     bridge: string;
     /** all that pods have addresses of, none within another */
     subnets: () => string[];
@@ -47,6 +47,7 @@ export class PortTable {
       this.#published.delete(podId);
       throw error;
     }
+    await this.#forgetUdpFlows(ports);
   }
 
   async unpublish(podId: string): Promise<void> {
@@ -57,6 +58,13 @@ export class PortTable {
     await this.#transactionOrWhole(() =>
       removePortsDocument(this.#bridge, ports ?? { addresses: [], portMappings: [] }),
     );
+    if (ports !== undefined) await this.#forgetUdpFlows(ports);
+  }
+
+  /** Whoever goes on sending to the port is led as it is from now on, not as it was at the first packet. */
+  async #forgetUdpFlows({ addresses, portMappings }: PublishedPorts): Promise<void> {
+    const udp = portMappings.filter(({ protocol }) => protocol === "udp").map(({ hostPort }) => String(hostPort));
+    if (udp.length > 0) await this.#addon.forgetUdpFlows({ ports: udp, addresses });
   }
 
   /** When somebody has flushed or changed the table, or when a removal has failed before, it is written whole. */

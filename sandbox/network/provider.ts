@@ -1,5 +1,7 @@
 /** What the sandbox asks of a pod network. Three providers stand behind it: the built-in bridge, CNI plugins, and none. */
 
+import type { Bandwidth } from "./bandwidth.js";
+
 /** One port of the node that leads to a port of the pod (CRI PortMapping). */
 export interface PortMapping {
   protocol: "tcp" | "udp" | "sctp";
@@ -25,6 +27,8 @@ export interface NetworkLease {
   gateways: string[];
   /** those that have a host port; held from reserve on, so that a crash cannot lose one */
   portMappings: PortMapping[];
+  /** of the built-in network: the pod's limits; `ifb` is the interface that what comes from the pod is led through */
+  bandwidth?: Bandwidth & { ifb: string };
   /** of CNI: what its plugins need */
   cni?: CniLease;
 }

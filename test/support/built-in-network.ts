@@ -31,7 +31,7 @@ export interface TestNetwork {
   network: BuiltinNetwork;
   /** as the next agent would make it, not started */
   another(): BuiltinNetwork;
-  startPod(portMappings?: PortMapping[]): Promise<TestPod>;
+  startPod(portMappings?: PortMapping[], annotations?: Record<string, string>): Promise<TestPod>;
   stopPod(pod: TestPod): Promise<void>;
   /** elements of the table's maps for host ports */
   portElements(): Promise<number>;
@@ -67,9 +67,9 @@ export async function openTestNetwork(): Promise<TestNetwork> {
     happenings,
     network: another(),
     another,
-    async startPod(portMappings = []) {
+    async startPod(portMappings = [], annotations = {}) {
       const id = randomBytes(32).toString("hex");
-      const lease = self.network.reserve(id, portMappings);
+      const lease = self.network.reserve(id, portMappings, { annotations });
       const namespace = await startNamespace();
       const [address = "", address6 = ""] = lease.addresses.map((cidr) => cidr.split("/")[0] ?? "");
       const pod = Object.assign(namespace, { id, lease, address, address6 });

@@ -1,0 +1,93 @@
+/** The node's pod subnets, one of each family, and those that older pods still have their addresses from. Pure. */
+import { InvalidArgumentError } from "../errors.js";
+import { formatSubnet, parseCidr, withoutContained } from "./cidr.js";
+import { LeasePool } from "./leases.js";
+
+export class Subnets {
+  readonly #taken = new Map<string, string>();
+  /** new pods' addresses come from these; the first one is the primary */
+  #pools: readonly LeasePool[] = [];
+  /** these and the older ones, by subnet */
+  readonly #all = new Map<string, LeasePool>();
+
+  /** InvalidArgumentError: a malformed subnet, none, or two of one family. */
+  constructor(subnets: readonly string[]) {
+    this.change(subnets);
+  }
+
+  get pools(): readonly LeasePool[] {
+    return this.#pools;
+  }
+
+  get addressesInUse(): number {
+    return this.#taken.size;
+  }
+
+  /** All that pods may have addresses of, none within another. */
+  all(): string[] {
+    return withoutContained([...this.#all.keys()]);
+  }
+
+  isTaken(address: string): boolean {
+    return this.#taken.has(address);
+  }
+
+  hasFamily(family: "IPv4" | "IPv6"): boolean {
+    return this.#pools.some(({ subnet }) => subnet.includes(":") === (family === "IPv6"));
+  }
+
+  /** For new pods. Answers what undoes it. Errors as the constructor's; then nothing has changed. */
+  change(subnets: readonly string[]): () => void {
+    const pools = subnets.map(
+      (subnet) => this.#all.get(formatSubnet(parseCidr(subnet))) ?? new LeasePool(subnet, this.#taken),
+    );
+    const families = new Set(pools.map(({ subnet }) => subnet.includes(":")));
+    if (pools.length === 0 || families.size !== pools.length) {
+      throw new InvalidArgumentError(
+        `"${subnets.join(",")}": one IPv4 subnet, one IPv6 subnet, or one of each is needed`,
+      );
+    }
+    const before = this.#pools;
+    const added = pools.filter(({ subnet }) => !this.#all.has(subnet));
+    for (const pool of added) this.#all.set(pool.subnet, pool);
+    this.#pools = pools;
+    return () => {
+      this.#pools = before;
+      for (const { subnet } of added) this.#all.delete(subnet);
+    };
+  }
+
+  /** An address of each subnet, as CIDRs. ResourceExhaustedError names the subnet that is full; then none is taken. */
+  take(podId: string): string[] {
+    const addresses: string[] = [];
+    try {
+      for (const pool of this.#pools) addresses.push(`${pool.take(podId)}/${pool.prefix}`);
+    } catch (error) {
+      this.free(podId, addresses);
+      throw error;
+    }
+    return addresses;
+  }
+
+  adopt(podId: string, addresses: readonly string[]): void {
+    for (const address of addresses) this.#poolOf(address).adopt(withoutPrefix(address), podId);
+  }
+
+  /** Free already, or another pod's by now, is fine. */
+  free(podId: string, addresses: readonly string[]): void {
+    for (const address of addresses) this.#poolOf(address).free(withoutPrefix(address), podId);
+  }
+
+  /** The pool of a lease's CIDR; made when the node's subnets have changed since. */
+  #poolOf(address: string): LeasePool {
+    const subnet = formatSubnet(parseCidr(address));
+    const pool = this.#all.get(subnet) ?? new LeasePool(subnet, this.#taken);
+    this.#all.set(subnet, pool);
+    return pool;
+  }
+}
+
+/** "10.88.0.5" of "10.88.0.5/16" */
+export function withoutPrefix(cidr: string): string {
+  return cidr.split("/")[0] ?? cidr;
+}
