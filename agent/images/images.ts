@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import { Observer } from "../../sandbox/observer.js";
 import type { LayerStore } from "../../sandbox/rootfs/layer-store.js";
+import { DownloadSlots } from "./download-slots.js";
 import { type ExportedImage, type ExportRequest, exportImages } from "./export.js";
 import { type ImagePattern, matchesImage } from "./image-patterns.js";
 import { type ImageRecord, type ImageStore, type ImageStoreOptions, openImageStore } from "./image-store.js";
@@ -58,6 +59,7 @@ export async function openImages(options: ImagesOptions): Promise<Images> {
     pulls,
     observer,
     patience: options.patience ?? usualPatience,
+    slots: new DownloadSlots(),
     fetcher: openLayerFetcher(options.layers, transfers),
     registries: openRegistries(options.registriesDirectories),
   };

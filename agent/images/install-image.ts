@@ -21,6 +21,8 @@ export interface ImageToInstall {
   configuration: Buffer;
   /** one for each layer, bottom first; each fails when its bytes are not what was promised */
   layers: ((signal: AbortSignal) => AsyncIterable<Uint8Array>)[];
+  /** which registry those ask; absent: none */
+  registry?: string;
   /** what those bring, where it is known */
   blobs?: readonly { digest: string; size: number }[];
   /** complete names */
@@ -48,6 +50,7 @@ export async function installImage(
   const chainIds = chainIdsOf(config.rootfs.diff_ids);
   const release = deps.images.hold(chainIds);
   const sources = image.layers.map((open, index) => ({
+    registry: image.registry,
     chainId: chainIds[index] as string,
     diffId: config.rootfs.diff_ids[index] as string,
     blob: image.blobs?.[index],

@@ -3,12 +3,13 @@
  * unpacked in any order, but become visible from the bottom up. Whoever else wants the same layer joins.
  */
 import { chmod, chown, stat } from "node:fs/promises";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { InternalError } from "../../sandbox/errors.js";
 import { Flights } from "../../sandbox/flights.js";
 import type { LayerStaging, LayerStore } from "../../sandbox/rootfs/layer-store.js";
 import { inheritDirectories, type UnpackedLayer, unpackLayer } from "../../sandbox/rootfs/unpack-layer.js";
 import { joinFlight } from "./join-flight.js";
-import type { Transfers, WantedLayer } from "./transfers.js";
+import { type Transfers, transferKey, type WantedLayer } from "./transfers.js";
 
 export interface LayerSource extends WantedLayer {
   /** The layer as it comes, compressed or not; fails when it is not what was promised. */
@@ -24,6 +25,20 @@ const layersAtOnce = 2;
 
 export function openLayerFetcher(layers: LayerStore, transfers: Transfers): LayerFetcher {
   const flights = new Flights<void>();
+  const bring = async (source: LayerSource, lower: readonly LayerSource[], signal: AbortSignal): Promise<void> => {
+    for (;;) {
+      let isOwn = false;
+      try {
+        return await joinFlight(flights, transferKey(source), signal, (flightSignal) => {
+          isOwn = true;
+          return fetchLayer({ layers, transfers, flights, source, lower, signal: flightSignal });
+        });
+      } catch (error) {
+        // another one's source may have failed, or lied: ours need not
+        if (isOwn || signal.aborted) throw error;
+      }
+    }
+  };
   return {
     async ensure(sources, signal) {
       const stop = new AbortController();
@@ -35,12 +50,8 @@ export function openLayerFetcher(layers: LayerStore, transfers: Transfers): Laye
           const index = next++;
           const source = sources[index] as LayerSource;
           if (layers.has(source.chainId)) continue;
-          const lower = sources.slice(0, index).map((layer) => layer.chainId);
-          const below = flights.running(lower.at(-1) ?? "");
           try {
-            await joinFlight(flights, source.chainId, either, (flightSignal) =>
-              fetchLayer(layers, transfers, source, below, lower, flightSignal),
-            );
+            await bring(source, sources.slice(0, index), either);
           } catch (error) {
             failure ??= { error };
             stop.abort();
@@ -53,16 +64,38 @@ export function openLayerFetcher(layers: LayerStore, transfers: Transfers): Laye
   };
 }
 
-async function fetchLayer(
-  layers: LayerStore,
-  transfers: Transfers,
-  source: LayerSource,
-  below: Promise<void> | undefined,
-  lower: readonly string[],
-  signal: AbortSignal,
-): Promise<void> {
+interface Fetch {
+  layers: LayerStore;
+  transfers: Transfers;
+  flights: Flights<void>;
+  source: LayerSource;
+  /** bottom first */
+  lower: readonly LayerSource[];
+  signal: AbortSignal;
+}
+
+/** Resolves when the layer is in the store. @throws the last failure, when nobody brings it any more */
+async function brought({ layers, flights }: Fetch, layer: LayerSource): Promise<void> {
+  let failure: unknown;
+  while (!layers.has(layer.chainId)) {
+    const flight = flights.running(transferKey(layer));
+    if (flight === undefined) throw failure ?? new InternalError(`the layer ${layer.chainId} did not come`);
+    await flight.catch(async (error: unknown) => {
+      failure = error;
+      // whoever joined that flight may begin another one now
+      await nextTurn();
+    });
+  }
+}
+
+async function fetchLayer(fetch: Fetch): Promise<void> {
+  const { layers, transfers, source, signal } = fetch;
   if (layers.has(source.chainId)) return;
   const { wholeTrees: apply } = layers.driver;
+  const lower = fetch.lower.map(({ chainId }) => chainId);
+  const top = fetch.lower.at(-1);
+  const below = top && brought(fetch, top);
+  below?.catch(() => undefined);
   // it begins as what is below it
   if (apply) await below;
   const transfer = transfers.begin(source);

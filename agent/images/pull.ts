@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { BerthError, InternalError, messageOf, NotFoundError } from "../../sandbox/errors.js";
 import type { Observer } from "../../sandbox/observer.js";
 import { readAll } from "./digest.js";
+import type { DownloadSlots } from "./download-slots.js";
 import type { ImageRecord } from "./image-store.js";
 import { type InstallDeps, installImage } from "./install-image.js";
 import { choosePlatform, type Descriptor, parseManifest } from "./manifest.js";
@@ -31,6 +32,7 @@ export interface PullDeps extends InstallDeps {
   pulls: RunningPulls;
   observer: Observer;
   patience: Patience;
+  slots: DownloadSlots;
 }
 
 const maxIndexDepth = 3;
@@ -113,7 +115,11 @@ async function pullFrom(
     const image = {
       what: formatReference(reference),
       configuration: await readAll(client.blob(config, signal)),
-      layers: layers.map((layer) => (layerSignal: AbortSignal) => client.blob(layer, layerSignal)),
+      layers: layers.map(
+        (layer) => (layerSignal: AbortSignal) =>
+          deps.slots.holding(host.baseUrl, layerSignal, () => client.blob(layer, layerSignal)),
+      ),
+      registry: host.baseUrl,
       blobs: layers,
       annotations,
       repoTags: reference.tag === undefined ? [] : [formatReference(reference)],

@@ -1,6 +1,6 @@
 /**
  * Layers on their way into the store: how far each one is, for whoever shows it, and how fast it may come. A layer that
- * several pulls want comes once, and all of them see the same transfer.
+ * several pulls want from one registry comes once, and all of them see the same transfer.
  */
 import { getPriority } from "node:os";
 import type { Observer } from "../../sandbox/observer.js";
@@ -27,9 +27,16 @@ export interface Pace {
 }
 
 export interface WantedLayer {
+  /** the registry that it comes from, in whose trust and speed all share who want it from there; absent: an archive */
+  registry?: string | undefined;
   chainId: string;
   diffId: string;
   blob?: { digest: string; size: number } | undefined;
+}
+
+/** Who wants the same is served by one transfer. */
+export function transferKey({ registry = "", chainId }: WantedLayer): string {
+  return `${registry} ${chainId}`;
 }
 
 export interface WantedLayers {
@@ -77,8 +84,8 @@ export class Transfers {
       layers: transfers,
       leave: () => {
         for (const leave of leaves) leave();
-        for (const { chainId } of wanted)
-          if (this.#transfers.get(chainId)?.isWanted === false) this.#transfers.delete(chainId);
+        for (const key of wanted.map(transferKey))
+          if (this.#transfers.get(key)?.isWanted === false) this.#transfers.delete(key);
       },
     };
   }
@@ -88,10 +95,11 @@ export class Transfers {
   }
 
   #transferOf(layer: WantedLayer): Transfer {
-    const known = this.#transfers.get(layer.chainId);
+    const key = transferKey(layer);
+    const known = this.#transfers.get(key);
     if (known !== undefined) return known;
     const made = new Transfer(layer, this.#observer);
-    this.#transfers.set(layer.chainId, made);
+    this.#transfers.set(key, made);
     return made;
   }
 }

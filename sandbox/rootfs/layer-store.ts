@@ -9,6 +9,7 @@
 import { mkdir, open, readdir, readFile, rename } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { InternalError, InvalidArgumentError } from "../errors.js";
+import { Serial } from "../serial.js";
 import { filesOf, type StorageDriver } from "./drivers/driver.js";
 import { openOverlayDriver } from "./drivers/overlay.js";
 
@@ -69,6 +70,7 @@ export async function openLayerStore(root: string, opened?: StorageDriver): Prom
   const records = new Map<string, LayerRecord>();
   const deletions = new Set<Promise<void>>();
   const busy = new Set<string>();
+  const commits = new Serial();
   let serial = 0;
 
   const directoryOf = (chainId: string): string => join(base, directoryName(chainId));
@@ -126,22 +128,23 @@ export async function openLayerStore(root: string, opened?: StorageDriver): Prom
       await driver.makeLayer({ home: staging, parent: below });
       return { chainId, directory: filesOf(staging) };
     },
-    async commit(staging, result) {
-      const existing = records.get(staging.chainId);
-      if (existing !== undefined) {
-        await abort(staging);
-        return existing;
-      }
-      const record: LayerRecord = { chainId: staging.chainId, ...result };
-      const directory = dirname(staging.directory);
-      await driver.sealLayer(directory);
-      await writeDurably(join(directory, "layer.json"), `${JSON.stringify(record)}\n`);
-      await rename(directory, directoryOf(staging.chainId));
-      records.set(record.chainId, record);
-      busy.delete(basename(directory));
-      await syncDirectory(base);
-      return record;
-    },
+    commit: (staging, result) =>
+      commits.run(staging.chainId, async () => {
+        const existing = records.get(staging.chainId);
+        if (existing !== undefined) {
+          await abort(staging);
+          return existing;
+        }
+        const record: LayerRecord = { chainId: staging.chainId, ...result };
+        const directory = dirname(staging.directory);
+        await driver.sealLayer(directory);
+        await writeDurably(join(directory, "layer.json"), `${JSON.stringify(record)}\n`);
+        await rename(directory, directoryOf(staging.chainId));
+        records.set(record.chainId, record);
+        busy.delete(basename(directory));
+        await syncDirectory(base);
+        return record;
+      }),
     abort,
     async remove(chainId) {
       if (records.delete(chainId)) await removeLater(directoryName(chainId)).catch(unlessGone);

@@ -1,7 +1,7 @@
 /** A registry that sends an image's layers no faster than a test lets it. */
 import type { ServerResponse } from "node:http";
 import type { BuiltImage } from "./image-builder.js";
-import { type LyingRegistry, startLyingRegistry } from "./lying-registry.js";
+import { type Answer, type LyingRegistry, startLyingRegistry } from "./lying-registry.js";
 
 export interface SlowRegistry extends LyingRegistry {
   /** the digests of layers that are waited for now, in the order in which they were asked for */
@@ -14,7 +14,8 @@ export interface SlowRegistry extends LyingRegistry {
   hungUp(digest: string): boolean;
 }
 
-export async function startSlowRegistry(image: BuiltImage): Promise<SlowRegistry> {
+/** @param answer comes first */
+export async function startSlowRegistry(image: BuiltImage, answer: Answer = () => false): Promise<SlowRegistry> {
   const streams = new Map<string, { bytes: Buffer; sent: number; response: ServerResponse }>();
   const gone = new Set<string>();
   const open = new Set<string>();
@@ -29,7 +30,8 @@ export async function startSlowRegistry(image: BuiltImage): Promise<SlowRegistry
       streams.delete(digest);
     }
   };
-  const registry = await startLyingRegistry(image, (_request, response, path) => {
+  const registry = await startLyingRegistry(image, (request, response, path) => {
+    if (answer(request, response, path)) return true;
     const layer = image.layers.find(({ digest }) => path.endsWith(digest));
     if (layer === undefined || open.has(layer.digest)) return false;
     const { digest, bytes } = layer;
