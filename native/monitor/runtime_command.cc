@@ -38,15 +38,23 @@ struct ChildOrders {
   char* const* argv;
 };
 
+// With a place of its own there: crun makes the container's directories all the same, and would make them in what the host
+// has below its mount, which may be read-only, and where nobody would take them away.
+void hide_mount(const char* path, const ChildChannel& channel) {
+  if (umount2(path, MNT_DETACH) != 0) {
+    if (errno != EINVAL && errno != ENOENT) channel.break_off("hide the mount", path);
+    return;
+  }
+  if (mount("hidden", path, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0755,size=64k,nr_inodes=256") != 0) {
+    channel.break_off("cover the mount", path);
+  }
+}
+
 void enter_private_mounts(const ChildOrders& child) {
   const ChildChannel& channel = child.channel;
   const RuntimeOrders& orders = child.orders;
   if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) channel.break_off("make mounts private", "/");
-  for (const std::string& path : child.runtime.hidden_mounts) {
-    if (umount2(path.c_str(), MNT_DETACH) != 0 && errno != EINVAL && errno != ENOENT) {
-      channel.break_off("hide the mount", path.c_str());
-    }
-  }
+  for (const std::string& path : child.runtime.hidden_mounts) hide_mount(path.c_str(), channel);
   if (chdir(child.runtime.bundle.c_str()) != 0) channel.break_off("chdir", child.runtime.bundle.c_str());
   if (!orders.pid_namespace.empty() && mount(orders.pid_namespace.c_str(), "pid", nullptr, MS_BIND, nullptr) != 0) {
     channel.break_off("mount the PID namespace", orders.pid_namespace.c_str());

@@ -381,8 +381,19 @@ for (const [handler, path] of Object.entries(candidates)) {
     test("after the pod is removed nothing is left", async () => {
       await removePod(agent, pod);
       await agent.assertNothingLeft();
+      assert.deepEqual(
+        belowUnified().filter((name) => agent.cgroupRoot.endsWith(name)),
+        [],
+      );
     });
   });
+}
+
+/** What the host has below its mount of the unified hierarchy: a runtime that did not see the mount may have written there. */
+function belowUnified(): string[] {
+  const script = "umount --lazy /sys/fs/cgroup/unified && ls /sys/fs/cgroup/unified";
+  const { status, stdout } = spawnSync("unshare", ["--mount", "sh", "-c", script], { encoding: "utf8" });
+  return status === 0 ? stdout.trim().split("\n") : [];
 }
 
 test("Status lists the handlers that can be used, and what each can do", async () => {
