@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import * as grpc from "@grpc/grpc-js";
 import pino from "pino";
-import { InvalidArgumentError, NotFoundError } from "../sandbox/errors.js";
+import { InternalError, InvalidArgumentError, NotFoundError } from "../sandbox/errors.js";
 import { type FinishedCall, statusOf, wrapStream, wrapUnary } from "./call-wrapper.js";
 import { methodDefinition, runtimeService } from "./services.js";
 
@@ -122,16 +122,17 @@ test("a stream's messages come in order, and then its error", async () => {
 });
 
 test("a failed system call is told in its own words: call, path, errno and what the kernel said of it", () => {
-  const error = Object.assign(new Error("mkdir /sys/fs/cgroup/x: No space left on device (ENOSPC)"), {
-    syscall: "mkdir",
-    errnoName: "ENOSPC",
-    errno: 28,
-    subject: "/sys/fs/cgroup/x",
-  });
-  assert.deepEqual(statusOf(error), {
+  const subject = "/sys/fs/cgroup/x";
+  const failed = (errnoName: string, errno: number) =>
+    Object.assign(new Error(`mkdir ${subject}: (${errnoName})`), { syscall: "mkdir", errnoName, errno, subject });
+  assert.deepEqual(statusOf(failed("EACCES", 13)), {
     code: grpc.status.INTERNAL,
-    details: "mkdir /sys/fs/cgroup/x: No space left on device (ENOSPC)",
+    details: "mkdir /sys/fs/cgroup/x: (EACCES)",
   });
+  // the disk is full, or the kernel has no more of them: whoever was wrapped around it
+  for (const error of [failed("ENOSPC", 28), new InternalError("x", { cause: failed("EDQUOT", 122) })]) {
+    assert.equal(statusOf(error).code, grpc.status.RESOURCE_EXHAUSTED);
+  }
 });
 
 test("an error with a number for a code does not choose the status", () => {

@@ -4,7 +4,7 @@
  */
 import { once } from "node:events";
 import * as grpc from "@grpc/grpc-js";
-import { isSystemError } from "../native/binding.js";
+import { isDiskFull } from "../sandbox/errno.js";
 import { BerthError, CancelledError, DeadlineExceededError, type FailureKind, messageOf } from "../sandbox/errors.js";
 import type { Log } from "./log.js";
 
@@ -55,10 +55,10 @@ export function statusOf(error: unknown): Status {
 }
 
 function wholeStatusOf(error: unknown): Status {
-  if (error instanceof BerthError) return { code: codes[error.kind], details: error.message };
-  if (isSystemError(error)) {
-    return { code: grpc.status.INTERNAL, details: error.message };
-  }
+  if (error instanceof BerthError && error.kind !== "INTERNAL")
+    return { code: codes[error.kind], details: error.message };
+  // a full disk is the machine's state, not a fault of ours
+  if (isDiskFull(error)) return { code: grpc.status.RESOURCE_EXHAUSTED, details: messageOf(error) };
   return { code: grpc.status.INTERNAL, details: messageOf(error) };
 }
 

@@ -31,3 +31,19 @@ export function describeErrno(errno: number): string {
   const sentence = sentences[name];
   return sentence === undefined ? name : `${name} (${sentence})`;
 }
+
+const fullDisk = new Set(["ENOSPC", "EDQUOT"]);
+
+/** A full disk or a used-up quota is what an error, of Node's or of the addon's, comes from. */
+export function isDiskFull(error: unknown): boolean {
+  for (let at = error; at instanceof Error; at = at.cause) {
+    const { code, errnoName } = at as { code?: unknown; errnoName?: unknown };
+    if (fullDisk.has(String(code)) || fullDisk.has(String(errnoName))) return true;
+  }
+  return false;
+}
+
+/** The same of the number that another process tells. */
+export function isDiskFullErrno(errno: number): boolean {
+  return errno !== 0 && fullDisk.has(getSystemErrorName(-errno));
+}

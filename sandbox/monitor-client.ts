@@ -2,7 +2,7 @@
 import Long from "long";
 import { berth } from "../cri-proto/generated/monitor.js";
 import { isSystemError, type MonitorSocket, native, type SystemError } from "../native/binding.js";
-import { describeErrno } from "./errno.js";
+import { describeErrno, isDiskFullErrno } from "./errno.js";
 import {
   AlreadyExistsError,
   BerthError,
@@ -10,6 +10,7 @@ import {
   InternalError,
   InvalidArgumentError,
   NotFoundError,
+  ResourceExhaustedError,
   UnavailableError,
 } from "./errors.js";
 
@@ -88,6 +89,7 @@ export class MonitorStepError extends Error {
   toCallError(what: string): BerthError {
     const message = `${what}: ${this.message}`;
     const options = { cause: this };
+    if (isDiskFullErrno(this.errnoValue)) return new ResourceExhaustedError(message, options);
     switch (this.kind) {
       case MonitorErrorMessage.Kind.NOT_FOUND:
         return new NotFoundError(message, options);

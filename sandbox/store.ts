@@ -4,10 +4,14 @@
  * over the old one, which makes ext4 write at once. There is no fsync on purpose: a SIGKILL of the agent loses nothing that
  * was written, and after a power failure no pod lives that a record could be missing for. A line without its end was never
  * acted upon, and is left out; a record without a whole line goes, and what it may have spoken of is swept as garbage.
+ *
+ * When the disk is full, nothing new is recorded; but what is there can still be changed, out of a reserve: without that,
+ * nothing could be stopped, and the disk would stay full.
  */
 import { appendFileSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { ContainerRecord } from "./container.js";
+import { DiskReserve } from "./disk-reserve.js";
 import type { PodRecord } from "./pod.js";
 
 const recordVersion = 1;
@@ -17,12 +21,21 @@ const maxChanges = 100;
 class Records<T extends { id: string; version: number }> {
   readonly #changes = new Map<string, number>();
 
-  constructor(private readonly directory: string) {
+  constructor(
+    private readonly directory: string,
+    private readonly reserve: DiskReserve,
+  ) {
     mkdirSync(directory, { recursive: true, mode: 0o700 });
   }
 
-  /** Of an id that has none yet, or instead of all that was written of it. */
+  /** Of an id that has none yet. @throws ENOSPC, also when there is no reserve for what follows */
   put(record: T): void {
+    this.reserve.fill();
+    this.#write(record);
+  }
+
+  /** Of an id that has none yet, or instead of all that was written of it. */
+  #write(record: T): void {
     const path = this.#path(record.id);
     const isNew = !this.#changes.has(record.id);
     const written = isNew ? path : `${path}.new`;
@@ -33,9 +46,13 @@ class Records<T extends { id: string; version: number }> {
 
   /** `next` is the record with the change. */
   change(next: T, change: Partial<T>): void {
+    this.reserve.spend(() => this.#append(next, change));
+  }
+
+  #append(next: T, change: Partial<T>): void {
     const changes = (this.#changes.get(next.id) ?? maxChanges) + 1;
     if (changes > maxChanges) {
-      this.put(next);
+      this.#write(next);
       return;
     }
     // a line that a full disk cuts short is not continued
@@ -74,7 +91,7 @@ class Records<T extends { id: string; version: number }> {
         if (record.version !== recordVersion) throw new Error(`version ${record.version} is not ${recordVersion}`);
         this.#changes.set(record.id, changes);
         // the next change must not continue the torn line
-        if (torn) this.put(record);
+        if (torn) this.reserve.spend(() => this.#write(record));
         records.push(record);
       } catch (error) {
         onBroken(path, error instanceof Error ? error.message : String(error));
@@ -104,9 +121,11 @@ export interface Store {
 
 /** Opens (and makes) the store below the state directory. */
 export function openStore(root: string): Store {
+  const state = join(root, "state");
+  const reserve = new DiskReserve(join(state, "reserve"));
   return {
-    pods: new Records<PodRecord>(join(root, "state", "pods")),
-    containers: new Records<ContainerRecord>(join(root, "state", "containers")),
+    pods: new Records<PodRecord>(join(state, "pods"), reserve),
+    containers: new Records<ContainerRecord>(join(state, "containers"), reserve),
   };
 }
 

@@ -219,14 +219,19 @@ async function load(directory: string, options: ImageStoreOptions): Promise<Map<
 }
 
 async function writeDurably(directory: string, path: string, record: ImageRecord): Promise<void> {
-  const file = await open(`${path}.new`, "w", 0o600);
   try {
-    await file.writeFile(JSON.stringify(record));
-    await file.sync();
-  } finally {
-    await file.close();
+    const file = await open(`${path}.new`, "w", 0o600);
+    try {
+      await file.writeFile(JSON.stringify(record));
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(`${path}.new`, path);
+  } catch (error) {
+    await rm(`${path}.new`, { force: true });
+    throw error;
   }
-  await rename(`${path}.new`, path);
   await syncDirectory(directory);
 }
 

@@ -1,5 +1,6 @@
 /** What berth-unpack and berth-archive have in common: how they are told, and how they say why they failed. */
 import type { Readable } from "node:stream";
+import { isDiskFullErrno } from "../errno.js";
 import { type BerthError, InternalError, ResourceExhaustedError } from "../errors.js";
 
 /** How a child process has ended. */
@@ -11,7 +12,6 @@ export interface Ending {
 }
 
 const maxOutputBytes = 64 * 1024 ** 2;
-const errnoOfFullDisk = new Set([28, 122]); // ENOSPC, EDQUOT
 const errnoOfMemory = 12;
 
 export function collect(stream: Readable): { text(): string } {
@@ -38,7 +38,7 @@ export function failureOf(program: string, what: string, ending: Ending, errors:
   const where = path === "" ? "" : ` "${path}"`;
   const why = told.errno !== 0 ? `errno ${told.errno}` : told.message;
   const message = `${what}: ${told.step}${where}: ${why}`;
-  if (errnoOfFullDisk.has(told.errno)) return new ResourceExhaustedError(`${message} (no space left)`);
+  if (isDiskFullErrno(told.errno)) return new ResourceExhaustedError(`${message} (no space left)`);
   if (told.errno === errnoOfMemory) return new ResourceExhaustedError(`${message} (${told.message})`);
   return new InternalError(message);
 }

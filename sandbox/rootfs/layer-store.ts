@@ -122,11 +122,17 @@ export async function openLayerStore(root: string, opened?: StorageDriver): Prom
       directoryName(chainId);
       const staging = uniqueName(".staging-");
       busy.add(basename(staging));
-      await driver.remove(staging);
-      await mkdir(staging, { mode: 0o700 });
-      const below = parent === undefined || !driver.wholeTrees ? undefined : home(parent);
-      await driver.makeLayer({ home: staging, parent: below });
-      return { chainId, directory: filesOf(staging) };
+      try {
+        await driver.remove(staging);
+        await mkdir(staging, { mode: 0o700 });
+        const below = parent === undefined || !driver.wholeTrees ? undefined : home(parent);
+        await driver.makeLayer({ home: staging, parent: below });
+        return { chainId, directory: filesOf(staging) };
+      } catch (error) {
+        await driver.remove(staging);
+        busy.delete(basename(staging));
+        throw error;
+      }
     },
     commit: (staging, result) =>
       commits.run(staging.chainId, async () => {

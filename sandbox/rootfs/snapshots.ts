@@ -5,7 +5,8 @@
 import { mkdirSync } from "node:fs";
 import { mkdir, readdir, rename } from "node:fs/promises";
 import { join } from "node:path";
-import { InvalidArgumentError, messageOf, NotFoundError, ResourceExhaustedError } from "../errors.js";
+import { isDiskFull } from "../errno.js";
+import { BerthError, InvalidArgumentError, messageOf, NotFoundError, ResourceExhaustedError } from "../errors.js";
 import type { MappedIds, Rootfs, StorageDriver } from "./drivers/driver.js";
 import type { LayerStore } from "./layer-store.js";
 import { PacedWalks, type TreeUsage } from "./paced-walks.js";
@@ -175,7 +176,6 @@ async function measure(
 
 /** A full disk or used-up quota is the machine's state, not a fault of ours. */
 function asStorageError(error: unknown, what: string): unknown {
-  const name = (error as { code?: unknown }).code ?? (error as { errnoName?: unknown }).errnoName;
-  if (name !== "ENOSPC" && name !== "EDQUOT") return error;
+  if (error instanceof BerthError || !isDiskFull(error)) return error;
   return new ResourceExhaustedError(`no space is left for ${what}: ${messageOf(error)}`, { cause: error });
 }
