@@ -19,7 +19,9 @@ import { listContainers } from "./calls/list-containers.js";
 import { listImages } from "./calls/list-images.js";
 import { listNetworkRemovals } from "./calls/list-network-removals.js";
 import { listPodSandbox } from "./calls/list-pod-sandbox.js";
+import { listPodSandboxStats } from "./calls/list-pod-sandbox-stats.js";
 import { mountBundle } from "./calls/mount-bundle.js";
+import { podSandboxStats } from "./calls/pod-sandbox-stats.js";
 import { podSandboxStatus } from "./calls/pod-sandbox-status.js";
 import { portForward } from "./calls/port-forward.js";
 import { pruneImages } from "./calls/prune-images.js";
@@ -98,12 +100,8 @@ export const callTable: CallTable = {
   ContainerStats: containerStats,
   ListContainerStats: listContainerStats,
   StreamContainerStats: unimplemented(`StreamContainerStats: ${noListStreams}`),
-  PodSandboxStats: unimplemented(
-    "PodSandboxStats: statistics of pods are not built yet; those of containers are there",
-  ),
-  ListPodSandboxStats: unimplemented(
-    "ListPodSandboxStats: statistics of pods are not built yet; those of containers are there",
-  ),
+  PodSandboxStats: podSandboxStats,
+  ListPodSandboxStats: listPodSandboxStats,
   StreamPodSandboxStats: unimplemented(`StreamPodSandboxStats: ${noListStreams}`),
   GetContainerEvents: unimplemented("GetContainerEvents: container events are not built yet"),
   ListMetricDescriptors: unimplemented(

@@ -19,7 +19,7 @@ function runtimeWith(sample: Partial<CgroupSample> | undefined, cpuRates = new C
   return {
     cpuRates,
     node: {
-      containers: { size: 1, list: () => [container] },
+      containers: { list: () => [container] },
       cgroups: { sample: async () => new Map(samples as [string, CgroupSample][]) },
       snapshots: {
         directory: "/var/lib/berth/containers",

@@ -1,7 +1,7 @@
 /** Statistics of containers, as the CRI's ContainerStats has them. */
 import Long from "long";
 import type { runtime as proto } from "../cri-proto/generated/runtime.js";
-import { sampleContainers } from "../metrics/collect.js";
+import { containerCgroups } from "../metrics/collect.js";
 import type { CgroupSample } from "../sandbox/cgroup/manager.js";
 import type { Container } from "../sandbox/container.js";
 import type { DiskUsage } from "../sandbox/rootfs/snapshots.js";
@@ -15,12 +15,10 @@ export async function containerStats(
   containers: readonly Container[],
 ): Promise<proto.v1.IContainerStats[]> {
   const [samples, usages] = await Promise.all([
-    sampleContainers(runtime.node, containers),
+    containerCgroups.of(runtime.node, containers),
     Promise.all(containers.map((container) => writtenBy(runtime, container))),
   ]);
-  return containers.map((container, index) =>
-    statsOf(runtime, container, samples.get(container.record.cgroupPath), usages[index]),
-  );
+  return containers.map((container, index) => statsOf(runtime, container, samples.get(container), usages[index]));
 }
 
 function writtenBy({ node }: Runtime, container: Container): Promise<DiskUsage | undefined> {

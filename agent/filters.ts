@@ -4,10 +4,14 @@ import type { Container } from "../sandbox/container.js";
 import type { Pod } from "../sandbox/pod.js";
 import { containerState, podState } from "./states.js";
 
-export function matchesPod(pod: Pod, filter: proto.v1.IPodSandboxFilter | null | undefined): boolean {
+export function matchesPod(
+  pod: Pod,
+  filter: proto.v1.IPodSandboxFilter | proto.v1.IPodSandboxStatsFilter | null | undefined,
+): boolean {
   if (!filter) return true;
   if (!pod.record.id.startsWith(filter.id ?? "")) return false;
-  if (filter.state && podState(pod) !== (filter.state.state ?? proto.v1.PodSandboxState.SANDBOX_READY)) return false;
+  const state = "state" in filter ? filter.state : null;
+  if (state && podState(pod) !== (state.state ?? proto.v1.PodSandboxState.SANDBOX_READY)) return false;
   return hasLabels(pod.config.labels, filter.label_selector);
 }
 

@@ -4,10 +4,10 @@ import type { CgroupSample } from "../sandbox/cgroup/manager.js";
 import type { Container } from "../sandbox/container.js";
 import type { SandboxNode } from "../sandbox/node.js";
 import type { Pod } from "../sandbox/pod.js";
-import { SharedPasses } from "./passes.js";
+import { SharedReadings } from "./passes.js";
 
 /** What metrics see of a node: they read, and never steer. */
-export type ObservedNode = Pick<SandboxNode, "pods" | "containers" | "cgroups" | "observer">;
+export type ObservedNode = Pick<SandboxNode, "pods" | "containers" | "cgroups" | "cgroupRoot" | "observer">;
 
 export interface ContainerSample {
   pod: Pod;
@@ -15,8 +15,17 @@ export interface ContainerSample {
   cgroup: CgroupSample;
 }
 
+export interface PodCgroupSample {
+  /** the pod's own cgroup with all its containers in it, or else its monitor's */
+  path: string;
+  whole: boolean;
+  cgroup: CgroupSample;
+}
+
 export interface PodNetworkSample {
   pod: Pod;
+  /** nanoseconds since the epoch */
+  timestamp: number;
   /** without loopback */
   links: LinkStatistics[];
 }
@@ -28,91 +37,107 @@ export interface NodeSample {
   networks: PodNetworkSample[];
 }
 
-/** How many network namespaces are entered at a time, each on a thread of its own. */
-const threads = 4;
-
-const containerPasses = new SharedPasses((node: ObservedNode) =>
-  node.cgroups.sample(pathsOf(node.containers.list().filter(isThere))),
+/** By container; of one that has ended there is none. Callers within 100 ms share a pass. */
+export const containerCgroups = new SharedReadings(
+  (node: ObservedNode) => node.containers.list(),
+  ({ record }) => record.phase === "created" || record.phase === "running",
+  async (node, containers) => {
+    const samples = await node.cgroups.sample(containers.map(({ record }) => record.cgroupPath));
+    return mapped(containers, ({ record }) => samples.get(record.cgroupPath));
+  },
 );
-const networkPasses = new SharedPasses(sampleNetworks);
 
-/** Statistics of all running containers and ready pods. Callers within 100 ms share one pass. */
+/** By pod; of one that is not ready there is none. */
+export const podCgroups = new SharedReadings(
+  (node: ObservedNode) => node.pods.list(),
+  isReady,
+  async (node, pods) => {
+    const shared = sharedParents(node);
+    const places = new Map<Pod, { path: string; whole: boolean }>();
+    for (const pod of pods) {
+      const { cgroupParent, monitorCgroup } = pod.record;
+      const whole = !shared.has(cgroupParent);
+      places.set(pod, { path: whole ? cgroupParent : monitorCgroup, whole });
+    }
+    const samples = await node.cgroups.sample([...places.values()].map(({ path }) => path));
+    return mapped(places.keys(), (pod): PodCgroupSample | undefined => {
+      const place = places.get(pod);
+      const cgroup = samples.get(place?.path ?? "");
+      return place && cgroup && { ...place, cgroup };
+    });
+  },
+);
+
+/** By pod; of one that is not ready, or is in the host's network, there is none. */
+export const podNetworks = new SharedReadings(
+  (node: ObservedNode) => node.pods.list(),
+  (pod) => isReady(pod) && pod.record.netnsPath !== "",
+  (_node, pods) => readNetworks(pods),
+);
+
+/** Statistics of all running containers and ready pods. */
 export async function collect(node: ObservedNode): Promise<NodeSample> {
-  const [containers, networks] = await Promise.all([collectContainers(node), collectNetworks(node)]);
-  return { containers, networks };
-}
-
-/** The cgroups' half of collect(), for those who need no more. */
-export async function collectContainers(node: ObservedNode): Promise<ContainerSample[]> {
-  const samples = await containerPasses.take(node);
+  const [samples, networks] = await Promise.all([containerCgroups.ofAll(node), podNetworks.ofAll(node)]);
   const pods = new Map(node.pods.list().map((pod) => [pod.record.id, pod]));
-  const result: ContainerSample[] = [];
-  for (const container of node.containers.list()) {
-    const { phase, podId, cgroupPath } = container.record;
-    const pod = pods.get(podId);
-    const cgroup = samples.get(cgroupPath);
-    if (phase === "running" && pod !== undefined && cgroup !== undefined) result.push({ pod, container, cgroup });
+  const containers: ContainerSample[] = [];
+  for (const [container, cgroup] of samples) {
+    const pod = pods.get(container.record.podId);
+    if (container.record.phase === "running" && pod !== undefined) containers.push({ pod, container, cgroup });
   }
-  return result;
+  return { containers, networks: [...networks.values()] };
 }
 
-/** The network half of collect(). */
-export async function collectNetworks(node: ObservedNode): Promise<PodNetworkSample[]> {
-  const samples = await networkPasses.take(node);
-  return samples.filter(({ pod }) => pod.record.phase === "ready");
+function isReady({ record }: Pod): boolean {
+  return record.phase === "ready";
 }
 
-/**
- * The samples of these containers (and perhaps of others) by their cgroups' paths; what has ended has none. A few are read
- * by themselves, unless somebody has read all of them just now.
- */
-export async function sampleContainers(
-  node: ObservedNode,
-  containers: readonly Container[],
-): Promise<ReadonlyMap<string, CgroupSample>> {
-  const few = containers.length * 4 <= node.containers.size;
-  const samples = await (few ? containerPasses.latest(node) : containerPasses.take(node));
-  const missing = containers.filter((one) => isThere(one) && samples?.has(one.record.cgroupPath) !== true);
-  if (missing.length === 0) return samples ?? new Map();
-  return new Map([...(samples ?? []), ...(await node.cgroups.sample(pathsOf(missing)))]);
-}
-
-function isThere({ record }: Container): boolean {
-  return record.phase === "created" || record.phase === "running";
-}
-
-function pathsOf(containers: readonly Container[]): string[] {
-  return containers.map(({ record }) => record.cgroupPath);
-}
-
-async function sampleNetworks(node: ObservedNode): Promise<PodNetworkSample[]> {
-  const pods = node.pods.list().filter(({ record }) => record.phase === "ready" && record.netnsPath !== "");
-  const result: PodNetworkSample[] = [];
-  const left = pods.values();
-  async function work(): Promise<void> {
-    for (const pod of left) {
-      const links = await linksIn(pod.record.netnsPath);
-      if (links.length > 0) result.push({ pod, links });
+/** The cgroup parents that count more than one pod: of several, of pods below them, and of all that name none. */
+function sharedParents(node: ObservedNode): ReadonlySet<string> {
+  const shared = new Set([node.cgroupRoot]);
+  const seen = new Set<string>();
+  for (const { record } of node.pods.list()) {
+    for (let path = record.cgroupParent; path !== ""; path = path.slice(0, path.lastIndexOf("/"))) {
+      if (seen.has(path)) shared.add(path);
+      seen.add(path);
     }
   }
-  await Promise.all(Array.from({ length: threads }, work));
+  return shared;
+}
+
+async function readNetworks(pods: readonly Pod[]): Promise<Map<Pod, PodNetworkSample>> {
+  const result = new Map<Pod, PodNetworkSample>();
+  if (pods.length === 0) return result;
+  const { names, values } = await native.linkStatistics(pods.map(({ record }) => record.netnsPath));
+  const timestamp = Date.now() * 1e6;
+  let at = 0;
+  for (const [index, pod] of pods.entries()) {
+    const links = (names[index] ?? []).map((name) => linkOf(name, values, 8 * at++));
+    // none: the namespace has gone meanwhile
+    if (links.length > 0) result.set(pod, { pod, timestamp, links });
+  }
   return result;
 }
 
-/** None when the namespace has gone meanwhile. */
-async function linksIn(netnsPath: string): Promise<LinkStatistics[]> {
-  let namespaceFd: number;
-  try {
-    namespaceFd = native.openPath(netnsPath);
-  } catch {
-    return [];
+function linkOf(name: string, values: Float64Array, at: number): LinkStatistics {
+  const value = (index: number) => values[at + index] ?? 0;
+  return {
+    name,
+    rxBytes: value(0),
+    rxPackets: value(1),
+    rxErrors: value(2),
+    rxDropped: value(3),
+    txBytes: value(4),
+    txPackets: value(5),
+    txErrors: value(6),
+    txDropped: value(7),
+  };
+}
+
+function mapped<Item, Value>(items: Iterable<Item>, value: (item: Item) => Value | undefined): Map<Item, Value> {
+  const result = new Map<Item, Value>();
+  for (const item of items) {
+    const found = value(item);
+    if (found !== undefined) result.set(item, found);
   }
-  try {
-    const links = await native.listLinks({ namespaceFd });
-    return links.filter(({ name }) => name !== "lo");
-  } catch {
-    return [];
-  } finally {
-    native.closeDescriptor(namespaceFd);
-  }
+  return result;
 }

@@ -367,6 +367,9 @@ export interface Addon {
   // network_lists.cc
   /** of the host, or of a namespace */
   listLinks(options: { namespaceFd?: number }): Promise<LinkStatistics[]>;
+  /** of each namespace, in one pass: its links' names without loopback, and of each link eight values (received and then sent:
+   *  bytes, packets, errors, dropped). Of a namespace that is gone there are none */
+  linkStatistics(namespacePaths: readonly string[]): Promise<{ names: string[][]; values: Float64Array }>;
   listAddresses(options: { namespaceFd?: number }): Promise<LinkAddress[]>;
 
   // traffic_control.cc

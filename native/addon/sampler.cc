@@ -34,8 +34,9 @@ using Clock = std::chrono::steady_clock;
 constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
 constexpr double no_limit = std::numeric_limits<double>::infinity();
 
-// Nobody asked for this cgroup for so long: it is gone, or its pod is.
-constexpr auto keep_open = std::chrono::minutes(2);
+// Longer than the kubelet and Prometheus wait from pass to pass. Who has not asked for a cgroup meanwhile may have removed
+// it without telling.
+constexpr auto keep_open = std::chrono::seconds(40);
 // The rest of the descriptors is for everything else that the agent does.
 constexpr rlim_t share_of_descriptors = 2;
 constexpr size_t deepest = 32;

@@ -153,8 +153,10 @@ function managerOf(
     async removeParents(directories) {
       const stayed: string[] = [];
       for (const directory of [...directories].reverse()) {
-        const known = roots.some((root) => directory.startsWith(`${root}/`) && !directory.includes("/../"));
-        if (known && !(await removeIfEmpty(directory))) stayed.unshift(directory);
+        const root = roots.find((one) => directory.startsWith(`${one}/`) && !directory.includes("/../"));
+        if (root === undefined) continue;
+        if (await removeIfEmpty(directory)) samples.forget(directory.slice(root.length));
+        else stayed.unshift(directory);
       }
       return stayed;
     },

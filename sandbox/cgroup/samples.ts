@@ -53,7 +53,7 @@ export function openSamples(files: readonly SampleFile[]): Samples {
       const wanted = [...paths];
       for (const path of wanted) checkCgroupPath(path);
       const samples = new Map<string, CgroupSample>();
-      if (wanted.length === 0) return samples;
+      // also of none: it is then that the files of what is gone are closed
       const values = await sampler.sample(wanted);
       let at = 0;
       for (const path of wanted) {

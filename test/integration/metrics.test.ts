@@ -110,7 +110,13 @@ describe("/metrics", () => {
       return manager.sample(paths);
     },
   };
-  const node: ObservedNode = { pods: new Pods(), containers: new Containers(), cgroups, observer: new Observer() };
+  const node: ObservedNode = {
+    pods: new Pods(),
+    containers: new Containers(),
+    cgroups,
+    cgroupRoot: root,
+    observer: new Observer(),
+  };
   let namespace: TestNamespace;
   let server: MetricsServer;
   let container: Container;

@@ -1,0 +1,280 @@
+/** The CRI's statistics of containers and pods, held against the kernel's own files. */
+import assert from "node:assert/strict";
+import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
+import { after, before, describe, it } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { runtime } from "../../cri-proto/generated/runtime.js";
+import { startAgent, type TestAgent } from "../support/agent.js";
+import { freezer, type Told, toldByKernel, unifiedDirectory } from "../support/cgroup-files.js";
+import {
+  fails,
+  hostPidOf,
+  importBusybox,
+  long,
+  type RunningPod,
+  removePod,
+  runContainer,
+  runPod,
+  sh,
+  untilWritten,
+} from "../support/workload.js";
+
+type ContainerStats = runtime.v1.IContainerStats;
+type Value = runtime.v1.IUInt64Value | null | undefined;
+
+const mebibyte = 1 << 20;
+const number = (value: Value): number => (value ? Number(value.value) : Number.NaN);
+
+describe("statistics over the CRI", () => {
+  let agent: TestAgent;
+
+  before(async () => {
+    agent = await startAgent();
+    await importBusybox(agent);
+  });
+  after(() => agent.stop());
+
+  /** As the kubelet does it: a cgroup of its own. */
+  const podOfKubelet = (name: string) =>
+    runPod(agent, {
+      linux: { cgroup_parent: `${agent.cgroupRoot}/kube/${name}` },
+      labels: { app: name },
+      annotations: { note: "a" },
+    });
+
+  const cgroupOf = async (id: string): Promise<string> => {
+    const { info } = await agent.client.call("ContainerStatus", { container_id: id, verbose: true });
+    return (JSON.parse(info["info"] ?? "{}") as { cgroupPath: string }).cgroupPath;
+  };
+
+  const containerStats = async (id: string): Promise<ContainerStats> => {
+    const { stats } = await agent.client.call("ContainerStats", { container_id: id });
+    return stats ?? {};
+  };
+
+  const podStats = async (id: string): Promise<runtime.v1.ILinuxPodSandboxStats> => {
+    const { stats } = await agent.client.call("PodSandboxStats", { pod_sandbox_id: id });
+    assert.equal(stats?.attributes?.id, id);
+    return stats?.linux ?? {};
+  };
+
+  /** What is told must be what the files said at some moment between two readings of them. */
+  const between = (name: keyof Told, value: number, first: Told, second: Told): void => {
+    const [low, high] = [first[name], second[name]];
+    if (low === undefined || high === undefined) assert.ok(Number.isNaN(value), name);
+    else assert.ok(value >= Math.min(low, high) && value <= Math.max(low, high), `${name}: ${low} ${value} ${high}`);
+  };
+
+  /** Of a cgroup in which nothing happens; the kernel gathers late what each processor has counted. */
+  const untilStill = async (path: string): Promise<void> => {
+    let last = "";
+    for (let same = 0; same < 3; await sleep(50)) {
+      const { cpuWaitedNs: _, cpuNs: __, ...still } = toldByKernel(path);
+      same = JSON.stringify(still) === last ? same + 1 : 0;
+      last = JSON.stringify(still);
+    }
+  };
+
+  it("of a container are what its cgroup's files say", async () => {
+    const pod = await podOfKubelet("truth");
+    const id = await runContainer(agent, pod, {
+      ...sh(
+        "x=$(head -c 8000000 /dev/zero | tr '\\0' x); cat /bin/busybox > /tmp/f; echo up; while :; do sleep 1000; done",
+      ),
+      linux: { resources: { memory_limit_in_bytes: long(64 * mebibyte) } },
+      labels: { tier: "web" },
+    });
+    await untilWritten(agent, id, "up");
+    const path = await cgroupOf(id);
+    await untilStill(path);
+    const first = toldByKernel(path);
+    const { attributes, cpu, memory, swap, writable_layer: written } = await containerStats(id);
+    const second = toldByKernel(path);
+    assert.ok((first.rssBytes ?? 8 * mebibyte) >= 4 * mebibyte);
+    between("cpuNs", number(cpu?.usage_core_nano_seconds), first, second);
+    between("memoryBytes", number(memory?.usage_bytes), first, second);
+    between("rssBytes", number(memory?.rss_bytes), first, second);
+    between("pageFaults", number(memory?.page_faults), first, second);
+    between("cpuWaitedNs", cpu?.psi ? Number(cpu.psi.Some?.Total) : Number.NaN, first, second);
+    const workingSet = (told: Told) => (told.memoryBytes ?? Number.NaN) - (told.inactiveFileBytes ?? 0);
+    assert.equal(number(memory?.working_set_bytes), workingSet(first));
+    assert.equal(number(memory?.available_bytes), 64 * mebibyte - workingSet(first));
+    assert.ok(Math.abs(Number(cpu?.timestamp) / 1e6 - Date.now()) < 10_000);
+    assert.equal(attributes?.id, id);
+    assert.deepEqual(attributes?.labels, { tier: "web" });
+    assert.ok(attributes?.metadata?.name);
+    assert.ok(existsSync(written?.fs_id?.mountpoint ?? ""));
+    assert.ok(number(written?.used_bytes) > 0 && number(written?.inodes_used) > 0);
+    assert.ok(swap);
+    await removePod(agent, pod);
+  });
+
+  it("tell the processor's rate over the time between two readings", async () => {
+    const pod = await podOfKubelet("rate");
+    const id = await runContainer(agent, pod, sh("while :; do :; done"));
+    const first = (await containerStats(id)).cpu;
+    await sleep(500);
+    const second = (await containerStats(id)).cpu;
+    const passed = Number(second?.timestamp) - Number(first?.timestamp);
+    assert.ok(passed >= 400e6, `${passed}`);
+    const used = number(second?.usage_core_nano_seconds) - number(first?.usage_core_nano_seconds);
+    const expected = (used * 1e9) / passed;
+    assert.ok(used > 0);
+    assert.ok(Math.abs(number(second?.usage_nano_cores) - expected) <= expected / 1000 + 2);
+    await removePod(agent, pod);
+  });
+
+  it("of a pod are those of its own cgroup, with all its containers and interfaces", async () => {
+    const pod = await podOfKubelet("whole");
+    const one = await runContainer(agent, pod, sh("sleep 1000 & sleep 1000 & echo up; wait"));
+    const two = await runContainer(agent, pod, sh("echo up; exec sleep 1000"));
+    for (const id of [one, two]) await untilWritten(agent, id, "up");
+    const path = `${agent.cgroupRoot}/kube/whole`;
+    await untilStill(path);
+    const first = toldByKernel(path);
+    const { cpu, memory, process, network, containers } = await podStats(pod.id);
+    const second = toldByKernel(path);
+    between("cpuNs", number(cpu?.usage_core_nano_seconds), first, second);
+    between("memoryBytes", number(memory?.usage_bytes), first, second);
+    between("cpuWaitedNs", cpu?.psi ? Number(cpu.psi.Some?.Total) : Number.NaN, first, second);
+    if (first.threads !== undefined) assert.equal(number(process?.process_count), 3 + 1 + 1);
+    assert.deepEqual(containers?.map(({ attributes }) => attributes?.id).sort(), [one, two].sort());
+    for (const stats of containers ?? []) assert.ok(number(stats.memory?.usage_bytes) > 0);
+    assert.deepEqual(
+      network?.interfaces?.map(({ name }) => name),
+      ["eth0"],
+    );
+    const [received = Number.NaN, , , , , , , , sent = Number.NaN] = await device(one);
+    assert.ok(number(network?.default_interface?.rx_bytes) <= received);
+    assert.ok(number(network?.default_interface?.tx_bytes) <= sent);
+    assert.equal(network?.default_interface?.name, "eth0");
+    await removePod(agent, pod);
+  });
+
+  /** The columns of /proc/net/dev for the pod's eth0. */
+  const device = async (id: string): Promise<number[]> => {
+    const table = readFileSync(`/proc/${await hostPidOf(agent, id)}/net/dev`, "utf8");
+    return /^\s*eth0:\s*(.*)$/m.exec(table)?.[1]?.split(/\s+/).map(Number) ?? [];
+  };
+
+  it("of pods that share a cgroup's parent are each pod's own", async () => {
+    const pods = await Promise.all([runPod(agent), runPod(agent)]);
+    const ids = await Promise.all(pods.map((pod) => runContainer(agent, pod, sh("echo up; exec sleep 1000"))));
+    for (const id of ids) await untilWritten(agent, id, "up");
+    const parent = toldByKernel(agent.cgroupRoot);
+    const [one, two] = await Promise.all(pods.map((pod) => podStats(pod.id)));
+    for (const stats of [one, two]) {
+      assert.equal(stats?.containers?.length, 1);
+      assert.ok(number(stats?.memory?.usage_bytes) >= number(stats?.containers?.[0]?.memory?.usage_bytes));
+      assert.ok(number(stats?.cpu?.usage_core_nano_seconds) < (parent.cpuNs ?? Number.POSITIVE_INFINITY));
+      if (parent.threads !== undefined) assert.equal(number(stats?.process?.process_count), 2);
+    }
+    await Promise.all(pods.map((pod) => removePod(agent, pod)));
+  });
+
+  it("of lists are of what matches the filter, and lives", async () => {
+    const pods = await Promise.all([podOfKubelet("list-a"), podOfKubelet("list-b")]);
+    const [one, two] = pods as [RunningPod, RunningPod];
+    const [first, second, gone] = [
+      await runContainer(agent, one, { labels: { of: "a" } }),
+      await runContainer(agent, two, { labels: { of: "b" } }),
+      await runContainer(agent, two, { labels: { of: "b" } }),
+    ];
+    await agent.client.call("StopContainer", { container_id: gone, timeout: long(0) });
+    const containers = async (filter: runtime.v1.IContainerStatsFilter) =>
+      (await agent.client.call("ListContainerStats", { filter })).stats.map(({ attributes }) => attributes?.id);
+    assert.deepEqual(await containers({ label_selector: { of: "b" } }), [second]);
+    assert.deepEqual(await containers({ pod_sandbox_id: one.id }), [first]);
+    assert.deepEqual(await containers({ id: second.slice(0, 12) }), [second]);
+    const sandboxes = async (filter: runtime.v1.IPodSandboxStatsFilter) =>
+      (await agent.client.call("ListPodSandboxStats", { filter })).stats.map(({ attributes }) => attributes?.id);
+    assert.deepEqual(await sandboxes({ label_selector: { app: "list-b" } }), [two.id]);
+    assert.deepEqual(await sandboxes({ id: one.id.slice(0, 12) }), [one.id]);
+    await agent.client.call("StopPodSandbox", { pod_sandbox_id: one.id });
+    assert.deepEqual(await sandboxes({ id: one.id }), []);
+    const { cpu, memory, network } = await podStats(one.id);
+    assert.deepEqual([cpu, memory, network], [null, null, null]);
+    for (const pod of pods) await removePod(agent, pod);
+    await fails(agent.client.call("PodSandboxStats", { pod_sandbox_id: one.id }), "NOT_FOUND", /pod sandbox/);
+    await fails(agent.client.call("PodSandboxStats", {}), "INVALID_ARGUMENT", /pod_sandbox_id/);
+  });
+
+  it("are not held up by a frozen container", async (t) => {
+    const pod = await podOfKubelet("frozen");
+    const id = await runContainer(agent, pod);
+    const freeze = freezer(await cgroupOf(id));
+    if (freeze === undefined || !existsSync(freeze.file)) return t.skip("this host has no freezer");
+    writeFileSync(freeze.file, freeze.frozen);
+    try {
+      const { stats } = await agent.client.call("ListContainerStats", { filter: { id } }, 10_000);
+      assert.ok(number(stats[0]?.memory?.usage_bytes) > 0);
+      assert.equal(
+        (await agent.client.call("ListPodSandboxStats", { filter: { id: pod.id } }, 10_000)).stats.length,
+        1,
+      );
+    } finally {
+      writeFileSync(freeze.file, freeze.thawed);
+    }
+    await removePod(agent, pod);
+  });
+
+  it("go on while pods come and go, and hold nothing of those that have gone", async () => {
+    let going = true;
+    const asking = (async () => {
+      for (let asked = 0; going || asked < 20; asked++) {
+        await agent.client.call("ListContainerStats", {});
+        await agent.client.call("ListPodSandboxStats", {});
+        await sleep(15);
+      }
+    })();
+    const gone: string[] = [];
+    const churn = async (lane: number) => {
+      for (let round = 0; round < 5; round++) {
+        const pod = await podOfKubelet(`churn-${lane}-${round}`);
+        await runContainer(agent, pod);
+        await sleep(60);
+        await removePod(agent, pod);
+        gone.push(`churn-${lane}-${round}`);
+      }
+    };
+    await Promise.all([0, 1, 2].map(churn));
+    going = false;
+    await asking;
+    await sleep(120);
+    await agent.client.call("ListContainerStats", {});
+    const open = readdirSync(`/proc/${agent.pid}/fd`).map((fd) => linkOf(`/proc/${agent.pid}/fd/${fd}`));
+    assert.equal(gone.length, 15);
+    assert.deepEqual(
+      open.filter((name) => gone.some((pod) => name.includes(`/kube/${pod}/`)) && name.includes("memory")),
+      [],
+    );
+  });
+
+  it("count the processes of cgroups that a container has made", async (t) => {
+    const pod = await podOfKubelet("nested");
+    const id = await runContainer(agent, pod, sh("sleep 1000 & echo up; wait"));
+    await untilWritten(agent, id, "up");
+    const path = await cgroupOf(id);
+    const { threads } = toldByKernel(path);
+    if (threads === undefined) return t.skip("this host counts no processes");
+    // an exec has a cgroup of its own below the container's in the cgroup2 hierarchy
+    if (unifiedDirectory(path) === undefined) return t.skip("this host has no cgroup2");
+    const running = agent.client.call("ExecSync", { container_id: id, cmd: ["sleep", "1"], timeout: long(20) });
+    let most = 0;
+    for (let tries = 0; tries < 200 && most < 3; tries++) {
+      most = Math.max(most, number((await podStats(pod.id)).process?.process_count) - 1);
+      await sleep(20);
+    }
+    await running;
+    assert.equal(most, 3);
+    await removePod(agent, pod);
+  });
+});
+
+function linkOf(path: string): string {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return "";
+  }
+}
