@@ -62,6 +62,17 @@ export interface SpawnedProcess {
   pidfd: number;
 }
 
+export interface RunningProgram {
+  /** the writing end of its standard input, a pipe of up to 1 MiB; the caller's */
+  input: number;
+  /** when it is reaped; output and errors up to the limit each. SystemError: it could not be started */
+  ended: Promise<{ code: number | null; signal: number | null; output: Buffer; errors: Buffer }>;
+  /** SIGKILL; nothing when it has ended */
+  kill(): void;
+  /** -20 to 19; nothing where the host does not allow it */
+  setNice(nice: number): void;
+}
+
 /** One connection to a monitor. Frames are whole: the length prefix is the transport's. */
 export interface MonitorSocket {
   /** queues a frame; the descriptors are duplicated by the kernel, the caller still owns its own */
@@ -261,6 +272,10 @@ export interface Addon {
   /** pidfd_send_signal */
   sendSignal(pidfd: number, signal: number): void;
 
+  // run_program.cc
+  /** runs a program with an empty environment; its standard streams are pipes */
+  runProgram(options: { executable: string; args: string[]; outputLimitBytes: number }): RunningProgram;
+
   // namespace_pin.cc
   /** umount2(MNT_DETACH) and unlink; nothing there is success */
   unpinNamespace(path: string): Promise<void>;
@@ -339,6 +354,12 @@ export interface Addon {
   /** what is made in the directory has nothing to do with each other: ext4 (its flag T) puts its subdirectories far apart,
    *  so that they share no block group's lock; other file systems need no telling */
   spreadSubdirectories(path: string): void;
+
+  // inherit_directories.cc
+  /** gives directories of a layer the mode, owner and attributes of the topmost directory of that path among the layers
+   *  below; what is none is left alone. @param options.lower topmost first @param options.paths each ends with a NUL; the
+   *  empty one is the layer's root */
+  inheritDirectories(options: { directory: string; lower: string[]; paths: Buffer }): Promise<void>;
 
   // relabel.cc
   /** security.selinux of an open file, or of a directory and all below it: no links are followed, nothing that is mounted

@@ -1,13 +1,13 @@
 /**
- * Brings layers into the layer store: source → sha256 → unpacker, no compressed blob on disk, two at a time. Layers are
+ * Brings layers into the layer store: source → sha256 → unpacker, no compressed blob on disk, three at a time. Layers are
  * unpacked in any order, but become visible from the bottom up. Whoever else wants the same layer joins.
  */
-import { chmod, chown, stat } from "node:fs/promises";
 import { setImmediate as nextTurn } from "node:timers/promises";
+import { native } from "../../native/binding.js";
 import { InternalError } from "../../sandbox/errors.js";
 import { Flights } from "../../sandbox/flights.js";
 import type { LayerStaging, LayerStore } from "../../sandbox/rootfs/layer-store.js";
-import { inheritDirectories, type UnpackedLayer, unpackLayer } from "../../sandbox/rootfs/unpack-layer.js";
+import { type UnpackedLayer, unpackLayer } from "../../sandbox/rootfs/unpack-layer.js";
 import { joinFlight } from "./join-flight.js";
 import { type Transfers, transferKey, type WantedLayer } from "./transfers.js";
 
@@ -21,7 +21,7 @@ export interface LayerFetcher {
   ensure(sources: readonly LayerSource[], signal: AbortSignal): Promise<void>;
 }
 
-const layersAtOnce = 2;
+const layersAtOnce = 3;
 
 export function openLayerFetcher(layers: LayerStore, transfers: Transfers): LayerFetcher {
   const flights = new Flights<void>();
@@ -133,14 +133,8 @@ async function completeDirectories(
   lower: readonly string[],
 ): Promise<void> {
   const directories = lower.map((chainId) => layers.path(chainId)).reverse();
-  const top = directories[0];
-  if (top === undefined) return;
-  if (unpacked.rootIsImplicit) {
-    const root = await stat(top);
-    await chown(staging.directory, root.uid, root.gid);
-    await chmod(staging.directory, root.mode & 0o7777);
-  }
-  if (unpacked.implicit.length > 0) {
-    await inheritDirectories({ directory: staging.directory, lower: directories, paths: unpacked.implicit });
-  }
+  if (directories.length === 0) return;
+  const root = unpacked.rootIsImplicit ? Buffer.from("\0") : Buffer.alloc(0);
+  const paths = Buffer.concat([root, unpacked.implicit]);
+  if (paths.length > 0) await native.inheritDirectories({ directory: staging.directory, lower: directories, paths });
 }

@@ -2,7 +2,9 @@
 
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
+#include <csignal>
 #include <cstdint>
 
 #include "addon/system_error.h"
@@ -12,6 +14,15 @@ namespace {
 
 constexpr size_t guard_size = 64 << 10;  // a whole page on every page size that Linux has
 constexpr size_t stack_size = 128 << 10;
+constexpr int signals_end = 65;
+
+// The kernel's own struct: glibc's sigaction refuses the two signals that it keeps for itself.
+struct KernelSigaction {
+  void (*handler)(int) = SIG_DFL;
+  unsigned long flags = 0;
+  void (*restorer)() = nullptr;
+  uint64_t mask = 0;
+};
 
 }  // namespace
 
@@ -51,6 +62,20 @@ long clone3_on_stack(clone_args* arguments, void (*child)(void*), void* argument
 #else
 #error "clone3_on_stack is written for x86_64 and aarch64"
 #endif
+}
+
+bool reset_signal_handlers() {
+  KernelSigaction defaults;
+  for (int signal = 1; signal < signals_end; signal++) {
+    if (signal == SIGKILL || signal == SIGSTOP) continue;
+    if (syscall(SYS_rt_sigaction, signal, &defaults, nullptr, sizeof defaults.mask) < 0) return false;
+  }
+  return true;
+}
+
+bool unblock_signals() {
+  uint64_t none = 0;
+  return syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, nullptr, sizeof none) == 0;
 }
 
 ChildStack::ChildStack() {

@@ -29,6 +29,7 @@ void register_cgroup(Napi::Object exports);
 void register_disk_usage(Napi::Object exports);
 void register_features(Napi::Object exports);
 void register_filesystem(Napi::Object exports);
+void register_inherit_directories(Napi::Object exports);
 void register_lock(Napi::Object exports);
 void register_loopback_connect(Napi::Object exports);
 void register_monitor_socket(Napi::Object exports);
@@ -40,11 +41,11 @@ void register_network_watch(Napi::Object exports);
 void register_nftables(Napi::Object exports);
 void register_process(Napi::Object exports);
 void register_relabel(Napi::Object exports);
+void register_run_program(Napi::Object exports);
 void register_sampler(Napi::Object exports);
 void register_seccomp(Napi::Object exports);
 void register_spawn_monitor(Napi::Object exports);
 void register_stats(Napi::Object exports);
-
 void register_traffic_control(Napi::Object exports);
 void register_user_namespace(Napi::Object exports);
 

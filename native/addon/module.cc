@@ -4,6 +4,7 @@ static Napi::Object init(Napi::Env, Napi::Object exports) {
   using namespace berth;
   register_spawn_monitor(exports);
   register_process(exports);
+  register_run_program(exports);
   register_relabel(exports);
   register_monitor_socket(exports);
   register_byte_stream(exports);
@@ -16,6 +17,7 @@ static Napi::Object init(Napi::Env, Napi::Object exports) {
   register_sampler(exports);
   register_disk_usage(exports);
   register_filesystem(exports);
+  register_inherit_directories(exports);
   register_seccomp(exports);
   register_netlink(exports);
   register_network_lists(exports);

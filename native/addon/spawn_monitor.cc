@@ -65,14 +65,6 @@ constexpr int executable_fd = 4;
 constexpr int user_namespace_fd = 5;
 // What is moved onto the numbers above must not stand on one of them itself.
 constexpr int first_safe_fd = 10;
-constexpr int signals_end = 65;
-// The kernel's own struct: glibc's sigaction refuses the two signals that it keeps for itself.
-struct KernelSigaction {
-  void (*handler)(int) = SIG_DFL;
-  unsigned long flags = 0;
-  void (*restorer)() = nullptr;
-  uint64_t mask = 0;
-};
 
 [[noreturn]] void fail(Child* child, Step step, const char* path = nullptr) {
   child->failed_errno = errno;
@@ -90,12 +82,7 @@ void join_tasks_file(Child* child, const char* path) {
 
 void run_child(void* argument) {
   Child* child = static_cast<Child*>(argument);
-  // Ignored signals would stay ignored through exec, and Node's handlers must never run in here.
-  KernelSigaction defaults;
-  for (int signal = 1; signal < signals_end; signal++) {
-    if (signal == SIGKILL || signal == SIGSTOP) continue;
-    if (syscall(SYS_rt_sigaction, signal, &defaults, nullptr, sizeof defaults.mask) < 0) fail(child, Step::signals);
-  }
+  if (!reset_signal_handlers()) fail(child, Step::signals);
   if (syscall(SYS_setsid) < 0) fail(child, Step::setsid);
   if (syscall(SYS_chdir, "/") < 0) fail(child, Step::chdir);
   syscall(SYS_umask, 022);
@@ -117,8 +104,7 @@ void run_child(void* argument) {
       syscall(SYS_close_range, last_fd + 1, ~0U, 0) < 0) {
     fail(child, Step::descriptors);
   }
-  uint64_t none = 0;
-  if (syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, nullptr, sizeof none) < 0) fail(child, Step::signals);
+  if (!unblock_signals()) fail(child, Step::signals);
   syscall(SYS_execveat, executable_fd, "", child->argv, child->environment, AT_EMPTY_PATH);
   fail(child, Step::exec);
 }

@@ -2,11 +2,10 @@
 //
 //   berth-unpack --directory DIR --limit-bytes N [--apply]    standard input: the layer, compressed or not; --apply: DIR is the
 //                                                             tree of the layers below (see layer_writer.h)
-//   berth-unpack --directory DIR --inherit [--lower DIR]...   standard input: NUL-terminated paths (see inherit.h)
 //
-// Standard output: {"diffId":"sha256:...","bytes":N,"inodes":N,"rootIsImplicit":B,"implicit":["path",...]}, or {} for
-// --inherit. On failure: {"step":"...","path":"...","errno":N,"message":"..."} on standard error, and exit code 1.
-#include <fcntl.h>
+// Standard output: {"diffId":"sha256:...","bytes":N,"inodes":N,"rootIsImplicit":B}, a newline, and the paths of the
+// directories that no entry describes, each with a NUL at its end.
+// On failure: {"step":"...","path":"...","errno":N,"message":"..."} on standard error, and exit code 1.
 #include <signal.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -16,11 +15,9 @@
 #include <new>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "unpack/confine.h"
 #include "unpack/failure.h"
-#include "unpack/inherit.h"
 #include "unpack/layer_stream.h"
 #include "unpack/layer_writer.h"
 #include "unpack/report.h"
@@ -29,22 +26,18 @@
 namespace berth::unpack {
 namespace {
 
+constexpr size_t kMaxToldBytes = 32 << 20;
+
 struct Options {
   std::string directory;
   uint64_t limit_bytes = 0;
-  bool inherit = false;
   bool apply = false;
-  std::vector<std::string> lower;
 };
 
 Options parse_options(int argc, char** argv) {
   Options options;
   for (int i = 1; i < argc; i++) {
     const std::string_view name = argv[i];
-    if (name == "--inherit") {
-      options.inherit = true;
-      continue;
-    }
     if (name == "--apply") {
       options.apply = true;
       continue;
@@ -52,12 +45,11 @@ Options parse_options(int argc, char** argv) {
     if (i + 1 >= argc) refuse("read the arguments", "", std::string(name) + " needs a value");
     const char* value = argv[++i];
     if (name == "--directory") options.directory = value;
-    else if (name == "--lower") options.lower.emplace_back(value);
     else if (name == "--limit-bytes") options.limit_bytes = strtoull(value, nullptr, 10);
     else refuse("read the arguments", "", std::string(name) + " is not known");
   }
   if (options.directory.empty()) refuse("read the arguments", "", "--directory is missing");
-  if (!options.inherit && options.limit_bytes == 0) refuse("read the arguments", "", "--limit-bytes is missing");
+  if (options.limit_bytes == 0) refuse("read the arguments", "", "--limit-bytes is missing");
   return options;
 }
 
@@ -66,37 +58,24 @@ std::string unpack_layer(LayerStream& stream, bool apply) {
   LayerWriter writer(apply);
   while (const std::optional<Entry> entry = reader.next()) writer.write(*entry, reader);
   writer.finish();
-  std::string json = "{\"diffId\":" + quoted(stream.finish()) + ",\"bytes\":" + std::to_string(writer.bytes()) +
+  std::string told = "{\"diffId\":" + quoted(stream.finish()) + ",\"bytes\":" + std::to_string(writer.bytes()) +
                      ",\"inodes\":" + std::to_string(writer.inodes()) +
-                     ",\"rootIsImplicit\":" + (writer.root_is_implicit() ? "true" : "false") + ",\"implicit\":[";
-  bool first = true;
+                     ",\"rootIsImplicit\":" + (writer.root_is_implicit() ? "true" : "false") + "}\n";
   for (const std::string& path : writer.implicit_directories()) {
-    if (!first) json += ',';
-    first = false;
-    json += quoted(path);
+    told += path;
+    told += '\0';
+    if (told.size() > kMaxToldBytes) refuse("make", path, "too many directories that no entry describes");
   }
-  return json + "]}";
+  return told;
 }
 
 int run(int argc, char** argv) {
   const Options options = parse_options(argc, argv);
   // the agent may be killed at any time: nobody would want the result
   if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) fail("prctl PR_SET_PDEATHSIG", "");
-  if (!options.inherit) {
-    LayerStream stream(STDIN_FILENO, options.limit_bytes);
-    confine(options.directory, {}, kWritesLayers);
-    write_line(STDOUT_FILENO, unpack_layer(stream, options.apply));
-    return 0;
-  }
-  std::vector<int> lower;
-  for (const std::string& path : options.lower) {
-    const int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0) fail("open", path);
-    lower.push_back(fd);
-  }
-  confine(options.directory, lower, kWritesLayers);
-  inherit(STDIN_FILENO, lower);
-  write_line(STDOUT_FILENO, "{}");
+  LayerStream stream(STDIN_FILENO, options.limit_bytes);
+  confine(options.directory, {}, kWritesLayers);
+  write_all(STDOUT_FILENO, unpack_layer(stream, options.apply));
   return 0;
 }
 

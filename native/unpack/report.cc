@@ -24,15 +24,16 @@ std::string quoted(std::string_view text) {
   return json + '"';
 }
 
-void write_line(int fd, std::string line) {
-  line += '\n';
-  for (size_t done = 0; done < line.size();) {
-    const ssize_t count = write(fd, line.data() + done, line.size() - done);
+void write_all(int fd, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t count = write(fd, text.data(), text.size());
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) fail("write", "the result");
-    done += static_cast<size_t>(count);
+    text.remove_prefix(static_cast<size_t>(count));
   }
 }
+
+void write_line(int fd, std::string line) { write_all(fd, line + '\n'); }
 
 void report(const Failure& failure) {
   const std::string line = "{\"step\":" + quoted(failure.step) + ",\"path\":" + quoted(failure.path) +

@@ -12,7 +12,8 @@ namespace berth::unpack {
 // valid JSON and the reader can get the bytes back.
 std::string quoted(std::string_view text);
 
-// Throws Failure.
+// Throw Failure.
+void write_all(int fd, std::string_view text);
 void write_line(int fd, std::string line);
 
 // On standard error: {"step":"...","path":"...","errno":N,"message":"..."}

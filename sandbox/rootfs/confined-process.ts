@@ -11,7 +11,8 @@ export interface Ending {
   name?: NodeJS.Signals | null;
 }
 
-const maxOutputBytes = 64 * 1024 ** 2;
+/** of what such a program writes, on each of its streams */
+export const maxOutputBytes = 64 * 1024 ** 2;
 const errnoOfMemory = 12;
 
 export function collect(stream: Readable): { text(): string } {

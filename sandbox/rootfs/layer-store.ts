@@ -8,6 +8,7 @@
  */
 import { mkdir, open, readdir, readFile, rename } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
+import { native } from "../../native/binding.js";
 import { InternalError, InvalidArgumentError } from "../errors.js";
 import { Serial } from "../serial.js";
 import { filesOf, type StorageDriver } from "./drivers/driver.js";
@@ -67,6 +68,8 @@ export async function openLayerStore(root: string, opened?: StorageDriver): Prom
   const driver = opened ?? (await openOverlayDriver(root));
   const base = join(root, "layers");
   await mkdir(base, { recursive: true, mode: 0o700 });
+  // on ext4, making files is slow in a block group where many were deleted a minute before: each layer gets one of its own
+  native.spreadSubdirectories(base);
   const records = new Map<string, LayerRecord>();
   const deletions = new Set<Promise<void>>();
   const busy = new Set<string>();

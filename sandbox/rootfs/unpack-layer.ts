@@ -1,10 +1,8 @@
 /** Runs berth-unpack: one confined process that turns a layer's stream into a directory. */
-import { type ChildProcessByStdio, spawn } from "node:child_process";
-import { setPriority } from "node:os";
-import type { Readable, Writable } from "node:stream";
-import { programs } from "../../native/binding.js";
+import { constants } from "node:os";
+import { native, programs, type RunningProgram, writable } from "../../native/binding.js";
 import { CancelledError } from "../errors.js";
-import { collect, type Ending, failureOf } from "./confined-process.js";
+import { type Ending, failureOf, maxOutputBytes } from "./confined-process.js";
 
 /** The process that unpacks a layer. */
 export interface UnpackProcess {
@@ -19,14 +17,12 @@ export interface UnpackedLayer {
   inodes: number;
   /** no entry of the layer describes its root directory */
   rootIsImplicit: boolean;
-  /** other directories that no entry describes; each character is one byte */
-  implicit: string[];
+  /** other directories that no entry describes: paths, each with a NUL at its end */
+  implicit: Buffer;
 }
 
 /** An uncompressed layer may be this large. */
 export const maxLayerBytes = 256 * 1024 ** 3;
-
-type Unpacker = ChildProcessByStdio<Writable, Readable, Readable>;
 
 /**
  * Unpacks a layer, compressed or not, into an empty directory; or applies it to the tree of the layers below: then nothing
@@ -48,23 +44,9 @@ export async function unpackLayer(options: {
     options.signal,
     options.onStart,
   );
-  return JSON.parse(output) as UnpackedLayer;
-}
-
-/**
- * Gives directories of a layer the mode, owner and attributes that they have in the layers below (topmost first).
- * @param options.paths as UnpackedLayer.implicit has them
- */
-export async function inheritDirectories(options: {
-  directory: string;
-  lower: readonly string[];
-  paths: readonly string[];
-}): Promise<void> {
-  const list = async function* (): AsyncGenerator<Uint8Array> {
-    for (const path of options.paths) yield Buffer.from(`${path}\0`, "latin1");
-  };
-  const lower = options.lower.flatMap((directory) => ["--lower", directory]);
-  await run(["--directory", options.directory, "--inherit", ...lower], list(), undefined);
+  const end = output.indexOf("\n") + 1;
+  const told = JSON.parse(output.toString("utf8", 0, end)) as Omit<UnpackedLayer, "implicit">;
+  return { ...told, implicit: output.subarray(end) };
 }
 
 async function run(
@@ -72,67 +54,89 @@ async function run(
   source: AsyncIterable<Uint8Array>,
   signal: AbortSignal | undefined,
   onStart?: (process: UnpackProcess) => void,
-): Promise<string> {
+): Promise<Buffer> {
   if (signal?.aborted) throw new CancelledError("unpacking was cancelled");
-  // an empty environment: nothing of the agent's steers the loader or the libraries
-  const child = spawn(programs.unpack, args, { stdio: ["pipe", "pipe", "pipe"], env: {} });
-  onStart?.({ setNice: (nice) => setNice(child, nice) });
-  const stop = (): void => {
-    child.kill("SIGKILL");
-  };
-  signal?.addEventListener("abort", stop, { once: true });
-  const output = collect(child.stdout);
-  const errors = collect(child.stderr);
-  const ended = new Promise<Ending>((resolve) => {
-    child.once("error", (error) => resolve({ error }));
-    child.once("close", (code, name) => resolve({ code, name }));
-  });
+  const child = native.runProgram({ executable: programs.unpack, args, outputLimitBytes: maxOutputBytes });
+  const ended = endingOf(child);
+  onStart?.({ setNice: child.setNice });
+  signal?.addEventListener("abort", child.kill, { once: true });
   try {
     let sourceError: unknown;
     try {
-      await feed(child, source, ended);
+      await feed(child.input, source, ended);
     } catch (error) {
       sourceError = error;
-      stop();
+      child.kill();
     }
-    const ending = await ended;
+    const { output, errors, ...ending } = await ended;
     if (signal?.aborted) throw new CancelledError("unpacking was cancelled");
     if (sourceError !== undefined) throw sourceError;
     if (ending.code !== 0) {
-      throw failureOf(programs.unpack, "the layer could not be unpacked", ending, errors.text());
+      throw failureOf(programs.unpack, "the layer could not be unpacked", ending, errors.toString("utf8"));
     }
-    return output.text();
+    return output;
   } finally {
-    signal?.removeEventListener("abort", stop);
+    signal?.removeEventListener("abort", child.kill);
   }
 }
 
-function setNice(child: Unpacker, nice: number): void {
-  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+type Told = Ending & { output: Buffer; errors: Buffer };
+
+const signalNames = new Map(Object.entries(constants.signals).map(([name, number]) => [number, name]));
+
+/** Never rejects. */
+async function endingOf(child: RunningProgram): Promise<Told> {
   try {
-    setPriority(child.pid, nice);
-  } catch {
-    // a host that does not let us: then it has the priority that it had
+    const { code, signal, output, errors } = await child.ended;
+    const name = signal === null ? null : ((signalNames.get(signal) ?? "SIGKILL") as NodeJS.Signals);
+    return { code, name, output, errors };
+  } catch (error) {
+    return { error: error as Error, output: Buffer.alloc(0), errors: Buffer.alloc(0) };
   }
 }
 
-/** Writes the source into the process, no faster than it reads; stops when the process has ended. */
-async function feed(child: Unpacker, source: AsyncIterable<Uint8Array>, ended: Promise<Ending>): Promise<void> {
-  // EPIPE: the process has ended and says itself why
-  child.stdin.on("error", () => undefined);
-  const over = ended.then(() => "over" as const);
+/**
+ * Writes the source into a process's input, no faster than it reads, and closes that; stops when the process has ended.
+ * @param input descriptor
+ */
+async function feed(input: number, source: AsyncIterable<Uint8Array>, ended: Promise<unknown>): Promise<void> {
+  let onRoom = (): void => undefined;
+  const stream = native.openByteStream(input, () => {
+    stream.listen(0);
+    onRoom();
+  });
+  // false: nobody reads any more; the process says itself why
+  const write = async (bytes: Uint8Array): Promise<boolean> => {
+    for (let done = 0; done < bytes.length; ) {
+      const taken = stream.write(bytes.subarray(done));
+      if (taken < 0) return false;
+      done += taken;
+      if (taken > 0) continue;
+      await new Promise<void>((resolve) => {
+        onRoom = resolve;
+        stream.listen(writable);
+      });
+    }
+    return true;
+  };
+  let isOver = false;
+  let onOver = (): void => undefined;
+  void ended.then(() => {
+    isOver = true;
+    onOver();
+  });
   const chunks = source[Symbol.asyncIterator]();
   try {
-    for (;;) {
-      const next = await Promise.race([chunks.next(), over]);
-      if (next === "over") return;
-      if (next.done) break;
-      if (child.stdin.write(next.value)) continue;
-      const drained = new Promise<void>((resolve) => child.stdin.once("drain", resolve));
-      if ((await Promise.race([drained, over])) === "over") return;
+    while (!isOver) {
+      // no race between promises: what waits for the end of the process would become more with each chunk
+      const next = await new Promise<IteratorResult<Uint8Array> | undefined>((resolve, reject) => {
+        onOver = () => resolve(undefined);
+        chunks.next().then(resolve, reject);
+      });
+      if (next === undefined || next.done || !(await write(next.value))) return;
     }
-    child.stdin.end();
   } finally {
+    stream.close();
     await chunks.return?.();
   }
 }

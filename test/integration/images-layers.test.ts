@@ -9,8 +9,9 @@ import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { promisify } from "node:util";
 import { gzipSync } from "node:zlib";
+import { native } from "../../native/binding.js";
 import type { BerthError } from "../../sandbox/errors.js";
-import { inheritDirectories, type UnpackedLayer, unpackLayer } from "../../sandbox/rootfs/unpack-layer.js";
+import { type UnpackedLayer, unpackLayer } from "../../sandbox/rootfs/unpack-layer.js";
 import { type TarEntry, writeTar } from "../support/tar-writer.js";
 import { attributesOf, describeTree } from "../support/trees.js";
 import { storedZstd } from "../support/zstd.js";
@@ -90,7 +91,7 @@ describe("a layer of every kind of file", () => {
           const { directory, layer } = await unpackBytes(stream);
           assert.deepEqual(await describeTree(directory), await describeTree(expected));
           assert.equal(layer.diffId, `sha256:${createHash("sha256").update(bytes).digest("hex")}`);
-          assert.deepEqual(layer.implicit, []);
+          assert.equal(layer.implicit.length, 0);
           assert.equal(layer.rootIsImplicit, false);
         }
       });
@@ -303,8 +304,9 @@ describe("directories that a layer does not describe", () => {
       { path: "described", type: "directory", mode: 0o750 },
     ]);
     assert.equal(upper.layer.rootIsImplicit, true);
-    assert.deepEqual(upper.layer.implicit.sort(), ["etc", "etc/sub", "linked", "new"]);
-    await inheritDirectories({ directory: upper.directory, lower: [lower.directory], paths: upper.layer.implicit });
+    const { implicit } = upper.layer;
+    assert.deepEqual(implicit.toString("utf8").split("\0").sort(), ["", "etc", "etc/sub", "linked", "new"]);
+    await native.inheritDirectories({ directory: upper.directory, lower: [lower.directory], paths: implicit });
     const etc = await lstat(join(upper.directory, "etc"));
     assert.deepEqual([etc.mode & 0o7777, etc.uid, etc.gid], [0o711, 7, 8]);
     assert.equal(attributesOf(join(upper.directory, "etc")).get("user.note"), "kept");
