@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { type TestContext, test } from "node:test";
-import { type LinkStatistics, native, type VethOptions } from "./binding.js";
-import { failure, networkNamespace, openDescriptors, uniqueName } from "./test-support.js";
+import { setTimeout as sleep } from "node:timers/promises";
+import { type LinkStatistics, type NetworkChange, native, type VethOptions } from "./binding.js";
+import { failure, networkNamespace, openDescriptors, run, uniqueName } from "./test-support.js";
 
 // Of this process alone, so that two runs at once do not meet.
 const net = `10.${100 + (process.pid % 100)}.${Math.floor(process.pid / 100) % 256}`;
@@ -118,6 +119,37 @@ test("loopback is set up in a namespace, and the agent stays in its own", async 
   assert.ok(namesOf(await native.listLinks({})).includes(name));
   assert.deepEqual(namesOf(await native.listLinks({ namespaceFd: pod.fd })), ["lo"]);
   assert.equal((await failure(() => native.setLoopbackUp(0))).syscall, "setns");
+});
+
+test("the watch tells what others take from its table, and not what is taken through the addon; links that go", async (t) => {
+  const [table, other] = [uniqueName("berth_test_"), uniqueName("berth_test_")];
+  const changes: string[] = [];
+  const tell = ({ kind, name }: NetworkChange) => changes.push(`${kind} ${name}`);
+  const watches = [table, other].map((name) => native.watchNetwork({ bridge: "none", table: name }, tell));
+  t.after(() => {
+    for (const watch of watches) watch.close();
+  });
+  const told = async (change: string) => {
+    for (const end = Date.now() + 10_000; !changes.includes(change); await sleep(10)) {
+      assert.ok(Date.now() < end, `"${change}" is not among ${JSON.stringify(changes)}`);
+    }
+  };
+  const own = (verb: "add" | "delete", name: string) =>
+    native.runNftables(JSON.stringify({ nftables: [{ [verb]: { table: { family: "inet", name } } }] }));
+  await own("add", table);
+  await own("delete", table);
+  await own("add", table);
+  await run("nft", "add", "table", "inet", other);
+  await run("nft", "delete", "table", "inet", other);
+  await told(`table-changed ${other}`);
+  // the watch of this one was told before
+  assert.ok(!changes.includes(`table-changed ${table}`));
+  await run("nft", "delete", "table", "inet", table);
+  await told(`table-changed ${table}`);
+  const name = uniqueName("bb");
+  await native.ensureBridge({ name, addresses: [], mtu: 1500 });
+  await native.deleteLink(name);
+  await told(`link-gone ${name}`);
 });
 
 test("nftables: a transaction, its listing, and what the kernel refuses", async (t) => {

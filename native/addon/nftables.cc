@@ -33,32 +33,45 @@ int errno_of(const std::string& message) {
   return EINVAL;
 }
 
-// 0: none yet; the kernel gives it to no socket.
+// The netlink port of libnftables' socket; 0: none yet.
 std::atomic<uint32_t> own_port = 0;
 
-// libnftables does not tell its socket: it is the one of nfnetlink that was not there before.
-uint32_t newest_nfnetlink_port() {
-  uint32_t newest = 0;
-  int newest_fd = -1;
+uint32_t port_of(int fd) {
+  sockaddr_nl address = {};
+  socklen_t size = sizeof address;
+  if (getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) < 0 || address.nl_family != AF_NETLINK) return 0;
+  return address.nl_pid;
+}
+
+bool has_option(int fd, int option, int wanted) {
+  int value = -1;
+  socklen_t size = sizeof value;
+  return getsockopt(fd, SOL_SOCKET, option, &value, &size) == 0 && value == wanted;
+}
+
+// Not one that listens, as the watch's does.
+bool is_nfnetlink_requester(int fd) {
+  if (!has_option(fd, SO_DOMAIN, AF_NETLINK) || !has_option(fd, SO_PROTOCOL, NETLINK_NETFILTER)) return false;
+  sockaddr_nl address = {};
+  socklen_t size = sizeof address;
+  return getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0 && address.nl_groups == 0;
+}
+
+// libnftables does not tell its socket. One that has no port yet gets it here, and not with its first message, so that the
+// first changes are known for our own, too.
+int find_own_socket() {
+  int found = -1;
   std::error_code failed;
   for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd", failed)) {
     int fd = atoi(entry.path().filename().c_str());
-    int domain = 0;
-    int protocol = 0;
-    socklen_t size = sizeof domain;
-    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) < 0 || domain != AF_NETLINK) continue;
-    size = sizeof protocol;
-    if (getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) < 0 || protocol != NETLINK_NETFILTER) continue;
-    sockaddr_nl address = {};
-    size = sizeof address;
-    // only listening: the watch's
-    if (getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) < 0 || address.nl_groups != 0) continue;
-    if (fd > newest_fd) {
-      newest_fd = fd;
-      newest = address.nl_pid;
-    }
+    if (!is_nfnetlink_requester(fd)) continue;
+    found = fd;
+    if (port_of(fd) != 0) continue;
+    sockaddr_nl any = {};
+    any.nl_family = AF_NETLINK;
+    if (bind(fd, reinterpret_cast<sockaddr*>(&any), sizeof any) == 0) break;
   }
-  return newest;
+  return found;
 }
 
 class Nftables {
@@ -73,6 +86,7 @@ class Nftables {
     std::lock_guard lock(mutex_);
     if (context_ == nullptr) open();
     int status = nft_run_cmd_from_buffer(context_, json.c_str());
+    follow_socket();
     // Reading a buffer also empties it: both, on both ways out.
     std::string output = text_of(nft_ctx_get_output_buffer(context_));
     std::string message = text_of(nft_ctx_get_error_buffer(context_));
@@ -90,7 +104,14 @@ class Nftables {
       throw SystemError(ENOMEM, "nft_ctx_buffer_output", "");
     }
     context_ = context;
-    own_port = newest_nfnetlink_port();
+    follow_socket();
+  }
+
+  // It opens another one when a listing of its own was interrupted by somebody's change.
+  void follow_socket() {
+    if (own_port != 0 && port_of(socket_) == own_port) return;
+    if (!is_nfnetlink_requester(socket_) || port_of(socket_) == 0) socket_ = find_own_socket();
+    own_port = port_of(socket_);
   }
 
   static std::string text_of(const char* buffer) {
@@ -101,6 +122,7 @@ class Nftables {
 
   std::mutex mutex_;
   nft_ctx* context_ = nullptr;
+  int socket_ = -1;  // of the context
 };
 
 Napi::Value run_nftables(const Napi::CallbackInfo& info) {

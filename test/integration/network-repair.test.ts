@@ -42,18 +42,6 @@ for (const [what, command] of [
   });
 }
 
-test("what the network itself does to its table is not taken for somebody else's doing", async () => {
-  const before = restored();
-  const pod = await net.startPod([web]);
-  await net.stopPod(pod);
-  await run("nft", ["add", "table", "inet", `${table}_other`]);
-  await run("nft", ["delete", "table", "inet", `${table}_other`]);
-  // both changes were told before this one is
-  await run("nft", ["delete", "table", "inet", table]);
-  await until(() => restored() > before, "the table is restored");
-  assert.equal(restored(), before + 1);
-});
-
 test("a table that was deleted while no agent ran is there with the next one, with the ports that are held", async () => {
   const pod = await net.startPod([web]);
   await pod.serve(80);
