@@ -1,8 +1,17 @@
 /** What commands print. */
 import type Long from "long";
 
+/**
+ * Without what would steer a terminal: control characters, and those that turn the direction of writing. Names, histories
+ * and sentences come from images and registries, too.
+ */
+export function printable(text: string): string {
+  return text.replace(/[\p{Cc}\p{Bidi_Control}]/gu, (control) => (/[\t\n]/.test(control) ? control : "\ufffd"));
+}
+
 /** Columns as wide as their widest cell. */
-export function printTable(header: readonly string[], rows: readonly (readonly string[])[]): void {
+export function printTable(header: readonly string[], cells: readonly (readonly string[])[]): void {
+  const rows = cells.map((row) => row.map((cell) => printable(cell).replace(/[\t\n]/g, " ")));
   const widths = header.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]?.length ?? 0)));
   for (const row of [header, ...rows]) {
     const line = row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  ");
@@ -11,7 +20,7 @@ export function printTable(header: readonly string[], rows: readonly (readonly s
 }
 
 export function printJson(value: unknown): void {
-  process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
+  process.stdout.write(`${printable(JSON.stringify(value, null, 2))}\n`);
 }
 
 /** How messages look as JSON: the wire's names, numbers as they are read, 64-bit ones as strings. */

@@ -69,7 +69,8 @@ export async function openHttpClient(host: RegistryHost, { stallMs }: Patience):
     agents.set(key, agent);
     return agent;
   };
-  let triesTls = host.triesTls;
+  let { triesTls } = host;
+  const mayBeSecure = (url: URL): boolean => triesTls && url.protocol === "http:" && url.host === origin;
 
   const send = async (request: HttpRequest, url: URL, headers: Record<string, string>): Promise<HttpResponse> => {
     const { signal, form } = request;
@@ -110,11 +111,9 @@ export async function openHttpClient(host: RegistryHost, { stallMs }: Patience):
     url: URL,
     headers: Record<string, string>,
   ): Promise<HttpResponse> => {
-    if (!triesTls || url.protocol !== "http:" || url.host !== origin) return send(request, url, headers);
-    const secure = new URL(url);
-    secure.protocol = "https:";
+    if (!mayBeSecure(url)) return send(request, url, headers);
     try {
-      return await send(request, secure, headers);
+      return await send(request, secured(url), headers);
     } catch (error) {
       if (!speaksNoTls(error)) throw error;
       triesTls = false;
@@ -122,8 +121,11 @@ export async function openHttpClient(host: RegistryHost, { stallMs }: Patience):
     }
   };
 
+  /** What an address has become that may speak either, once somebody has answered. */
+  const asked = (url: URL): URL => (mayBeSecure(url) ? secured(url) : url);
+  // where both are tried, a server that believes that it speaks in the clear means itself
   const isSameServer = (one: URL, other: URL): boolean =>
-    one.origin === other.origin || (triesTls && one.host === origin && other.host === origin);
+    one.origin === other.origin || (mayBeSecure(other) && one.origin === secured(other).origin);
 
   return {
     async request(request) {
@@ -140,8 +142,8 @@ export async function openHttpClient(host: RegistryHost, { stallMs }: Patience):
         if (redirects === maxRedirects) {
           throw new UnavailableError(`${url.host} redirects more than ${maxRedirects} times`);
         }
-        const next = redirectTarget(url, location);
-        if (!isSameServer(url, next)) {
+        const next = redirectTarget(asked(url), location, isSameServer);
+        if (!isSameServer(asked(url), next)) {
           elsewhere = true;
           headers = publicHeaders(headers);
         }
@@ -156,12 +158,19 @@ export async function openHttpClient(host: RegistryHost, { stallMs }: Patience):
   };
 }
 
-function redirectTarget(from: URL, location: string): URL {
+/** The same address by https. */
+function secured(url: URL): URL {
+  const secure = new URL(url);
+  secure.protocol = "https:";
+  return secure;
+}
+
+function redirectTarget(from: URL, location: string, isSameServer: (one: URL, other: URL) => boolean): URL {
   const target = URL.canParse(location, from.href) ? new URL(location, from) : undefined;
   if (target === undefined || (target.protocol !== "https:" && target.protocol !== "http:")) {
     throw new UnavailableError(`${from.host} redirects to "${location.slice(0, 200)}", which is no http address`);
   }
-  if (from.protocol === "https:" && target.protocol === "http:") {
+  if (from.protocol === "https:" && target.protocol === "http:" && !isSameServer(from, target)) {
     throw new UnavailableError(`${from.host} redirects from https to http (${target.host})`);
   }
   return target;

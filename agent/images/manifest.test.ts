@@ -74,6 +74,8 @@ describe("manifests", () => {
     assert.equal(choosePlatform(manifests, { ...arm, variant: "v6" }, "x").digest, digest(1));
     assert.equal(choosePlatform(manifests, { os: "linux", architecture: "amd64" }, "x").digest, digest(4));
     assert.equal(choosePlatform([entry(9), entry(6)], hostPlatform(), "x").digest, digest(6));
+    const artifact = { ...entry(7), artifactType: "application/vnd.example.signature" };
+    assert.equal(choosePlatform([artifact, entry(6)], hostPlatform(), "x").digest, digest(6));
     assert.throws(() => choosePlatform(manifests, { os: "linux", architecture: "s390x" }, "x"), NotFoundError);
     assert.throws(() => choosePlatform([], hostPlatform(), "x"), /none at all/);
   });

@@ -10,6 +10,8 @@ export interface Descriptor {
   size: number;
   platform?: Platform;
   annotations: Record<string, string>;
+  /** what it is, when it is no image */
+  artifactType?: string;
   /** of a foreign layer: where else it can be had */
   urls?: string[];
 }
@@ -96,7 +98,7 @@ export function rankPlatforms(
 ): [Descriptor, ...Descriptor[]] {
   const known = manifests.filter((entry) => imageTypes.has(entry.mediaType) || indexTypes.has(entry.mediaType));
   const fitOf = (entry: Descriptor): number => {
-    if (entry.platform === undefined) return isAttestation(entry) ? 0 : 0.5;
+    if (entry.platform === undefined) return isAttestation(entry) ? 0 : entry.artifactType === undefined ? 0.5 : 0.25;
     return platformFit(entry.platform, host);
   };
   const [best, ...others] = known
@@ -125,7 +127,7 @@ function descriptors(value: unknown, field: string, limit: number, refuse: Refus
 
 function descriptor(value: unknown, field: string, refuse: Refuse): Descriptor {
   if (typeof value !== "object" || value === null) return refuse(`has no descriptor "${field}"`);
-  const { mediaType, digest, size, platform, annotations, urls } = value as Record<string, unknown>;
+  const { mediaType, digest, size, platform, annotations, urls, artifactType } = value as Record<string, unknown>;
   if (typeof digest !== "string" || !digestPattern.test(digest)) return refuse(`has no digest in ${field}`);
   if (typeof size !== "number" || !Number.isSafeInteger(size) || size < 0) return refuse(`has no size in ${field}`);
   const fits = parsePlatform(platform);
@@ -134,6 +136,7 @@ function descriptor(value: unknown, field: string, refuse: Refuse): Descriptor {
     digest,
     size,
     ...(fits !== undefined && { platform: fits }),
+    ...(typeof artifactType === "string" && artifactType !== "" && { artifactType }),
     annotations: parseAnnotations(annotations),
     ...(Array.isArray(urls) && urls.length > 0 && { urls: urls.filter(isString).slice(0, maxUrls) }),
   };
