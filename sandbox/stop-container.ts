@@ -6,6 +6,8 @@ import { linuxSignal } from "./spec/stop-signal.js";
 
 /** Killing takes the kernel a moment; longer than this and the container hangs in the kernel. */
 const killTimeoutMs = 10_000;
+/** What has not ended by then may be frozen: with cgroup v1 even SIGKILL waits until it is thawed. */
+export const frozenAfterMs = 500;
 const sigkill = 9;
 
 /**
@@ -22,6 +24,8 @@ export async function stopContainer(node: SandboxNode, container: Container, gra
       if (await container.ended.wait(graceMs)) return;
     }
     await signal(node, container, sigkill, true);
+    if (await container.ended.wait(frozenAfterMs)) return;
+    await node.cgroups.kill(container.record.cgroupPath);
   } catch (error) {
     throw toCallError(error, `container ${id} could not be stopped`);
   }

@@ -7,6 +7,7 @@ import type { SandboxNode } from "./node.js";
 import { monitorSocketPath, podDirectory } from "./paths.js";
 import { checkPodTransition, type Pod } from "./pod.js";
 import { removePodNetwork } from "./pod-network.js";
+import { frozenAfterMs } from "./stop-container.js";
 import { update } from "./store.js";
 
 /**
@@ -33,11 +34,16 @@ export function stopPod(node: SandboxNode, pod: Pod): Promise<void> {
 async function endProcesses(node: SandboxNode, pod: Pod): Promise<void> {
   const { id, monitorCgroup } = pod.record;
   const containers = node.containers.ofPod(id);
-  const clean = await node.monitors.end(id);
-  if (!clean) {
-    const paths = [monitorCgroup, ...containers.map(({ record }) => record.cgroupPath)];
-    await Promise.all(paths.map((path) => node.cgroups.kill(path)));
-  }
+  const ofContainers = containers.map(({ record }) => record.cgroupPath);
+  const killAll = (paths: string[]) => Promise.all(paths.map((path) => node.cgroups.kill(path)));
+  const ending = node.monitors.end(id);
+  const frozen = setTimeout(() => {
+    killAll(ofContainers).catch((error: unknown) => {
+      node.observer.emit({ type: "trouble", what: "kill what may be frozen", subject: id, error });
+    });
+  }, frozenAfterMs);
+  const clean = await ending.finally(() => clearTimeout(frozen));
+  if (!clean) await killAll([monitorCgroup, ...ofContainers]);
   pod.monitorPid = 0;
   for (const container of containers) recordEndWithPod(node, container, pod);
   rmSync(monitorSocketPath(node.paths, id), { force: true });

@@ -1,9 +1,11 @@
 /** A container's life through the CRI: create, start, stop, remove, lists, and what it is started with. */
 import assert from "node:assert/strict";
+import { existsSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { after, afterEach, before, describe, test } from "node:test";
 import Long from "long";
 import { startAgent, type TestAgent } from "../support/agent.js";
-import { leftProcesses } from "../support/leaks.js";
+import { leftCgroups, leftProcesses } from "../support/leaks.js";
 import {
   ContainerState,
   containerConfig,
@@ -169,6 +171,29 @@ describe("stop", () => {
     await Promise.all([stop(byImage, 10), stop(byRequest, 10)]);
     assert.equal((await containerStatus(agent, byImage)).exit_code, 10);
     assert.equal((await containerStatus(agent, byRequest)).exit_code, 12);
+  });
+
+  test("one that somebody has frozen is stopped and removed as ever, and so is its pod", async () => {
+    const paths = (id: string) =>
+      leftCgroups(`${agent.cgroupRoot}/${id}`).flatMap((directory) => [
+        { file: join(directory, "freezer.state"), frozen: "FROZEN" },
+        { file: join(directory, "cgroup.freeze"), frozen: "1" },
+      ]);
+    for (const ends of [
+      (container_id: string) => agent.client.call("StopContainer", { container_id, timeout: Long.fromNumber(1) }),
+      (container_id: string) => agent.client.call("RemoveContainer", { container_id }),
+      (_: string, pod_sandbox_id: string) => agent.client.call("StopPodSandbox", { pod_sandbox_id }),
+    ]) {
+      const own = await runPod(agent);
+      const id = await runContainer(agent, own, { command: ["sleep", "1000"] });
+      const files = paths(id).filter(({ file }) => existsSync(file));
+      assert.ok(files.length > 0);
+      for (const { file, frozen } of files) writeFileSync(file, frozen);
+      const begun = performance.now();
+      await ends(id, own.id);
+      assert.ok(performance.now() - begun < 8_000);
+      await removePod(agent, own);
+    }
   });
 });
 
