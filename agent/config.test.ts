@@ -57,6 +57,10 @@ test("the socket follows --run; flags win over the file", () => {
   assert.equal(config.metrics, null);
 });
 
+test("pods without a parent are in a slice with systemd", () => {
+  assert.equal(loadConfig({ "cgroup-driver": "systemd" }, empty()).cgroupRoot, "/berth.slice");
+});
+
 test("an IPv6 address for metrics", () => {
   assert.deepEqual(loadConfig({ metrics: "[::1]:0" }, empty()).metrics, { host: "::1", port: 0 });
 });
@@ -85,7 +89,7 @@ const wrong: [WrittenSettings, RegExp][] = [
   [{ bridge: "a-name-that-is-too-long" }, /no name for a network interface/],
   [{ "cgroup-root": "/" }, /not a path below/],
   [{ network: "calico" }, /is not builtin, cni or none/],
-  [{ "cgroup-driver": "systemd" }, /not built yet/],
+  [{ "cgroup-driver": "docker" }, /is not cgroupfs or systemd/],
 ];
 for (const [flags, message] of wrong) {
   test(`refused: ${JSON.stringify(flags)}`.slice(0, 80), () => {

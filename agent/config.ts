@@ -6,7 +6,7 @@ import { parse, TomlError } from "smol-toml";
 import * as v from "valibot";
 import type { BlockioRule } from "../sandbox/classes/blockio.js";
 import type { RdtClass } from "../sandbox/classes/rdt.js";
-import { InvalidArgumentError, messageOf, UnimplementedError } from "../sandbox/errors.js";
+import { InvalidArgumentError, messageOf } from "../sandbox/errors.js";
 import { type StorageDriverName, storageDriverNames } from "../sandbox/rootfs/drivers/driver.js";
 import type { PosixRlimit } from "../sandbox/spec/oci.js";
 import { type ImagePattern, parseImagePatterns } from "./images/image-patterns.js";
@@ -36,7 +36,7 @@ export interface Config {
   readonly bridge: string;
   /** CIDRs, at most one of each family */
   readonly subnets: readonly string[];
-  readonly cgroupDriver: "cgroupfs";
+  readonly cgroupDriver: "cgroupfs" | "systemd";
   readonly cgroupRoot: string;
   readonly netnsDir: string;
   readonly storageDriver: StorageDriverName;
@@ -145,6 +145,7 @@ export function loadConfig(flags: WrittenSettings, file: string | null): Config 
   const values: Record<string, unknown> = {};
   for (const [name, setting] of Object.entries(settings)) values[name] = setting.default;
   Object.assign(values, written, flags);
+  values["cgroup-root"] ??= values["cgroup-driver"] === "systemd" ? "/berth.slice" : "/berth";
   values["listen"] ??= `unix://${join(String(values["run"]), "berth.sock")}`;
 
   const result = v.safeParse(schema, values);
@@ -167,9 +168,6 @@ function freeze(
   checked: v.InferOutput<typeof schema>,
   tables: Pick<Config, "rlimits" | "runtimes" | "blockio" | "rdt">,
 ): Config {
-  if (checked["cgroup-driver"] === "systemd") {
-    throw new UnimplementedError("--cgroup-driver systemd is not built yet; use cgroupfs");
-  }
   return Object.freeze({
     listen: checked.listen,
     run: checked.run,

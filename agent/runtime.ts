@@ -3,6 +3,7 @@ import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { native } from "../native/binding.js";
 import { openCgroupManager } from "../sandbox/cgroup/open.js";
+import { openPodScopes } from "../sandbox/cgroup/systemd/scopes.js";
 import { Rdt } from "../sandbox/classes/rdt.js";
 import { type Container, layersInUse } from "../sandbox/container.js";
 import { Flights } from "../sandbox/flights.js";
@@ -78,6 +79,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
     monitors: new Monitors(),
     network: openNetwork(config, observer),
     cgroups: openCgroupManager(),
+    scopes: config.cgroupDriver === "systemd" ? await openPodScopes() : null,
     snapshots: await openSnapshots(config.root, layers),
     observer,
     serial: new Serial(),

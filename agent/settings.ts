@@ -121,8 +121,9 @@ export const settings: Readonly<Record<SettingName, Setting>> = {
   },
   "cgroup-root": {
     argument: "PATH",
-    help: "cgroup of the pods whose config names no parent",
-    default: "/berth",
+    help: "cgroup of the pods whose config names no parent; /berth, or the slice /berth.slice with systemd",
+    // follows --cgroup-driver
+    default: null,
   },
   "netns-dir": {
     argument: "DIR",

@@ -4,6 +4,7 @@
  */
 import type { KernelFeatures } from "../native/binding.js";
 import type { CgroupManager } from "./cgroup/manager.js";
+import type { PodScopes } from "./cgroup/systemd/scopes.js";
 import type { BlockioRule } from "./classes/blockio.js";
 import type { Rdt, RdtClass } from "./classes/rdt.js";
 import type { Container } from "./container.js";
@@ -49,6 +50,8 @@ export interface SandboxNode {
   readonly monitors: Monitors;
   readonly network: NetworkProvider;
   readonly cgroups: CgroupManager;
+  /** null: the cgroupfs driver */
+  readonly scopes: PodScopes | null;
   readonly snapshots: Snapshots;
   readonly observer: Observer;
   /** stops and removals, one at a time per pod or container id */

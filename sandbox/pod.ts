@@ -8,6 +8,7 @@
  *                            (undone) ▼
  */
 import type { runtime } from "../cri-proto/generated/runtime.js";
+import type { PodScope } from "./cgroup/systemd/scopes.js";
 import { FailedPreconditionError } from "./errors.js";
 import type { NetworkLease } from "./network/provider.js";
 import type { SelinuxLabels } from "./spec/selinux.js";
@@ -36,7 +37,9 @@ export interface PodRecord {
   createdAt: string;
   /** the kernel's boot id: in another boot nothing of the pod lives */
   bootId: string;
-  /** cgroup path of the monitor: <parent>/berth-<id> */
+  /** the systemd scope around all of the pod's cgroups; absent: made without systemd */
+  scope?: PodScope;
+  /** cgroup path of the monitor */
   monitorCgroup: string;
   /** where the containers' cgroups are made */
   cgroupParent: string;

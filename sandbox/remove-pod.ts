@@ -1,8 +1,8 @@
 import { rmSync } from "node:fs";
-import { removeMadeParents } from "./cgroup-parents.js";
 import type { SandboxNode } from "./node.js";
 import { podDirectory } from "./paths.js";
 import type { Pod } from "./pod.js";
+import { removeMadeParents } from "./pod-cgroups.js";
 import { removeContainer } from "./remove-container.js";
 import { stopPod } from "./stop-pod.js";
 

@@ -3,7 +3,6 @@ import { join } from "node:path";
 import Long from "long";
 import { runtime } from "../cri-proto/generated/runtime.js";
 import { native, programs } from "../native/binding.js";
-import { careForParents, cgroupParentOf, removeMadeParents } from "./cgroup-parents.js";
 import { AlreadyExistsError, InvalidArgumentError } from "./errors.js";
 import { checkNotCancelled } from "./flights.js";
 import { newId } from "./index-of-ids.js";
@@ -15,6 +14,16 @@ import type { NetworkedPod } from "./network/provider.js";
 import type { SandboxNode } from "./node.js";
 import { monitorSocketPath, podDirectory } from "./paths.js";
 import type { Pod, PodRecord, PodSandboxConfig } from "./pod.js";
+import {
+  enterScope,
+  firstCgroup,
+  inPodCgroup,
+  killPodCgroup,
+  makePodCgroup,
+  planPodCgroups,
+  removeMadeParents,
+  removePodCgroup,
+} from "./pod-cgroups.js";
 import { hostnameOf, writePodFiles } from "./pod-files.js";
 import { attachPodNetwork, removePodNetwork } from "./pod-network.js";
 import { checkPodSecurity } from "./pod-security.js";
@@ -96,10 +105,7 @@ async function makePod(
   undo.push("remove the cgroup", () => removeCgroup(node, pod));
   await step("cgroup and files", () =>
     together(
-      async () => {
-        // more than was missing before, when somebody has removed a parent meanwhile
-        careForParents(node, pod, await node.cgroups.create(pod.record.monitorCgroup, {}));
-      },
+      () => makePodCgroup(node, pod),
       () => makeFiles(node, pod, made),
     ),
   );
@@ -110,7 +116,10 @@ async function makePod(
   await step("network and connection", () =>
     together(
       () => attachPodNetwork(node, pod),
-      () => connectMonitor(node, pod),
+      async () => {
+        await connectMonitor(node, pod);
+        await enterScope(node, pod);
+      },
     ),
   );
   await step("set up", async () => {
@@ -132,12 +141,10 @@ async function makePod(
 function planPod(node: SandboxNode, config: PodSandboxConfig, runtimeHandler: string): Pod {
   const modes = namespaceModes(config);
   const id = newId();
-  const cgroupParent = cgroupParentOf(node, config);
-  const monitorCgroup = join(cgroupParent, `berth-${id}`);
+  const cgroups = planPodCgroups(node, config, id);
   const hostNetwork = modes.network === NamespaceMode.NODE;
   tellOfIgnoredLabels(node.observer, node.selinux, config.linux?.security_context?.selinux_options);
   const labels = podLabels(node.selinux, config, labelsInUse(node));
-  const madeCgroupParents = node.cgroups.missingParents(monitorCgroup);
   // the last that can fail: from here on the addresses are taken
   const netnsPath = hostNetwork ? "" : join(node.paths.netns, `berth-${id}`);
   const network = hostNetwork ? null : node.network.reserve(id, portMappings(config), networkedPod(config, netnsPath));
@@ -149,9 +156,7 @@ function planPod(node: SandboxNode, config: PodSandboxConfig, runtimeHandler: st
     runtimeHandler,
     createdAt: (BigInt(Date.now()) * 1_000_000n).toString(),
     bootId: node.bootId,
-    monitorCgroup,
-    cgroupParent,
-    madeCgroupParents,
+    ...cgroups,
     netnsPath,
     network,
     ...(labels !== undefined && { selinux: labels }),
@@ -186,12 +191,12 @@ function makeFiles(node: SandboxNode, pod: Pod, made: MadeDirectories): void {
 }
 
 async function startMonitor(node: SandboxNode, pod: Pod): Promise<void> {
-  const { id, monitorCgroup, netnsPath } = pod.record;
+  const { id, netnsPath } = pod.record;
   const modes = namespaceModes(pod.config);
   const users = podUserNamespace(pod.config);
   const directory = podDirectory(node.paths, id);
-  const handles = node.cgroups.handles(monitorCgroup);
-  const { pidfd } = await native.spawnMonitor({
+  const handles = node.cgroups.handles(firstCgroup(pod));
+  const options = {
     executable: programs.monitor,
     args: ["--sandbox", id, "--directory", directory],
     socketPath: monitorSocketPath(node.paths, id),
@@ -207,7 +212,8 @@ async function startMonitor(node: SandboxNode, pod: Pod): Promise<void> {
     cgroupTasksFiles: handles.tasksFiles,
     cgroup2Directory: handles.cgroup2Directory,
     ...(users !== undefined && { userNamespace: toIdMaps(users) }),
-  });
+  };
+  const { pidfd } = await inPodCgroup(node, pod, () => native.spawnMonitor(options));
   node.monitors.watch(id, pidfd);
 }
 
@@ -217,8 +223,8 @@ async function connectMonitor(node: SandboxNode, pod: Pod): Promise<void> {
 }
 
 async function removeCgroup(node: SandboxNode, pod: Pod): Promise<void> {
-  await node.cgroups.kill(pod.record.monitorCgroup);
-  await node.cgroups.remove(pod.record.monitorCgroup);
+  await killPodCgroup(node, pod);
+  await removePodCgroup(node, pod);
 }
 
 interface NamespaceModes {

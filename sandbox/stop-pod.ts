@@ -6,6 +6,7 @@ import { finish, recordExit } from "./container-end.js";
 import type { SandboxNode } from "./node.js";
 import { monitorSocketPath, podDirectory } from "./paths.js";
 import { checkPodTransition, type Pod } from "./pod.js";
+import { killPodCgroup, removePodCgroup } from "./pod-cgroups.js";
 import { removePodNetwork } from "./pod-network.js";
 import { frozenAfterMs } from "./stop-container.js";
 import { update } from "./store.js";
@@ -24,7 +25,7 @@ export function stopPod(node: SandboxNode, pod: Pod): Promise<void> {
     }
     const { observer } = node;
     await observer.step("stop-pod", "processes", () => endProcesses(node, pod));
-    await observer.step("stop-pod", "cgroup", () => node.cgroups.remove(pod.record.monitorCgroup));
+    await observer.step("stop-pod", "cgroup", () => removePodCgroup(node, pod));
     // last: plugins may take their time
     await observer.step("stop-pod", "network", () => removePodNetwork(node, pod));
     update(node.store.pods, pod, { phase: "stopped" });
@@ -32,18 +33,17 @@ export function stopPod(node: SandboxNode, pod: Pod): Promise<void> {
 }
 
 async function endProcesses(node: SandboxNode, pod: Pod): Promise<void> {
-  const { id, monitorCgroup } = pod.record;
+  const { id } = pod.record;
   const containers = node.containers.ofPod(id);
-  const ofContainers = containers.map(({ record }) => record.cgroupPath);
-  const killAll = (paths: string[]) => Promise.all(paths.map((path) => node.cgroups.kill(path)));
+  const killContainers = () => Promise.all(containers.map(({ record }) => node.cgroups.kill(record.cgroupPath)));
   const ending = node.monitors.end(id);
   const frozen = setTimeout(() => {
-    killAll(ofContainers).catch((error: unknown) => {
+    killContainers().catch((error: unknown) => {
       node.observer.emit({ type: "trouble", what: "kill what may be frozen", subject: id, error });
     });
   }, frozenAfterMs);
   const clean = await ending.finally(() => clearTimeout(frozen));
-  if (!clean) await killAll([monitorCgroup, ...ofContainers]);
+  if (!clean) await Promise.all([killPodCgroup(node, pod), killContainers()]);
   pod.monitorPid = 0;
   for (const container of containers) recordEndWithPod(node, container, pod);
   rmSync(monitorSocketPath(node.paths, id), { force: true });

@@ -1,7 +1,8 @@
 import { runtime as proto } from "../../cri-proto/generated/runtime.js";
 import type { Runtime } from "../runtime.js";
 
-const drivers = { cgroupfs: proto.v1.CgroupDriver.CGROUPFS } as const;
+const { CGROUPFS: cgroupfs, SYSTEMD: systemd } = proto.v1.CgroupDriver;
+const drivers = { cgroupfs, systemd } as const;
 
 /** The kubelet takes the cgroup driver from here, so that the two cannot differ. */
 export function runtimeConfig(

@@ -92,6 +92,9 @@ export interface CgroupManager {
   /** mkdir in every hierarchy (parents too; answers the directories of parents that were missing, as missingParents()
    *  does), limits written. InvalidArgumentError names a resource field that the kernel refuses; then nothing is left */
   create(path: string, resources: LinuxResources): Promise<string[]>;
+  /** moves a process (with its threads) from the parent, which has no other, to this cgroup, made where it is missing;
+   *  from then on controllers can be handed down below the parent */
+  enter(path: string, pid: number): Promise<void>;
   /** writes what is said; when the kernel refuses one value, the others are put back. FailedPreconditionError: a memory
    *  limit that is less than what is in use */
   update(path: string, resources: LinuxResources): Promise<void>;

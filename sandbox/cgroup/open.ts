@@ -118,6 +118,21 @@ function managerOf(
       return made;
     },
 
+    async enter(path, pid) {
+      checkCgroupPath(path);
+      const writes = parts.flatMap((part) => {
+        const moves = part.hierarchies.map(({ mountPoint }): [string, string] => [
+          join(mountPoint, path, "cgroup.procs"),
+          String(pid),
+        ]);
+        const preparation = writesOf(part.preparation(path));
+        // v1 takes no process into an empty cpuset; v2 hands nothing down past a cgroup that still has a process
+        const isFirst = part.hierarchies.every(({ version }) => version === 1);
+        return isFirst ? [...preparation, ...moves] : [...moves, ...preparation];
+      });
+      await native.createCgroups({ directories: roots.map((root) => join(root, path)), writes });
+    },
+
     async update(path, resources) {
       checkCgroupPath(path);
       checkNeeds(resources, hierarchies);

@@ -35,22 +35,22 @@ const toRun = ["busybox-static", "docker-registry"];
 const packagesFor = {
   build: toBuild,
   // the OCI runtimes that a RuntimeClass can name, CNI plugins, readers of exported images, what other programs of a
-  // node do to its network, and makers of file systems
+  // node do to its network, makers of file systems, and systemd for its cgroup driver
   test: [
     ...[...toBuild, ...toRun, "runc", "crun", "containernetworking-plugins", "skopeo", "umoci"],
-    ...["iproute2", "nftables", "e2fsprogs", "xfsprogs", "btrfs-progs"],
+    ...["iproute2", "nftables", "e2fsprogs", "xfsprogs", "btrfs-progs", "systemd", "dbus"],
   ],
   demo: [...toBuild, ...toRun],
   bench: [...toBuild, ...toRun],
   vm: [
     ...[...toBuild, ...toRun, "qemu-system-x86", "e2fsprogs", "iproute2", "nftables"],
     // what tests use inside, and what makes a SELinux policy; none of them does anything by being installed
-    ...["apparmor", "runc", "crun", "policycoreutils"],
+    ...["apparmor", "runc", "crun", "policycoreutils", "systemd", "dbus"],
   ],
 };
 const toCompare = ["containerd", "runc", "containernetworking-plugins"];
 // Debian starts these by itself when they are installed; here they are programs that tests start on private paths
-const services = ["docker-registry", "containerd"];
+const services = ["docker-registry", "containerd", "dbus"];
 const vmKernel = "linux-image-cloud-amd64";
 const selinuxPolicy = "selinux-policy-default";
 

@@ -16,12 +16,13 @@ export interface Slot {
   release(): void;
 }
 
-const directory = "/run/berth-test";
+/** Where the slots of this machine are. */
+export const slotDirectory = "/run/berth-test";
 
 /** The kernel gives a slot back when the last process that holds it is gone. */
 export function claimSlot(): Slot {
   for (let number = 0; number < 128; number++) {
-    const path = `${directory}/slot-${number}`;
+    const path = `${slotDirectory}/slot-${number}`;
     const lock = lockNamed(path);
     if (lock === undefined) continue;
     return {
@@ -39,12 +40,12 @@ export function claimSlot(): Slot {
       },
     };
   }
-  throw new Error(`all slots in ${directory} are taken`);
+  throw new Error(`all slots in ${slotDirectory} are taken`);
 }
 
 /** A lock on the file that has this name; undefined when somebody else has it, or it has just been removed. */
 function lockNamed(path: string): number | undefined {
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  mkdirSync(slotDirectory, { recursive: true, mode: 0o700 });
   let lock: number;
   try {
     lock = native.lockFile(path);
@@ -61,7 +62,7 @@ function lockNamed(path: string): number | undefined {
 
 function removeWhenEmpty(): void {
   try {
-    rmdirSync(directory);
+    rmdirSync(slotDirectory);
   } catch {
     // others' slots are in it
   }

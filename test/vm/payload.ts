@@ -53,6 +53,8 @@ const optionalPrograms = [
   "runc",
   "skopeo",
 ];
+/** For the systemd that a test starts: its programs and D-Bus's, with what they read. */
+const systemdPackages = ["systemd", "dbus-bin", "dbus-daemon", "dbus-system-bus-common"];
 const programFolders = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
 
 /** Lists the whole content of the image; nothing is copied here. */
@@ -60,7 +62,8 @@ export async function payloadOf(repository: string, kernel: Kernel): Promise<Pay
   const programs = await programPaths();
   const built = await repositoryEntries(repository);
   const compiler = await compilerFiles();
-  const elf = await elfFiles([...built, ...compiler]);
+  const systemd = await systemdFiles();
+  const elf = await elfFiles([...built, ...compiler, ...systemd]);
   const binaries = [...programs.map((program) => program.source), ...elf];
   const modules = await moduleOrder(kernel.modules, nodeModules);
   const entries: PayloadEntry[] = [
@@ -75,6 +78,7 @@ export async function payloadOf(repository: string, kernel: Kernel): Promise<Pay
     ...(await systemFiles()),
     ...(await selinuxFiles(repository)),
     ...compiler,
+    ...systemd,
     ...built,
   ];
   const directories = ["/dev", "/proc", "/sys", "/run", "/var/lib", "/var/log", "/root", "/mnt", "/srv", "/opt"].map(
@@ -151,14 +155,26 @@ async function compilerFiles(): Promise<PayloadEntry[]> {
   return files.flat().map((path) => ({ path: usrPath(path), source: path, executable: true }));
 }
 
+async function systemdFiles(): Promise<PayloadEntry[]> {
+  const { stdout } = await run("dpkg", ["-L", ...systemdPackages]).catch(() => ({ stdout: "" }));
+  const wanted = /^(\/usr)?\/lib\/systemd\/systemd|^(\/usr)?\/bin\/|^\/usr\/share\/dbus-1\//;
+  const paths = stdout.split("\n").filter((path) => wanted.test(path));
+  const files = await Promise.all(paths.map(async (path) => ((await isFile(path)) ? [path] : [])));
+  return files.flat().map((path) => ({ path: usrPath(path), source: path, executable: true }));
+}
+
 /** What a bare system has in /etc, with no network but loopback. */
 async function systemFiles(): Promise<PayloadEntry[]> {
   const entries: PayloadEntry[] = [
     {
       path: "/etc/passwd",
-      text: "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
+      text: [
+        "root:x:0:0:root:/root:/bin/sh",
+        "messagebus:x:100:100::/nonexistent:/bin/false",
+        "nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
+      ].join("\n"),
     },
-    { path: "/etc/group", text: "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n" },
+    { path: "/etc/group", text: "root:x:0:\ntty:x:5:\nmessagebus:x:100:\nnogroup:x:65534:\n" },
     { path: "/etc/hosts", text: "127.0.0.1 localhost berth-vm\n::1 localhost\n" },
     { path: "/etc/hostname", text: "berth-vm\n" },
     { path: "/etc/resolv.conf", text: "nameserver 127.0.0.1\n" },
@@ -230,7 +246,9 @@ async function elfFiles(entries: readonly PayloadEntry[]): Promise<string[]> {
   for (const entry of entries) {
     if (
       !("source" in entry) ||
-      !/\.node$|\/build\/[^/]+$|\/(cc1|collect2|lto-wrapper|liblto_plugin.so)$/.test(entry.source)
+      !/\.node$|\/build\/[^/]+$|\/(cc1|collect2|lto-wrapper|liblto_plugin.so)$|\/(systemd|bin)\/[^/.]+$/.test(
+        entry.source,
+      )
     )
       continue;
     if (await isElf(entry.source)) found.push(entry.source);

@@ -1,0 +1,137 @@
+/**
+ * Where a pod's cgroups are, below the request's cgroup_parent, which the kubelet makes, or below Berth's root for other
+ * callers. With the cgroupfs driver:       and with systemd's:
+ *
+ *     <parent>/berth-<pod>   the monitor       <slice>/berth-<pod>.scope/monitor
+ *     <parent>/<container>                     <slice>/berth-<pod>.scope/<container>
+ */
+import { join } from "node:path";
+import { isSystemError } from "../native/binding.js";
+import { type PodScope, podScope } from "./cgroup/systemd/scopes.js";
+import { sliceOfParent } from "./cgroup/systemd/slices.js";
+import { InvalidArgumentError } from "./errors.js";
+import type { SandboxNode } from "./node.js";
+import type { Pod, PodSandboxConfig } from "./pod.js";
+import { update } from "./store.js";
+
+/** NAME_MAX of linux/limits.h */
+const maxNameBytes = 255;
+const mostTries = 5;
+
+export interface PodCgroups {
+  monitorCgroup: string;
+  /** where the containers' are made */
+  cgroupParent: string;
+  /** the directories of parents that are missing, absolute; a slice's are systemd's to make and to remove */
+  madeCgroupParents: string[];
+  /** absent: cgroupfs */
+  scope?: PodScope;
+}
+
+/** InvalidArgumentError: cgroup_parent is none, or one of the other driver's. */
+export function planPodCgroups(node: SandboxNode, config: PodSandboxConfig, podId: string): PodCgroups {
+  const field = "config.linux.cgroup_parent";
+  const asked = config.linux?.cgroup_parent || node.cgroupRoot;
+  if (node.scopes !== null) {
+    const scope = podScope(podId, sliceOfParent(asked, field));
+    return { scope, cgroupParent: scope.path, monitorCgroup: join(scope.path, "monitor"), madeCgroupParents: [] };
+  }
+  const cgroupParent = pathOf(asked, field);
+  const monitorCgroup = join(cgroupParent, `berth-${podId}`);
+  return { cgroupParent, monitorCgroup, madeCgroupParents: node.cgroups.missingParents(monitorCgroup) };
+}
+
+function pathOf(parent: string, field: string): string {
+  const parts = parent.split("/").filter((part) => part !== "");
+  if (parts.length === 0 || !parts.every(isName)) {
+    throw new InvalidArgumentError(`${field}: ${JSON.stringify(parent)} is not a path below the cgroup root`);
+  }
+  if (parts.at(-1)?.endsWith(".slice")) {
+    throw new InvalidArgumentError(
+      `${field}: ${JSON.stringify(parent)} is a systemd slice, and this runtime uses the cgroupfs driver (RuntimeConfig tells)`,
+    );
+  }
+  return `/${parts.join("/")}`;
+}
+
+/** The kernel makes no cgroup with a line's end in its name. */
+function isName(part: string): boolean {
+  return part !== "." && part !== ".." && !/[\0\n]/.test(part) && Buffer.byteLength(part) <= maxNameBytes;
+}
+
+/** Makes the cgroup in which the monitor is started. */
+export async function makePodCgroup(node: SandboxNode, pod: Pod): Promise<void> {
+  const made = await node.cgroups.create(firstCgroup(pod), {});
+  // more than was missing before, when somebody has removed a parent meanwhile
+  if (pod.record.scope === undefined) careForParents(node, pod, made);
+}
+
+/** The monitor's first cgroup: a scope can only be made around a process, and that process stands at its top then. */
+export function firstCgroup({ record }: Pod): string {
+  return record.scope?.path ?? record.monitorCgroup;
+}
+
+/**
+ * Starts the monitor in the pod's cgroup. Until then the cgroup is empty, and on v1 systemd tidies those away when another
+ * scope of the slice ends: such a one is made again.
+ */
+export async function inPodCgroup<T>(node: SandboxNode, pod: Pod, spawn: () => Promise<T>): Promise<T> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await spawn();
+    } catch (error) {
+      const isGone = isSystemError(error) && error.errnoName === "ENOENT";
+      if (pod.record.scope === undefined || !isGone || tries === mostTries) throw error;
+      await makePodCgroup(node, pod);
+    }
+  }
+}
+
+/** With systemd: makes the pod's scope around the monitor, and a cgroup below for it, so that controllers can be handed down. */
+export async function enterScope(node: SandboxNode, pod: Pod): Promise<void> {
+  const { scope, monitorCgroup } = pod.record;
+  if (scope === undefined || node.scopes === null) return;
+  const { namespace, name } = pod.config.metadata ?? {};
+  await node.scopes.start(scope, { pid: pod.monitorPid, description: `Berth pod ${namespace}/${name}` });
+  await node.cgroups.enter(monitorCgroup, pod.monitorPid);
+}
+
+/** Kills what is in the pod's own cgroup: the monitor and, with systemd, all containers. */
+export async function killPodCgroup(node: SandboxNode, pod: Pod): Promise<void> {
+  await node.cgroups.kill(firstCgroup(pod));
+}
+
+/** Removes the pod's own cgroup, which nothing lives in. */
+export async function removePodCgroup(node: SandboxNode, pod: Pod): Promise<void> {
+  await node.cgroups.remove(firstCgroup(pod));
+  const { scope } = pod.record;
+  if (scope !== undefined) node.scopes?.forget(scope);
+}
+
+/**
+ * Removes the parents that were made for a pod which is going; those that other pods use, or are about to, become the
+ * care of one of them. Its own cgroups must be gone, and nobody may find the pod among the others any more.
+ */
+export async function removeMadeParents(node: SandboxNode, pod: Pod): Promise<void> {
+  const others = [...node.pods.starting, ...node.pods.list()].filter((other) => other !== pod);
+  const unused = pod.record.madeCgroupParents.filter((directory) => {
+    const heir = others.find((other) => usesDirectory(node, other, directory));
+    if (heir !== undefined) careForParents(node, heir, [directory]);
+    return heir === undefined;
+  });
+  await node.cgroups.removeParents(unused);
+}
+
+/** Notes in the pod's record that these directories were made, for it or for others that are gone. */
+function careForParents(node: SandboxNode, pod: Pod, directories: readonly string[]): void {
+  const all = new Set([...pod.record.madeCgroupParents, ...directories]);
+  if (all.size === pod.record.madeCgroupParents.length) return;
+  update(node.store.pods, pod, { madeCgroupParents: [...all].sort((a, b) => a.length - b.length) });
+}
+
+function usesDirectory(node: SandboxNode, pod: Pod, directory: string): boolean {
+  return node.cgroups.hierarchies.some((hierarchy) => {
+    const parent = join(hierarchy.mountPoint, pod.record.cgroupParent);
+    return `${parent}/`.startsWith(`${directory}/`);
+  });
+}
