@@ -42,10 +42,16 @@ function host(proc: Partial<Record<keyof typeof healthyProc, string | null>>, ch
     features,
     network: "builtin",
     storageDriver: "overlay",
+    bridge: "berth0",
+    subnets: ["10.88.0.0/16"],
+    listRoutes: async () => [],
+    forwardDrops: async () => [],
     probeNftables: async () => undefined,
     ...change,
   };
 }
+
+const routeTo = (destination: string) => ({ destination, gateway: "", interface: "eth1", table: 254 });
 
 const ids = async (of: Host) => (await examineHost(of)).map(({ id, breaks }) => (breaks ? `${id} ${breaks}` : id));
 
@@ -75,6 +81,17 @@ const cases: [string, Host, string[]][] = [
     host({}, { probeNftables: () => Promise.reject(new Error("EPROTONOSUPPORT")) }),
     ["NftablesMissing NetworkReady"],
   ],
+  [
+    "a route for a part of the pods' subnet",
+    host({}, { listRoutes: async () => [routeTo("10.88.1.0/24")] }),
+    ["SubnetOverlap NetworkReady"],
+  ],
+  [
+    "a route around the pods' subnet",
+    host({}, { listRoutes: async () => [routeTo("10.0.0.0/8")] }),
+    ["SubnetInsideRoute"],
+  ],
+  ["a firewall that forwards nothing", host({}, { forwardDrops: async () => ["ip filter FORWARD"] }), ["ForwardDrop"]],
   [
     "the network is not up",
     host({}, { networkStatus: { ready: false, reason: "NetworkNotReady", message: "no bridge" } }),

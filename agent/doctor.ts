@@ -1,11 +1,11 @@
 /** What this host has and lacks: found once at start, shown by `berth doctor` and by Status. */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { KernelFeatures } from "../native/binding.js";
-import { messageOf } from "../sandbox/errors.js";
+import type { KernelFeatures, Route } from "../native/binding.js";
 import type { NetworkStatus } from "../sandbox/network/provider.js";
 import type { OciRuntime } from "../sandbox/oci-runtimes.js";
 import type { StorageDriverName } from "../sandbox/rootfs/drivers/driver.js";
+import { builtinNetworkFindings, networkStatusFindings } from "./doctor-network.js";
 
 /** The CRI's two conditions that a runtime must tell. */
 export type Condition = "RuntimeReady" | "NetworkReady";
@@ -39,6 +39,12 @@ export interface Host {
   storageDriver: StorageDriverName;
   /** asks the kernel for its nftables tables; rejects when it has none */
   probeNftables: () => Promise<unknown>;
+  /** the built-in network's, as the settings or the kubelet have them */
+  bridge: string;
+  subnets: readonly string[];
+  listRoutes: () => Promise<Route[]>;
+  /** the chains of other programs that drop what is forwarded, unless a rule accepts it: "ip filter FORWARD" */
+  forwardDrops: () => Promise<string[]>;
   /** of a running agent */
   networkStatus?: NetworkStatus;
 }
@@ -51,7 +57,7 @@ export async function examineHost(host: Host): Promise<Finding[]> {
     ...featureFindings(host.features),
     ...(host.storageDriver === "overlay" ? overlayFindings(await proc("filesystems")) : []),
     ...swapFindings(await proc("swaps")),
-    ...(host.network === "builtin" ? await networkFindings(host, proc) : []),
+    ...(host.network === "builtin" ? await builtinNetworkFindings(host, proc) : []),
     ...networkStatusFindings(host.networkStatus),
     ...runtimeFindings(host.runtimes ?? []),
     ...apparmorFindings(host.apparmorProblem ?? ""),
@@ -231,60 +237,6 @@ function swapFindings(swaps: string | undefined): Finding[] {
       what: "swap is on",
       consequence: "a kubelet refuses to start unless failSwapOn is false in its configuration",
       remedy: "Set failSwapOn: false (and memorySwap.swapBehavior), or run swapoff -a.",
-    },
-  ];
-}
-
-async function networkFindings(host: Host, proc: (path: string) => Promise<string | undefined>): Promise<Finding[]> {
-  const findings: Finding[] = [];
-  if ((await proc("sys/net/ipv4/ip_forward")) === "0") {
-    findings.push({
-      id: "IpForwardOff",
-      severity: "error",
-      what: "net.ipv4.ip_forward is 0",
-      consequence: "pods reach neither other nodes nor the world",
-      remedy: "Run sysctl -w net.ipv4.ip_forward=1, or start the agent, which sets it.",
-      breaks: "NetworkReady",
-    });
-  }
-  const bridgeCalls = await proc("sys/net/bridge/bridge-nf-call-iptables");
-  if (bridgeCalls !== "1") {
-    findings.push({
-      id: "BridgeNfCallOff",
-      severity: "warning",
-      what:
-        bridgeCalls === undefined
-          ? "net.bridge.bridge-nf-call-iptables is not there (br_netfilter is not loaded)"
-          : `net.bridge.bridge-nf-call-iptables is ${bridgeCalls}`,
-      consequence: "a pod that calls a service whose answer comes from a pod of the same node may get none",
-      remedy: "Run modprobe br_netfilter and sysctl -w net.bridge.bridge-nf-call-iptables=1.",
-    });
-  }
-  try {
-    await host.probeNftables();
-  } catch (error) {
-    findings.push({
-      id: "NftablesMissing",
-      severity: "error",
-      what: `nftables does not answer (${messageOf(error)})`,
-      consequence: "pods reach nothing outside of the node, and host ports lead nowhere",
-      remedy: "Run modprobe nf_tables, or use a kernel with CONFIG_NF_TABLES.",
-      breaks: "NetworkReady",
-    });
-  }
-  return findings;
-}
-
-function networkStatusFindings(status: NetworkStatus | undefined): Finding[] {
-  if (status === undefined || status.ready) return [];
-  return [
-    {
-      id: status.reason,
-      severity: "error",
-      what: status.message,
-      consequence: "pods with a network of their own cannot start",
-      remedy: "It is tried again with each pod.",
-      breaks: "NetworkReady",
     },
   ];
 }

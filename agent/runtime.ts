@@ -30,7 +30,7 @@ import { CpuRates } from "./cgroup-stats.js";
 import type { Config } from "./config.js";
 import { examineHost, type Finding } from "./doctor.js";
 import { type Images, openImages } from "./images/images.js";
-import { probeNftables } from "./nftables-probe.js";
+import { forwardDrops, probeNftables } from "./nftables-probe.js";
 import { probeRuntimes } from "./oci-runtimes.js";
 import { StreamingServer } from "./streaming/server.js";
 
@@ -101,6 +101,12 @@ export async function createRuntime(config: Config): Promise<Runtime> {
     if (!hasNftables) await probeNftables();
     hasNftables = true;
   };
+  // a firewall's rules change seldom, and listing them is dear where there are many
+  let drops: { at: number; chains: Promise<string[]> } | undefined;
+  const forwardDropsLately = () => {
+    if (drops === undefined || Date.now() - drops.at > 60_000) drops = { at: Date.now(), chains: forwardDrops() };
+    return drops.chains;
+  };
   return {
     config,
     node,
@@ -119,6 +125,10 @@ export async function createRuntime(config: Config): Promise<Runtime> {
         network: config.network,
         storageDriver: config.storageDriver,
         networkStatus: node.network.status(),
+        bridge: config.bridge,
+        subnets: node.network.subnets(),
+        listRoutes: () => native.listRoutes({}),
+        forwardDrops: forwardDropsLately,
         probeNftables: probeNftablesOnce,
       }),
   };

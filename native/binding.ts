@@ -179,6 +179,17 @@ export interface LinkAddress {
   address: string;
 }
 
+export interface Route {
+  /** CIDR; "0.0.0.0/0" or "::/0" for a default route */
+  destination: string;
+  /** empty: none */
+  gateway: string;
+  /** where it leads out; empty: several, or none */
+  interface: string;
+  /** the main one is 254 */
+  table: number;
+}
+
 export interface NetworkChange {
   /** "missed": there were more changes than the kernel could queue */
   kind: "link-gone" | "link-down" | "table-changed" | "missed";
@@ -392,6 +403,8 @@ export interface Addon {
    *  bytes, packets, errors, dropped). Of a namespace that is gone there are none */
   linkStatistics(namespacePaths: readonly string[]): Promise<{ names: string[][]; values: Float64Array }>;
   listAddresses(options: { namespaceFd?: number }): Promise<LinkAddress[]>;
+  /** those that lead somewhere (unicast), IPv4 and IPv6, of all tables but the one of local addresses */
+  listRoutes(options: { namespaceFd?: number }): Promise<Route[]>;
 
   // traffic_control.cc
   /** token buckets on the host's end of a veth, in bits a second; 0: no limit. What comes from the pod is led through an ifb

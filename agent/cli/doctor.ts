@@ -18,17 +18,29 @@ export function addTo(parent: Command): void {
 }
 
 async function doctor(options: DoctorOptions): Promise<void> {
-  const [{ loadConfig }, { examineHost }, { native }, { openCgroupManager }, { probeNftables }] = await Promise.all([
-    import("../config.js"),
-    import("../doctor.js"),
-    import("../../native/binding.js"),
-    import("../../sandbox/cgroup/open.js"),
-    import("../nftables-probe.js"),
-  ]);
-  const { network, storageDriver } = loadConfig({}, options.config ?? null);
+  const [{ loadConfig }, { examineHost }, { native }, { openCgroupManager }, { forwardDrops, probeNftables }] =
+    await Promise.all([
+      import("../config.js"),
+      import("../doctor.js"),
+      import("../../native/binding.js"),
+      import("../../sandbox/cgroup/open.js"),
+      import("../nftables-probe.js"),
+    ]);
+  const { network, storageDriver, bridge, subnets } = loadConfig({}, options.config ?? null);
   const features = native.probeFeatures();
   const cgroups = openCgroupManager();
-  const findings = await examineHost({ root: "/", cgroups, features, network, storageDriver, probeNftables });
+  const findings = await examineHost({
+    root: "/",
+    cgroups,
+    features,
+    network,
+    storageDriver,
+    bridge,
+    subnets,
+    listRoutes: () => native.listRoutes({}),
+    forwardDrops,
+    probeNftables,
+  });
   if (options.json) printJson(findings);
   else print(findings, `Linux ${features.release}, cgroups ${cgroups.mode}`);
   process.exitCode = findings.some(({ severity }) => severity === "error") ? 1 : 0;

@@ -1,4 +1,4 @@
-// What there is: links with their statistics, and addresses.
+// What there is: links with their statistics, addresses, routes.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <linux/if_link.h>
@@ -72,6 +72,49 @@ std::vector<LinkAddress> list_addresses(NetlinkSocket* socket) {
     addresses.push_back({link->second.name, std::string(text) + "/" + std::to_string(header->ifa_prefixlen)});
   });
   return addresses;
+}
+
+struct Route {
+  std::string destination;  // CIDR
+  std::string gateway;      // empty: none
+  std::string interface;    // empty: none, or it has gone
+  uint32_t table = 0;
+};
+
+std::string to_text(uint8_t family, std::string_view bytes) {
+  char text[INET6_ADDRSTRLEN];
+  if (bytes.size() < (family == AF_INET ? 4U : 16U)) return "";
+  return inet_ntop(family, bytes.data(), text, sizeof text) == nullptr ? "" : text;
+}
+
+// Those that lead somewhere, of all tables but the kernel's own of local addresses.
+std::vector<Route> list_routes(NetlinkSocket* socket) {
+  std::map<int, Link> links = list_links(socket);
+  std::vector<Route> routes;
+  NetlinkRequests request;
+  request.begin(RTM_GETROUTE, 0, rtmsg{}, "list routes");
+  socket->dump(&request, [&](const nlmsghdr* message) {
+    if (message->nlmsg_type != RTM_NEWROUTE) return;
+    const auto* header = static_cast<const rtmsg*>(NLMSG_DATA(message));
+    if (header->rtm_family != AF_INET && header->rtm_family != AF_INET6) return;
+    if (header->rtm_type != RTN_UNICAST || header->rtm_table == RT_TABLE_LOCAL) return;
+    NetlinkAttributes attributes(RTM_RTA(header), RTM_PAYLOAD(message));
+    Route route;
+    std::string destination = to_text(header->rtm_family, attributes.bytes(RTA_DST));
+    // a default route has none
+    if (destination.empty()) destination = header->rtm_family == AF_INET ? "0.0.0.0" : "::";
+    route.destination = destination + "/" + std::to_string(header->rtm_dst_len);
+    route.gateway = to_text(header->rtm_family, attributes.bytes(RTA_GATEWAY));
+    const void* output = attributes.find(RTA_OIF, sizeof(int));
+    int index = 0;
+    if (output != nullptr) memcpy(&index, output, sizeof index);
+    if (auto link = links.find(index); link != links.end()) route.interface = link->second.name;
+    const void* table = attributes.find(RTA_TABLE, sizeof route.table);
+    route.table = header->rtm_table;
+    if (table != nullptr) memcpy(&route.table, table, sizeof route.table);
+    routes.push_back(std::move(route));
+  });
+  return routes;
 }
 
 int optional_namespace(const Napi::CallbackInfo& info) {
@@ -182,12 +225,35 @@ Napi::Value link_statistics(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value list_routes_call(const Napi::CallbackInfo& info) {
+  int name_space = optional_namespace(info);
+  return on_own_thread(info.Env(), [name_space]() -> Settle {
+    if (name_space != no_namespace) enter_network_namespace(name_space);
+    NetlinkSocket socket;
+    auto routes = std::make_shared<std::vector<Route>>(list_routes(&socket));
+    return [routes](Napi::Env env) {
+      Napi::Array result = Napi::Array::New(env, routes->size());
+      for (uint32_t i = 0; i < routes->size(); i++) {
+        const Route& route = (*routes)[i];
+        Napi::Object object = Napi::Object::New(env);
+        object.Set("destination", route.destination);
+        object.Set("gateway", route.gateway);
+        object.Set("interface", route.interface);
+        object.Set("table", route.table);
+        result.Set(i, object);
+      }
+      return result;
+    };
+  });
+}
+
 }  // namespace
 
 void register_network_lists(Napi::Object exports) {
   export_function<list_links_call>(exports, "listLinks");
   export_function<link_statistics>(exports, "linkStatistics");
   export_function<list_addresses_call>(exports, "listAddresses");
+  export_function<list_routes_call>(exports, "listRoutes");
 }
 
 }  // namespace berth

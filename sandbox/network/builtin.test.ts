@@ -12,6 +12,7 @@ const addon: NetworkAddon = {
   joinBridge: () => Promise.reject(new Error("not here")),
   deleteLink: () => Promise.reject(new Error("not here")),
   listAddresses: () => Promise.reject(new Error("not here")),
+  listRoutes: () => Promise.resolve([]),
   shapeLink: () => Promise.reject(new Error("not here")),
   forgetUdpFlows: () => Promise.reject(new Error("not here")),
   watchNetwork: () => ({ close() {} }),
@@ -93,6 +94,24 @@ test("a bridge that cannot be made leaves the network not ready, and says why", 
   assert.equal(provider.status().reason, "NetworkNotReady");
   assert.match(provider.status().message, /berth0 cannot be set up: mkbridge: EPERM/);
   await assert.rejects(provider.attach(podId, provider.reserve(podId), { namespaceFd: 0 }), UnavailableError);
+});
+
+test("a subnet that the host has a route for leaves the network not ready, and names the route; nothing is made", async () => {
+  const route = { destination: "10.88.7.0/24", gateway: "192.0.2.1", interface: "eth1", table: 254 };
+  const provider = new BuiltinNetwork({
+    addon: { ...addon, listRoutes: () => Promise.resolve([route]) },
+    bridge: "berth0",
+    subnets: ["10.88.0.0/16"],
+    cidrPath: "/nonexistent/pod-cidr",
+    observer,
+  });
+  await provider.start();
+  assert.match(
+    provider.status().message,
+    /subnet 10\.88\.0\.0\/16 overlaps.* 10\.88\.7\.0\/24 via 192\.0\.2\.1 dev eth1$/,
+  );
+  await assert.rejects(provider.setPodCidr("10.88.7.0/25"), FailedPreconditionError);
+  assert.deepEqual(provider.subnets(), ["10.88.0.0/16"]);
 });
 
 test("a MAC is made from the address", () => {

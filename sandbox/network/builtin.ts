@@ -11,6 +11,7 @@ import { bandwidthOf } from "./bandwidth.js";
 import { formatSubnet, parseAddress, parseCidr } from "./cidr.js";
 import { Departures, interfaceExists } from "./departures.js";
 import { checkPortMappings, HostPorts, isHostAddress } from "./host-ports.js";
+import { findOverlaps, formatRoute } from "./host-routes.js";
 import { enableForwarding, setSwitch, uplinkMtu } from "./host-settings.js";
 import { type PublishedPorts, removeTableDocument, tableName } from "./nftables.js";
 import { PortTable } from "./port-table.js";
@@ -33,6 +34,7 @@ export type NetworkAddon = Pick<
   | "shapeLink"
   | "deleteLink"
   | "listAddresses"
+  | "listRoutes"
   | "runNftables"
   | "forgetUdpFlows"
   | "watchNetwork"
@@ -204,6 +206,10 @@ export class BuiltinNetwork implements NetworkProvider {
     writeCidr(this.#cidrPath, subnets.join(","));
   }
 
+  subnets(): readonly string[] {
+    return this.#subnets.pools.map(({ subnet }) => subnet);
+  }
+
   /** The kernel takes a pod's network away with its namespace: nothing waits for anybody. */
   pendingRemovals(): PendingRemoval[] {
     return [];
@@ -250,6 +256,7 @@ export class BuiltinNetwork implements NetworkProvider {
     this.#mtu = uplinkMtu();
     const addresses = this.#subnets.pools.map(({ gateway, prefix }) => `${gateway}/${prefix}`);
     const withIpv6 = addresses.some((address) => address.includes(":"));
+    await this.#checkRoutes();
     // before anything is made: what is taken away from then on is noticed
     this.#watch ??= this.#addon.watchNetwork({ bridge, table: tableName(bridge) }, (change) => this.#noticed(change));
     await this.#addon.ensureBridge({ name: bridge, addresses, mtu: this.#mtu });
@@ -277,6 +284,17 @@ export class BuiltinNetwork implements NetworkProvider {
   async #deleteInterfaces({ hostInterface, bandwidth }: NetworkLease): Promise<void> {
     await this.#addon.deleteLink(hostInterface);
     if (bandwidth?.egress !== undefined) await this.#addon.deleteLink(bandwidth.ifb);
+  }
+
+  /** FailedPreconditionError names the route: a second one for the same addresses would cut off whoever has them now. */
+  async #checkRoutes(): Promise<void> {
+    const overlap = findOverlaps(this.subnets(), this.#bridge, await this.#addon.listRoutes({})).find(
+      ({ within }) => within,
+    );
+    if (overlap === undefined) return;
+    throw new FailedPreconditionError(
+      `the pod subnet ${overlap.subnet} overlaps the host's route ${formatRoute(overlap.route)}`,
+    );
   }
 
   #attachVeth(lease: NetworkLease, namespaceFd: number): Promise<void> {

@@ -58,6 +58,10 @@ export class ChosenNetwork implements NetworkProvider {
     return this.#chosen.setPodCidr(cidr);
   }
 
+  subnets(): readonly string[] {
+    return this.#chosen.subnets();
+  }
+
   pendingRemovals(): PendingRemoval[] {
     return [...this.#used].flatMap((provider) => provider.pendingRemovals());
   }

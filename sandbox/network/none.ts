@@ -54,6 +54,10 @@ export class NoNetwork implements NetworkProvider {
 
   async cleanUp(): Promise<void> {}
 
+  subnets(): readonly string[] {
+    return [];
+  }
+
   describe(): Record<string, unknown> {
     return { provider: this.name, status: this.status() };
   }

@@ -98,6 +98,8 @@ export interface NetworkProvider {
   detach(podId: string, lease: NetworkLease, options: { namespaceGone: boolean }): Promise<void>;
   /** the node's pod CIDRs, as the kubelet sets them ("10.1.2.0/24" or "v4,v6"); running pods keep theirs */
   setPodCidr(cidr: string): Promise<void>;
+  /** that new pods get addresses of, where we choose them */
+  subnets(): readonly string[];
   /** of pods that have ended */
   pendingRemovals(): PendingRemoval[];
   /** tries these again now, and frees what belongs to no pod; never rejects: what fails stays pending */

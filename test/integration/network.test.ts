@@ -1,6 +1,6 @@
 /** The built-in network against the real kernel, without an agent: namespaces of our own stand for pods. */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { existsSync, readFileSync, rmSync } from "node:fs";
@@ -8,11 +8,13 @@ import { createServer } from "node:net";
 import { after, afterEach, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { native } from "../../native/binding.js";
 import type { NetworkLease } from "../../sandbox/network/provider.js";
 import { leftInterfaces, openTestNetwork, type TestNetwork } from "../support/built-in-network.js";
 import { askFromHost, startNamespace, type TestNamespace } from "../support/network-namespace.js";
 
+const run = promisify(execFile);
 let net: TestNetwork;
 let gateway: string;
 let outsideGateway: string;
@@ -165,6 +167,21 @@ test("a pod CIDR within the subnet so far serves both", async () => {
     await net.network.setPodCidr(`${net.slot.subnet},${net.slot.subnet6}`);
     rmSync(net.cidrPath);
   }
+});
+
+test("a route of the host for a part of the subnet leaves the network not ready, until it is gone", async () => {
+  const route = [`10.244.${net.slot.number}.128/25`, "dev", net.slot.outsideBridge];
+  const other = net.another();
+  await run("busybox", ["ip", "route", "add", ...route]);
+  try {
+    await other.start();
+    assert.match(other.status().message, new RegExp(`overlaps the host's route ${route.join(" ")}$`));
+  } finally {
+    await run("busybox", ["ip", "route", "del", ...route]);
+  }
+  await other.start();
+  other.close();
+  assert.ok(other.status().ready);
 });
 
 test("an attach that fails leaves nothing", async () => {

@@ -152,6 +152,10 @@ export class CniNetwork implements NetworkProvider {
   /** Plugins have ranges of their own. */
   async setPodCidr(): Promise<void> {}
 
+  subnets(): readonly string[] {
+    return [];
+  }
+
   describe(): Record<string, unknown> {
     const found = this.#directory.current();
     return {
