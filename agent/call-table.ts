@@ -37,7 +37,11 @@ import { startContainer } from "./calls/start-container.js";
 import { status } from "./calls/status.js";
 import { stopContainer } from "./calls/stop-container.js";
 import { stopPodSandbox } from "./calls/stop-pod-sandbox.js";
+import { streamContainerStats } from "./calls/stream-container-stats.js";
+import { streamContainers } from "./calls/stream-containers.js";
 import { streamImages } from "./calls/stream-images.js";
+import { streamPodSandboxStats } from "./calls/stream-pod-sandbox-stats.js";
+import { streamPodSandboxes } from "./calls/stream-pod-sandboxes.js";
 import { tagImage } from "./calls/tag-image.js";
 import { unimplemented } from "./calls/unimplemented.js";
 import { unmountBundle } from "./calls/unmount-bundle.js";
@@ -60,8 +64,6 @@ type Handler<M extends AnyMethod> = (
 
 export type CallTable = { readonly [Name in keyof Methods]: Handler<Methods[Name]> };
 
-const noListStreams = "streaming lists are not built yet; the call that answers the whole list is there";
-
 export const callTable: CallTable = {
   // the runtime
   Version: version,
@@ -75,7 +77,7 @@ export const callTable: CallTable = {
   RemovePodSandbox: removePodSandbox,
   PodSandboxStatus: podSandboxStatus,
   ListPodSandbox: listPodSandbox,
-  StreamPodSandboxes: unimplemented(`StreamPodSandboxes: ${noListStreams}`),
+  StreamPodSandboxes: streamPodSandboxes,
   UpdatePodSandboxResources: updatePodSandboxResources,
   PortForward: portForward,
 
@@ -86,7 +88,7 @@ export const callTable: CallTable = {
   RemoveContainer: removeContainer,
   ContainerStatus: containerStatus,
   ListContainers: listContainers,
-  StreamContainers: unimplemented(`StreamContainers: ${noListStreams}`),
+  StreamContainers: streamContainers,
   UpdateContainerResources: updateContainerResources,
   ReopenContainerLog: reopenContainerLog,
   ExecSync: execSync,
@@ -99,10 +101,10 @@ export const callTable: CallTable = {
   // statistics and events
   ContainerStats: containerStats,
   ListContainerStats: listContainerStats,
-  StreamContainerStats: unimplemented(`StreamContainerStats: ${noListStreams}`),
+  StreamContainerStats: streamContainerStats,
   PodSandboxStats: podSandboxStats,
   ListPodSandboxStats: listPodSandboxStats,
-  StreamPodSandboxStats: unimplemented(`StreamPodSandboxStats: ${noListStreams}`),
+  StreamPodSandboxStats: streamPodSandboxStats,
   GetContainerEvents: unimplemented("GetContainerEvents: container events are not built yet"),
   ListMetricDescriptors: unimplemented(
     "ListMetricDescriptors: metrics over the CRI are not built yet; /metrics is there",

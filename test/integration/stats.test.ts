@@ -199,6 +199,38 @@ describe("statistics over the CRI", () => {
     await fails(agent.client.call("PodSandboxStats", {}), "INVALID_ARGUMENT", /pod_sandbox_id/);
   });
 
+  it("and lists of pods and containers come as streams, too", async () => {
+    const pods = await Promise.all([podOfKubelet("stream-a"), podOfKubelet("stream-b")]);
+    const containers = await Promise.all(pods.map((pod) => runContainer(agent, pod)));
+    const gather = async <A, T>(answers: AsyncIterable<A>, items: (answer: A) => T[]): Promise<T[]> => {
+      const all: T[] = [];
+      for await (const answer of answers) all.push(...items(answer));
+      return all;
+    };
+    const { client } = agent;
+    const ids = pods.map(({ id }) => id).sort();
+    const sandboxes = await gather(client.stream("StreamPodSandboxes", {}), (answer) => answer.pod_sandboxes);
+    assert.deepEqual(sandboxes, (await client.call("ListPodSandbox", {})).items);
+    assert.deepEqual(sandboxes.map(({ id }) => id).sort(), ids);
+    const listed = await gather(client.stream("StreamContainers", {}), (answer) => answer.containers);
+    assert.deepEqual(listed, (await client.call("ListContainers", {})).containers);
+    assert.deepEqual(listed.map(({ id }) => id).sort(), containers.sort());
+    const stats = await gather(client.stream("StreamContainerStats", {}), (answer) => answer.container_stats);
+    assert.deepEqual(stats.map(({ attributes }) => attributes?.id).sort(), containers);
+    for (const { memory } of stats) assert.ok(number(memory?.usage_bytes) > 0);
+    const filter = { label_selector: { app: "stream-a" } };
+    const ofPods = await gather(
+      client.stream("StreamPodSandboxStats", { filter }),
+      (answer) => answer.pod_sandbox_stats,
+    );
+    assert.deepEqual(
+      ofPods.map(({ attributes }) => attributes?.metadata?.name),
+      [pods[0]?.config.metadata?.name],
+    );
+    assert.equal(ofPods[0]?.linux?.containers?.length, 1);
+    for (const pod of pods) await removePod(agent, pod);
+  });
+
   it("are not held up by a frozen container", async (t) => {
     const pod = await podOfKubelet("frozen");
     const id = await runContainer(agent, pod);

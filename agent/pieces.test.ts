@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { inPieces } from "./stream-images.js";
+import { runtime } from "../cri-proto/generated/runtime.js";
+import { inPieces } from "./pieces.js";
 
 function sizes(images: { id: string; repo_tags?: string[] }[]): number[] {
-  const pieces = [...inPieces(images)];
+  const pieces = [...inPieces(images, runtime.v1.Image)];
   assert.deepEqual(pieces.flat(), images);
   return pieces.map((piece) => piece.length);
 }
