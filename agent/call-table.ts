@@ -9,6 +9,7 @@ import { diffContainer } from "./calls/diff-container.js";
 import { exec } from "./calls/exec.js";
 import { execSync } from "./calls/exec-sync.js";
 import { exportImages } from "./calls/export-images.js";
+import { getContainerEvents } from "./calls/get-container-events.js";
 import { imageDiskUsage } from "./calls/image-disk-usage.js";
 import { imageFsInfo } from "./calls/image-fs-info.js";
 import { imageStatus } from "./calls/image-status.js";
@@ -105,7 +106,7 @@ export const callTable: CallTable = {
   PodSandboxStats: podSandboxStats,
   ListPodSandboxStats: listPodSandboxStats,
   StreamPodSandboxStats: streamPodSandboxStats,
-  GetContainerEvents: unimplemented("GetContainerEvents: container events are not built yet"),
+  GetContainerEvents: getContainerEvents,
   ListMetricDescriptors: unimplemented(
     "ListMetricDescriptors: metrics over the CRI are not built yet; /metrics is there",
   ),

@@ -5,7 +5,14 @@
 import { once } from "node:events";
 import * as grpc from "@grpc/grpc-js";
 import { isDiskFull } from "../sandbox/errno.js";
-import { BerthError, CancelledError, DeadlineExceededError, type FailureKind, messageOf } from "../sandbox/errors.js";
+import {
+  BerthError,
+  CancelledError,
+  DeadlineExceededError,
+  type FailureKind,
+  messageOf,
+  ResourceExhaustedError,
+} from "../sandbox/errors.js";
 import type { Log } from "./log.js";
 
 /** What is told of a call when it has ended. */
@@ -93,10 +100,13 @@ export function wrapStream<Q, A>(
     const { signal } = abortWhenCancelled(call);
     const send = async () => {
       for await (const message of handle(call.request, signal)) {
-        if (!call.write(message)) await once(call, "drain", { signal });
+        if (!call.write(message)) await drained(method, call, signal);
       }
     };
-    send().then(
+    const sent = send();
+    // its caller knows by it that the call has begun, when there is nothing to tell yet
+    call.sendMetadata(new grpc.Metadata());
+    sent.then(
       () => {
         ended(null);
         call.end();
@@ -107,6 +117,19 @@ export function wrapStream<Q, A>(
       },
     );
   };
+}
+
+/** Who takes nothing for so long does not want it. */
+const patienceMs = 30_000;
+
+async function drained(method: string, call: grpc.ServerWritableStream<unknown, unknown>, signal: AbortSignal) {
+  const patience = AbortSignal.timeout(patienceMs);
+  try {
+    await once(call, "drain", { signal: AbortSignal.any([signal, patience]) });
+  } catch (error) {
+    if (!patience.aborted) throw error;
+    throw new ResourceExhaustedError(`${method}: nothing was taken for ${patienceMs / 1000} s`, { cause: error });
+  }
 }
 
 interface CancellableCall {

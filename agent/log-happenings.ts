@@ -23,6 +23,9 @@ function tell(happening: Happening, log: Log): void {
     case "container-event":
       log.debug({ pod: happening.podId, container: happening.containerId }, `container ${happening.event}`);
       break;
+    case "pod-event":
+      log.debug({ pod: happening.podId }, `pod ${happening.event}`);
+      break;
     case "monitor-lost":
       log.error({ pod: happening.podId }, "the pod's monitor is gone; the pod is taken down");
       break;

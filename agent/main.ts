@@ -45,6 +45,7 @@ export async function runAgent(config: Config): Promise<void> {
 
   const signal = await untilTold();
   log.info({ signal }, "ending; pods run on");
+  runtime.events.close();
   await server.close();
   runtime.streams.close();
   await metrics?.close();

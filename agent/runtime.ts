@@ -28,6 +28,7 @@ import { sysResourceBit } from "../sandbox/spec/capabilities.js";
 import { openStore } from "../sandbox/store.js";
 import { CpuRates } from "./cgroup-stats.js";
 import type { Config } from "./config.js";
+import { ContainerEvents } from "./container-events.js";
 import { examineHost, type Finding } from "./doctor.js";
 import { type Images, openImages } from "./images/images.js";
 import { forwardDrops, probeNftables } from "./nftables-probe.js";
@@ -39,6 +40,7 @@ export interface Runtime {
   readonly node: SandboxNode;
   readonly images: Images;
   readonly cpuRates: CpuRates;
+  readonly events: ContainerEvents;
   readonly streams: StreamingServer;
   /** settings that this host does not allow as they are written, a sentence each */
   readonly clampedSettings: readonly string[];
@@ -112,6 +114,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
     node,
     images,
     cpuRates: new CpuRates(),
+    events: new ContainerEvents(node, images),
     streams: new StreamingServer(config.streams),
     clampedSettings: clamped,
     examine: () =>

@@ -195,6 +195,7 @@ function countHappenings(
       case "trouble":
         return troubles.inc({ what: happening.what });
       case "container-event":
+      case "pod-event":
       case "limitation":
         return;
       default:

@@ -37,10 +37,13 @@ type End = Pick<ContainerRecord, "exitCode" | "finishedAt" | "reason" | "message
 export function finish(node: SandboxNode, container: Container, end: End): void {
   if (container.record.phase === "exited") return;
   const { podId, id, cgroupPath, reflectedMounts = [] } = container.record;
+  // its end is told before the answer to its start has come
+  const startUntold = container.record.phase === "created" && end.startedAt !== undefined;
   update(node.store.containers, container, { ...end, phase: "exited" });
   container.pid = 0;
   container.ended.open();
   const oomKilled = end.reason === "OOMKilled";
+  if (startUntold) node.observer.emit({ type: "container-event", event: "started", podId, containerId: id });
   node.observer.emit({ type: "container-exit", podId, containerId: id, exitCode: end.exitCode, oomKilled });
   node.observer.emit({ type: "container-event", event: "stopped", podId, containerId: id });
   clearReflected(node, reflectedMounts).catch((error: unknown) => {

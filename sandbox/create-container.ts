@@ -282,8 +282,8 @@ async function makeContainer(
     const stored = storedSpec(foreign === null ? spec : withoutHooks(spec), config);
     update(node.store.containers, container, { phase: "created", spec: stored });
     node.containers.add(container);
+    observer.emit({ type: "container-event", event: "created", podId: pod.record.id, containerId: id });
   });
-  observer.emit({ type: "container-event", event: "created", podId: pod.record.id, containerId: id });
   return container;
 }
 

@@ -1,17 +1,17 @@
 import type { FailureKind } from "./errors.js";
 
+export type LifeEvent = "created" | "started" | "stopped" | "deleted";
+
 /** What happened, typed. Metrics and the log subscribe; nothing here knows them. */
 export type Happening =
   /** a step of a longer operation: "start-pod" / "network" */
   | { type: "step"; operation: string; step: string; seconds: number }
   | { type: "container-exit"; podId: string; containerId: string; exitCode: number; oomKilled: boolean }
   | { type: "oom"; podId: string; containerId: string }
-  | {
-      type: "container-event";
-      event: "created" | "started" | "stopped" | "deleted";
-      podId: string;
-      containerId: string;
-    }
+  /** each once, in this order; one that was never started is only created, stopped and deleted */
+  | { type: "container-event"; event: LifeEvent; podId: string; containerId: string }
+  /** of the sandbox itself; told when it is so */
+  | { type: "pod-event"; event: LifeEvent; podId: string }
   | { type: "monitor-lost"; podId: string }
   /** a pull of an image; `failure` is undefined when it succeeded */
   | { type: "pull-begun"; priority: "normal" | "low" }

@@ -17,6 +17,8 @@ export async function removePod(node: SandboxNode, pod: Pod): Promise<void> {
 export async function forgetPod(node: SandboxNode, pod: Pod): Promise<void> {
   const { id } = pod.record;
   rmSync(podDirectory(node.paths, id), { recursive: true, force: true });
+  // while it can still be asked about: who hears of it wants to know which pod that was
+  node.observer.emit({ type: "pod-event", event: "deleted", podId: id });
   node.pods.delete(id);
   await removeMadeParents(node, pod);
   node.store.pods.delete(id);

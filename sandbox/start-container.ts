@@ -29,9 +29,9 @@ export function startContainer(node: SandboxNode, container: Container): Promise
     if (!container.ended.isOpen) {
       if (started.pid !== 0) container.pid = started.pid;
       update(node.store.containers, container, { phase: "running", startedAt: started.startedAt.toString() });
+      node.observer.emit({ type: "container-event", event: "started", podId, containerId: id });
     }
     await runLaterHooks(node, "poststart", container.record, container.pid);
-    node.observer.emit({ type: "container-event", event: "started", podId, containerId: id });
   });
 }
 

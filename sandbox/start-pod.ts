@@ -134,6 +134,7 @@ async function makePod(
   await step("ready", () => {
     update(node.store.pods, pod, { phase: "ready" });
     node.pods.add(pod);
+    for (const event of ["created", "started"] as const) observer.emit({ type: "pod-event", event, podId: id });
   });
 }
 

@@ -29,6 +29,7 @@ export function stopPod(node: SandboxNode, pod: Pod): Promise<void> {
     // last: plugins may take their time
     await observer.step("stop-pod", "network", () => removePodNetwork(node, pod));
     update(node.store.pods, pod, { phase: "stopped" });
+    observer.emit({ type: "pod-event", event: "stopped", podId: pod.record.id });
   });
 }
 
