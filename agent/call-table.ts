@@ -15,6 +15,7 @@ import { imageFsInfo } from "./calls/image-fs-info.js";
 import { imageStatus } from "./calls/image-status.js";
 import { importImage } from "./calls/import-image.js";
 import { inspectContainer } from "./calls/inspect-container.js";
+import { inspectNetwork } from "./calls/inspect-network.js";
 import { listContainerStats } from "./calls/list-container-stats.js";
 import { listContainers } from "./calls/list-containers.js";
 import { listImages } from "./calls/list-images.js";
@@ -138,5 +139,6 @@ export const callTable: CallTable = {
   MountBundle: mountBundle,
   UnmountBundle: unmountBundle,
   ListNetworkRemovals: listNetworkRemovals,
+  InspectNetwork: inspectNetwork,
   CollectNetworkGarbage: collectNetworkGarbage,
 };

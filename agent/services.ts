@@ -92,6 +92,7 @@ export const adminService = {
   MountBundle: unary(berth.v1.MountBundleRequest, berth.v1.MountBundleResponse),
   UnmountBundle: unary(berth.v1.UnmountBundleRequest, berth.v1.UnmountBundleResponse),
   ListNetworkRemovals: unary(berth.v1.ListNetworkRemovalsRequest, berth.v1.ListNetworkRemovalsResponse),
+  InspectNetwork: unary(berth.v1.InspectNetworkRequest, berth.v1.InspectNetworkResponse),
   CollectNetworkGarbage: unary(berth.v1.CollectNetworkGarbageRequest, berth.v1.ListNetworkRemovalsResponse),
 } as const;
 

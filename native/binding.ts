@@ -172,6 +172,30 @@ export interface LinkStatistics {
   txDropped: number;
 }
 
+export interface Link extends LinkStatistics {
+  /** its number in its namespace */
+  index: number;
+  /** empty: it has none */
+  mac: string;
+  mtu: number;
+  up: boolean;
+  /** a veth's other end: its number in that end's namespace; 0: none */
+  peer: number;
+  /** the number of the bridge that it is a port of; 0: none */
+  master: number;
+}
+
+/** A queue that packets leave an interface by, or (ingress) come in by. */
+export interface Queue {
+  /** the interface's number */
+  interface: number;
+  /** "noqueue", "tbf" */
+  kind: string;
+  /** packets */
+  dropped: number;
+  waitingBytes: number;
+}
+
 export interface LinkAddress {
   /** interface's name */
   name: string;
@@ -398,7 +422,7 @@ export interface Addon {
 
   // network_lists.cc
   /** of the host, or of a namespace */
-  listLinks(options: { namespaceFd?: number }): Promise<LinkStatistics[]>;
+  listLinks(options: { namespaceFd?: number }): Promise<Link[]>;
   /** of each namespace, in one pass: its links' names without loopback, and of each link eight values (received and then sent:
    *  bytes, packets, errors, dropped). Of a namespace that is gone there are none */
   linkStatistics(namespacePaths: readonly string[]): Promise<{ names: string[][]; values: Float64Array }>;
@@ -416,6 +440,9 @@ export interface Addon {
     ifb: string;
     alias: string;
   }): Promise<void>;
+
+  /** of the host, or of a namespace */
+  listQueues(options: { namespaceFd?: number }): Promise<Queue[]>;
 
   // conntrack.cc
   /** the kernel forgets UDP flows whose first packet went to one of these ports (as text), and which it leads to one of

@@ -47,8 +47,8 @@ const commands: Record<string, Entry> = {
       ]),
   },
   network: {
-    summary: "tell, or finish, what pods that have ended have left on a CNI network",
-    load: () => Promise.all([import("./network-ls.js"), import("./network-gc.js")]),
+    summary: "tell of a pod's network; tell, or finish, what pods that have ended have left on a CNI network",
+    load: () => Promise.all([import("./network-ls.js"), import("./network-gc.js"), import("./network-inspect.js")]),
   },
   run: {
     summary: "run an image as a pod of one container, in the foreground",

@@ -2,8 +2,10 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <linux/if_link.h>
+#include <net/if.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -26,8 +28,26 @@ constexpr size_t values_of_link = 8;
 
 struct Link {
   std::string name;
+  std::string mac;
+  uint32_t mtu = 0;
+  bool up = false;
+  int peer = 0;    // of a veth: its other end's number, in another namespace or this one
+  int master = 0;  // the bridge's number
   rtnl_link_stats64 statistics = {};
 };
+
+std::string mac_text(std::string_view bytes) {
+  if (bytes.size() != 6) return "";
+  char text[18];
+  auto at = [&](size_t i) { return static_cast<uint8_t>(bytes[i]); };
+  snprintf(text, sizeof text, "%02x:%02x:%02x:%02x:%02x:%02x", at(0), at(1), at(2), at(3), at(4), at(5));
+  return text;
+}
+
+template <typename Number>
+void read_number(const NetlinkAttributes& attributes, uint16_t type, Number* number) {
+  if (const void* found = attributes.find(type, sizeof *number)) memcpy(number, found, sizeof *number);
+}
 
 std::map<int, Link> list_links(NetlinkSocket* socket) {
   std::map<int, Link> links;
@@ -39,6 +59,11 @@ std::map<int, Link> list_links(NetlinkSocket* socket) {
     NetlinkAttributes attributes(IFLA_RTA(header), IFLA_PAYLOAD(message));
     Link link;
     link.name = attributes.text(IFLA_IFNAME);
+    link.mac = mac_text(attributes.bytes(IFLA_ADDRESS));
+    link.up = (header->ifi_flags & IFF_UP) != 0;
+    read_number(attributes, IFLA_MTU, &link.mtu);
+    read_number(attributes, IFLA_LINK, &link.peer);
+    read_number(attributes, IFLA_MASTER, &link.master);
     // Older kernels' struct is shorter: what is missing stays 0.
     std::string_view bytes = attributes.bytes(IFLA_STATS64);
     if (!bytes.empty()) memcpy(&link.statistics, bytes.data(), std::min(bytes.size(), sizeof link.statistics));
@@ -105,13 +130,11 @@ std::vector<Route> list_routes(NetlinkSocket* socket) {
     if (destination.empty()) destination = header->rtm_family == AF_INET ? "0.0.0.0" : "::";
     route.destination = destination + "/" + std::to_string(header->rtm_dst_len);
     route.gateway = to_text(header->rtm_family, attributes.bytes(RTA_GATEWAY));
-    const void* output = attributes.find(RTA_OIF, sizeof(int));
     int index = 0;
-    if (output != nullptr) memcpy(&index, output, sizeof index);
+    read_number(attributes, RTA_OIF, &index);
     if (auto link = links.find(index); link != links.end()) route.interface = link->second.name;
-    const void* table = attributes.find(RTA_TABLE, sizeof route.table);
     route.table = header->rtm_table;
-    if (table != nullptr) memcpy(&route.table, table, sizeof route.table);
+    read_number(attributes, RTA_TABLE, &route.table);
     routes.push_back(std::move(route));
   });
   return routes;
@@ -122,10 +145,16 @@ int optional_namespace(const Napi::CallbackInfo& info) {
   return static_cast<int>(int_field_or(options, "namespaceFd", no_namespace));
 }
 
-Napi::Object to_js(Napi::Env env, const Link& link) {
+Napi::Object to_js(Napi::Env env, int index, const Link& link) {
   Napi::Object object = Napi::Object::New(env);
   auto set = [&](const char* name, uint64_t value) { object.Set(name, static_cast<double>(value)); };
   object.Set("name", link.name);
+  object.Set("index", index);
+  object.Set("mac", link.mac);
+  object.Set("mtu", link.mtu);
+  object.Set("up", link.up);
+  object.Set("peer", link.peer);
+  object.Set("master", link.master);
   set("rxBytes", link.statistics.rx_bytes);
   set("rxPackets", link.statistics.rx_packets);
   set("rxErrors", link.statistics.rx_errors);
@@ -146,7 +175,7 @@ Napi::Value list_links_call(const Napi::CallbackInfo& info) {
     return [links](Napi::Env env) {
       Napi::Array result = Napi::Array::New(env, links->size());
       uint32_t i = 0;
-      for (const auto& [index, link] : *links) result.Set(i++, to_js(env, link));
+      for (const auto& [index, link] : *links) result.Set(i++, to_js(env, index, link));
       return result;
     };
   });

@@ -11,7 +11,9 @@
 #include <cerrno>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "addon/arguments.h"
 #include "addon/functions.h"
@@ -138,8 +140,55 @@ Napi::Value shape_link_call(const Napi::CallbackInfo& info) {
   });
 }
 
+struct Queue {
+  int interface = 0;
+  std::string kind;
+  tc_stats statistics = {};
+};
+
+std::vector<Queue> list_queues() {
+  NetlinkSocket socket;
+  std::vector<Queue> queues;
+  NetlinkRequests request;
+  request.begin(RTM_GETQDISC, 0, tc_header(0, 0, 0), "list queues");
+  socket.dump(&request, [&](const nlmsghdr* message) {
+    if (message->nlmsg_type != RTM_NEWQDISC) return;
+    const auto* header = static_cast<const tcmsg*>(NLMSG_DATA(message));
+    NetlinkAttributes attributes(TCA_RTA(header), TCA_PAYLOAD(message));
+    Queue queue{header->tcm_ifindex, attributes.text(TCA_KIND), {}};
+    std::string_view bytes = attributes.bytes(TCA_STATS);
+    if (!bytes.empty()) memcpy(&queue.statistics, bytes.data(), std::min(bytes.size(), sizeof queue.statistics));
+    queues.push_back(std::move(queue));
+  });
+  return queues;
+}
+
+Napi::Value list_queues_call(const Napi::CallbackInfo& info) {
+  int name_space = static_cast<int>(int_field_or(object_argument(info, 0, "options"), "namespaceFd", -1));
+  return on_own_thread(info.Env(), [name_space]() -> Settle {
+    if (name_space >= 0) enter_network_namespace(name_space);
+    auto queues = std::make_shared<std::vector<Queue>>(list_queues());
+    return [queues](Napi::Env env) {
+      Napi::Array result = Napi::Array::New(env, queues->size());
+      for (uint32_t i = 0; i < queues->size(); i++) {
+        const auto& [interface, kind, statistics] = (*queues)[i];
+        Napi::Object object = Napi::Object::New(env);
+        object.Set("interface", interface);
+        object.Set("kind", kind);
+        object.Set("dropped", statistics.drops);
+        object.Set("waitingBytes", statistics.backlog);
+        result.Set(i, object);
+      }
+      return result;
+    };
+  });
+}
+
 }  // namespace
 
-void register_traffic_control(Napi::Object exports) { export_function<shape_link_call>(exports, "shapeLink"); }
+void register_traffic_control(Napi::Object exports) {
+  export_function<shape_link_call>(exports, "shapeLink");
+  export_function<list_queues_call>(exports, "listQueues");
+}
 
 }  // namespace berth

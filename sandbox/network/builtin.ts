@@ -13,7 +13,15 @@ import { Departures, interfaceExists } from "./departures.js";
 import { checkPortMappings, HostPorts, isHostAddress } from "./host-ports.js";
 import { findOverlaps, formatRoute } from "./host-routes.js";
 import { enableForwarding, setSwitch, uplinkMtu } from "./host-settings.js";
-import { type PublishedPorts, removeTableDocument, tableName } from "./nftables.js";
+import {
+  guardDrops,
+  type ListedTable,
+  listTableDocument,
+  type PublishedPorts,
+  portRules,
+  removeTableDocument,
+  tableName,
+} from "./nftables.js";
 import { PortTable } from "./port-table.js";
 import type {
   NetworkedPod,
@@ -21,6 +29,7 @@ import type {
   NetworkProvider,
   NetworkStatus,
   PendingRemoval,
+  PodRules,
   PortMapping,
 } from "./provider.js";
 import { Restorer } from "./restorer.js";
@@ -216,6 +225,15 @@ export class BuiltinNetwork implements NetworkProvider {
   }
 
   async cleanUp(): Promise<void> {}
+
+  async podRules(lease: NetworkLease): Promise<PodRules> {
+    const listed = JSON.parse(await this.#addon.runNftables(listTableDocument(this.#bridge))) as ListedTable;
+    const where = `from all pods, with an address of 127.0.0.0/8 (table inet ${tableName(this.#bridge)})`;
+    return {
+      rules: portRules(this.#bridge, publishedPorts(lease), listed),
+      drops: [{ where, packets: guardDrops(listed) }],
+    };
+  }
 
   describe(): Record<string, unknown> {
     return {

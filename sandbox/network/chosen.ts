@@ -8,6 +8,7 @@ import type {
   NetworkProvider,
   NetworkStatus,
   PendingRemoval,
+  PodRules,
   PortMapping,
 } from "./provider.js";
 
@@ -68,6 +69,10 @@ export class ChosenNetwork implements NetworkProvider {
 
   async cleanUp(): Promise<void> {
     await Promise.all([...this.#used].map((provider) => provider.cleanUp()));
+  }
+
+  podRules(lease: NetworkLease): Promise<PodRules> {
+    return this.#of(lease).podRules(lease);
   }
 
   describe(): Record<string, unknown> {

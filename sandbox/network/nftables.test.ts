@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { addPortsDocument, removePortsDocument, removeTableDocument, tableDocument } from "./nftables.js";
+import { addPortsDocument, portRules, removePortsDocument, removeTableDocument, tableDocument } from "./nftables.js";
 
 interface Document {
   nftables: Record<string, Record<string, Record<string, unknown>>>[];
@@ -72,4 +72,21 @@ test("every object is in the bridge's own table", () => {
       }
     }
   }
+});
+
+test("a port's rule is installed when all that it needs is listed", () => {
+  const elements = (JSON.parse(addPortsDocument("b", ports)) as Document).nftables.map(
+    (command) => command["add"]?.["element"] as unknown as { name: string; elem: unknown[] },
+  );
+  const rules = (listed: typeof elements) =>
+    portRules("b", ports, { nftables: listed.map(({ name, elem }) => ({ map: { name, elem } })) });
+  assert.deepEqual(rules(elements), [
+    { rule: "tcp *:8080 to 10.88.0.5:80", installed: true },
+    { rule: "udp 127.0.0.1:53 to 10.88.0.5:5353", installed: true },
+    { rule: "tcp *:8080 to [fd00::5]:80", installed: true },
+  ]);
+  assert.deepEqual(
+    rules(elements.filter(({ name }) => name !== "hairpin4")).map(({ installed }) => installed),
+    [false, false, true],
+  );
 });

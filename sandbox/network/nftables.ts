@@ -57,6 +57,63 @@ export function removePortsDocument(bridge: string, ports: PublishedPorts): stri
   return JSON.stringify({ nftables: [...portCommands("add", table, ports), ...portCommands("delete", table, ports)] });
 }
 
+/** What listing the table answers, as far as it is asked for here. */
+export interface ListedTable {
+  nftables: {
+    map?: { name: string; elem?: unknown[] };
+    set?: { name: string; elem?: unknown[] };
+    rule?: { chain: string; expr: { counter?: { packets: number } }[] };
+  }[];
+}
+
+export function listTableDocument(bridge: string): string {
+  return JSON.stringify({ nftables: [{ list: { table: { family: "inet", name: tableName(bridge) } } }] });
+}
+
+/** One port of a pod as its rule leads it. */
+export interface PortRule {
+  /** "tcp 127.0.0.1:8080 to 10.88.0.5:80" */
+  rule: string;
+  /** all that it needs stands in the table */
+  installed: boolean;
+}
+
+export function portRules(bridge: string, ports: PublishedPorts, listed: ListedTable): PortRule[] {
+  const standing = new Set(
+    listed.nftables.flatMap(({ map, set }) => {
+      const { name = "", elem = [] } = map ?? set ?? {};
+      return elem.map((element) => `${name} ${JSON.stringify(element)}`);
+    }),
+  );
+  return ports.addresses.flatMap((address) =>
+    ports.portMappings
+      .filter(({ hostIp }) => hostIp === "" || familyOf(hostIp) === familyOf(address))
+      .map((mapping) => {
+        const wanted = portCommands("add", tableName(bridge), { addresses: [address], portMappings: [mapping] });
+        const elements = wanted.flatMap((command) => {
+          const { name, elem } = (command as { add: { element: { name: string; elem: Json[] } } }).add.element;
+          return elem.map((element) => `${name} ${JSON.stringify(element)}`);
+        });
+        const { protocol, hostIp, hostPort, containerPort } = mapping;
+        return {
+          rule: `${protocol} ${withPort(hostIp || "*", hostPort)} to ${withPort(address, containerPort)}`,
+          installed: elements.every((element) => standing.has(element)),
+        };
+      }),
+  );
+}
+
+function withPort(address: string, port: number): string {
+  return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
+}
+
+/** Packets that the guard of route_localnet has dropped since the table was written: of all pods together. */
+export function guardDrops(listed: ListedTable): number {
+  return listed.nftables
+    .flatMap(({ rule }) => (rule?.chain === "raw_prerouting" ? rule.expr : []))
+    .reduce((sum, { counter }) => sum + (counter?.packets ?? 0), 0);
+}
+
 /** Not there is success. */
 export function removeTableDocument(bridge: string): string {
   const table = { table: { family: "inet", name: tableName(bridge) } };
@@ -111,8 +168,8 @@ function rulesOf(bridge: string): [chain: string, ...rules: Json[][]][] {
     // The bridge has route_localnet, for host ports on 127.0.0.1. Nothing that comes in through it may use that.
     [
       "raw_prerouting",
-      [from, equals(payload("ip", "daddr"), loopback4), { drop: null }],
-      [from, equals(payload("ip", "saddr"), loopback4), { drop: null }],
+      [from, equals(payload("ip", "daddr"), loopback4), { counter: null }, { drop: null }],
+      [from, equals(payload("ip", "saddr"), loopback4), { counter: null }, { drop: null }],
     ],
     ["prerouting", toHost],
     ["output", toHost],
@@ -122,7 +179,7 @@ function rulesOf(bridge: string): [chain: string, ...rules: Json[][]][] {
       [to, equals(payload("icmp", "type"), "redirect"), { drop: null }],
       [to, equals(payload("icmpv6", "type"), "nd-redirect"), { drop: null }],
     ],
-    ["host_ports", ...families.flatMap(portRules)],
+    ["host_ports", ...families.flatMap(leadingRules)],
     [
       "postrouting",
       [to, equals(payload("ip", "saddr"), loopback4), { masquerade: null }],
@@ -131,7 +188,7 @@ function rulesOf(bridge: string): [chain: string, ...rules: Json[][]][] {
   ];
 }
 
-function portRules(family: Family): Json[][] {
+function leadingRules(family: Family): Json[][] {
   const nfproto = equals(meta("nfproto"), family === 4 ? "ipv4" : "ipv6");
   const port = payload("th", "dport");
   const daddr = payload(protocolName[family], "daddr");

@@ -1,7 +1,14 @@
 /** No pod network: pods have their own network namespace with nothing but loopback in it. */
 import type { Addon } from "../../native/binding.js";
 import { FailedPreconditionError } from "../errors.js";
-import type { NetworkLease, NetworkProvider, NetworkStatus, PendingRemoval, PortMapping } from "./provider.js";
+import type {
+  NetworkLease,
+  NetworkProvider,
+  NetworkStatus,
+  PendingRemoval,
+  PodRules,
+  PortMapping,
+} from "./provider.js";
 
 export class NoNetwork implements NetworkProvider {
   readonly name = "none";
@@ -56,6 +63,10 @@ export class NoNetwork implements NetworkProvider {
 
   subnets(): readonly string[] {
     return [];
+  }
+
+  async podRules(): Promise<PodRules> {
+    return { rules: [], drops: [] };
   }
 
   describe(): Record<string, unknown> {

@@ -1,6 +1,7 @@
 /** What the sandbox asks of a pod network. Three providers stand behind it: the built-in bridge, CNI plugins, and none. */
 
 import type { Bandwidth } from "./bandwidth.js";
+import type { PortRule } from "./nftables.js";
 
 /** One port of the node that leads to a port of the pod (CRI PortMapping). */
 export interface PortMapping {
@@ -77,6 +78,13 @@ export interface PendingRemoval {
   error: string;
 }
 
+/** What of the host's rules is a pod's, and what they have dropped. */
+export interface PodRules {
+  rules: PortRule[];
+  /** beside the interfaces' own counters */
+  drops: { where: string; packets: number }[];
+}
+
 export interface NetworkProvider {
   readonly name: "builtin" | "cni" | "none";
   /** once, after the leases of all recorded pods were adopted: sets up what all pods share */
@@ -104,6 +112,8 @@ export interface NetworkProvider {
   pendingRemovals(): PendingRemoval[];
   /** tries these again now, and frees what belongs to no pod; never rejects: what fails stays pending */
   cleanUp(): Promise<void>;
+  /** asks the kernel; a network that plugins make tells none */
+  podRules(lease: NetworkLease): Promise<PodRules>;
   /** for `Status` verbose and the CLI */
   describe(): Record<string, unknown>;
 }

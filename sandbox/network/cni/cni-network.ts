@@ -13,6 +13,7 @@ import type {
   NetworkProvider,
   NetworkStatus,
   PendingRemoval,
+  PodRules,
   PortMapping,
 } from "../provider.js";
 import { removeCache, writeCache } from "./cache.js";
@@ -154,6 +155,10 @@ export class CniNetwork implements NetworkProvider {
 
   subnets(): readonly string[] {
     return [];
+  }
+
+  async podRules(): Promise<PodRules> {
+    return { rules: [], drops: [] };
   }
 
   describe(): Record<string, unknown> {
