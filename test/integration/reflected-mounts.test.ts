@@ -1,7 +1,7 @@
 /** What containers mount below a bidirectional volume is on the host, too, as the kernel has it; and it leaves it again. */
 import assert from "node:assert/strict";
 import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { after, afterEach, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { runtime } from "../../cri-proto/generated/runtime.js";
@@ -22,7 +22,7 @@ import {
 const runtimes = { runc: "/usr/sbin/runc", crun: "/usr/bin/crun" };
 const privileged = { linux: { security_context: { privileged: true } } };
 let agent: TestAgent;
-/** a mount of its own on the host, shared */
+/** mounted on itself on the host, shared with what it lies on */
 let shared: string;
 let content: string;
 
@@ -32,13 +32,13 @@ before(async () => {
   writeFileSync(join(agent.paths.base, "config.toml"), tables.join(""));
   await agent.restart();
   await importBusybox(agent);
-  shared = join(agent.paths.base, "shared");
+  const outer = join(agent.paths.base, "outer");
+  shared = join(outer, "shared");
   content = join(agent.paths.base, "content");
-  for (const path of [shared, content]) mkdirSync(path);
-  const fd = await native.openTree({ path: shared, recursive: false });
-  await native.attachMount(fd, shared);
-  native.setMountAttributes(fd, { propagation: mountPropagation.rshared });
-  native.closeDescriptor(fd);
+  for (const path of [shared, content]) mkdirSync(path, { recursive: true });
+  // as on a host whose root is shared, and whose kubelet's directory is mounted on itself
+  await mountOnItself(outer);
+  await mountOnItself(shared);
   for (const path of ["sub", "image", "masked"]) mkdirSync(join(shared, path));
   symlinkSync("sub", join(shared, "link"));
   mkdirSync(join(content, "deep"));
@@ -46,13 +46,22 @@ before(async () => {
 });
 
 after(async () => {
-  await native.unmount(shared);
+  for (const path of [shared, dirname(shared)]) await native.unmount(path);
   await agent.stop();
 });
 
+async function mountOnItself(path: string): Promise<void> {
+  const fd = await native.openTree({ path, recursive: false });
+  await native.attachMount(fd, path);
+  native.setMountAttributes(fd, { propagation: mountPropagation.rshared });
+  native.closeDescriptor(fd);
+}
+
+/** Where something is mounted there, on the mount that is seen or on the one below it. */
 function onHost(): string[] {
   const lines = readFileSync("/proc/self/mountinfo", "utf8").split("\n");
-  return lines.map((line) => line.split(" ")[4] ?? "").filter((path) => path.startsWith(`${shared}/`));
+  const points = lines.map((line) => line.split(" ")[4] ?? "").filter((path) => path.startsWith(`${shared}/`));
+  return [...new Set(points)];
 }
 
 const volume = { container_path: "/m", host_path: "", propagation: 2 };
