@@ -123,7 +123,7 @@ export function mountDestination(path: string | null | undefined, field: string)
 function requestedMount(mount: runtime.v1.IMount, field: string, users: UserNamespace | undefined): Mount {
   const destination = mountDestination(mount.container_path, `${field}.container_path`);
   if (mount.image) return imageVolume(mount, destination, field, users);
-  if (mount.image_sub_path) throw new InvalidArgumentError(`${field}.image_sub_path: it needs an image`);
+  // image_sub_path says nothing here: the kubelet gives it to every subPath mount of a pod that has an image volume, too
   const mappings = mountIdMappings(mount, field);
   if (users !== undefined && mount.propagation === MountPropagation.PROPAGATION_BIDIRECTIONAL) {
     throw new InvalidArgumentError(

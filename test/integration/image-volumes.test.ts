@@ -1,7 +1,7 @@
 /** Volumes that are an image's content. */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { readdirSync } from "node:fs";
+import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { startAgent, type TestAgent } from "../support/agent.js";
@@ -81,6 +81,15 @@ test("a part of the image: a directory, a file, a link that stays inside, of one
   assert.equal(await at(name, "inside", "ls /vol"), "more\npasswd");
   assert.equal(await at(flatId, "a", "ls /vol"), "b");
   assert.equal(await at(flatId, "a/b", "cat /vol"), "flat");
+});
+
+test("a host's directory beside an image has the image_sub_path that the kubelet gives every subPath, and shows itself", async () => {
+  const directory = join(agent.paths.base, "beside");
+  mkdirSync(directory);
+  writeFileSync(join(directory, "of-the-host"), "");
+  const beside = { container_path: "/beside", host_path: directory, image_sub_path: "no/such/part" };
+  const container = await runContainer(agent, pod, { mounts: [...volume().mounts, beside] });
+  assert.equal(await out(agent, container, "ls /beside"), "of-the-host");
 });
 
 test("what cannot be mounted is told by field and leaves nothing", async () => {

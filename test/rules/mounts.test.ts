@@ -277,12 +277,6 @@ describe("image volumes", () => {
       "INVALID_ARGUMENT",
       /^config\.mounts\[0\]\.propagation: a mount of an image needs PROPAGATION_PRIVATE/,
     ],
-    [
-      "a part needs an image",
-      mount({ image_sub_path: "x" }),
-      "INVALID_ARGUMENT",
-      /^config\.mounts\[0\]\.image_sub_path: it needs an image/,
-    ],
     ["a part is in the image", image({ image_sub_path: "no/such" }), "INVALID_ARGUMENT", failed],
     [
       "a part does not climb",
