@@ -132,7 +132,7 @@ export const settings: Readonly<Record<SettingName, Setting>> = {
     default: "/run/netns",
   },
   "storage-driver": {
-    argument: "overlay|copy",
+    argument: "overlay|btrfs|copy",
     help: "how layers and containers' root file systems lie on the disk",
     // on every kernel, on nearly every file system, and a container costs two directories
     default: "overlay",

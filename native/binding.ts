@@ -396,6 +396,17 @@ export interface Addon {
    *  empty one is the layer's root */
   inheritDirectories(options: { directory: string; lower: string[]; paths: Buffer }): Promise<void>;
 
+  // btrfs.cc: paths are absolute
+  /** ENOTTY: it is no btrfs */
+  createSubvolume(path: string): Promise<void>;
+  /** writable; the source may be read-only. EXDEV: it is on another file system. EINVAL: it is no subvolume */
+  snapshotSubvolume(options: { from: string; to: string }): Promise<void>;
+  makeSubvolumeReadOnly(path: string): Promise<void>;
+  /** with all that are nested in it, read-only ones, too. ENOENT: there is none; EINVAL or ENOTTY: it is no subvolume */
+  deleteSubvolume(path: string): Promise<void>;
+  /** begins to free what subvolumes took that were deleted; by itself btrfs does that every 30 s */
+  cleanBtrfs(path: string): Promise<void>;
+
   // relabel.cc
   /** security.selinux of an open file, or of a directory and all below it: no links are followed, nothing that is mounted
    *  below is touched, file systems without labels are left alone. `path` is what errors call it */

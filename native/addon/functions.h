@@ -23,6 +23,7 @@ void export_function(Napi::Object exports, const char* name) {
 }
 
 void register_bpf_device(Napi::Object exports);
+void register_btrfs(Napi::Object exports);
 void register_byte_stream(Napi::Object exports);
 void register_conntrack(Napi::Object exports);
 void register_cgroup(Napi::Object exports);

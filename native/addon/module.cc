@@ -7,6 +7,7 @@ static Napi::Object init(Napi::Env, Napi::Object exports) {
   register_run_program(exports);
   register_relabel(exports);
   register_monitor_socket(exports);
+  register_btrfs(exports);
   register_byte_stream(exports);
   register_loopback_connect(exports);
   register_mount(exports);

@@ -20,6 +20,7 @@ import type { TarEntry } from "../support/tar-writer.js";
 const cases: { driver: StorageDriverName; kills: number; on?: FileSystemKind }[] = [
   { driver: "overlay", kills: 6 },
   { driver: "copy", kills: 4 },
+  { driver: "btrfs", kills: 4, on: "btrfs" },
 ];
 const filesInLayer = 60;
 const layerNames = [

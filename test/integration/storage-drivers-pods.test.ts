@@ -24,6 +24,7 @@ import {
 const cases: { driver: StorageDriverName; on: FileSystemKind }[] = [
   { driver: "overlay", on: "xfs" },
   { driver: "copy", on: "xfs" },
+  { driver: "btrfs", on: "btrfs" },
 ];
 const program = fileURLToPath(new URL("../../agent/cli/main.js", import.meta.url));
 

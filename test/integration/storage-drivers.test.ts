@@ -1,5 +1,6 @@
 /** Every storage driver, on a real file system of its own: the same images and containers, with the same result. */
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import {
   appendFile,
   chmod,
@@ -35,6 +36,7 @@ const cases: { driver: StorageDriverName; on: FileSystemKind; sharesBlocks: bool
   { driver: "overlay", on: "ext4", sharesBlocks: false },
   { driver: "copy", on: "ext4", sharesBlocks: false },
   { driver: "copy", on: "xfs", sharesBlocks: true },
+  { driver: "btrfs", on: "btrfs", sharesBlocks: true },
 ];
 
 const signal = new AbortController().signal;
@@ -316,6 +318,23 @@ for (const { driver, on, sharesBlocks } of cases) {
     });
 
     it("makes a root without any layer", () => withRoot("empty", async () => writeFile(join(place, "file"), ""), []));
+
+    it("removes subvolumes that a container has made", { skip: driver !== "btrfs" && "there are none" }, async () => {
+      const subvolume = (...args: string[]): void => void execFileSync("btrfs", ["subvolume", ...args]);
+      await withRoot("nesting", async () => {
+        const deep = join(place, "own", "below");
+        await mkdir(join(place, "own"));
+        subvolume("create", deep);
+        await mkdir(join(deep, "directory"));
+        for (const name of ["one", "two"]) subvolume("create", join(deep, "directory", name));
+        await writeFile(join(deep, "directory/one/file"), "");
+        subvolume("snapshot", "-r", deep, join(deep, "directory/two/frozen"));
+        execFileSync("btrfs", ["property", "set", deep, "ro", "true"]);
+      });
+      const listed = execFileSync("btrfs", ["subvolume", "list", fileSystem.path], { encoding: "utf8" });
+      assert.equal(listed.match(/ path root\/layers\/[0-9a-f]{32}\/fs$/gm)?.length, 3, listed);
+      assert.equal(listed.trimEnd().split("\n").length, 3, listed);
+    });
 
     it("sweeps what a crash has left, and removes all there is", async () => {
       await service.layers.stage(`sha256:${"5".repeat(64)}`, chain.at(-1));

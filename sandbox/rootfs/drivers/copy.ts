@@ -3,14 +3,13 @@
  * The files that a layer has from the one below are further names of the same ones: nothing changes a layer's files. A
  * container's are its own; where the file system has reflinks (xfs, btrfs), they share their blocks until they are written.
  */
-import { mkdir, readFile, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { mkdir } from "node:fs/promises";
+import { dirname } from "node:path";
 import { copyTree } from "../copy-tree.js";
-import type { TreeUsage } from "../paced-walks.js";
 import { removeTree } from "../remove-tree.js";
 import { filesOf, type StorageDriver } from "./driver.js";
 import { makeEmptyLayer, makeMountPoints } from "./own-trees.js";
-import { checkNoLabel, openTreeAsRoot, showImage } from "./whole-trees.js";
+import { checkNoLabel, noteUsage, openTreeAsRoot, showImage, usageSince } from "./whole-trees.js";
 
 /** @param root the agent's state directory */
 export async function openCopyDriver(root: string): Promise<StorageDriver> {
@@ -33,8 +32,7 @@ export async function openCopyDriver(root: string): Promise<StorageDriver> {
     async makeRoot({ home, layers, users, mountLabel }) {
       const files = filesOf(home);
       await mkdir(files, { mode: 0o755 });
-      const copied = await copyTree({ from: topOf(layers), to: files });
-      await writeFile(noteOf(home), JSON.stringify(copied), { mode: 0o600 });
+      await noteUsage(home, await copyTree({ from: topOf(layers), to: files }));
       return { rootFd: await openTreeAsRoot(files, users?.fd, mountLabel), upperDirectory: files };
     },
     mountImage({ layers, subPath, userNamespaceFd, mountLabel }) {
@@ -43,16 +41,6 @@ export async function openCopyDriver(root: string): Promise<StorageDriver> {
     },
     comparisonOf: ({ home, layers }) => ({ upper: filesOf(home), lower: [topOf(layers), mountPoints] }),
     remove: removeTree,
-    async usage(home, walk) {
-      const all = await walk(filesOf(home));
-      const copied = JSON.parse(await readFile(noteOf(home), "utf8")) as TreeUsage;
-      // what it has removed of the image makes place for what it writes
-      return { bytes: Math.max(0, all.bytes - copied.bytes), inodes: Math.max(0, all.inodes - copied.inodes) };
-    },
+    usage: usageSince,
   };
-}
-
-/** What the container's root took when it was made. */
-function noteOf(home: string): string {
-  return join(home, "copied.json");
 }

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import type { UserNamespace } from "../../spec/user-namespace.js";
 import type { TreeUsage } from "../paced-walks.js";
 
-export const storageDriverNames = ["overlay", "copy"] as const;
+export const storageDriverNames = ["overlay", "btrfs", "copy"] as const;
 export type StorageDriverName = (typeof storageDriverNames)[number];
 
 export interface Rootfs {

@@ -3,6 +3,7 @@ import { mkdirSync } from "node:fs";
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { FailedPreconditionError } from "../../errors.js";
+import { openBtrfsDriver } from "./btrfs.js";
 import { openCopyDriver } from "./copy.js";
 import type { StorageDriver, StorageDriverName } from "./driver.js";
 import { openOverlayDriver } from "./overlay.js";
@@ -34,6 +35,8 @@ function open(name: StorageDriverName, root: string): Promise<StorageDriver> {
   switch (name) {
     case "overlay":
       return openOverlayDriver(root);
+    case "btrfs":
+      return openBtrfsDriver(root);
     case "copy":
       return openCopyDriver(root);
     default:

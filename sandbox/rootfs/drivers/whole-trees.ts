@@ -1,6 +1,28 @@
 /** What the drivers have in common whose layers and roots are whole trees. */
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { isSystemError, native } from "../../../native/binding.js";
 import { FailedPreconditionError } from "../../errors.js";
+import type { TreeUsage } from "../paced-walks.js";
+import { filesOf } from "./driver.js";
+
+/** Keeps what a container's root takes when it is made. */
+export async function noteUsage(home: string, usage: TreeUsage): Promise<void> {
+  await writeFile(join(home, usageNote), JSON.stringify(usage), { mode: 0o600 });
+}
+
+export async function notedUsage(home: string): Promise<TreeUsage> {
+  return JSON.parse(await readFile(join(home, usageNote), "utf8")) as TreeUsage;
+}
+
+/** What it takes more now: what it has removed of the image makes place for what it writes. */
+export async function usageSince(home: string, walk: (directory: string) => Promise<TreeUsage>): Promise<TreeUsage> {
+  const now = await walk(filesOf(home));
+  const before = await notedUsage(home);
+  return { bytes: Math.max(0, now.bytes - before.bytes), inodes: Math.max(0, now.inodes - before.inodes) };
+}
+
+const usageNote = "usage.json";
 
 /** linux/mount.h */
 const MOUNT_ATTR_NOSUID = 0x2;
