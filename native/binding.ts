@@ -481,6 +481,10 @@ export interface Addon {
   // features.cc
   probeFeatures(): KernelFeatures;
 
+  // terminal.cc
+  /** keys come one by one, and nothing is done to input or output; the function that is answered takes it back */
+  makeTerminalRaw(fd: number): () => void;
+
   // lock.cc
   /** flock(LOCK_EX|LOCK_NB) on a file it makes; the descriptor holds the lock. EAGAIN: somebody has it */
   lockFile(path: string): number;

@@ -1,30 +1,61 @@
-import { type FileHandle, open } from "node:fs/promises";
+import { type FileHandle, open, stat } from "node:fs/promises";
 
 export interface LogFollower {
-  /** prints what has come since the last time */
+  /** prints what has come since the last time, also in files that have taken this one's place */
   print(): Promise<void>;
   close(): Promise<void>;
 }
 
+export interface LogOptions {
+  json: boolean;
+  /** records before it are left out; as in the log: "2026-01-02T03:04:05.000000006Z" */
+  since?: string;
+  /** only so many of the lines that are there at first */
+  tail?: number;
+}
+
 const chunkBytes = 64 * 1024;
+const newline = 10;
 
 /** Follows a CRI log ("TIME STREAM TAG text", P for a part of a line) to stdout and stderr, or as JSON objects. */
-export function openLogFollower(path: string, json: boolean): LogFollower {
+export function openLogFollower(path: string, options: LogOptions): LogFollower {
   let file: FileHandle | null = null;
+  let position = 0;
   let rest = Buffer.alloc(0);
+  let first = true;
   const buffer = Buffer.alloc(chunkBytes);
+
+  const printRest = async (from: FileHandle): Promise<void> => {
+    while (true) {
+      const { bytesRead } = await from.read(buffer, 0, chunkBytes, position);
+      if (bytesRead === 0) return;
+      position += bytesRead;
+      rest = Buffer.concat([rest, buffer.subarray(0, bytesRead)]);
+      let begin = 0;
+      for (let end = rest.indexOf(newline); end !== -1; end = rest.indexOf(newline, begin)) {
+        if (!printRecord(rest.subarray(begin, end), options)) await drained();
+        begin = end + 1;
+      }
+      rest = rest.subarray(begin);
+    }
+  };
+
   return {
     async print() {
-      file ??= await openIfThere(path);
-      if (file === null) return;
       while (true) {
-        const { bytesRead } = await file.read(buffer, 0, chunkBytes);
-        if (bytesRead === 0) return;
-        rest = Buffer.concat([rest, buffer.subarray(0, bytesRead)]);
-        for (let end = rest.indexOf(10); end !== -1; end = rest.indexOf(10)) {
-          printRecord(rest.subarray(0, end), json);
-          rest = rest.subarray(end + 1);
+        if (file === null) {
+          file = await openIfThere(path);
+          if (file === null) return;
+          position = first && options.tail !== undefined ? await findTail(file, options.tail) : 0;
+          first = false;
         }
+        await printRest(file);
+        if (await isCurrent(path, file, position)) return;
+        // renamed: nothing more is written to it once the new one is there, but some may have been in between
+        await printRest(file);
+        await file.close();
+        file = null;
+        rest = Buffer.alloc(0);
       }
     },
     async close() {
@@ -33,21 +64,90 @@ export function openLogFollower(path: string, json: boolean): LogFollower {
   };
 }
 
-function printRecord(record: Buffer, json: boolean): void {
+/** Where the last `count` lines begin. A line ends with a record F; the last one may not have come to its end. */
+async function findTail(file: FileHandle, count: number): Promise<number> {
+  const { size } = await file.stat();
+  const records = new RecordsBackwards(file, size);
+  let lines = 0;
+  let begin = size;
+  for (let record = await records.next(); record !== null; record = await records.next()) {
+    // one more line's end than is wanted: what comes after it is the tail
+    if ((begin === size || isFull(record.text)) && ++lines > count) return begin;
+    begin = record.at;
+  }
+  return begin;
+}
+
+class RecordsBackwards {
+  /** of the file, from #at on, what was not given out yet */
+  #known = Buffer.alloc(0);
+
+  constructor(
+    private readonly file: FileHandle,
+    private at: number,
+  ) {}
+
+  async next(): Promise<{ at: number; text: Buffer } | null> {
+    while (true) {
+      // the last byte is the record's own newline
+      const before = this.#known.length < 2 ? -1 : this.#known.lastIndexOf(newline, this.#known.length - 2);
+      if (before !== -1 || (this.at === 0 && this.#known.length > 0)) {
+        const text = this.#known.subarray(before + 1);
+        this.#known = this.#known.subarray(0, before + 1);
+        return { at: this.at + before + 1, text };
+      }
+      if (this.at === 0) return null;
+      const length = Math.min(chunkBytes, this.at);
+      const chunk = Buffer.alloc(length);
+      const { bytesRead } = await this.file.read(chunk, 0, length, this.at - length);
+      if (bytesRead < length) return null;
+      this.at -= length;
+      this.#known = Buffer.concat([chunk, this.#known]);
+    }
+  }
+}
+
+function isFull(record: Buffer): boolean {
+  const streamEnd = record.indexOf(32, record.indexOf(32) + 1);
+  return record[streamEnd + 1] === 0x46;
+}
+
+/** False: wait until what was written before has gone. */
+function printRecord(record: Buffer, { json, since }: LogOptions): boolean {
   const timeEnd = record.indexOf(32);
   const streamEnd = record.indexOf(32, timeEnd + 1);
   const tagEnd = record.indexOf(32, streamEnd + 1);
-  if (timeEnd === -1 || streamEnd === -1 || tagEnd === -1) return;
+  if (timeEnd === -1 || streamEnd === -1 || tagEnd === -1) return true;
+  const time = record.toString("latin1", 0, timeEnd);
+  if (since !== undefined && time < since) return true;
   const stream = record.toString("latin1", timeEnd + 1, streamEnd);
   const partial = record[streamEnd + 1] === 0x50;
   const text = record.subarray(tagEnd + 1);
   if (json) {
-    const time = record.toString("latin1", 0, timeEnd);
-    process.stdout.write(`${JSON.stringify({ time, stream, partial, text: text.toString("utf8") })}\n`);
-    return;
+    const line = JSON.stringify({ time, stream, partial, text: text.toString("utf8") });
+    return process.stdout.write(`${line}\n`);
   }
   const output = stream === "stderr" ? process.stderr : process.stdout;
-  output.write(partial ? text : Buffer.concat([text, Buffer.from("\n")]));
+  // a copy: the buffer is filled again
+  return output.write(partial ? Buffer.from(text) : Buffer.concat([text, Buffer.from("\n")]));
+}
+
+async function drained(): Promise<void> {
+  for (const output of [process.stdout, process.stderr]) {
+    if (output.writableNeedDrain) await new Promise<void>((resolve) => output.once("drain", resolve));
+  }
+}
+
+/** Nothing has taken its place, and it was not cut off. */
+async function isCurrent(path: string, file: FileHandle, position: number): Promise<boolean> {
+  try {
+    const [named, own] = await Promise.all([stat(path), file.stat()]);
+    return named.ino === own.ino && named.dev === own.dev && own.size >= position;
+  } catch (error) {
+    // renamed, and there is no new one yet
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return true;
+    throw error;
+  }
 }
 
 async function openIfThere(path: string): Promise<FileHandle | null> {

@@ -20,6 +20,13 @@ const commands: Record<string, Entry> = {
   serve: { summary: "run the agent", load: async () => [await import("./serve.js")] },
   pods: { summary: "list pods", load: async () => [await import("./pods.js")] },
   ps: { summary: "list containers", load: async () => [await import("./ps.js")] },
+  exec: { summary: "run a program in a container", load: async () => [await import("./exec.js")] },
+  attach: { summary: "show a container's output from now on", load: async () => [await import("./attach.js")] },
+  logs: { summary: "print a container's log", load: async () => [await import("./logs.js")] },
+  "port-forward": {
+    summary: "lead local ports to ports of a pod",
+    load: async () => [await import("./port-forward.js")],
+  },
   inspect: {
     summary: "print a container's OCI spec, or write a bundle that another OCI runtime can run",
     load: async () => [await import("./inspect.js")],

@@ -72,7 +72,7 @@ function environmentVariable(text: string): runtime.v1.IKeyValue {
 
 /** Prints the log until the container has ended; answers its exit code. The first Ctrl-C stops it, the next one kills. */
 async function follow(client: Client, containerId: string, logPath: string, json: boolean): Promise<number> {
-  const log = openLogFollower(logPath, json);
+  const log = openLogFollower(logPath, { json });
   const stop = stopOnSignals(client, containerId);
   try {
     while (true) {

@@ -47,7 +47,9 @@ void register_sampler(Napi::Object exports);
 void register_seccomp(Napi::Object exports);
 void register_spawn_monitor(Napi::Object exports);
 void register_stats(Napi::Object exports);
+void register_terminal(Napi::Object exports);
 void register_traffic_control(Napi::Object exports);
+
 void register_user_namespace(Napi::Object exports);
 
 }  // namespace berth

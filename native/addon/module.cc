@@ -28,6 +28,7 @@ static Napi::Object init(Napi::Env, Napi::Object exports) {
   register_nftables(exports);
   register_features(exports);
   register_lock(exports);
+  register_terminal(exports);
   register_user_namespace(exports);
   return exports;
 }

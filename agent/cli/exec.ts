@@ -1,0 +1,26 @@
+import type { Command } from "commander";
+import { addClientOptions, type ClientOptions, withClient } from "./client.js";
+import { passStreams } from "./streams/remote-command.js";
+
+interface ExecOptions extends ClientOptions {
+  stdin?: boolean;
+  tty?: boolean;
+}
+
+export function addTo(parent: Command): void {
+  const command = parent
+    .command("exec <CONTAINER> <CMD...>")
+    .description("run a program in a container; ends with its exit code")
+    .option("-i, --stdin", "pass standard input to it")
+    .option("-t, --tty", "give it a terminal")
+    .passThroughOptions();
+  addClientOptions(command).action(exec);
+}
+
+async function exec(container: string, cmd: string[], options: ExecOptions): Promise<void> {
+  const { stdin = false, tty = false } = options;
+  const { url } = await withClient(options, (client) =>
+    client.call("Exec", { container_id: container, cmd, tty, stdin, stdout: true, stderr: !tty }),
+  );
+  process.exitCode = await passStreams(url, { stdin, tty });
+}
