@@ -57,12 +57,13 @@ export function parseImageConfig(json: unknown): OciImageConfig {
   const root = asObject(json, "the image configuration");
   const rootfs = asObject(root.rootfs, "rootfs");
   const type = asString(rootfs.type, "rootfs.type");
-  if (type !== "layers") throw new InvalidArgumentError(`image configuration: rootfs.type is "${type}", not "layers"`);
+  if (type !== "layers")
+    throw new InvalidArgumentError(`image configuration: rootfs.type is "${shortened(type)}", not "layers"`);
   const diffIds = asStrings(rootfs.diff_ids, "rootfs.diff_ids", maxLayers);
   for (const diffId of diffIds) {
     if (!digestPattern.test(diffId)) {
       throw new InvalidArgumentError(
-        `image configuration: rootfs.diff_ids holds "${diffId}", which is no sha256 digest`,
+        `image configuration: rootfs.diff_ids holds "${shortened(diffId)}", which is no sha256 digest`,
       );
     }
   }
@@ -111,6 +112,11 @@ function parseHistory(json: unknown): ImageHistory[] {
   });
 }
 
+/** What an image says goes into errors, but not all of it. */
+function shortened(text: string): string {
+  return text.length <= 200 ? text : `${text.slice(0, 200)}...`;
+}
+
 function wrong(field: string, expected: string): InvalidArgumentError {
   return new InvalidArgumentError(`image configuration: ${field} is not ${expected}`);
 }
@@ -140,7 +146,7 @@ function asStringMap(value: unknown, field: string): Record<string, string> {
   if (value === undefined || value === null) return {};
   const entries = Object.entries(asObject(value, field));
   if (entries.length > maxListEntries) throw wrong(field, `a map of at most ${maxListEntries} strings`);
-  return Object.fromEntries(entries.map(([key, item]) => [key, asString(item, `${field}["${key}"]`)]));
+  return Object.fromEntries(entries.map(([key, item]) => [key, asString(item, `${field}["${shortened(key)}"]`)]));
 }
 
 function asKeys(value: unknown, field: string): Record<string, Record<string, never>> {

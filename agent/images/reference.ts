@@ -28,7 +28,7 @@ const hostPattern = /^[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?
  */
 export function parseReference(text: string): Reference {
   const refuse: Refuse = (why) => {
-    throw new InvalidArgumentError(`"${text.slice(0, 300)}" is no image reference: ${why}`);
+    throw new InvalidArgumentError(`"${text.slice(0, 300)}" is no image reference: ${why.slice(0, 300)}`);
   };
   if (text === "") refuse("it is empty");
   const scheme = /^[A-Za-z][A-Za-z0-9+.-]*:\/\//.exec(text)?.[0];
