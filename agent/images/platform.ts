@@ -53,9 +53,10 @@ export function amd64Level(cpuinfo: string): string {
   return `v${(missing < 0 ? amd64Levels.length : missing) + 1}`;
 }
 
-/** "linux/arm/v7" */
+/** "linux/arm/v7", for people: images may call their platform anything, of any length. */
 export function formatPlatform(platform: Platform): string {
-  return [platform.os, platform.architecture, platform.variant].filter((part) => part).join("/");
+  const parts = [platform.os, platform.architecture, platform.variant];
+  return parts.flatMap((part) => (part ? [part.slice(0, 60)] : [])).join("/");
 }
 
 /**

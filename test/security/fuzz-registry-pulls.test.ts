@@ -138,5 +138,5 @@ test(`pulls from a registry that is nearly right, seed ${fuzzSeed}`, async (t) =
   await registry.stop();
   await service.close();
   t.diagnostic(`${rounds} pulls, ${pulled} succeeded`);
-  assert.ok(pulled > 0 || fuzzSeconds < 3, "some succeed");
+  assert.ok(pulled > 0 || rounds < 200, "some succeed");
 });
