@@ -73,6 +73,13 @@ export interface RunningProgram {
   setNice(nice: number): void;
 }
 
+/** A program, and the other ends of its standard streams; none of them blocks once a ByteStream has it. */
+export interface SpawnedProgram extends SpawnedProcess {
+  input: number;
+  output: number;
+  errors: number;
+}
+
 /** One connection to a monitor. Frames are whole: the length prefix is the transport's. */
 export interface MonitorSocket {
   /** queues a frame; the descriptors are duplicated by the kernel, the caller still owns its own */
@@ -310,6 +317,11 @@ export interface Addon {
   // run_program.cc
   /** runs a program with an empty environment; its standard streams are pipes */
   runProgram(options: { executable: string; args: string[]; outputLimitBytes: number }): RunningProgram;
+
+  // spawn_program.cc
+  /** starts a program without arguments, in a process group of its own, with "/" as its directory and these variables
+   *  ("NAME=value") alone. ENOENT, EACCES, ENOEXEC: it cannot be executed. All descriptors are the caller's */
+  spawnProgram(options: { path: string; environment: string[] }): Promise<SpawnedProgram>;
 
   // namespace_pin.cc
   /** umount2(MNT_DETACH) and unlink; nothing there is success */

@@ -46,6 +46,7 @@ void register_run_program(Napi::Object exports);
 void register_sampler(Napi::Object exports);
 void register_seccomp(Napi::Object exports);
 void register_spawn_monitor(Napi::Object exports);
+void register_spawn_program(Napi::Object exports);
 void register_stats(Napi::Object exports);
 void register_terminal(Napi::Object exports);
 void register_traffic_control(Napi::Object exports);

@@ -3,6 +3,7 @@
 static Napi::Object init(Napi::Env, Napi::Object exports) {
   using namespace berth;
   register_spawn_monitor(exports);
+  register_spawn_program(exports);
   register_process(exports);
   register_run_program(exports);
   register_relabel(exports);

@@ -1,6 +1,6 @@
 /**
  * `npm run bench`: Berth's figures beside the design's targets, and beside Debian's containerd with --with-containerd.
- * `npm run bench -- stats` takes those of statistics alone. Only prints: what is too slow is not an error, since machines differ.
+ * `npm run bench -- stats` takes those of statistics alone, `npm run bench -- network` those of the pod network. Only prints: what is too slow is not an error, since machines differ.
  */
 import { execFileSync } from "node:child_process";
 import { startAgent } from "../support/agent.js";
@@ -18,6 +18,7 @@ import {
   measurePull,
   type Report,
 } from "./measure.js";
+import { loadAverage, measureNetwork } from "./network.js";
 import type { BenchTarget } from "./pods.js";
 import { measureStatistics } from "./stats.js";
 
@@ -101,6 +102,11 @@ async function benchAll(registry: TestRegistry): Promise<void> {
 }
 
 const [what, ...counts] = process.argv.slice(2).filter((word) => !word.startsWith("--"));
+if (what === "network") {
+  console.log(`load average ${loadAverage()}`);
+  printFigures(await measureNetwork(Number(counts[0] ?? 1_000)), new Map(), "");
+  process.exit(0);
+}
 const registry = await startRegistry();
 try {
   if (what === "stats") await benchStatistics(registry, counts.length > 0 ? counts.map(Number) : [50, 500]);

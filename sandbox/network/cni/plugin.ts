@@ -1,8 +1,9 @@
 /** Runs a CNI plugin (CNI specification 1.1.0, section 2): a program with parameters in its environment and JSON on its pipes. */
-import { type ChildProcess, spawn } from "node:child_process";
-import { accessSync, constants, statSync } from "node:fs";
+import { accessSync, constants as modes, statSync } from "node:fs";
+import { constants } from "node:os";
 import { join } from "node:path";
-import { DeadlineExceededError, FailedPreconditionError, InternalError } from "../../errors.js";
+import { DeadlineExceededError, FailedPreconditionError, InternalError, messageOf } from "../../errors.js";
+import { Program, type ProgramEnd } from "./program.js";
 import type { Json } from "./result.js";
 
 export type CniCommand = "ADD" | "DEL" | "CHECK" | "STATUS" | "GC" | "VERSION";
@@ -43,40 +44,39 @@ const graceMs = 1_000;
 export async function runPlugin(run: PluginRun): Promise<Json | undefined> {
   const path = findPlugin(run.type, run.directories);
   const name = `CNI plugin ${run.type} ${run.command}`;
-  const child = spawn(path, [], {
-    cwd: "/",
-    env: { ...process.env, ...run.environment, CNI_COMMAND: run.command, CNI_PATH: run.directories.join(":") },
-    // a process group of its own, so that what it starts can be ended with it
-    detached: true,
-    stdio: ["pipe", "pipe", "pipe"],
-  });
-  let stdout = "";
-  let stderr = "";
-  let tooMuch = false;
-  child.stdout.setEncoding("utf8").on("data", (text: string) => {
-    stdout += text;
-    if (stdout.length <= maxOutputBytes) return;
-    tooMuch = true;
-    stdout = "";
-    killGroup(child);
-  });
-  child.stderr.setEncoding("utf8").on("data", (text: string) => {
-    stderr = (stderr + text).slice(-keptErrorBytes);
-  });
-  // it need not read its configuration
-  child.stdin.on("error", () => undefined);
-  child.stdin.end(JSON.stringify(run.configuration));
-
-  const { code, signal, timedOut } = await untilEnd(child, run.timeoutMs, name);
-  // a turn for what it wrote last; whoever else holds its pipes is not waited for
-  await new Promise((resolve) => setImmediate(resolve));
-  child.stdout.destroy();
-  child.stderr.destroy();
-  const said = stderr.trim() === "" ? "" : `; on its standard error: ${stderr.trim()}`;
+  const output: Buffer[] = [];
+  let outputBytes = 0;
+  let errors = Buffer.alloc(0);
+  let program: Program;
+  try {
+    program = await Program.start({
+      path,
+      environment: {
+        ...process.env,
+        ...run.environment,
+        CNI_COMMAND: run.command,
+        CNI_PATH: run.directories.join(":"),
+      },
+      input: JSON.stringify(run.configuration),
+      onOutput: (bytes) => {
+        outputBytes += bytes.length;
+        if (outputBytes <= maxOutputBytes) output.push(Buffer.from(bytes));
+        else program.killAll();
+      },
+      onErrors: (bytes) => {
+        errors = Buffer.concat([errors, bytes.subarray(-keptErrorBytes)]).subarray(-keptErrorBytes);
+      },
+    });
+  } catch (error) {
+    throw new InternalError(`${name} cannot be executed: ${messageOf(error)}`, { cause: error });
+  }
+  const { code, signal, timedOut } = await untilEnd(program, run.timeoutMs);
+  const complaint = errors.toString().trim();
+  const said = complaint === "" ? "" : `; on its standard error: ${complaint}`;
   if (timedOut) throw new DeadlineExceededError(`${name} was not done within ${run.timeoutMs / 1000} s${said}`);
-  if (tooMuch) throw new InternalError(`${name} printed more than ${maxOutputBytes} bytes`);
-  if (signal !== null) throw new InternalError(`${name} was ended by ${signal}${said}`);
-  return readOutput(name, stdout, code ?? 0, said);
+  if (outputBytes > maxOutputBytes) throw new InternalError(`${name} printed more than ${maxOutputBytes} bytes`);
+  if (signal !== null) throw new InternalError(`${name} was ended by ${signalName(signal)}${said}`);
+  return readOutput(name, Buffer.concat(output).toString(), code ?? 0, said);
 }
 
 /** @throws FailedPreconditionError: none of the directories has it as a program */
@@ -84,7 +84,7 @@ export function findPlugin(type: string, directories: readonly string[]): string
   for (const directory of directories) {
     const path = join(directory, type);
     try {
-      accessSync(path, constants.X_OK);
+      accessSync(path, modes.X_OK);
       if (statSync(path).isFile()) return path;
     } catch {
       // the next may have it
@@ -93,45 +93,22 @@ export function findPlugin(type: string, directories: readonly string[]): string
   throw new FailedPreconditionError(`CNI plugin ${type} is not in ${directories.join(", ")}`);
 }
 
-interface End {
-  code: number | null;
-  signal: NodeJS.Signals | null;
-  timedOut: boolean;
+async function untilEnd(program: Program, timeoutMs: number): Promise<ProgramEnd & { timedOut: boolean }> {
+  let timedOut = false;
+  let killTimer: NodeJS.Timeout | undefined;
+  const timer = setTimeout(() => {
+    timedOut = true;
+    program.terminate();
+    killTimer = setTimeout(() => program.killAll(), graceMs);
+  }, timeoutMs);
+  const end = await program.ended;
+  clearTimeout(timer);
+  clearTimeout(killTimer);
+  return { ...end, timedOut };
 }
 
-function untilEnd(child: ChildProcess, timeoutMs: number, name: string): Promise<End> {
-  return new Promise((resolve, reject) => {
-    let timedOut = false;
-    let killTimer: NodeJS.Timeout | undefined;
-    const timer = setTimeout(() => {
-      timedOut = true;
-      child.kill("SIGTERM");
-      killTimer = setTimeout(() => killGroup(child), graceMs);
-    }, timeoutMs);
-    const settle = () => {
-      clearTimeout(timer);
-      clearTimeout(killTimer);
-    };
-    child.once("error", (error) => {
-      settle();
-      reject(new InternalError(`${name} cannot be executed: ${error.message}`, { cause: error }));
-    });
-    child.once("exit", (code, signal) => {
-      settle();
-      // children that it has left behind would hold the pod's network namespace
-      killGroup(child);
-      resolve({ code, signal, timedOut });
-    });
-  });
-}
-
-function killGroup({ pid }: ChildProcess): void {
-  if (pid === undefined) return;
-  try {
-    process.kill(-pid, "SIGKILL");
-  } catch {
-    // nobody is left in it
-  }
+function signalName(number: number): string {
+  return Object.entries(constants.signals).find(([, value]) => value === number)?.[0] ?? `signal ${number}`;
 }
 
 function readOutput(name: string, stdout: string, code: number, said: string): Json | undefined {
