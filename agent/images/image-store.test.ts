@@ -70,12 +70,13 @@ describe("the image store", () => {
   });
 
   it("finds by unique prefix and says when it is not unique", async () => {
-    await store.put(record("abc1"));
-    await store.put(record("abc2"));
-    assert.equal(store.find("abc1")?.id, id("abc1"));
-    assert.equal(store.find("sha256:abc2")?.id, id("abc2"));
-    assert.throws(() => store.find("abc"), InvalidArgumentError);
-    assert.equal(store.find("abd"), undefined);
+    const start = "abc123abc123";
+    await store.put(record(`${start}1`));
+    await store.put(record(`${start}2`));
+    assert.equal(store.find(`${start}1`)?.id, id(`${start}1`));
+    assert.equal(store.find(`sha256:${start}2`)?.id, id(`${start}2`));
+    assert.throws(() => store.find(start), InvalidArgumentError);
+    assert.equal(store.find("abc123abc124"), undefined);
   });
 
   it("takes a name for a name when it could be an id's prefix, too", async () => {
@@ -84,13 +85,19 @@ describe("the image store", () => {
     assert.equal(store.find("cafe")?.id, id("1"));
   });
 
+  it("takes no short name for an id: who makes an image that begins so must not be run in another's place", async () => {
+    await store.put(record("cafedeadbeefcafe"));
+    for (const name of ["cafe", "cafedead", "cafedeadbee", "sha256:cafe"]) assert.equal(store.find(name), undefined);
+    assert.equal(store.find("cafedeadbeef")?.id, id("cafedeadbeefcafe"));
+  });
+
   it("removes layers only when nobody needs them", async () => {
     for (const layer of ["1", "2", "3", "4"]) await addLayer(id(layer));
     await store.put(record("a", { layers: [id("1"), id("2"), id("3"), id("4")] }));
     await store.put(record("b", { layers: [id("1")] }));
     inUse = [id("2")];
     const release = store.hold([id("3")]);
-    assert.equal((await store.remove("a"))?.id, id("a"));
+    assert.equal((await store.remove(id("a")))?.id, id("a"));
     assert.deepEqual(
       layers
         .list()
@@ -106,7 +113,7 @@ describe("the image store", () => {
       layers.list().map((layer) => layer.chainId),
       [id("1")],
     );
-    assert.equal(await store.remove("a"), undefined);
+    assert.equal(await store.remove(id("a")), undefined);
   });
 
   it("drops records that are torn or whose layers are missing", async () => {

@@ -47,7 +47,8 @@ export interface ImageStore {
   readonly directory: string;
   list(): ImageRecord[];
   /**
-   * By id (with or without "sha256:"), a unique prefix of it, a tag or a repository digest in any familiar form.
+   * By id (with or without "sha256:"), a unique prefix of it of 12 digits or more, a tag or a repository digest in any
+   * familiar form.
    * @throws InvalidArgumentError when a prefix is not unique
    */
   find(reference: string): ImageRecord | undefined;
@@ -73,6 +74,11 @@ export interface ImageStore {
 }
 
 const serialKey = "images";
+/**
+ * As people see them. A shorter one could be a name: of an image that is not here, "cafe", any image that somebody made to
+ * begin so would be taken for it.
+ */
+const shortestPrefix = 12;
 
 /** Opens (and makes) the store. Half-written records are removed, as are those whose layers are missing. */
 export async function openImageStore(options: ImageStoreOptions): Promise<ImageStore> {
@@ -116,7 +122,7 @@ export async function openImageStore(options: ImageStoreOptions): Promise<ImageS
     const name = completeName(reference);
     const named = name === undefined ? undefined : byName.get(name);
     if (named !== undefined) return images.get(named);
-    if (hex === undefined) return undefined;
+    if (hex === undefined || hex.length < shortestPrefix) return undefined;
     const matches = [...images.keys()].filter((id) => id.startsWith(`sha256:${hex}`));
     if (matches.length > 1) {
       throw new InvalidArgumentError(`image id "${reference}" is ambiguous: ${matches.length} images start with it`);

@@ -14,7 +14,7 @@ import type { RegistryAuth } from "./registry-auth.js";
 import { openRegistryClient, type RegistryClient } from "./registry-client.js";
 import type { PullProgress, RunningPulls } from "./running-pulls.js";
 import type { Pace } from "./transfers.js";
-import type { Patience } from "./transient.js";
+import { lessPatient, type Patience } from "./transient.js";
 
 export type { RegistryAuth };
 
@@ -77,8 +77,9 @@ async function pullFromAny(
   const usable = hosts.filter((host) => host.pulls && (host.resolves || reference.digest !== undefined));
   const failures: unknown[] = [];
   for (const host of usable) {
+    const patience = host === usable.at(-1) ? deps.patience : lessPatient(deps.patience);
     try {
-      return await pullFrom(deps, host, reference, request, progress, signal);
+      return await pullFrom({ ...deps, patience }, host, reference, request, progress, signal);
     } catch (error) {
       if (signal.aborted || isOurOwn(error)) throw error;
       failures.push(error);

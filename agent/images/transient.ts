@@ -8,9 +8,16 @@ export interface Patience {
   stallMs: number;
   /** before something is asked a second time; twice as long before the third, and so on */
   retryMs: number;
+  /** who wants to be left alone for longer is not waited for: the caller is told, and may come again by itself */
+  longestWaitMs?: number;
 }
 
 export const usualPatience: Patience = { stallMs: 30_000, retryMs: 250 };
+
+/** With a server that others can stand in for. */
+export function lessPatient(patience: Patience): Patience {
+  return { ...patience, longestWaitMs: 3_000 };
+}
 
 export class TransientError extends UnavailableError {
   /** the server wants to be left alone for so long; undefined: it has not said */
@@ -23,8 +30,7 @@ export class TransientError extends UnavailableError {
 }
 
 const attempts = 5;
-/** Who wants to be left alone for longer is not waited for: the caller is told, and may come again by itself. */
-const longestWaitMs = 60_000;
+const usualLongestWaitMs = 60_000;
 
 /** Counts failures, and waits between them. */
 export class Retries {
@@ -46,7 +52,7 @@ export class Retries {
     if (!(error instanceof TransientError) || this.#failed >= attempts) throw error;
     const backOffMs = this.patience.retryMs * 2 ** (this.#failed - 1);
     const askedForMs = error.afterMs ?? 0;
-    if (askedForMs > longestWaitMs) {
+    if (askedForMs > (this.patience.longestWaitMs ?? usualLongestWaitMs)) {
       throw new BerthError(
         error.kind,
         `${error.message}; it wants to be asked again in ${Math.ceil(askedForMs / 1000)} s`,

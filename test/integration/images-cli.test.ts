@@ -48,7 +48,7 @@ describe("berth image", () => {
     assert.match(list, /^cli\.test\/busybox:1 .*\ndocker\.io\/library\/mine:latest .*\nkept/m);
     assert.equal(await berth("images", "-q"), `${image.id}\n`);
     assert.equal(await berth("image", "list", "other", "-q"), "");
-    const [told, ...more] = JSON.parse(await berth("image", "inspect", image.id.slice(7, 17)));
+    const [told, ...more] = JSON.parse(await berth("image", "inspect", image.id.slice(7, 19)));
     assert.equal(more.length, 0);
     assert.equal(told.id, image.id);
     assert.deepEqual(told.repoTags, ["cli.test/busybox:1", "docker.io/library/mine:latest", "kept.test/x:1"]);

@@ -228,6 +228,28 @@ describe("a registry that does not do what it should", () => {
         ),
     ));
 
+  it("asks the next host at once where one wants to be left alone for a while", () =>
+    withRegistry(
+      (_request, response) => {
+        response.writeHead(429, { "retry-after": "30" }).end();
+        return true;
+      },
+      (busy) =>
+        withRegistry(
+          () => false,
+          async (registry) => {
+            const directory = join(registriesDirectory, "busy.example");
+            await mkdir(directory);
+            await writeFile(join(directory, "hosts.toml"), `server = "${registry.url}"\n[host."${busy.url}"]\n`);
+            const begun = performance.now();
+            const record = await service.images.pull({ reference: "busy.example/x/y:1" });
+            assert.ok(performance.now() - begun < 25_000);
+            assert.equal(busy.seen.length, 1);
+            await service.images.store.remove(record.id);
+          },
+        ),
+    ));
+
   it("sends a layer that is no archive", async () => {
     const nonsense = buildImage({ layers: [Buffer.from("this is no tar archive".repeat(100))] });
     const registry = await startLyingRegistry(nonsense);

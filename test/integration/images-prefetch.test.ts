@@ -1,6 +1,7 @@
 /** Prefetches: pulls that nobody waits for give way to those that somebody waits for. */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
+import type { ServerResponse } from "node:http";
 import { getPriority } from "node:os";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -91,6 +92,39 @@ describe("prefetching images", () => {
     await prefetched;
     await forget(large, other);
     await Promise.all([slow.stop(), fast.stop()]);
+  });
+
+  it("goes on where it was when the registry has hung up during the pause", async () => {
+    const slow = await startSlowRegistry(other);
+    const connections = new Set<ServerResponse>();
+    const [layer] = large.layers as [BuiltImage["layers"][0]];
+    const registry = await startLyingRegistry(large, (request, response, path) => {
+      if (!path.endsWith(layer.digest)) return false;
+      const from = Number(/bytes=([0-9]+)-/.exec(request.headers.range ?? "")?.[1] ?? 0);
+      const range = { "content-range": `bytes ${from}-${layer.bytes.length - 1}/${layer.bytes.length}` };
+      response.writeHead(from === 0 ? 200 : 206, { "content-length": layer.bytes.length - from, ...(from && range) });
+      if (from > 0) response.end(layer.bytes.subarray(from));
+      else {
+        // no more than the half comes over this connection
+        response.write(layer.bytes.subarray(0, layer.bytes.length / 2));
+        connections.add(response);
+      }
+      return true;
+    });
+    const reference = `${registry.host}/x/y:1`;
+    const prefetched = service.images.prefetch({ reference });
+    const come = () => service.images.progressOf({ reference })?.layers[0]?.bytes ?? 0;
+    await until(() => come() > 100 * kilobyte);
+    const pulled = service.images.pull({ reference: `${slow.host}/x/z:1` });
+    await until(() => slow.asked().length === 1);
+    for (const response of connections) response.destroy();
+    slow.sendAll();
+    await pulled;
+    assert.equal((await prefetched).id, large.id);
+    const asked = registry.seen.filter(({ path }) => path.endsWith(layer.digest));
+    assert.ok(asked.length > 1 && asked.slice(1).every(({ headers }) => /^bytes=[1-9]/.test(headers.range ?? "")));
+    await forget(large, other);
+    await Promise.all([slow.stop(), registry.stop()]);
   });
 
   it("does not begin while a pull runs", async () => {
