@@ -35,10 +35,10 @@ const toRun = ["busybox-static", "docker-registry"];
 const packagesFor = {
   build: toBuild,
   // the OCI runtimes that a RuntimeClass can name, CNI plugins, readers of exported images, what other programs of a
-  // node do to its network, makers of file systems, and systemd for its cgroup driver
+  // node do to its network, makers of file systems, systemd for its cgroup driver, and Prometheus
   test: [
     ...[...toBuild, ...toRun, "runc", "crun", "containernetworking-plugins", "skopeo", "umoci"],
-    ...["iproute2", "nftables", "e2fsprogs", "xfsprogs", "btrfs-progs", "systemd", "dbus"],
+    ...["iproute2", "nftables", "e2fsprogs", "xfsprogs", "btrfs-progs", "systemd", "dbus", "prometheus"],
   ],
   demo: [...toBuild, ...toRun],
   // the network is measured beside what is made by hand, and CNI beside its plugins
@@ -51,7 +51,7 @@ const packagesFor = {
 };
 const toCompare = ["containerd", "runc", "containernetworking-plugins"];
 // Debian starts these by itself when they are installed; here they are programs that tests start on private paths
-const services = ["docker-registry", "containerd", "dbus"];
+const services = ["docker-registry", "containerd", "dbus", "prometheus", "prometheus-node-exporter"];
 const vmKernel = "linux-image-cloud-amd64";
 const selinuxPolicy = "selinux-policy-default";
 

@@ -38,7 +38,7 @@ export async function runUnderSystemd(command: readonly string[], timeoutMs: num
     writeUnits(paths, command);
     makeCgroups(hierarchies, cgroup);
     let console_ = "";
-    child = spawn("/bin/sh", ["-ec", enter(directories), "sh", "/bin/sh", "-ec", boot(hierarchies, scratch)], {
+    child = spawn("/usr/bin/unshare", enter(directories, boot(hierarchies, scratch)), {
       stdio: ["ignore", "pipe", "pipe"],
     });
     for (const stream of [child.stdout, child.stderr]) stream?.on("data", (chunk) => (console_ += String(chunk)));
@@ -101,11 +101,15 @@ function makeCgroups(hierarchies: readonly Hierarchy[], cgroup: string): void {
   }
 }
 
-/** A shell's script: joins the cgroups, and then runs its arguments in namespaces of their own. */
-function enter(directories: readonly string[]): string {
+/**
+ * Shell scripts, each the next one's argument: PID 1 of new namespaces joins the cgroups, makes them the root of a cgroup
+ * namespace, and goes on. The process that waits for it stays outside: cgroup v2 gives controllers from empty cgroups only.
+ */
+function enter(directories: readonly string[], then: string): string[] {
   const joins = directories.map((directory) => `echo 0 > ${directory}/cgroup.procs`);
-  const unshare = "exec unshare --mount --pid --ipc --uts --cgroup --fork --kill-child --propagation private";
-  return [...joins, `${unshare} -- "$@"`].join("\n");
+  const namespaces = "--mount --pid --ipc --uts --fork --kill-child --propagation private";
+  const script = [...joins, 'exec unshare --cgroup -- /bin/sh -ec "$0"'].join("\n");
+  return [...`${namespaces} -- /bin/sh -ec`.split(" "), script, then];
 }
 
 /** A shell's script: shows the namespaces' own cgroups and /run, and becomes systemd. */
