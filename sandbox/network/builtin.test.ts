@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { FailedPreconditionError, InvalidArgumentError, ResourceExhaustedError, UnavailableError } from "../errors.js";
 import { Observer } from "../observer.js";
 import { BuiltinNetwork, macOf, type NetworkAddon } from "./builtin.js";
-import { defaultRouteInterface } from "./host-settings.js";
+import { defaultRouteInterface, defaultRoutes6 } from "./host-settings.js";
 
 /** A host on which nothing works: what is tested here needs no kernel. */
 const addon: NetworkAddon = {
@@ -128,6 +128,23 @@ test("the uplink is the default route with the least metric", () => {
   ].join("\n");
   assert.equal(defaultRouteInterface(table), "eth0");
   assert.equal(defaultRouteInterface(table.split("\n")[0] ?? ""), undefined);
+});
+
+test("IPv6 default routes: the least metric first, those that reject none, and which a router has advertised", () => {
+  const zeros = "0".repeat(32);
+  const line = (destination: string, length: string, metric: string, flags: string, name: string) =>
+    `${destination} ${length} ${zeros} 00 fe800000000000000000000000000001 ${metric} 00000001 00000000 ${flags} ${name}`;
+  const table = [
+    line("fd000000000000000000000000000000", "40", "00000100", "00000001", "eth0"),
+    line(zeros, "00", "00000400", "00450003", "eth1"),
+    line(zeros, "00", "00000100", "00000003", "wg0"),
+    line(zeros, "00", "ffffffff", "00200200", "lo"),
+  ].join("\n");
+  assert.deepEqual(defaultRoutes6(table), [
+    { name: "wg0", advertised: false },
+    { name: "eth1", advertised: true },
+  ]);
+  assert.deepEqual(defaultRoutes6(""), []);
 });
 
 test("a detach that the kernel refuses gives back what was taken, and done again takes nothing from the next pod", async () => {

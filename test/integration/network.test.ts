@@ -19,6 +19,8 @@ let net: TestNetwork;
 let gateway: string;
 let outsideGateway: string;
 let outsideAddress: string;
+let outsideGateway6: string;
+let outsideAddress6: string;
 let outside: TestNamespace;
 let hostPort: number;
 
@@ -29,7 +31,10 @@ before(async () => {
   // a neighbour that has no way back to the pods' subnet
   outsideGateway = `10.245.${net.slot.number}.1`;
   outsideAddress = `10.245.${net.slot.number}.2`;
-  await native.ensureBridge({ name: net.slot.outsideBridge, addresses: [`${outsideGateway}/24`], mtu: 1500 });
+  outsideGateway6 = `fd00:c:${net.slot.number.toString(16)}::1`;
+  outsideAddress6 = `fd00:c:${net.slot.number.toString(16)}::2`;
+  const gateways = [`${outsideGateway}/24`, `${outsideGateway6}/64`];
+  await native.ensureBridge({ name: net.slot.outsideBridge, addresses: gateways, mtu: 1500 });
   outside = await startNamespace();
   await native.attachVeth({
     namespaceFd: outside.fd,
@@ -38,7 +43,7 @@ before(async () => {
     podName: "eth0",
     podMac: "",
     mtu: 1500,
-    addresses: [`${outsideAddress}/24`],
+    addresses: [`${outsideAddress}/24`, `${outsideAddress6}/64`],
     gateways: [],
   });
   await outside.serve(7000);
@@ -87,6 +92,25 @@ test("a pod reaches the host, and the host reaches a pod", async () => {
 test("what leaves the node has the node's address", async () => {
   const pod = await net.startPod();
   assert.equal(await pod.ask(outsideAddress, 7000), outsideGateway);
+  assert.equal(await pod.ask(outsideAddress6, 7000), outsideGateway6);
+});
+
+test("a host port leads to the pod by IPv6, too: from the host, a neighbour, and the pod itself; not from ::1", async () => {
+  const pod = await net.startPod([{ protocol: "tcp", containerPort: 80, hostPort, hostIp: "" }]);
+  await pod.serve(80);
+  assert.equal(await askFromHost(outsideGateway6, hostPort), outsideGateway6);
+  assert.equal(await outside.ask(outsideGateway6, hostPort), outsideAddress6);
+  const gateway6 = pod.lease.gateways[1] ?? "";
+  assert.equal(await pod.ask(gateway6, hostPort), gateway6);
+  assert.equal(await askFromHost("::1", hostPort), "ECONNREFUSED");
+});
+
+test("a host port with an IPv6 host address answers there only", async () => {
+  const pod = await net.startPod([{ protocol: "tcp", containerPort: 80, hostPort, hostIp: outsideGateway6 }]);
+  await pod.serve(80);
+  assert.equal(await outside.ask(outsideGateway6, hostPort), outsideAddress6);
+  assert.equal(await outside.ask(outsideGateway, hostPort), "ECONNREFUSED");
+  assert.equal(await askFromHost(pod.lease.gateways[1] ?? "", hostPort), "ECONNREFUSED");
 });
 
 test("a host port leads to the pod: from 127.0.0.1, the host's addresses, a neighbour, a pod, and the pod itself", async () => {
