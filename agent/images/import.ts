@@ -7,6 +7,7 @@ import { type Archive, openArchive } from "./archive.js";
 import { algorithmOf, digestOf, verified } from "./digest.js";
 import type { ImageRecord } from "./image-store.js";
 import { type ImageToInstall, type InstallDeps, installImage } from "./install-image.js";
+import { shapeProblem } from "./json-shape.js";
 import { choosePlatform, type Descriptor, maxManifestBytes, parseManifest } from "./manifest.js";
 import { hostPlatform } from "./platform.js";
 import { formatName, formatReference, parseReference, type Reference } from "./reference.js";
@@ -151,11 +152,13 @@ async function dockerImages(archive: Archive, path: string): Promise<Entry[]> {
   const refuse = (why: string): never => {
     throw new InvalidArgumentError(`manifest.json in ${path} ${why}`);
   };
+  const bytes = await archive.read("manifest.json", maxManifestBytes);
+  const problem = shapeProblem(bytes);
+  if (problem !== undefined) refuse(problem);
   let list: unknown;
   try {
-    list = JSON.parse((await archive.read("manifest.json", maxManifestBytes)).toString("utf8"));
-  } catch (error) {
-    if (error instanceof InvalidArgumentError) throw error;
+    list = JSON.parse(bytes.toString("utf8"));
+  } catch {
     refuse("is no JSON");
   }
   if (!Array.isArray(list)) return refuse("is no list");

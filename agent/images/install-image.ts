@@ -3,6 +3,7 @@ import { type OciImageConfig, parseImageConfig } from "../../sandbox/image-confi
 import type { LayerStore } from "../../sandbox/rootfs/layer-store.js";
 import { chainIdsOf, digestOf } from "./digest.js";
 import type { ImageRecord, ImageStore } from "./image-store.js";
+import { shapeProblem } from "./json-shape.js";
 import type { LayerFetcher } from "./layer-fetcher.js";
 import { formatPlatform, hostPlatform, platformFit } from "./platform.js";
 import type { LayerProgress, Pace, Transfers } from "./transfers.js";
@@ -97,6 +98,8 @@ function kept(image: ImageToInstall, id: string): Pick<ImageRecord, "configurati
 }
 
 function parseConfiguration(image: ImageToInstall): OciImageConfig {
+  const problem = shapeProblem(image.configuration);
+  if (problem !== undefined) throw new InvalidArgumentError(`the configuration of ${image.what} ${problem}`);
   let json: unknown;
   try {
     json = JSON.parse(image.configuration.toString("utf8"));

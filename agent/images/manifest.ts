@@ -1,6 +1,7 @@
 /** Manifests and indexes of the OCI image specification and Docker's schema 2, checked: they come from outside. */
 import { InvalidArgumentError, NotFoundError } from "../../sandbox/errors.js";
 import { digestPattern } from "./digest.js";
+import { shapeProblem } from "./json-shape.js";
 import { formatPlatform, type Platform, platformFit } from "./platform.js";
 
 export interface Descriptor {
@@ -49,6 +50,8 @@ export function parseManifest(bytes: Uint8Array, contentType: string, what: stri
   const refuse = (why: string): never => {
     throw new InvalidArgumentError(`the manifest of ${what} ${why}`);
   };
+  const problem = shapeProblem(bytes);
+  if (problem !== undefined) refuse(problem);
   let json: unknown;
   try {
     json = JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8"));

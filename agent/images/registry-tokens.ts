@@ -3,6 +3,7 @@ import { PermissionDeniedError, UnavailableError } from "../../sandbox/errors.js
 import type { HttpClient, HttpResponse } from "./http.js";
 import { readBody } from "./http-body.js";
 import { failureOf } from "./http-failures.js";
+import { shapeProblem } from "./json-shape.js";
 import {
   basicCredentialsOf,
   basicHeader,
@@ -91,8 +92,7 @@ export class Authorizer {
       if (response.status === 400) response.status = 401;
       throw await failureOf(response, `a token for ${what}`);
     }
-    const text = (await readBody(response, maxTokenBytes, `the token of ${realm.host}`)).toString("utf8");
-    const token = readToken(text);
+    const token = readToken(await readBody(response, maxTokenBytes, `the token of ${realm.host}`));
     if (token === undefined) throw new UnavailableError(`${realm.host} answered without a token for ${what}`);
     return token;
   }
@@ -111,9 +111,10 @@ export class Authorizer {
   }
 }
 
-function readToken(text: string): string | undefined {
+function readToken(bytes: Buffer): string | undefined {
+  if (shapeProblem(bytes) !== undefined) return undefined;
   try {
-    const { token, access_token: accessToken } = JSON.parse(text) as Record<string, unknown>;
+    const { token, access_token: accessToken } = JSON.parse(bytes.toString("utf8")) as Record<string, unknown>;
     return [token, accessToken].find(isToken);
   } catch {
     return undefined;

@@ -60,6 +60,10 @@ describe("hostile documents", () => {
     await refuses("INTERNAL", /index of indexes more than 3 deep/);
     serve(index(...Array(10_001).fill({ mediaType: "", digest: image.id, size: 1 })), indexType);
     await refuses("INVALID_ARGUMENT", /more than 10000 manifests/);
+    serve("[".repeat(2_000_000) + "]".repeat(2_000_000));
+    await refuses("INVALID_ARGUMENT", /manifest of \S+x\/y:1 is nested more than 64 deep/);
+    serve({ ...manifest, annotations: Object.fromEntries(Array.from({ length: 100_000 }, (_, n) => [`${n}`, ""])) });
+    await refuses("INVALID_ARGUMENT", /has more than 50000 values/);
     const entry = { mediaType: imageType, digest: image.id, size: 1, platform: { os: "linux", architecture: "mips" } };
     serve(index(...Array(100_000).fill(entry)), indexType);
     await refuses("INTERNAL", /the manifest of \S+x\/y:1 is longer than 4194304 bytes/);
@@ -119,7 +123,7 @@ describe("hostile documents", () => {
       await refuses("INVALID_ARGUMENT", /configuration/);
     }
     withConfig(`${"[".repeat(1_000_000)}${"]".repeat(1_000_000)}`);
-    await refuses("INVALID_ARGUMENT", /configuration/);
+    await refuses("INVALID_ARGUMENT", /the configuration of \S+x\/y:1 is nested more than 64 deep/);
     withConfig(JSON.stringify({ ...platform, rootfs: { type: "layers", diff_ids: [] } }));
     await refuses("INVALID_ARGUMENT", /has 2 layers, but its configuration has 0 diff ids/);
     withConfig("{}", { size: 1 });
