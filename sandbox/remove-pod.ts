@@ -9,7 +9,10 @@ import { stopPod } from "./stop-pod.js";
 /** Stops the pod if need be, removes its containers and everything that is left of it. */
 export async function removePod(node: SandboxNode, pod: Pod): Promise<void> {
   await stopPod(node, pod);
-  for (const container of node.containers.ofPod(pod.record.id)) await removeContainer(node, container);
+  // one that cannot be removed holds up none of the others
+  const removals = node.containers.ofPod(pod.record.id).map((container) => removeContainer(node, container));
+  const failed = (await Promise.allSettled(removals)).find(({ status }) => status === "rejected");
+  if (failed?.status === "rejected") throw failed.reason;
   await forgetPod(node, pod);
 }
 

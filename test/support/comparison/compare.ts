@@ -1,4 +1,5 @@
 /** What two runs of one container must have in common, told so that it does not differ by chance; and what may differ. */
+import { NamespaceMode } from "../workload.js";
 import { deliberate, deliberateRefusals } from "./deliberate.js";
 import type { Comparison, SideName } from "./sides.js";
 
@@ -22,7 +23,7 @@ export function differences(comparison: Comparison): string[] {
 }
 
 function told(comparison: Comparison, side: SideName): string[] {
-  const lines = comparison.sides[side].facts.map((line) => renamed(line, comparison));
+  const lines = comparison.sides[side].facts.filter(isOfBoth(comparison)).map((line) => renamed(line, comparison));
   const mounts = mountFacts(lines.filter((line) => line.startsWith("mount ")));
   const others = lines.filter((line) => !line.startsWith("mount "));
   return [...mounts, ...others].flatMap((line) => {
@@ -32,6 +33,12 @@ function told(comparison: Comparison, side: SideName): string[] {
     );
     return kept === null ? [] : [kept];
   });
+}
+
+/** Not what others on the host have made between the two runs. */
+function isOfBoth({ request }: Comparison): (line: string) => boolean {
+  const sharesIpc = request.pod.linux?.security_context?.namespace_options?.ipc === NamespaceMode.NODE;
+  return (line) => !sharesIpc || !line.startsWith("file /dev/shm/");
 }
 
 function renamed(line: string, { names, namespaces }: Comparison): string {
