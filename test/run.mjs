@@ -110,6 +110,7 @@ await runFiles(
   [
     ...["agent", "metrics", "sandbox", "native"].map((name) => join(dist, name)),
     join(inTest, "support"),
+    join(inTest, "fuzz"),
     join(inTest, "vm"),
   ].flatMap(testFiles),
   { concurrency: 2, timeout: 300_000 },

@@ -27,8 +27,8 @@ export function servePortForward(pod: Pod, ports: readonly number[], agreed: Agr
   const told = (port: number, problem: string) =>
     `error forwarding port ${port} to pod ${pod.record.id}, uid ${pod.config.metadata?.uid ?? ""}: ${problem}`;
   const { kind, protocol, carrier } = agreed;
-  if (kind === "spdy") serveStreams(carrier, connectTo, told);
-  else if (protocol === tunnelProtocol) serveStreams(new TunnelCarrier(carrier), connectTo, told);
+  if (kind === "spdy") serveForwards(carrier, connectTo, told);
+  else if (protocol === tunnelProtocol) serveForwards(new TunnelCarrier(carrier), connectTo, told);
   else serveChannels(carrier, protocol, ports, connectTo, told);
 }
 
@@ -44,7 +44,8 @@ interface Pair {
 }
 
 /** A stream for data and one for an error make a connection: the headers "port" and "requestid" say which belong together. */
-function serveStreams(carrier: Carrier, connectTo: Connect, tell: Tell): void {
+/** Over a SPDY session. */
+export function serveForwards(carrier: Carrier, connectTo: Connect, tell: Tell): void {
   const session = new SpdySession(carrier);
   const forwards = new Forwards(session, connectTo);
   const pairs = new Map<string, Pair>();

@@ -4,7 +4,10 @@
  */
 import { type Carrier, giveBuffer, headroom } from "../carrier.js";
 import { WebSocketConnection } from "./connection.js";
-import { Opcode } from "./frames.js";
+import { CloseCode, Opcode } from "./frames.js";
+
+/** as far as it is that */
+const base64Text = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}(?:==)?|[A-Za-z0-9+/]{3}=?)?/;
 
 export interface ChannelReceiver {
   /** a part of a message's content, never empty */
@@ -21,6 +24,8 @@ export class ChannelConnection {
   #channel = -1;
   /** of base64's groups of four, what has not come whole */
   #group: Buffer = Buffer.alloc(0);
+  /** the message's last group has come */
+  #padded = false;
 
   constructor(
     carrier: Carrier,
@@ -33,6 +38,7 @@ export class ChannelConnection {
       begin: () => {
         this.#channel = -1;
         this.#group = Buffer.alloc(0);
+        this.#padded = false;
       },
       data: (bytes) => this.#onData(bytes),
       end: () => this.#onMessageEnd(),
@@ -81,12 +87,22 @@ export class ChannelConnection {
     const all = Buffer.concat([this.#group, content]);
     const whole = all.length - (all.length % 4);
     this.#group = all.subarray(whole);
-    return Buffer.from(all.toString("latin1", 0, whole), "base64");
+    return this.#decodeText(all.toString("latin1", 0, whole));
+  }
+
+  /** Node's own decoder takes anything, and leaves out what means nothing. */
+  #decodeText(text: string): Buffer {
+    const valid = this.#padded ? "" : (base64Text.exec(text)?.[0] ?? "");
+    if (valid.length < text.length) {
+      this.#connection.close(CloseCode.invalidContent, "the message is not base64");
+    }
+    this.#padded ||= valid.endsWith("=");
+    return Buffer.from(valid, "base64");
   }
 
   #onMessageEnd(): void {
     // without its padding
-    const rest = Buffer.from(this.#group.toString("latin1"), "base64");
+    const rest = this.#decodeText(this.#group.toString("latin1"));
     if (rest.length > 0) this.receiver.data(this.#channel, rest);
     this.receiver.end(this.#channel);
   }

@@ -11,6 +11,7 @@ export const CloseCode = {
   goingAway: 1001,
   protocolError: 1002,
   unsupportedData: 1003,
+  invalidContent: 1007,
   tooBig: 1009,
   internalError: 1011,
 } as const;
