@@ -193,6 +193,9 @@ UniqueFd overlay_by_context(const Overlay& overlay) {
     set_parameter(context.get(), "workdir", overlay.work);
     // An index ties an upper directory to the very inodes of its lower ones, and would refuse layers that were restored.
     set_parameter(context.get(), "index", "off");
+    // The upper directory alone tells what a container has changed: no notes of other paths in it, no files without content.
+    set_parameter(context.get(), "metacopy", "off");
+    set_parameter(context.get(), "redirect_dir", "off");
     if (overlay.is_volatile && fsconfig(context.get(), FSCONFIG_SET_FLAG, "volatile", nullptr, 0) < 0) {
       throw_context_error(context.get(), "fsconfig", "volatile");
     }
@@ -237,7 +240,7 @@ UniqueFd overlay_by_scratch_namespace(const Overlay& overlay) {
   if (!overlay.upper.empty()) {
     link_to(overlay.upper, "u");
     link_to(overlay.work, "w");
-    data += ",upperdir=u,workdir=w,index=off";
+    data += ",upperdir=u,workdir=w,index=off,metacopy=off,redirect_dir=off";
     if (overlay.is_volatile) data += ",volatile";
   }
   // A label may have commas.
