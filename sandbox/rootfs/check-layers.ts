@@ -5,7 +5,7 @@ import { isDeepStrictEqual } from "node:util";
 import { native } from "../../native/binding.js";
 import { messageOf } from "../errors.js";
 import { filesOf } from "./drivers/driver.js";
-import type { LayerStore } from "./layer-store.js";
+import type { LayerStore, StoredRecord } from "./layer-store.js";
 
 export interface LayersCheck {
   /** chain ids of layers that are known, but of which something is missing, and what */
@@ -41,7 +41,8 @@ export async function checkLayers(layers: LayerStore, signal?: AbortSignal): Pro
 
 async function problemOf(home: string, record: unknown): Promise<string | undefined> {
   try {
-    if (!isDeepStrictEqual(JSON.parse(await readFile(join(home, "layer.json"), "utf8")), record)) {
+    const { unsyncedIn: _, ...stored } = JSON.parse(await readFile(join(home, "layer.json"), "utf8")) as StoredRecord;
+    if (!isDeepStrictEqual(stored, record)) {
       return "its record on disk says something else than the one in memory";
     }
     const walk = native.openUsageWalk(filesOf(home));

@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
-import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, it } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { InternalError, InvalidArgumentError } from "../errors.js";
 import { openLayerStore } from "./layer-store.js";
 
@@ -63,6 +64,26 @@ describe("the layer store", () => {
     await again.settle();
     assert.deepEqual(again.list(), []);
     assert.deepEqual(await readdir(join(root, "layers")), []);
+  });
+
+  it("gives up at open what a crash of the machine may have left without content, and nothing that is on the disk", async () => {
+    const path = join(root, "layers", "ab".repeat(16), "layer.json");
+    const store = await openLayerStore(root, undefined, "boot-1");
+    await store.commit(await store.stage(chain), result);
+    assert.equal(JSON.parse(await readFile(path, "utf8")).unsyncedIn, "boot-1");
+    // of an agent that was killed, nothing is lost
+    assert.equal((await openLayerStore(root, undefined, "boot-1")).has(chain), true);
+    const after = await openLayerStore(root, undefined, "boot-2");
+    await after.settle();
+    assert.deepEqual([after.list(), await readdir(join(root, "layers"))], [[], []]);
+
+    await after.commit(await after.stage(chain), result);
+    for (let tries = 0; JSON.parse(await readFile(path, "utf8")).unsyncedIn !== undefined; tries++) {
+      assert.ok(tries < 600, "the layer was not synced");
+      await sleep(50);
+    }
+    assert.deepEqual((await openLayerStore(root, undefined, "boot-3")).list(), [{ chainId: chain, ...result }]);
+    assert.deepEqual((await readdir(join(root, "layers", "ab".repeat(16)))).sort(), ["fs", "layer.json"]);
   });
 
   it("takes chain ids only", async () => {

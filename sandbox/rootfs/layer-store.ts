@@ -1,18 +1,21 @@
 /**
  * Unpacked layers by chain id. A layer is complete or absent: it is made in a staging directory and renamed into its
- * place together with its record. What a crash leaves in staging or half removed is swept when the store is opened.
+ * place together with its record. What a crash leaves in staging or half removed is swept when the store is opened, and so
+ * are layers that a crash of the machine may have left without their content (see unsynced-layers.ts).
  *
  *   layers/<first 32 hex digits of the chain id>/fs      the layer, as the storage driver wants it
- *   layers/<...>/layer.json                              LayerRecord
+ *   layers/<...>/layer.json                              StoredRecord
  *   layers/.staging-<n>/, layers/.removed-<n>/           swept at open
  */
-import { mkdir, open, readdir, readFile, rename } from "node:fs/promises";
+import { readFileSync } from "node:fs";
+import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { native } from "../../native/binding.js";
 import { InternalError, InvalidArgumentError } from "../errors.js";
 import { Serial } from "../serial.js";
 import { filesOf, type StorageDriver } from "./drivers/driver.js";
 import { openOverlayDriver } from "./drivers/overlay.js";
+import { UnsyncedLayers } from "./unsynced-layers.js";
 
 export interface LayerRecord {
   /** "sha256:<hex>" of the OCI image specification */
@@ -22,6 +25,12 @@ export interface LayerRecord {
   /** on disk, uncompressed */
   bytes: number;
   inodes: number;
+}
+
+/** As it is on the disk. */
+export interface StoredRecord extends LayerRecord {
+  /** the boot in which the layer was made; absent: it is surely on the disk, whole */
+  unsyncedIn?: string;
 }
 
 /** A layer in the making. */
@@ -46,7 +55,7 @@ export interface LayerStore {
    * @param parent chain id of the layer below; a driver of whole trees wants it to be in the store by then
    */
   stage(chainId: string, parent?: string): Promise<LayerStaging>;
-  /** Makes the staged layer visible, durably. When somebody committed the same layer before, that one stays. */
+  /** Makes the staged layer visible. When somebody committed the same layer before, that one stays. */
   commit(staging: LayerStaging, result: { diffId: string; bytes: number; inodes: number }): Promise<LayerRecord>;
   /** Removes what was staged; committed or aborted already is success. */
   abort(staging: LayerStaging): Promise<void>;
@@ -63,8 +72,13 @@ export interface LayerStore {
 /**
  * @param root the agent's state directory; the store is `<root>/layers`
  * @param opened the driver that all of its layers are of; overlay when none is given
+ * @param bootId the kernel's
  */
-export async function openLayerStore(root: string, opened?: StorageDriver): Promise<LayerStore> {
+export async function openLayerStore(
+  root: string,
+  opened?: StorageDriver,
+  bootId: string = readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim(),
+): Promise<LayerStore> {
   const driver = opened ?? (await openOverlayDriver(root));
   const base = join(root, "layers");
   await mkdir(base, { recursive: true, mode: 0o700 });
@@ -96,11 +110,28 @@ export async function openLayerStore(root: string, opened?: StorageDriver): Prom
     deleteLater(removed);
   };
 
+  const unsynced = new UnsyncedLayers(base, async (chainId) => {
+    const record = records.get(chainId);
+    if (record === undefined) return;
+    const path = join(directoryOf(chainId), "layer.json");
+    try {
+      await writeFile(`${path}.new`, textOf(record), { mode: 0o600 });
+      await rename(`${path}.new`, path);
+    } catch (error) {
+      await rm(`${path}.new`, { force: true });
+      // it was removed meanwhile
+      if (records.has(chainId)) throw error;
+    }
+  });
+
   for (const name of await readdir(base)) {
     const directory = join(base, name);
-    const record = name.startsWith(".") ? undefined : await readRecord(directory);
-    if (record !== undefined && directoryName(record.chainId) === name) records.set(record.chainId, record);
-    else if (name.startsWith(".")) deleteLater(directory);
+    const { unsyncedIn, ...record } = (name.startsWith(".") ? undefined : await readRecord(directory)) ?? {};
+    const isWhole = unsyncedIn === undefined || unsyncedIn === bootId;
+    if (isLayerRecord(record) && isWhole && directoryName(record.chainId) === name) {
+      records.set(record.chainId, record);
+      if (unsyncedIn !== undefined) unsynced.add(record.chainId);
+    } else if (name.startsWith(".")) deleteLater(directory);
     else await removeLater(name);
   }
 
@@ -147,11 +178,11 @@ export async function openLayerStore(root: string, opened?: StorageDriver): Prom
         const record: LayerRecord = { chainId: staging.chainId, ...result };
         const directory = dirname(staging.directory);
         await driver.sealLayer(directory);
-        await writeDurably(join(directory, "layer.json"), `${JSON.stringify(record)}\n`);
+        await writeFile(join(directory, "layer.json"), textOf({ ...record, unsyncedIn: bootId }), { mode: 0o600 });
         await rename(directory, directoryOf(staging.chainId));
         records.set(record.chainId, record);
         busy.delete(basename(directory));
-        await syncDirectory(base);
+        unsynced.add(record.chainId);
         return record;
       }),
     abort,
@@ -180,30 +211,18 @@ function directoryName(chainId: string): string {
   return match[1];
 }
 
-async function readRecord(directory: string): Promise<LayerRecord | undefined> {
+function textOf(record: StoredRecord): string {
+  return `${JSON.stringify(record)}\n`;
+}
+
+async function readRecord(directory: string): Promise<Partial<StoredRecord> | undefined> {
   try {
-    const record = JSON.parse(await readFile(join(directory, "layer.json"), "utf8")) as LayerRecord;
-    return typeof record.chainId === "string" && typeof record.bytes === "number" ? record : undefined;
+    return JSON.parse(await readFile(join(directory, "layer.json"), "utf8")) as Partial<StoredRecord>;
   } catch {
     return undefined;
   }
 }
 
-async function writeDurably(path: string, text: string): Promise<void> {
-  const file = await open(path, "wx", 0o600);
-  try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-}
-
-async function syncDirectory(path: string): Promise<void> {
-  const directory = await open(path, "r");
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
-  }
+function isLayerRecord(record: Partial<LayerRecord>): record is LayerRecord {
+  return typeof record.chainId === "string" && typeof record.bytes === "number";
 }
