@@ -11,10 +11,10 @@ const leastBytes = 16 * 1024;
  * @param explain makes an error of ours of whatever the body throws
  */
 export async function* followBody(
-  body: AsyncIterable<unknown>,
+  body: AsyncIterable<Uint8Array>,
   { host, stallMs, explain }: { host: string; stallMs: number; explain: (error: unknown) => Error },
 ): AsyncGenerator<Uint8Array> {
-  const chunks = body[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>;
+  const chunks = body[Symbol.asyncIterator]();
   let waitedMs = 0;
   let bytes = 0;
   try {
@@ -47,7 +47,7 @@ export async function readBody(response: HttpResponse, limitBytes: number, what:
   for await (const chunk of response.body) {
     bytes += chunk.length;
     if (bytes > limitBytes) throw new InternalError(`${what} is longer than ${limitBytes} bytes`);
-    chunks.push(chunk);
+    chunks.push(Buffer.from(chunk));
   }
   return Buffer.concat(chunks);
 }

@@ -6,6 +6,7 @@ import type { IncomingHttpHeaders } from "node:http";
 import type { Dispatcher } from "undici";
 import { BerthError, CancelledError, UnavailableError } from "../../sandbox/errors.js";
 import { followBody } from "./http-body.js";
+import { exchange, reusingConnector } from "./http-exchange.js";
 import { proxyFor } from "./proxies.js";
 import type { RegistryHost } from "./registries.js";
 import { type Patience, TransientError } from "./transient.js";
@@ -18,7 +19,7 @@ export interface HttpResponse {
   from: string;
   /** a redirect led away from the server that was asked: what this one wants is not for our credentials */
   elsewhere: boolean;
-  /** Has to be read or destroyed. */
+  /** Has to be read or destroyed. What it hands out is valid until the next piece is asked for. */
   body: AsyncIterable<Uint8Array> & { destroy(): void };
 }
 
@@ -39,6 +40,7 @@ export interface HttpClient {
   close(): Promise<void>;
 }
 
+const formType = "application/x-www-form-urlencoded";
 const maxRedirects = 5;
 const redirectStatuses = new Set([301, 302, 303, 307, 308]);
 
@@ -54,7 +56,8 @@ export async function openHttpClient(host: RegistryHost, { stallMs }: Patience):
 
   const open = async (trust: Trust, timeout: number, proxy: URL | undefined): Promise<Dispatcher> => {
     const tls = { timeout, rejectUnauthorized: !trust.skipVerify, secureContext: await secureContextOf(trust) };
-    if (proxy === undefined) return new undici.Agent({ ...limits, connect: tls });
+    if (proxy === undefined)
+      return new undici.Agent({ ...limits, connect: reusingConnector(undici.buildConnector, tls) });
     const proxyTls = { timeout, secureContext: await secureContextOf(noHost) };
     // many proxies tunnel for https only
     return new undici.ProxyAgent({ ...limits, uri: proxy.href, proxyTunnel: false, requestTls: tls, proxyTls });
@@ -80,19 +83,18 @@ export async function openHttpClient(host: RegistryHost, { stallMs }: Patience):
     const timer = setTimeout(() => slow.abort(), 2 * stallMs);
     const explain = (error: unknown): Error => asOurs(error, place, signal, slow.signal);
     try {
-      const answer = await undici.request(url, {
-        dispatcher: await agentFor(url),
-        method: form === undefined ? "GET" : "POST",
-        headers: form === undefined ? headers : { ...headers, "content-type": "application/x-www-form-urlencoded" },
-        ...(form !== undefined && { body: form.toString() }),
-        signal: AbortSignal.any([signal, slow.signal]),
-      });
-      const { body } = answer;
-      // what is destroyed unread reports its abort as an error that nobody waits for
-      body.on("error", () => undefined);
+      const answer = await exchange(
+        await agentFor(url),
+        url,
+        form === undefined
+          ? { method: "GET", headers }
+          : { method: "POST", headers: { ...headers, "content-type": formType }, body: form.toString() },
+        AbortSignal.any([signal, slow.signal]),
+      );
+      const { status, body } = answer;
       const chunks = followBody(body, { host: place, stallMs, explain });
       return {
-        status: answer.statusCode,
+        status,
         headers: answer.headers,
         from: url.host,
         elsewhere: false,

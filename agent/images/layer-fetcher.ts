@@ -12,7 +12,8 @@ import { joinFlight } from "./join-flight.js";
 import { type Transfers, transferKey, type WantedLayer } from "./transfers.js";
 
 export interface LayerSource extends WantedLayer {
-  /** The layer as it comes, compressed or not; fails when it is not what was promised. */
+  /** The layer as it comes, compressed or not; fails when it is not what was promised. A piece is valid until the next one
+   *  is asked for. */
   open(signal: AbortSignal): AsyncIterable<Uint8Array>;
 }
 

@@ -25,7 +25,7 @@ export interface RegistryClient {
    * @throws NotFoundError, PermissionDeniedError, UnavailableError, InternalError (another digest or size)
    */
   manifest(version: string, size: number | undefined, signal: AbortSignal): Promise<FetchedManifest>;
-  /** Verified by digest and size while it is read. */
+  /** Verified by digest and size while it is read. A piece is valid until the next one is asked for. */
   blob(descriptor: Pick<Descriptor, "digest" | "size" | "urls">, signal: AbortSignal): AsyncIterable<Uint8Array>;
   /** Blobs that are on their way come to their end. */
   close(): Promise<void>;
