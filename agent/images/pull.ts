@@ -74,23 +74,46 @@ async function pullFromAny(
   signal: AbortSignal,
 ): Promise<ImageRecord> {
   const hosts = await deps.registries.hostsOf(reference.registry);
-  const usable = hosts.filter((host) => host.pulls && (host.resolves || reference.digest !== undefined));
+  const pulling = hosts.filter((host) => host.pulls);
+  const none = `no configured host of ${reference.registry} may be pulled from`;
+  if (pulling.length === 0) throw new NotFoundError(none);
+  let { digest } = reference;
+  // who may only serve what a digest names is asked when somebody else has told the digest
+  if (digest === undefined && pulling.some((host) => !host.resolves)) {
+    const resolving = hosts.filter((host) => host.resolves);
+    if (resolving.length === 0) throw new NotFoundError(`${none} by a tag`);
+    digest = await fromAny(deps, resolving, signal, async (host, patience) => {
+      const client = await openRegistryClient(host, reference, request.auth, patience);
+      const version = reference.tag ?? "latest";
+      return (await client.manifest(version, undefined, signal).finally(() => client.close())).digest;
+    });
+  }
+  return fromAny(deps, pulling, signal, (host, patience) =>
+    pullFrom({ ...deps, patience }, host, reference, digest, request, progress, signal),
+  );
+}
+
+/** What the first host answers that can. */
+async function fromAny<T>(
+  { patience }: PullDeps,
+  hosts: readonly RegistryHost[],
+  signal: AbortSignal,
+  ask: (host: RegistryHost, patience: Patience) => Promise<T>,
+): Promise<T> {
   const failures: unknown[] = [];
-  for (const host of usable) {
-    const patience = host === usable.at(-1) ? deps.patience : lessPatient(deps.patience);
+  for (const host of hosts) {
     try {
-      return await pullFrom({ ...deps, patience }, host, reference, request, progress, signal);
+      return await ask(host, host === hosts.at(-1) ? patience : lessPatient(patience));
     } catch (error) {
       if (signal.aborted || isOurOwn(error)) throw error;
       failures.push(error);
     }
   }
-  throw together(failures, reference.registry);
+  throw together(failures);
 }
 
-function together(failures: readonly unknown[], registry: string): unknown {
+function together(failures: readonly unknown[]): unknown {
   const last = failures.at(-1);
-  if (last === undefined) return new NotFoundError(`no configured host of ${registry} may be pulled from`);
   if (failures.length === 1 || !(last instanceof BerthError)) return last;
   return new BerthError(last.kind, failures.map(messageOf).join("; then "), { cause: last });
 }
@@ -104,15 +127,17 @@ async function pullFrom(
   deps: PullDeps,
   host: RegistryHost,
   reference: Reference,
+  digest: string | undefined,
   request: PullRequest,
   progress: PullProgress,
   signal: AbortSignal,
 ): Promise<ImageRecord> {
   const client = await openRegistryClient(host, reference, request.auth, deps.patience);
   try {
-    const { digest, config, layers, annotations } = await deps.observer.step("pull-image", "resolve", () =>
-      resolve(client, reference, signal),
+    const resolved = await deps.observer.step("pull-image", "resolve", () =>
+      resolve(client, reference, digest, signal),
     );
+    const { config, layers, annotations } = resolved;
     const image = {
       what: formatReference(reference),
       configuration: await readAll(client.blob(config, signal)),
@@ -124,7 +149,7 @@ async function pullFrom(
       blobs: layers,
       annotations,
       repoTags: reference.tag === undefined ? [] : [formatReference(reference)],
-      repoDigests: [`${formatName(reference)}@${digest}`],
+      repoDigests: [`${formatName(reference)}@${resolved.digest}`],
     };
     return await installImage(deps, image, signal, {
       pace: request.pace,
@@ -145,9 +170,15 @@ interface Resolved {
   annotations: Record<string, string>;
 }
 
-async function resolve(client: RegistryClient, reference: Reference, signal: AbortSignal): Promise<Resolved> {
+/** @param known the digest of what the reference names, when it has been told */
+async function resolve(
+  client: RegistryClient,
+  reference: Reference,
+  known: string | undefined,
+  signal: AbortSignal,
+): Promise<Resolved> {
   const what = formatReference(reference);
-  let version = reference.digest ?? reference.tag ?? "latest";
+  let version = known ?? reference.tag ?? "latest";
   let size: number | undefined;
   let digest: string | undefined;
   for (let depth = 0; depth <= maxIndexDepth; depth++) {

@@ -228,6 +228,50 @@ describe("a registry that does not do what it should", () => {
         ),
     ));
 
+  it("asks hosts that may not resolve for what a digest names, and believes no tag of theirs", () =>
+    withRegistry(
+      (_request, response, path) => {
+        if (!path.endsWith("/manifests/1")) return false;
+        response.writeHead(200).end("{}");
+        return true;
+      },
+      (mirror) =>
+        withRegistry(
+          () => false,
+          async (registry) => {
+            const directory = join(registriesDirectory, "pulling.example");
+            await mkdir(directory);
+            const file = (capabilities: string, more = ""): Promise<void> =>
+              writeFile(
+                join(directory, "hosts.toml"),
+                `server = "${registry.url}"\n${more}[host."${mirror.url}"]\ncapabilities = ["${capabilities}"]\n`,
+              );
+            await file("pull");
+            const record = await service.images.pull({ reference: "pulling.example/x/y:1" });
+            assert.deepEqual(record.repoTags, ["pulling.example/x/y:1"]);
+            assert.deepEqual(record.repoDigests, [`pulling.example/x/y@${image.manifest.digest}`]);
+            assert.deepEqual(
+              registry.seen.map(({ path }) => path),
+              ["/v2/x/y/manifests/1"],
+            );
+            assert.equal(mirror.seen.length, 4);
+            assert.ok(!mirror.seen.some(({ path }) => path.endsWith("/1")));
+            await service.images.store.remove(record.id);
+            mirror.seen.length = 0;
+            await file("resolve", 'capabilities = ["pull"]\n');
+            await assert.rejects(service.images.pull({ reference: "pulling.example/x/y:1" }), {
+              message: /sent another manifest for pulling\.example\/x\/y@sha256:/,
+            });
+            assert.equal(mirror.seen.length, 1);
+            await file("pull", 'capabilities = ["pull"]\n');
+            await assert.rejects(service.images.pull({ reference: "pulling.example/x/y:1" }), {
+              kind: "NOT_FOUND",
+              message: "no configured host of pulling.example may be pulled from by a tag",
+            });
+          },
+        ),
+    ));
+
   it("asks the next host at once where one wants to be left alone for a while", () =>
     withRegistry(
       (_request, response) => {
