@@ -19,8 +19,10 @@ import { inspectNetwork } from "./calls/inspect-network.js";
 import { listContainerStats } from "./calls/list-container-stats.js";
 import { listContainers } from "./calls/list-containers.js";
 import { listImages } from "./calls/list-images.js";
+import { listMetricDescriptors } from "./calls/list-metric-descriptors.js";
 import { listNetworkRemovals } from "./calls/list-network-removals.js";
 import { listPodSandbox } from "./calls/list-pod-sandbox.js";
+import { listPodSandboxMetrics } from "./calls/list-pod-sandbox-metrics.js";
 import { listPodSandboxStats } from "./calls/list-pod-sandbox-stats.js";
 import { mountBundle } from "./calls/mount-bundle.js";
 import { podSandboxStats } from "./calls/pod-sandbox-stats.js";
@@ -42,6 +44,7 @@ import { stopPodSandbox } from "./calls/stop-pod-sandbox.js";
 import { streamContainerStats } from "./calls/stream-container-stats.js";
 import { streamContainers } from "./calls/stream-containers.js";
 import { streamImages } from "./calls/stream-images.js";
+import { streamPodSandboxMetrics } from "./calls/stream-pod-sandbox-metrics.js";
 import { streamPodSandboxStats } from "./calls/stream-pod-sandbox-stats.js";
 import { streamPodSandboxes } from "./calls/stream-pod-sandboxes.js";
 import { tagImage } from "./calls/tag-image.js";
@@ -108,15 +111,9 @@ export const callTable: CallTable = {
   ListPodSandboxStats: listPodSandboxStats,
   StreamPodSandboxStats: streamPodSandboxStats,
   GetContainerEvents: getContainerEvents,
-  ListMetricDescriptors: unimplemented(
-    "ListMetricDescriptors: metrics over the CRI are not built yet; /metrics is there",
-  ),
-  ListPodSandboxMetrics: unimplemented(
-    "ListPodSandboxMetrics: metrics over the CRI are not built yet; /metrics is there",
-  ),
-  StreamPodSandboxMetrics: unimplemented(
-    "StreamPodSandboxMetrics: metrics over the CRI are not built yet; /metrics is there",
-  ),
+  ListMetricDescriptors: listMetricDescriptors,
+  ListPodSandboxMetrics: listPodSandboxMetrics,
+  StreamPodSandboxMetrics: streamPodSandboxMetrics,
 
   // images
   PullImage: pullImage,

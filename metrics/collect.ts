@@ -1,19 +1,14 @@
 /** One pass over the statistics of all pods and containers: each file is read once, however many ask at the time. */
 import { type LinkStatistics, native } from "../native/binding.js";
 import type { CgroupSample } from "../sandbox/cgroup/manager.js";
-import type { Container } from "../sandbox/container.js";
 import type { SandboxNode } from "../sandbox/node.js";
 import type { Pod } from "../sandbox/pod.js";
 import { SharedReadings } from "./passes.js";
 
 /** What metrics see of a node: they read, and never steer. */
-export type ObservedNode = Pick<SandboxNode, "pods" | "containers" | "cgroups" | "cgroupRoot" | "observer">;
-
-export interface ContainerSample {
-  pod: Pod;
-  container: Container;
-  cgroup: CgroupSample;
-}
+export type ObservedNode = Pick<SandboxNode, "pods" | "containers" | "cgroups" | "cgroupRoot" | "observer"> & {
+  readonly snapshots: Pick<SandboxNode["snapshots"], "directory" | "writableLayerUsage">;
+};
 
 export interface PodCgroupSample {
   /** the pod's own cgroup with all its containers in it, or else its monitor's */
@@ -28,13 +23,6 @@ export interface PodNetworkSample {
   timestamp: number;
   /** without loopback */
   links: LinkStatistics[];
-}
-
-export interface NodeSample {
-  /** running containers; one that ended meanwhile is left out */
-  containers: ContainerSample[];
-  /** ready pods with a network of their own */
-  networks: PodNetworkSample[];
 }
 
 /** By container; of one that has ended there is none. Callers within 100 ms share a pass. */
@@ -74,18 +62,6 @@ export const podNetworks = new SharedReadings(
   (pod) => isReady(pod) && pod.record.netnsPath !== "",
   (_node, pods) => readNetworks(pods),
 );
-
-/** Statistics of all running containers and ready pods. */
-export async function collect(node: ObservedNode): Promise<NodeSample> {
-  const [samples, networks] = await Promise.all([containerCgroups.ofAll(node), podNetworks.ofAll(node)]);
-  const pods = new Map(node.pods.list().map((pod) => [pod.record.id, pod]));
-  const containers: ContainerSample[] = [];
-  for (const [container, cgroup] of samples) {
-    const pod = pods.get(container.record.podId);
-    if (container.record.phase === "running" && pod !== undefined) containers.push({ pod, container, cgroup });
-  }
-  return { containers, networks: [...networks.values()] };
-}
 
 function isReady({ record }: Pod): boolean {
   return record.phase === "ready";

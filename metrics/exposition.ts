@@ -1,31 +1,29 @@
-/** The metrics of one node in prom-client: filled anew for each answer, so that what is gone has no series. */
+/** The metrics of one node: made anew for each answer, so that what is gone has no series. */
 import { readdirSync } from "node:fs";
-import { Counter, Gauge, Histogram, Registry } from "prom-client";
-import type { CgroupSample } from "../sandbox/cgroup/manager.js";
+import { type IntervalHistogram, monitorEventLoopDelay } from "node:perf_hooks";
+import { Counter, Gauge, Histogram, Registry, type RegistryContentType } from "prom-client";
 import type { ContainerPhase } from "../sandbox/container.js";
 import type { Happening } from "../sandbox/observer.js";
 import type { PodPhase } from "../sandbox/pod.js";
-import { type ContainerSample, collect, type NodeSample, type ObservedNode, type PodNetworkSample } from "./collect.js";
-import {
-  berthInstruments,
-  type CgroupInstrument,
-  cgroupInstruments,
-  type Instrument,
-  networkInstruments,
-  processInstruments,
-  recordInstruments,
-  type subjectLabels,
-} from "./instruments.js";
+import type { ObservedNode } from "./collect.js";
+import { families } from "./families.js";
+import { berthInstruments, type Instrument, processInstruments } from "./instruments.js";
+import { subjectsOf } from "./subjects.js";
+import { writeFamilies } from "./text.js";
 
 export interface Exposition {
-  readonly contentType: string;
-  /** Prometheus' text format */
-  render(): Promise<string>;
+  /** the answer in pieces, in Prometheus' text format or in OpenMetrics' */
+  render(openMetrics: boolean): AsyncGenerator<string>;
   /** `code` is the gRPC status' name; "OK" counts no error */
   observeCall(method: string, code: string, seconds: number): void;
   /** stops listening to the node's observer */
   close(): void;
 }
+
+export const contentTypes = {
+  text: Registry.PROMETHEUS_CONTENT_TYPE,
+  openMetrics: Registry.OPENMETRICS_CONTENT_TYPE,
+} as const;
 
 type Labels = Record<string, string>;
 
@@ -36,7 +34,7 @@ interface Snapshot {
 }
 
 export function createExposition(node: ObservedNode, options: { version: string }): Exposition {
-  const registry = new Registry();
+  const registry: Registry<RegistryContentType> = new Registry<RegistryContentType>();
   const snapshots = new Map<string, Snapshot>();
   const snapshot = (instrument: Instrument): Snapshot => {
     const known = snapshots.get(instrument.name);
@@ -45,9 +43,6 @@ export function createExposition(node: ObservedNode, options: { version: string 
     snapshots.set(instrument.name, made);
     return made;
   };
-  for (const instrument of [...cgroupInstruments, ...networkInstruments, ...Object.values(recordInstruments)]) {
-    snapshot(instrument);
-  }
 
   const { callDuration, callErrors, stepDuration } = berthInstruments;
   const calls = histogram(registry, callDuration);
@@ -57,80 +52,40 @@ export function createExposition(node: ObservedNode, options: { version: string 
     steps.observe({ operation, step }, seconds),
   );
   const unsubscribe = node.observer.subscribe(happenings);
-  const fill = (sample: NodeSample, collectSeconds: number) => {
-    for (const metric of snapshots.values()) metric.reset();
-    for (const container of sample.containers) fillContainer(snapshot, container);
-    for (const network of sample.networks) fillNetwork(snapshot, network);
-    fillBerth(snapshot, node, options.version);
-    fillProcess(snapshot);
-    snapshot(berthInstruments.collectDuration).set({}, collectSeconds);
+  const lag = monitorEventLoopDelay({ resolution: 10 });
+  lag.enable();
+  let last: Promise<unknown> = Promise.resolve();
+  /** One after the other: the registry has one format at a time. */
+  const own = (openMetrics: boolean, collectSeconds: number): Promise<string> => {
+    const next = last.then(() => {
+      for (const metric of snapshots.values()) metric.reset();
+      fillBerth(snapshot, node, options.version);
+      fillProcess(snapshot, lag);
+      snapshot(berthInstruments.collectDuration).set({}, collectSeconds);
+      registry.setContentType(openMetrics ? contentTypes.openMetrics : contentTypes.text);
+      return registry.metrics();
+    });
+    last = next.catch(() => undefined);
+    return next;
   };
 
   return {
-    contentType: registry.contentType,
-    async render() {
+    async *render(openMetrics) {
       const begun = performance.now();
-      const sample = await collect(node);
-      fill(sample, (performance.now() - begun) / 1000);
-      return registry.metrics();
+      const subjects = await subjectsOf(node);
+      const collectSeconds = (performance.now() - begun) / 1000;
+      yield* writeFamilies(families, subjects, openMetrics);
+      yield await own(openMetrics, collectSeconds);
     },
     observeCall(method, code, seconds) {
       calls.observe({ method }, seconds);
       if (code !== "OK") errors.inc({ method, code });
     },
-    close: unsubscribe,
+    close() {
+      unsubscribe();
+      lag.disable();
+    },
   };
-}
-
-function fillContainer(snapshot: (instrument: Instrument) => Snapshot, sample: ContainerSample): void {
-  const { container, cgroup } = sample;
-  const labels = containerLabels(sample);
-  for (const instrument of cgroupInstruments) {
-    const value = cgroupValue(instrument, cgroup);
-    if (value !== undefined) snapshot(instrument).set({ ...labels, ...instrument.fixed }, value);
-  }
-  const { startTime, lastSeen, cpuShares, cpuQuota, cpuPeriod } = recordInstruments;
-  snapshot(startTime).set(labels, Number(BigInt(container.record.startedAt) / 1_000_000n) / 1000);
-  snapshot(lastSeen).set(labels, Math.floor(cgroup.timestamp / 1e9));
-  const { shares, quota, period } = container.record.spec?.linux.resources.cpu ?? {};
-  if (shares !== undefined) snapshot(cpuShares).set(labels, shares);
-  if (quota !== undefined && quota > 0) snapshot(cpuQuota).set(labels, quota);
-  if (period !== undefined) snapshot(cpuPeriod).set(labels, period);
-}
-
-function cgroupValue({ field, divisor = 1, absent }: CgroupInstrument, sample: CgroupSample): number | undefined {
-  const value = sample[field as keyof CgroupSample];
-  return value === undefined ? absent : value / divisor;
-}
-
-function containerLabels({ pod, container }: ContainerSample): Record<(typeof subjectLabels)[number], string> {
-  const { metadata, image } = container.config;
-  return {
-    container: metadata?.name ?? "",
-    id: container.record.cgroupPath,
-    image: image?.user_specified_image || image?.image || container.record.imageId,
-    name: container.record.id,
-    namespace: pod.config.metadata?.namespace ?? "",
-    pod: pod.config.metadata?.name ?? "",
-  };
-}
-
-/** A pod's network belongs to no container: as in the kubelet's cAdvisor, `container` is empty and `name` the sandbox. */
-function fillNetwork(snapshot: (instrument: Instrument) => Snapshot, { pod, links }: PodNetworkSample): void {
-  const { metadata } = pod.config;
-  const labels = {
-    container: "",
-    id: pod.record.monitorCgroup,
-    image: "",
-    name: pod.record.id,
-    namespace: metadata?.namespace ?? "",
-    pod: metadata?.name ?? "",
-  };
-  for (const link of links) {
-    for (const instrument of networkInstruments) {
-      snapshot(instrument).set({ ...labels, interface: link.name }, link[instrument.field]);
-    }
-  }
 }
 
 function fillBerth(snapshot: (instrument: Instrument) => Snapshot, node: ObservedNode, version: string): void {
@@ -144,8 +99,8 @@ function fillBerth(snapshot: (instrument: Instrument) => Snapshot, node: Observe
   for (const [state, count] of Object.entries(containerCounts)) snapshot(containers).set({ state }, count);
 }
 
-function fillProcess(snapshot: (instrument: Instrument) => Snapshot): void {
-  const { cpu, residentMemory, openDescriptors, startTime, heapUsed } = processInstruments;
+function fillProcess(snapshot: (instrument: Instrument) => Snapshot, lag: IntervalHistogram): void {
+  const { cpu, residentMemory, openDescriptors, startTime, heapUsed, eventLoopLag } = processInstruments;
   const { user, system } = process.cpuUsage();
   const memory = process.memoryUsage();
   snapshot(cpu).set({}, (user + system) / 1e6);
@@ -153,11 +108,17 @@ function fillProcess(snapshot: (instrument: Instrument) => Snapshot): void {
   snapshot(heapUsed).set({}, memory.heapUsed);
   snapshot(openDescriptors).set({}, readdirSync("/proc/self/fd").length);
   snapshot(startTime).set({}, Math.round(Date.now() / 1000 - process.uptime()));
+  // since the last answer; the timer's own interval is counted in
+  for (const quantile of [0.5, 0.9, 0.99]) {
+    snapshot(eventLoopLag).set({ quantile: String(quantile) }, lag.percentile(quantile * 100) / 1e9);
+  }
+  snapshot(eventLoopLag).set({ quantile: "1" }, lag.max / 1e9);
+  lag.reset();
 }
 
 /** What the observer tells, counted from the agent's start. */
 function countHappenings(
-  registry: Registry,
+  registry: Registry<RegistryContentType>,
   onStep: (operation: string, step: string, seconds: number) => void,
 ): (happening: Happening) => void {
   const exits = counter(registry, berthInstruments.exits);
@@ -208,7 +169,7 @@ function exitReason({ exitCode, oomKilled }: { exitCode: number; oomKilled: bool
   return oomKilled ? "OOMKilled" : exitCode === 0 ? "Completed" : "Error";
 }
 
-function makeSnapshot(registry: Registry, instrument: Instrument): Snapshot {
+function makeSnapshot(registry: Registry<RegistryContentType>, instrument: Instrument): Snapshot {
   if (instrument.type === "counter") {
     const metric = counter(registry, instrument);
     // The counter is the kernel's: its value is taken over whole.
@@ -217,14 +178,17 @@ function makeSnapshot(registry: Registry, instrument: Instrument): Snapshot {
   return gauge(registry, instrument);
 }
 
-function gauge(registry: Registry, { name, help, labels }: Instrument): Gauge {
+function gauge(registry: Registry<RegistryContentType>, { name, help, labels }: Instrument): Gauge {
   return new Gauge({ name, help, labelNames: labels, registers: [registry] });
 }
 
-function counter(registry: Registry, { name, help, labels }: Instrument): Counter {
+function counter(registry: Registry<RegistryContentType>, { name, help, labels }: Instrument): Counter {
   return new Counter({ name, help, labelNames: labels, registers: [registry] });
 }
 
-function histogram(registry: Registry, { name, help, labels, buckets = [] }: Instrument): Histogram {
+function histogram(
+  registry: Registry<RegistryContentType>,
+  { name, help, labels, buckets = [] }: Instrument,
+): Histogram {
   return new Histogram({ name, help, labelNames: labels, buckets: [...buckets], registers: [registry] });
 }

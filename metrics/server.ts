@@ -1,8 +1,12 @@
 /** /metrics over HTTP. It reads, and never steers. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { createGzip } from "node:zlib";
 import type { ObservedNode } from "./collect.js";
-import { createExposition, type Exposition } from "./exposition.js";
+import { contentTypes, createExposition, type Exposition } from "./exposition.js";
+import { negotiate } from "./negotiation.js";
 
 export interface MetricsServerOptions {
   host: string;
@@ -64,17 +68,35 @@ async function answer(exposition: Exposition, request: IncomingMessage, response
     response.setHeader("Allow", "GET");
     return end(response, 405, "only GET is answered here\n");
   }
-  let text: string;
+  const { openMetrics, gzip } = negotiate(request.headers.accept, request.headers["accept-encoding"]);
+  const pieces = exposition.render(openMetrics);
+  let first: IteratorResult<string>;
   try {
-    text = await exposition.render();
+    first = await pieces.next();
   } catch (error) {
     return end(response, 500, `the statistics cannot be read: ${error instanceof Error ? error.message : error}\n`);
   }
-  end(response, 200, text, exposition.contentType);
+  response.writeHead(200, {
+    "Content-Type": openMetrics ? contentTypes.openMetrics : contentTypes.text,
+    Vary: "Accept, Accept-Encoding",
+    ...(gzip && { "Content-Encoding": "gzip" }),
+  });
+  const all = Readable.from(startingWith(first, pieces), { objectMode: true, highWaterMark: 1 });
+  // compressed on a thread of the pool
+  if (gzip) await pipeline(all, createGzip({ level: 1 }), response);
+  else await pipeline(all, response);
 }
 
-function end(response: ServerResponse, status: number, text: string, contentType = "text/plain; charset=utf-8"): void {
-  response.writeHead(status, { "Content-Type": contentType, "Content-Length": Buffer.byteLength(text) });
+async function* startingWith(first: IteratorResult<string>, rest: AsyncGenerator<string>): AsyncGenerator<string> {
+  if (first.done !== true) yield first.value;
+  yield* rest;
+}
+
+function end(response: ServerResponse, status: number, text: string): void {
+  response.writeHead(status, {
+    "Content-Type": "text/plain; charset=utf-8",
+    "Content-Length": Buffer.byteLength(text),
+  });
   response.end(text);
 }
 

@@ -390,6 +390,10 @@ export interface Addon {
   // sampler.cc
   openSampler(files: readonly SampledFile[]): Sampler;
 
+  // open_files.cc
+  /** of the processes in each cgroup directory: how many files they have open, and how many of these are sockets */
+  countOpenFiles(directories: readonly string[]): Promise<Float64Array>;
+
   // disk_usage.cc
   /** counts what the blocks occupy and the inodes of a directory and all below it, without crossing file systems; hard links
    *  count once. Nothing happens before the first step */

@@ -4,11 +4,14 @@ import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
+import { get, type IncomingMessage } from "node:http";
 import { connect } from "node:net";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { collect, type ObservedNode } from "../../metrics/collect.js";
+import { gunzipSync } from "node:zlib";
+import { containerCgroups, type ObservedNode } from "../../metrics/collect.js";
 import { type MetricsServer, startMetricsServer } from "../../metrics/server.js";
 import { native } from "../../native/binding.js";
 import type { CgroupManager } from "../../sandbox/cgroup/manager.js";
@@ -116,6 +119,10 @@ describe("/metrics", () => {
     cgroups,
     cgroupRoot: root,
     observer: new Observer(),
+    snapshots: {
+      directory: tmpdir(),
+      writableLayerUsage: async () => ({ bytes: 8192, inodes: 2, timestamp: 0n }),
+    },
   };
   let namespace: TestNamespace;
   let server: MetricsServer;
@@ -255,9 +262,9 @@ describe("/metrics", () => {
   it("reads once for many who ask at the same time", async () => {
     await sleep(110);
     const before = passes;
-    const samples = await Promise.all(Array.from({ length: 8 }, () => collect(node)));
+    const samples = await Promise.all(Array.from({ length: 8 }, () => containerCgroups.ofAll(node)));
     assert.equal(passes, before + 1);
-    assert.equal(samples.filter(({ containers }) => containers.length === 1).length, 8);
+    assert.equal(samples.filter(({ size }) => size === 1).length, 8);
   });
 
   it("answers GET of /metrics and nothing else", async () => {
@@ -270,6 +277,23 @@ describe("/metrics", () => {
     assert.deepEqual(await status("/", "GET"), [404, null]);
     assert.deepEqual(await status("/metrics/", "GET"), [404, null]);
     assert.deepEqual(await status("/metrics", "POST"), [405, "GET"]);
+  });
+
+  it("speaks OpenMetrics and gzip to who asks for them", async () => {
+    const open = await fetch(url, {
+      headers: { accept: "application/openmetrics-text;version=1.0.0,text/plain;q=0.5" },
+    });
+    assert.match(open.headers.get("content-type") ?? "", /^application\/openmetrics-text; version=1\.0\.0/);
+    const text = await open.text();
+    assert.ok(text.endsWith("# EOF\n") && text.indexOf("# EOF") === text.length - 6);
+    assert.match(text, /^# TYPE container_cpu_usage_seconds counter$/m);
+    const packed = await new Promise<IncomingMessage>((resolve) => {
+      get(url, { headers: { "accept-encoding": "gzip" } }, resolve);
+    });
+    assert.equal(packed.headers["content-encoding"], "gzip");
+    const bytes = Buffer.concat(await packed.toArray());
+    assert.match(gunzipSync(bytes).toString(), /^# TYPE container_cpu_usage_seconds_total counter$/m);
+    assert.ok(bytes.length < text.length / 3);
   });
 
   it("is not held up by a client that sends nothing, or takes no answer", async () => {

@@ -231,6 +231,73 @@ describe("statistics over the CRI", () => {
     for (const pod of pods) await removePod(agent, pod);
   });
 
+  it("come as metrics with cAdvisor's names, their labels in the declared order", async () => {
+    const pod = await podOfKubelet("metrics");
+    const id = await runContainer(agent, pod, {
+      ...sh("head -c 100000 /dev/zero > /tmp/f; echo up; exec sleep 1000"),
+      linux: {
+        resources: { memory_limit_in_bytes: long(64 * mebibyte), cpu_quota: long(50_000), cpu_period: long(100_000) },
+      },
+    });
+    await untilWritten(agent, id, "up");
+    const path = await cgroupOf(id);
+    await untilStill(path);
+    const { descriptors } = await agent.client.call("ListMetricDescriptors", {});
+    const keys = new Map(descriptors.map(({ name, label_keys }) => [name, label_keys]));
+    assert.equal(keys.size, descriptors.length);
+    const first = toldByKernel(path);
+    const { pod_metrics } = await agent.client.call("ListPodSandboxMetrics", {});
+    const told = pod_metrics.find(({ pod_sandbox_id }) => pod_sandbox_id === pod.id);
+    assert.deepEqual(
+      told?.container_metrics?.map(({ container_id }) => container_id),
+      [id],
+    );
+    const ofContainer = told?.container_metrics?.[0]?.metrics ?? [];
+    for (const { name, label_values } of [...ofContainer, ...(told?.metrics ?? [])]) {
+      assert.equal(label_values?.length, keys.get(name ?? "")?.length, `labels of ${name}`);
+    }
+    const labelled = ({ name, label_values }: runtime.v1.IMetric) =>
+      Object.fromEntries((keys.get(name ?? "") ?? []).map((key, index) => [key, label_values?.[index]]));
+    const find = (metrics: runtime.v1.IMetric[], name: string) => metrics.find((metric) => metric.name === name);
+    const usage = find(ofContainer, "container_memory_usage_bytes");
+    assert.equal(number(usage?.value), first.memoryBytes);
+    assert.equal(usage?.metric_type, 1);
+    const { container, id: cgroup, name, namespace, pod: podName, image } = labelled(usage ?? {});
+    const { name: givenPod, namespace: givenNamespace } = pod.config.metadata ?? {};
+    assert.deepEqual([cgroup, name, namespace, podName], [path, id, givenNamespace, givenPod]);
+    assert.ok(container?.startsWith("c-") && image === "berth.test/busybox:1");
+    const cpu = find(ofContainer, "container_cpu_usage_seconds_total");
+    assert.equal(cpu?.metric_type, 0);
+    assert.equal(labelled(cpu ?? {})["cpu"], "total");
+    const values = (metricName: string) => number(find(ofContainer, metricName)?.value);
+    assert.equal(values("container_spec_memory_limit_bytes"), 64 * mebibyte);
+    assert.equal(values("container_spec_cpu_quota"), 50_000);
+    assert.ok(values("container_fs_usage_bytes") >= 100_000 && values("container_fs_limit_bytes") > mebibyte);
+    assert.ok(values("container_fs_inodes_total") >= values("container_fs_inodes_free"));
+    assert.ok(values("container_file_descriptors") >= 3);
+    assert.ok(values("container_ulimits_soft") > 0);
+    assert.equal(values("container_sockets"), 0);
+    const ofPod = told?.metrics ?? [];
+    const network = find(ofPod, "container_network_receive_bytes_total");
+    assert.equal(labelled(network ?? {})["interface"], "eth0");
+    assert.equal(labelled(network ?? {})["name"], pod.id);
+    const whole = find(ofPod, "container_memory_usage_bytes");
+    assert.deepEqual(
+      [labelled(whole ?? {})["id"], labelled(whole ?? {})["container"]],
+      [`${agent.cgroupRoot}/kube/metrics`, ""],
+    );
+    assert.ok(number(whole?.value) >= number(usage?.value));
+    const streamed: string[] = [];
+    for await (const { pod_sandbox_metrics } of agent.client.stream("StreamPodSandboxMetrics", {})) {
+      streamed.push(...pod_sandbox_metrics.map(({ pod_sandbox_id }) => pod_sandbox_id ?? ""));
+    }
+    assert.deepEqual(
+      streamed,
+      pod_metrics.map(({ pod_sandbox_id }) => pod_sandbox_id),
+    );
+    await removePod(agent, pod);
+  });
+
   it("are not held up by a frozen container", async (t) => {
     const pod = await podOfKubelet("frozen");
     const id = await runContainer(agent, pod);

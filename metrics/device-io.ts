@@ -1,0 +1,95 @@
+/** What cgroups have read from and written to block devices. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { native } from "../native/binding.js";
+import type { CgroupManager } from "../sandbox/cgroup/manager.js";
+
+export interface DeviceIo {
+  major: string;
+  minor: string;
+  /** "/dev/vda" */
+  device: string;
+  readBytes: number;
+  writtenBytes: number;
+  reads: number;
+  writes: number;
+}
+
+/** By path; a cgroup that has used no device is left out. Empty when the host has no such controller. */
+export async function readDeviceIo(
+  cgroups: Pick<CgroupManager, "hierarchies">,
+  paths: readonly string[],
+): Promise<Map<string, DeviceIo[]>> {
+  const result = new Map<string, DeviceIo[]>();
+  const place = cgroups.hierarchies.find(
+    ({ controllers }) => controllers.includes("blkio") || controllers.includes("io"),
+  );
+  if (place === undefined || paths.length === 0) return result;
+  const names =
+    place.version === 2
+      ? ["io.stat"]
+      : ["blkio.throttle.io_service_bytes_recursive", "blkio.throttle.io_serviced_recursive"];
+  const reads = await native.readFiles(
+    paths.flatMap((path) => names.map((name) => join(place.mountPoint, path, name))),
+  );
+  for (const [index, path] of paths.entries()) {
+    const texts = names.map((_, n) => {
+      const read = reads[index * names.length + n];
+      return read !== undefined && "content" in read ? read.content : "";
+    });
+    const devices = place.version === 2 ? parseIoStat(texts[0] ?? "") : parseThrottle(texts[0] ?? "", texts[1] ?? "");
+    if (devices.length > 0) result.set(path, devices);
+  }
+  return result;
+}
+
+/** v2's io.stat: "254:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0" a device. */
+export function parseIoStat(text: string): DeviceIo[] {
+  return text.split("\n").flatMap((line) => {
+    const [number = "", ...words] = line.split(" ");
+    const values = new Map(words.map((word) => word.split("=") as [string, string]));
+    if (!number.includes(":") || values.size === 0) return [];
+    const value = (name: string) => Number(values.get(name) ?? 0);
+    const io = ofDevice(number);
+    return [
+      { ...io, readBytes: value("rbytes"), writtenBytes: value("wbytes"), reads: value("rios"), writes: value("wios") },
+    ];
+  });
+}
+
+/** v1's two files: "254:0 Read 1" a line. */
+export function parseThrottle(bytes: string, operations: string): DeviceIo[] {
+  const devices = new Map<string, DeviceIo>();
+  const take = (text: string, read: "readBytes" | "reads", write: "writtenBytes" | "writes") => {
+    for (const [, number = "", operation, value] of text.matchAll(/^(\d+:\d+) (Read|Write) (\d+)$/gm)) {
+      const io = devices.get(number) ?? ofDevice(number);
+      io[operation === "Read" ? read : write] = Number(value);
+      devices.set(number, io);
+    }
+  };
+  take(bytes, "readBytes", "writtenBytes");
+  take(operations, "reads", "writes");
+  return [...devices.values()];
+}
+
+function ofDevice(number: string): DeviceIo {
+  const [major = "", minor = ""] = number.split(":");
+  return { major, minor, device: deviceName(number), readBytes: 0, writtenBytes: 0, reads: 0, writes: 0 };
+}
+
+const names = new Map<string, string>();
+
+/** As the kernel calls it; a device without a name (it is gone) has its number. */
+export function deviceName(number: string): string {
+  const known = names.get(number);
+  if (known !== undefined) return known;
+  let name = number;
+  try {
+    const found = /^DEVNAME=(.*)$/m.exec(readFileSync(`/sys/dev/block/${number}/uevent`, "utf8"));
+    if (found?.[1] !== undefined) name = `/dev/${found[1]}`;
+  } catch {
+    // no block device: a number of btrfs' or of overlay's own
+  }
+  names.set(number, name);
+  return name;
+}

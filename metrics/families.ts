@@ -1,0 +1,227 @@
+/**
+ * The metrics of containers and pods. They have cAdvisor's names and labels, so that dashboards and rules written for the
+ * kubelet's /metrics/cadvisor work as they are.
+ */
+import type { LinkStatistics } from "../native/binding.js";
+import type { CgroupSample } from "../sandbox/cgroup/manager.js";
+import type { DeviceIo } from "./device-io.js";
+import type { Instrument } from "./instruments.js";
+import { type Subject, subjectLabels } from "./subjects.js";
+
+/** A value, and those of the labels that the family has beside the subject's. */
+export type Row = readonly [value: number, ...labels: string[]];
+
+export interface Family extends Instrument {
+  type: "gauge" | "counter";
+  rows(subject: Subject): readonly Row[];
+}
+
+type Kind = Family["type"];
+type Field = Exclude<keyof CgroupSample, "timestamp">;
+
+const none: readonly Row[] = [];
+
+function family(type: Kind, name: string, help: string, extra: readonly string[], rows: Family["rows"]): Family {
+  return { name, help, type, labels: [...subjectLabels, ...extra], rows };
+}
+
+function single(type: Kind, name: string, help: string, value: (subject: Subject) => number | undefined): Family {
+  return family(type, name, help, [], (subject) => {
+    const found = value(subject);
+    return found === undefined ? none : [[found]];
+  });
+}
+
+/** One value of the cgroup. A division is exact to the last digit, where a multiplication by 1e-9 is not. */
+function cgroup(type: Kind, name: string, field: Field, help: string, divisor = 1): Family {
+  return single(type, name, help, (subject) => {
+    const value = subject.cgroup?.[field];
+    return value === undefined ? undefined : value / divisor;
+  });
+}
+
+/** No limit is 0, as cAdvisor has it. */
+function limit(name: string, field: Field, help: string): Family {
+  return single("gauge", name, help, ({ cgroup: sample }) => (sample === undefined ? undefined : (sample[field] ?? 0)));
+}
+
+function link(name: string, field: Exclude<keyof LinkStatistics, "name">, help: string): Family {
+  return family("counter", name, help, ["interface"], ({ links = [] }) =>
+    links.map((one): Row => [one[field], one.name]),
+  );
+}
+
+function io(name: string, field: "readBytes" | "writtenBytes" | "reads" | "writes", help: string): Family {
+  return family("counter", name, help, ["device"], ({ io: devices = [] }) =>
+    devices.map((one): Row => [one[field], one.device]),
+  );
+}
+
+function resources({ container }: Subject) {
+  return container?.record.spec?.linux.resources;
+}
+
+function faults({ cgroup: sample }: Subject): readonly Row[] {
+  if (sample?.pageFaults === undefined) return none;
+  const { pageFaults, majorPageFaults = 0, ownPageFaults = pageFaults, ownMajorPageFaults = majorPageFaults } = sample;
+  return [
+    [ownPageFaults, "pgfault", "container"],
+    [pageFaults, "pgfault", "hierarchy"],
+    [ownMajorPageFaults, "pgmajfault", "container"],
+    [majorPageFaults, "pgmajfault", "hierarchy"],
+  ];
+}
+
+function deviceUsage({ major, minor, device, readBytes, writtenBytes }: DeviceIo): Row[] {
+  return [
+    [readBytes, device, major, minor, "Read"],
+    [writtenBytes, device, major, minor, "Write"],
+  ];
+}
+
+const pressure = (["cpu", "memory", "io"] as const).flatMap((resource) => [
+  cgroup(
+    "counter",
+    `container_pressure_${resource}_waiting_seconds_total`,
+    `${resource}SomeNs`,
+    `Time for which some task has waited for ${resource}`,
+    1e9,
+  ),
+  cgroup(
+    "counter",
+    `container_pressure_${resource}_stalled_seconds_total`,
+    `${resource}FullNs`,
+    `Time for which no task could go on for want of ${resource}`,
+    1e9,
+  ),
+]);
+
+export const families: readonly Family[] = [
+  single("gauge", "container_last_seen", "When it was last looked at, since the epoch", (subject) =>
+    subject.cgroup === undefined ? undefined : Math.floor(subject.cgroup.timestamp / 1e9),
+  ),
+  single("gauge", "container_start_time_seconds", "When the container started, since the epoch", ({ container }) =>
+    container === undefined ? undefined : Number(BigInt(container.record.startedAt) / 1_000_000n) / 1000,
+  ),
+
+  family("counter", "container_cpu_usage_seconds_total", "CPU time used", ["cpu"], ({ cgroup: sample }) =>
+    sample?.cpuUsageNs === undefined ? none : [[sample.cpuUsageNs / 1e9, "total"]],
+  ),
+  cgroup("counter", "container_cpu_user_seconds_total", "cpuUserNs", "CPU time used in user mode", 1e9),
+  cgroup("counter", "container_cpu_system_seconds_total", "cpuSystemNs", "CPU time used in the kernel", 1e9),
+  cgroup(
+    "counter",
+    "container_cpu_cfs_periods_total",
+    "cpuPeriods",
+    "Enforcement periods of the CPU quota that have passed",
+  ),
+  cgroup(
+    "counter",
+    "container_cpu_cfs_throttled_periods_total",
+    "cpuThrottledPeriods",
+    "Periods in which the container was held back by its CPU quota",
+  ),
+  cgroup(
+    "counter",
+    "container_cpu_cfs_throttled_seconds_total",
+    "cpuThrottledNs",
+    "Time for which the container was held back by its CPU quota",
+    1e9,
+  ),
+
+  cgroup(
+    "gauge",
+    "container_memory_usage_bytes",
+    "memoryUsageBytes",
+    "Memory in use, file pages included: memory.usage_in_bytes of cgroup v1, memory.current of v2",
+  ),
+  cgroup(
+    "gauge",
+    "container_memory_working_set_bytes",
+    "memoryWorkingSetBytes",
+    "Memory in use less inactive file pages: what the kubelet's evictions look at",
+  ),
+  cgroup("gauge", "container_memory_rss", "memoryRssBytes", "Anonymous memory"),
+  cgroup("gauge", "container_memory_cache", "memoryCacheBytes", "File pages"),
+  cgroup("gauge", "container_memory_mapped_file", "memoryMappedFileBytes", "File pages that are mapped"),
+  cgroup("gauge", "container_memory_total_active_file_bytes", "memoryActiveFileBytes", "File pages lately used"),
+  cgroup("gauge", "container_memory_total_inactive_file_bytes", "memoryInactiveFileBytes", "File pages long not used"),
+  cgroup(
+    "gauge",
+    "container_memory_kernel_usage",
+    "memoryKernelBytes",
+    "Memory that the kernel uses for the container",
+  ),
+  cgroup("gauge", "container_memory_max_usage_bytes", "memoryMaxUsageBytes", "The most memory that was ever in use"),
+  cgroup("gauge", "container_memory_swap", "swapUsageBytes", "Swap in use"),
+  cgroup("counter", "container_memory_failcnt", "memoryFailures", "How often the memory limit was reached"),
+  family(
+    "counter",
+    "container_memory_failures_total",
+    "Page faults, minor and major",
+    ["failure_type", "scope"],
+    faults,
+  ),
+  cgroup("counter", "container_oom_events_total", "oomKills", "Processes killed because the memory limit was reached"),
+
+  single("gauge", "container_spec_cpu_shares", "CPU shares", (subject) => resources(subject)?.cpu?.shares),
+  single(
+    "gauge",
+    "container_spec_cpu_period",
+    "Period of the CPU quota, in microseconds",
+    (subject) => resources(subject)?.cpu?.period,
+  ),
+  single("gauge", "container_spec_cpu_quota", "CPU quota of a period, in microseconds", (subject) => {
+    const quota = resources(subject)?.cpu?.quota;
+    return quota !== undefined && quota > 0 ? quota : undefined;
+  }),
+  limit("container_spec_memory_limit_bytes", "memoryLimitBytes", "Memory limit; 0: none"),
+  limit("container_spec_memory_swap_limit_bytes", "swapLimitBytes", "Swap limit; 0: none"),
+  single("gauge", "container_spec_memory_reservation_limit_bytes", "Memory reservation; 0: none", (subject) =>
+    subject.container === undefined ? undefined : Math.max(0, resources(subject)?.memory?.reservation ?? 0),
+  ),
+
+  cgroup("gauge", "container_processes", "processes", "Processes"),
+  cgroup("gauge", "container_threads", "threads", "Threads"),
+  limit("container_threads_max", "pidsLimit", "The most threads that may be; 0: any number"),
+  single("gauge", "container_file_descriptors", "Open files of all its processes", ({ openFiles }) => openFiles?.files),
+  single("gauge", "container_sockets", "Open sockets of all its processes", ({ openFiles }) => openFiles?.sockets),
+  family("gauge", "container_ulimits_soft", "Soft limits of its first process; -1: unlimited", ["ulimit"], (subject) =>
+    subject.mostOpenFiles === undefined ? none : [[subject.mostOpenFiles, "max_open_files"]],
+  ),
+
+  family("gauge", "container_fs_usage_bytes", "What the container has written", ["device"], ({ written, space }) =>
+    written === undefined || space === undefined ? none : [[written.bytes, space.device]],
+  ),
+  family("gauge", "container_fs_limit_bytes", "Size of the file system it writes to", ["device"], ({ space }) =>
+    space === undefined ? none : [[space.bytes, space.device]],
+  ),
+  family("gauge", "container_fs_inodes_total", "Inodes of the file system it writes to", ["device"], ({ space }) =>
+    space === undefined ? none : [[space.inodes, space.device]],
+  ),
+  family("gauge", "container_fs_inodes_free", "Free inodes of the file system it writes to", ["device"], ({ space }) =>
+    space === undefined ? none : [[space.freeInodes, space.device]],
+  ),
+  io("container_fs_reads_bytes_total", "readBytes", "Bytes read from block devices"),
+  io("container_fs_reads_total", "reads", "Reads from block devices"),
+  io("container_fs_writes_bytes_total", "writtenBytes", "Bytes written to block devices"),
+  io("container_fs_writes_total", "writes", "Writes to block devices"),
+  family(
+    "counter",
+    "container_blkio_device_usage_total",
+    "Bytes read from and written to block devices",
+    ["device", "major", "minor", "operation"],
+    ({ io: devices = [] }) => devices.flatMap(deviceUsage),
+  ),
+
+  link("container_network_receive_bytes_total", "rxBytes", "Bytes received"),
+  link("container_network_receive_packets_total", "rxPackets", "Packets received"),
+  link("container_network_receive_errors_total", "rxErrors", "Errors while receiving"),
+  link("container_network_receive_packets_dropped_total", "rxDropped", "Received packets that were dropped"),
+  link("container_network_transmit_bytes_total", "txBytes", "Bytes sent"),
+  link("container_network_transmit_packets_total", "txPackets", "Packets sent"),
+  link("container_network_transmit_errors_total", "txErrors", "Errors while sending"),
+  link("container_network_transmit_packets_dropped_total", "txDropped", "Packets to send that were dropped"),
+
+  ...pressure,
+];

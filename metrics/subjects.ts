@@ -1,0 +1,147 @@
+/** Who metrics are about: containers, pods' sandboxes (their network) and pods' own cgroups, with all that is known of each. */
+
+import { statSync } from "node:fs";
+import { statfs } from "node:fs/promises";
+import type { LinkStatistics } from "../native/binding.js";
+import { native } from "../native/binding.js";
+import type { CgroupSample } from "../sandbox/cgroup/manager.js";
+import type { Container } from "../sandbox/container.js";
+import type { Pod } from "../sandbox/pod.js";
+import type { DiskUsage } from "../sandbox/rootfs/snapshots.js";
+import { containerCgroups, type ObservedNode, podCgroups, podNetworks } from "./collect.js";
+import { type DeviceIo, deviceName, readDeviceIo } from "./device-io.js";
+
+export interface DiskSpace {
+  device: string;
+  bytes: number;
+  inodes: number;
+  freeInodes: number;
+}
+
+export interface Subject {
+  readonly pod: Pod;
+  /** absent: the pod itself */
+  readonly container?: Container;
+  /** the values of subjectLabels, in their order */
+  readonly labels: readonly string[];
+  readonly cgroup?: CgroupSample;
+  readonly links?: readonly LinkStatistics[];
+  readonly written?: DiskUsage;
+  readonly space?: DiskSpace;
+  readonly io?: readonly DeviceIo[];
+  /** open files and, among them, sockets of all its processes */
+  readonly openFiles?: { files: number; sockets: number };
+  /** of its init; -1: unlimited */
+  readonly mostOpenFiles?: number;
+}
+
+/** `id` is the cgroup's path, `name` the CRI's id, `container` the name in the pod's spec (empty for the pod itself). */
+export const subjectLabels = ["container", "id", "image", "name", "namespace", "pod"] as const;
+
+/** Running containers and ready pods; what ended meanwhile is left out. */
+export async function subjectsOf(node: ObservedNode): Promise<Subject[]> {
+  const [cgroups, pods, networks, space] = await Promise.all([
+    containerCgroups.ofAll(node),
+    podCgroups.ofAll(node),
+    podNetworks.ofAll(node),
+    diskSpace(node.snapshots.directory),
+  ]);
+  const podsById = new Map(node.pods.list().map((pod) => [pod.record.id, pod]));
+  const running = [...cgroups.keys()].filter(({ record }) => record.phase === "running" && podsById.has(record.podId));
+  const paths = running.map(({ record }) => record.cgroupPath);
+  const [ios, written, opened, limits] = await Promise.all([
+    readDeviceIo(node.cgroups, paths),
+    Promise.all(running.map(({ record }) => node.snapshots.writableLayerUsage(record.id).catch(() => undefined))),
+    openFiles(node, paths),
+    mostOpenFiles(running),
+  ]);
+  const subjects: Subject[] = [];
+  for (const [index, container] of running.entries()) {
+    const pod = podsById.get(container.record.podId);
+    const cgroup = cgroups.get(container);
+    if (pod === undefined || cgroup === undefined) continue;
+    subjects.push(
+      told({
+        pod,
+        container,
+        labels: containerLabels(pod, container),
+        cgroup,
+        written: written[index],
+        space,
+        io: ios.get(container.record.cgroupPath),
+        openFiles: opened?.[index],
+        mostOpenFiles: limits.get(container),
+      }),
+    );
+  }
+  for (const [pod, { path, whole, cgroup }] of pods) {
+    // the pod's own cgroup counts all of it; a monitor's alone would pass for that
+    if (whole) subjects.push({ pod, labels: podLabels(pod, path, ""), cgroup });
+  }
+  for (const [pod, { links }] of networks) {
+    subjects.push({ pod, labels: podLabels(pod, pod.record.monitorCgroup, pod.record.id), links });
+  }
+  return subjects;
+}
+
+function told(subject: { [Field in keyof Subject]: Subject[Field] | undefined }): Subject {
+  return Object.fromEntries(Object.entries(subject).filter(([, value]) => value !== undefined)) as unknown as Subject;
+}
+
+function containerLabels(pod: Pod, { record, config }: Container): string[] {
+  const { metadata, image } = config;
+  const shown = image?.user_specified_image || image?.image || record.imageId;
+  const { namespace, name } = pod.config.metadata ?? {};
+  return [metadata?.name ?? "", record.cgroupPath, shown, record.id, namespace ?? "", name ?? ""];
+}
+
+/** As in the kubelet's cAdvisor, `container` and `image` are empty; `name` is the sandbox where its network is told. */
+function podLabels(pod: Pod, id: string, sandbox: string): string[] {
+  const { namespace, name } = pod.config.metadata ?? {};
+  return ["", id, "", sandbox, namespace ?? "", name ?? ""];
+}
+
+async function diskSpace(directory: string): Promise<DiskSpace | undefined> {
+  try {
+    const { bsize, blocks, files, ffree } = await statfs(directory);
+    const { dev } = statSync(directory);
+    // glibc's gnu_dev_major and gnu_dev_minor
+    const major = Math.floor(dev / 256) % 4096;
+    const minor = (dev % 256) + Math.floor(dev / 2 ** 20) * 256;
+    return { device: deviceName(`${major}:${minor}`), bytes: bsize * blocks, inodes: files, freeInodes: ffree };
+  } catch {
+    return undefined;
+  }
+}
+
+/** Undefined: no hierarchy lists its processes. */
+async function openFiles(
+  { cgroups }: ObservedNode,
+  paths: readonly string[],
+): Promise<{ files: number; sockets: number }[] | undefined> {
+  const place = cgroups.hierarchies.find(({ controllers }) => controllers.includes("pids"));
+  if (place === undefined) return undefined;
+  const counted = await native.countOpenFiles(paths.map((path) => `${place.mountPoint}${path}`));
+  return paths.map((_, index) => ({ files: counted[2 * index] ?? 0, sockets: counted[2 * index + 1] ?? 0 }));
+}
+
+const knownLimits = new WeakMap<Container, { pid: number; limit: number }>();
+
+/** RLIMIT_NOFILE's soft value of each container's init, read once in its life. */
+async function mostOpenFiles(containers: readonly Container[]): Promise<Map<Container, number>> {
+  const unknown = containers.filter((one) => one.pid !== 0 && knownLimits.get(one)?.pid !== one.pid);
+  const pids = unknown.map(({ pid }) => pid);
+  const reads = unknown.length === 0 ? [] : await native.readFiles(pids.map((pid) => `/proc/${pid}/limits`));
+  for (const [index, container] of unknown.entries()) {
+    const read = reads[index];
+    const found = /^Max open files +(\S+)/m.exec(read !== undefined && "content" in read ? read.content : "");
+    if (found?.[1] === undefined) continue;
+    knownLimits.set(container, { pid: pids[index] ?? 0, limit: found[1] === "unlimited" ? -1 : Number(found[1]) });
+  }
+  const result = new Map<Container, number>();
+  for (const container of containers) {
+    const known = knownLimits.get(container);
+    if (known !== undefined) result.set(container, known.limit);
+  }
+  return result;
+}
