@@ -113,13 +113,20 @@ export async function removePodCgroup(node: SandboxNode, pod: Pod): Promise<void
  * care of one of them. Its own cgroups must be gone, and nobody may find the pod among the others any more.
  */
 export async function removeMadeParents(node: SandboxNode, pod: Pod): Promise<void> {
-  const others = [...node.pods.starting, ...node.pods.list()].filter((other) => other !== pod);
-  const unused = pod.record.madeCgroupParents.filter((directory) => {
-    const heir = others.find((other) => usesDirectory(node, other, directory));
-    if (heir !== undefined) careForParents(node, heir, [directory]);
-    return heir === undefined;
-  });
-  await node.cgroups.removeParents(unused);
+  let left = pod.record.madeCgroupParents;
+  // A pod that was begun meanwhile may have found them there, and hold them: then they are its care. It may be gone again.
+  for (let tries = 0; left.length > 0 && tries < mostTries; tries++) {
+    left = await node.cgroups.removeParents(left.filter((directory) => !isInherited(node, pod, directory)));
+  }
+}
+
+/** Whether another pod uses the directory: it has it to care for from now on. */
+function isInherited(node: SandboxNode, pod: Pod, directory: string): boolean {
+  const heir = [...node.pods.starting, ...node.pods.list()].find(
+    (other) => other !== pod && usesDirectory(node, other, directory),
+  );
+  if (heir !== undefined) careForParents(node, heir, [directory]);
+  return heir !== undefined;
 }
 
 /** Notes in the pod's record that these directories were made, for it or for others that are gone. */
