@@ -366,6 +366,8 @@ export interface Addon {
   mountIdInRoot(options: { rootFd: number; path: string }): Promise<number>;
   /** a file (also a namespace's) or directory: read-only, for setns, flock or as a root; anything else: O_PATH */
   openPath(path: string): number;
+  /** O_PATH of a path within a root, resolved as by readFileInRoot; the caller's */
+  openPathInRoot(options: { rootFd: number; path: string }): number;
   closeDescriptor(fd: number): void;
 
   // cgroup.cc

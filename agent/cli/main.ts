@@ -22,6 +22,10 @@ const commands: Record<string, Entry> = {
   ps: { summary: "list containers", load: async () => [await import("./ps.js")] },
   exec: { summary: "run a program in a container", load: async () => [await import("./exec.js")] },
   attach: { summary: "show a container's output from now on", load: async () => [await import("./attach.js")] },
+  cp: {
+    summary: "copy files out of a running container, or into it",
+    load: async () => [await import("./cp.js")],
+  },
   logs: { summary: "print a container's log", load: async () => [await import("./logs.js")] },
   "port-forward": {
     summary: "lead local ports to ports of a pod",

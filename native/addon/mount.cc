@@ -360,6 +360,12 @@ Napi::Value mount_id_in_root(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value open_path_within(const Napi::CallbackInfo& info) {
+  Napi::Object options = object_argument(info, 0, "options");
+  int root = static_cast<int>(int_field(options, "rootFd"));
+  return Napi::Number::New(info.Env(), open_path_in_root(root, text_field(options, "path")).release());
+}
+
 Napi::Value open_path(const Napi::CallbackInfo& info) {
   std::string path = string_argument(info, 0, "path");
   UniqueFd found = open_file(path, O_PATH);
@@ -387,6 +393,7 @@ void register_mount(Napi::Object exports) {
   export_function<read_file_in_root>(exports, "readFileInRoot");
   export_function<mount_id_in_root>(exports, "mountIdInRoot");
   export_function<open_path>(exports, "openPath");
+  export_function<open_path_within>(exports, "openPathInRoot");
   export_function<close_descriptor>(exports, "closeDescriptor");
 }
 
