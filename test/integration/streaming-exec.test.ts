@@ -268,6 +268,13 @@ test("SPDY: pings are answered; streams that nobody wants are refused, and who g
   await untilRuns("sleep 604", false);
 });
 
+test("SPDY: who says GOAWAY is gone, though its connection stays open and its streams are not reset", async () => {
+  const exec = await openSpdy("sleep 606; true", { stdin: true });
+  await untilRuns("sleep 606", true);
+  exec.client.control(7, 0, Buffer.alloc(8));
+  await untilRuns("sleep 606", false);
+});
+
 test("SPDY: a version that is not spoken is refused with those that are", async () => {
   await SpdyClient.open(await urlOf("true"), ["v9.channel.k8s.io"]).then(
     () => assert.fail("opened"),

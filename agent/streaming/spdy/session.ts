@@ -152,13 +152,18 @@ export class SpdySession {
         // the client's own are odd; the others answer ours. One who does not read is not answered
         if ((content.readUInt32BE(0) & 1) === 1 && this.carrier.hasRoom) this.#sendControl(FrameType.ping, 0, content);
         return;
+      case FrameType.goAway:
+        // It is how Kubernetes' clients close. One that closes while its streams are still being opened resets none of them,
+        // and then waits until the other side is gone: for ever, if this side waited for it.
+        this.carrier.destroy();
+        return;
       case FrameType.synReply:
         throw new SpdyError("the server has opened no stream");
       case FrameType.windowUpdate:
         number(4);
         return;
       default:
-      // settings ask for nothing that matters here; after GOAWAY the client closes; what is unknown is to be ignored
+      // settings ask for nothing that matters here; what is unknown is to be ignored
     }
   }
 
