@@ -35,6 +35,10 @@ const commands: Record<string, Entry> = {
     summary: "print a container's OCI spec, or write a bundle that another OCI runtime can run",
     load: async () => [await import("./inspect.js")],
   },
+  namespaces: {
+    summary: "tell which processes share which namespaces, as a table, a tree or a picture",
+    load: async () => [await import("./namespaces.js")],
+  },
   diff: {
     summary: "tell what a container has changed in the files of its image",
     load: async () => [await import("./diff.js")],
