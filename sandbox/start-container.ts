@@ -40,7 +40,8 @@ function startError(node: SandboxNode, container: Container, error: unknown): Er
   const failure = toCallError(error, `container ${id} could not be started`);
   if (failure instanceof BerthError && failure.kind === "UNAVAILABLE") return failure;
   if (isNotRunning(error) && container.ended.isOpen) {
-    return new FailedPreconditionError(`container ${id} has ended before it was started: ${container.record.message}`);
+    const why = container.record.message || "its init was killed, or what it shares its processes with has ended";
+    return new FailedPreconditionError(`container ${id} has ended before it was started: ${why}`);
   }
   const now = (BigInt(Date.now()) * 1_000_000n).toString();
   const end = { exitCode: startErrorExitCode, finishedAt: now, reason: "StartError", message: failure.message };

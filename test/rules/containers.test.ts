@@ -252,6 +252,19 @@ describe("namespaces", () => {
       /[0-9a-f]{64}/,
     ],
   ]);
+
+  test("TARGET's container still runs at the start", async () => {
+    const config = await target(NamespaceMode.CONTAINER);
+    const container_id = await createContainer(place.agent, place.pod, config);
+    const target_id = config.linux?.security_context?.namespace_options?.target_id ?? null;
+    await place.agent.client.call("StopContainer", { container_id: target_id });
+    await fails(
+      place.agent.client.call("StartContainer", { container_id }),
+      "FAILED_PRECONDITION",
+      /container [0-9a-f]+ has ended before it was started: .*what it shares its processes with has ended/,
+    );
+    await place.agent.client.call("RemoveContainer", { container_id });
+  });
 });
 
 describe("the pod is what it was made as, whatever a container's request says of it", () => {
