@@ -140,7 +140,14 @@ export async function createRuntime(config: Config): Promise<Runtime> {
 function openNetwork(config: Config, observer: Observer): NetworkProvider {
   const { bridge, subnets } = config;
   return new ChosenNetwork(config.network, {
-    builtin: new BuiltinNetwork({ addon: native, bridge, subnets, cidrPath: join(config.root, "pod-cidr"), observer }),
+    builtin: new BuiltinNetwork({
+      addon: native,
+      bridge,
+      subnets,
+      cidrPath: join(config.root, "pod-cidr"),
+      positionsPath: join(config.root, "pod-addresses"),
+      observer,
+    }),
     cni: new CniNetwork({
       addon: native,
       configurationDirectory: config.cniConf,

@@ -5,6 +5,7 @@ import { podDirectory } from "./paths.js";
 import type { Pod } from "./pod.js";
 import { writePodHosts } from "./pod-files.js";
 import { update } from "./store.js";
+import { together } from "./undo.js";
 
 /** Interfaces, addresses and host ports. What a failure leaves goes with removePodNetwork. */
 export async function attachPodNetwork(node: SandboxNode, pod: Pod): Promise<void> {
@@ -27,7 +28,9 @@ export async function attachPodNetwork(node: SandboxNode, pod: Pod): Promise<voi
 export async function removePodNetwork(node: SandboxNode, pod: Pod): Promise<void> {
   const { id, netnsPath, network } = pod.record;
   if (network === null) return;
-  if (network.provider !== "cni") await native.unpinNamespace(netnsPath);
-  await node.network.detach(id, network, { namespaceGone: true });
+  await together(
+    () => (network.provider === "cni" ? Promise.resolve() : native.unpinNamespace(netnsPath)),
+    () => node.network.detach(id, network, { namespaceGone: true }),
+  );
   update(node.store.pods, pod, { network: null });
 }

@@ -24,7 +24,14 @@ const podId = "0123456789abcdef".repeat(4);
 const web = { protocol: "tcp" as const, containerPort: 80, hostPort: 8080, hostIp: "" };
 
 function network(subnets: string[]): BuiltinNetwork {
-  return new BuiltinNetwork({ addon, bridge: "berth0", subnets, cidrPath: "/nonexistent/pod-cidr", observer });
+  return new BuiltinNetwork({
+    addon,
+    bridge: "berth0",
+    subnets,
+    cidrPath: "/nonexistent/pod-cidr",
+    positionsPath: "/nonexistent/positions",
+    observer,
+  });
 }
 
 test("a lease has an address of each subnet, the primary one first", () => {
@@ -103,6 +110,7 @@ test("a subnet that the host has a route for leaves the network not ready, and n
     bridge: "berth0",
     subnets: ["10.88.0.0/16"],
     cidrPath: "/nonexistent/pod-cidr",
+    positionsPath: "/nonexistent/positions",
     observer,
   });
   await provider.start();
@@ -162,6 +170,7 @@ test("a detach that the kernel refuses gives back what was taken, and done again
     bridge: "berth0",
     subnets: ["10.88.0.0/30"],
     cidrPath: "/nonexistent/pod-cidr",
+    positionsPath: "/nonexistent/positions",
     observer,
   });
   const old = network(["10.88.0.0/30"]).reserve("old", [web]);

@@ -2,17 +2,15 @@
  * The built-in pod network: one bridge, a veth pair per pod, addresses from our own leases, and one nftables table for
  * what leaves the node and for host ports. All of it by netlink and libnftables in this process.
  */
-import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
-import { dirname } from "node:path";
-import type { Addon, NetworkChange } from "../../native/binding.js";
-import { FailedPreconditionError, InvalidArgumentError, messageOf, UnavailableError } from "../errors.js";
+import type { Addon } from "../../native/binding.js";
+import { FailedPreconditionError, InvalidArgumentError, UnavailableError } from "../errors.js";
 import type { Observer } from "../observer.js";
 import { bandwidthOf } from "./bandwidth.js";
 import { formatSubnet, parseAddress, parseCidr } from "./cidr.js";
 import { Departures, interfaceExists } from "./departures.js";
 import { checkPortMappings, HostPorts, isHostAddress } from "./host-ports.js";
-import { findOverlaps, formatRoute } from "./host-routes.js";
-import { enableForwarding, setSwitch, uplinkMtu } from "./host-settings.js";
+import { ifbOf, vethOf } from "./interface-names.js";
+import { readKept, writeKept } from "./kept-file.js";
 import {
   guardDrops,
   type ListedTable,
@@ -22,6 +20,7 @@ import {
   removeTableDocument,
   tableName,
 } from "./nftables.js";
+import { NodeSide } from "./node-side.js";
 import { PortTable } from "./port-table.js";
 import type {
   NetworkedPod,
@@ -32,7 +31,6 @@ import type {
   PodRules,
   PortMapping,
 } from "./provider.js";
-import { Restorer } from "./restorer.js";
 import { Subnets, withoutPrefix } from "./subnets.js";
 
 export type NetworkAddon = Pick<
@@ -56,20 +54,18 @@ export interface BuiltinNetworkOptions {
   subnets: readonly string[];
   /** where the kubelet's pod CIDRs are kept over restarts; they win over `subnets` */
   cidrPath: string;
+  /** where it is kept which addresses were given last */
+  positionsPath: string;
   observer: Observer;
 }
-
-/** Of the host's interfaces; the pod's id follows. */
-const vethPrefix = "bth";
-const ifbPrefix = "btb";
-const veth = new RegExp(`^${vethPrefix}[0-9a-f]{12}$`);
-const ifb = new RegExp(`^${ifbPrefix}[0-9a-f]{12}$`);
 
 export class BuiltinNetwork implements NetworkProvider {
   readonly name = "builtin";
   readonly #addon: NetworkAddon;
   readonly #bridge: string;
   readonly #cidrPath: string;
+  readonly #positionsPath: string;
+  #keepingPositions: NodeJS.Timeout | undefined;
   readonly #observer: Observer;
   readonly #subnets: Subnets;
   readonly #hostPorts = new HostPorts();
@@ -77,23 +73,14 @@ export class BuiltinNetwork implements NetworkProvider {
   /** the host's ends of pods that are attached, or may be */
   readonly #interfaces = new Map<string, string>();
   readonly #departures: Departures;
-  #status: NetworkStatus = { ready: false, reason: "NetworkNotReady", message: "the network was not started yet" };
-  #mtu = 1500;
-  #setUp: Promise<void> | undefined;
-  readonly #restorer = new Restorer({
-    restore: async () => {
-      await this.#tryToSetUp();
-      return this.#status.ready;
-    },
-    onRestored: (what) => this.#observer.emit({ type: "restored", what, subject: this.#bridge }),
-  });
-  #watch: { close(): void } | undefined;
+  readonly #node: NodeSide;
 
   /** InvalidArgumentError: a malformed subnet, or two of one family. */
   constructor(options: BuiltinNetworkOptions) {
     this.#addon = options.addon;
     this.#bridge = options.bridge;
     this.#cidrPath = options.cidrPath;
+    this.#positionsPath = options.positionsPath;
     this.#observer = options.observer;
     this.#table = new PortTable({
       addon: options.addon,
@@ -104,23 +91,34 @@ export class BuiltinNetwork implements NetworkProvider {
       this.#observer.emit({ type: "trouble", what: "take a pod's interface away", subject: name, error }),
     );
     this.#subnets = new Subnets(options.subnets);
+    this.#node = new NodeSide({
+      ...options,
+      subnets: this.#subnets,
+      table: this.#table,
+      interfaces: () => [...this.#interfaces.values()],
+      onLinkGone: (name) => {
+        if (name === undefined) void this.#departures.look();
+        else this.#departures.gone(name);
+      },
+    });
   }
 
   async start(): Promise<void> {
-    const cidr = readCidr(this.#cidrPath);
+    const cidr = readKept(this.#cidrPath);
     if (cidr !== "") this.#subnets.change(splitCidrs(cidr));
-    await this.#tryToSetUp();
-    await this.#removeStrays();
+    this.#subnets.continueFrom(readPositions(this.#positionsPath));
+    await this.#node.setUp();
+    await this.#node.removeStrays();
   }
 
   /** Does not notice any more what others do. For whoever takes the network down, or hands it to another object. */
   close(): void {
-    this.#watch?.close();
-    this.#restorer.close();
+    this.#node.close();
+    clearTimeout(this.#keepingPositions);
   }
 
   status(): NetworkStatus {
-    return this.#status;
+    return this.#node.status;
   }
 
   reserve(
@@ -139,16 +137,17 @@ export class BuiltinNetwork implements NetworkProvider {
       this.#hostPorts.free(podId, ports);
       throw error;
     }
+    this.#keepPositions();
     return {
       provider: "builtin",
       interfaceName: "eth0",
-      hostInterface: `${vethPrefix}${podId.slice(0, 12)}`,
+      hostInterface: vethOf(podId),
       bridge: this.#bridge,
       mac: macOf(withoutPrefix(addresses[0] ?? "")),
       addresses,
       gateways: this.#subnets.pools.map(({ gateway }) => gateway),
       portMappings: ports,
-      ...(bandwidth !== undefined && { bandwidth: { ...bandwidth, ifb: `${ifbPrefix}${podId.slice(0, 12)}` } }),
+      ...(bandwidth !== undefined && { bandwidth: { ...bandwidth, ifb: ifbOf(vethOf(podId)) } }),
     };
   }
 
@@ -161,8 +160,9 @@ export class BuiltinNetwork implements NetworkProvider {
   }
 
   async attach(podId: string, lease: NetworkLease, { namespaceFd }: { namespaceFd: number }): Promise<NetworkLease> {
-    if (!this.#status.ready || !interfaceExists(this.#bridge)) await this.#tryToSetUp();
-    if (!this.#status.ready) throw new UnavailableError(`the pod network is not ready: ${this.#status.message}`);
+    if (!this.status().ready || !interfaceExists(this.#bridge)) await this.#node.setUp();
+    const { ready, message } = this.status();
+    if (!ready) throw new UnavailableError(`the pod network is not ready: ${message}`);
     await this.#checkHostAddresses(lease.portMappings);
     const step = <T>(name: string, run: () => Promise<T>) => this.#observer.step("attach-network", name, run);
     this.#interfaces.set(podId, lease.hostInterface);
@@ -207,12 +207,12 @@ export class BuiltinNetwork implements NetworkProvider {
           );
         }
       }
-      await this.#makeBridgeAndTable();
+      await this.#node.make();
     } catch (error) {
       undo();
       throw error;
     }
-    writeCidr(this.#cidrPath, subnets.join(","));
+    writeKept(this.#cidrPath, subnets.join(","));
   }
 
   subnets(): readonly string[] {
@@ -239,7 +239,7 @@ export class BuiltinNetwork implements NetworkProvider {
     return {
       provider: this.name,
       bridge: this.#bridge,
-      mtu: this.#mtu,
+      mtu: this.#node.mtu,
       nftablesTable: `inet ${tableName(this.#bridge)}`,
       subnets: this.#subnets.pools.map(({ subnet, gateway, capacity }) => ({
         subnet,
@@ -249,41 +249,8 @@ export class BuiltinNetwork implements NetworkProvider {
       addressesInUse: this.#subnets.addressesInUse,
       interfacesGoing: this.#departures.count,
       hostPortsInUse: this.#hostPorts.count,
-      status: this.#status,
+      status: this.status(),
     };
-  }
-
-  /** Callers at the same time share one attempt; it leaves its outcome in the status. */
-  #tryToSetUp(): Promise<void> {
-    this.#setUp ??= this.#makeBridgeAndTable()
-      .then((notes) => {
-        this.#status = { ready: true, reason: "", message: notes.join("; ") };
-      })
-      .catch((error: unknown) => {
-        const message = `bridge ${this.#bridge} cannot be set up: ${messageOf(error)}`;
-        this.#status = { ready: false, reason: "NetworkNotReady", message };
-      })
-      .finally(() => {
-        this.#setUp = undefined;
-      });
-    return this.#setUp;
-  }
-
-  async #makeBridgeAndTable(): Promise<string[]> {
-    const bridge = this.#bridge;
-    this.#mtu = uplinkMtu();
-    const addresses = this.#subnets.pools.map(({ gateway, prefix }) => `${gateway}/${prefix}`);
-    const withIpv6 = addresses.some((address) => address.includes(":"));
-    await this.#checkRoutes();
-    // before anything is made: what is taken away from then on is noticed
-    this.#watch ??= this.#addon.watchNetwork({ bridge, table: tableName(bridge) }, (change) => this.#noticed(change));
-    await this.#addon.ensureBridge({ name: bridge, addresses, mtu: this.#mtu });
-    // the rule that guards route_localnet comes first
-    await this.#table.write();
-    setSwitch(`ipv4/conf/${bridge}/route_localnet`, "1");
-    // pods that were there before the bridge
-    await this.#addon.joinBridge({ bridge, interfaces: [...this.#interfaces.values()] });
-    return enableForwarding(withIpv6);
   }
 
   async #limitBandwidth({ hostInterface, bandwidth }: NetworkLease): Promise<void> {
@@ -294,7 +261,7 @@ export class BuiltinNetwork implements NetworkProvider {
         toPodBits: bandwidth.ingress ?? 0,
         fromPodBits: bandwidth.egress ?? 0,
         ifb: bandwidth.ifb,
-        alias: this.#alias,
+        alias: this.#node.alias,
       }),
     );
   }
@@ -304,15 +271,16 @@ export class BuiltinNetwork implements NetworkProvider {
     if (bandwidth?.egress !== undefined) await this.#addon.deleteLink(bandwidth.ifb);
   }
 
-  /** FailedPreconditionError names the route: a second one for the same addresses would cut off whoever has them now. */
-  async #checkRoutes(): Promise<void> {
-    const overlap = findOverlaps(this.subnets(), this.#bridge, await this.#addon.listRoutes({})).find(
-      ({ within }) => within,
-    );
-    if (overlap === undefined) return;
-    throw new FailedPreconditionError(
-      `the pod subnet ${overlap.subnet} overlaps the host's route ${formatRoute(overlap.route)}`,
-    );
+  /** A second late: what is lost with it is only where the next agent begins. */
+  #keepPositions(): void {
+    this.#keepingPositions ??= setTimeout(() => {
+      this.#keepingPositions = undefined;
+      try {
+        writeKept(this.#positionsPath, JSON.stringify(this.#subnets.positions()));
+      } catch (error) {
+        this.#observer.emit({ type: "trouble", what: "keep the last addresses", subject: this.#positionsPath, error });
+      }
+    }, 1_000).unref();
   }
 
   #attachVeth(lease: NetworkLease, namespaceFd: number): Promise<void> {
@@ -322,40 +290,10 @@ export class BuiltinNetwork implements NetworkProvider {
       hostName: lease.hostInterface,
       podName: lease.interfaceName,
       podMac: lease.mac,
-      mtu: this.#mtu,
+      mtu: this.#node.mtu,
       addresses: lease.addresses,
       gateways: lease.gateways,
     });
-  }
-
-  /** What another program does to the network is undone; it tells of our own doings, too, but for the table's. */
-  #noticed({ kind, name }: NetworkChange): void {
-    if (kind === "link-gone") this.#departures.gone(name);
-    if (kind === "missed") void this.#departures.look();
-    if (kind === "missed" || kind === "table-changed") this.#restorer.missed(`table ${tableName(this.#bridge)}`);
-    if (kind === "missed" || name === this.#bridge) this.#restorer.missed(`bridge ${this.#bridge}`);
-  }
-
-  /** Interfaces of pods that no record knows: they would answer for addresses that are given to others. */
-  async #removeStrays(): Promise<void> {
-    const known = new Set(
-      [...this.#interfaces.values()].flatMap((name) => [name, name.replace(vethPrefix, ifbPrefix)]),
-    );
-    const ports = listDirectory(`/sys/class/net/${this.#bridge}/brif`).filter((name) => veth.test(name));
-    // those of other agents have other aliases
-    const ifbs = listDirectory("/sys/class/net").filter((name) => ifb.test(name) && aliasOf(name) === this.#alias);
-    for (const name of [...ports, ...ifbs].filter((name) => !known.has(name))) {
-      try {
-        await this.#addon.deleteLink(name);
-        this.#observer.emit({ type: "repaired", what: "interface of a lost pod", subject: name });
-      } catch (error) {
-        this.#observer.emit({ type: "trouble", what: "remove the interface of a lost pod", subject: name, error });
-      }
-    }
-  }
-
-  get #alias(): string {
-    return `berth ${this.#bridge}`;
   }
 
   /** InvalidArgumentError: a port on an address that no interface of the host has would answer nobody. */
@@ -405,35 +343,11 @@ function splitCidrs(text: string): string[] {
     .map((part) => formatSubnet(parseCidr(part)));
 }
 
-/** Empty: it has none, or it has gone. */
-function aliasOf(name: string): string {
+function readPositions(path: string): Record<string, string> {
   try {
-    return readFileSync(`/sys/class/net/${name}/ifalias`, "utf8").trim();
+    return JSON.parse(readKept(path) || "{}") as Record<string, string>;
   } catch {
-    return "";
+    // it only says where to begin
+    return {};
   }
-}
-
-function listDirectory(path: string): string[] {
-  try {
-    return readdirSync(path);
-  } catch {
-    // there is no bridge
-    return [];
-  }
-}
-
-function readCidr(path: string): string {
-  try {
-    return readFileSync(path, "utf8").trim();
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return "";
-    throw error;
-  }
-}
-
-function writeCidr(path: string, cidr: string): void {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-  writeFileSync(`${path}.new`, `${cidr}\n`, { mode: 0o600 });
-  renameSync(`${path}.new`, path);
 }

@@ -72,6 +72,24 @@ test("an adopted address that was freed before its turn is given once", () => {
   assert.equal(new Set(takeAll(pool)).size, 5);
 });
 
+test("a pool goes on after the address that an earlier one gave last, and comes to all of them", () => {
+  const earlier = new LeasePool("10.1.2.0/29");
+  assert.equal(earlier.lastTaken, undefined);
+  earlier.take("a");
+  earlier.take("a");
+  assert.equal(earlier.lastTaken, "10.1.2.3");
+  const pool = new LeasePool("10.1.2.0/29");
+  pool.adopt("10.1.2.5", "b");
+  pool.continueAfter("10.1.2.3");
+  const take = (count: number) => Array.from({ length: count }, () => pool.take("a"));
+  assert.deepEqual(take(4), ["10.1.2.4", "10.1.2.6", "10.1.2.2", "10.1.2.3"]);
+  assert.throws(() => pool.take("a"), ResourceExhaustedError);
+  pool.free("10.1.2.6", "a");
+  pool.free("10.1.2.4", "a");
+  assert.deepEqual(take(2), ["10.1.2.6", "10.1.2.4"]);
+  for (const odd of ["10.1.2.1", "10.9.9.9", "fd00::1"]) new LeasePool("10.1.2.0/29").continueAfter(odd);
+});
+
 test("pools that overlap share what is taken", () => {
   const taken = new Map<string, string>();
   const wide = new LeasePool("10.1.0.0/16", taken);

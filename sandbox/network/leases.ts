@@ -1,6 +1,7 @@
 /**
  * Addresses of one subnet. Those that were never used come first, then the one that was freed longest ago, so that a
- * peer that still talks to a pod that is gone does not reach the next one. Pure: what must survive is in the pods' leases.
+ * peer that still talks to a pod that is gone does not reach the next one. Pure: what must survive is in the pods' leases,
+ * and where the next agent goes on (continueAfter).
  */
 import { InvalidArgumentError, ResourceExhaustedError } from "../errors.js";
 import {
@@ -24,9 +25,12 @@ export class LeasePool {
   readonly capacity: bigint;
   readonly #cidr: Cidr;
   readonly #taken: Map<string, string>;
-  readonly #last: bigint;
-  /** the lowest address that was never used */
-  #next: bigint;
+  readonly #first: bigint;
+  /** of the range: where the first turn through it begins */
+  #start = 0n;
+  /** how many addresses of the first turn were looked at */
+  #tried = 0n;
+  #lastTaken: string | undefined;
   /** oldest first */
   readonly #freed = new Set<string>();
 
@@ -43,11 +47,25 @@ export class LeasePool {
     }
     this.prefix = prefix;
     this.gateway = formatAddress({ family, value: network + 1n });
-    this.#next = network + 2n;
+    this.#first = network + 2n;
     // IPv6 has no broadcast address
-    this.#last = lastAddress(this.#cidr) - (family === 4 ? 1n : 0n);
-    this.capacity = this.#last - this.#next + 1n;
+    const last = lastAddress(this.#cidr) - (family === 4 ? 1n : 0n);
+    this.capacity = last - this.#first + 1n;
     this.#taken = taken;
+  }
+
+  /** The address that take() gave last; none yet: undefined. */
+  get lastTaken(): string | undefined {
+    return this.#lastTaken;
+  }
+
+  /** For a pool that has given none yet: an earlier one's lastTaken, so that what was freed just now is not given again. */
+  continueAfter(address: string): void {
+    const parsed = parseAddress(address);
+    const offset = parsed.value - this.#first;
+    if (!contains(this.#cidr, parsed) || offset < 0n) return;
+    this.#start = (offset + 1n) % this.capacity;
+    this.#lastTaken = formatAddress(parsed);
   }
 
   /** ResourceExhaustedError names the subnet. */
@@ -58,6 +76,7 @@ export class LeasePool {
     }
     this.#freed.delete(address);
     this.#taken.set(address, podId);
+    this.#lastTaken = address;
     return address;
   }
 
@@ -77,13 +96,15 @@ export class LeasePool {
     const text = formatAddress(parsed);
     if (this.#taken.get(text) !== podId) return;
     this.#taken.delete(text);
-    // what lies above #next would be found as never used first
-    if (parsed.value < this.#next) this.#freed.add(text);
+    // what the first turn has not come to yet is found there
+    const offset = (parsed.value - this.#first - this.#start + this.capacity) % this.capacity;
+    if (offset < this.#tried) this.#freed.add(text);
   }
 
   #neverUsed(): string | undefined {
-    while (this.#next <= this.#last) {
-      const address = formatAddress({ family: this.#cidr.family, value: this.#next++ });
+    while (this.#tried < this.capacity) {
+      const value = this.#first + ((this.#start + this.#tried++) % this.capacity);
+      const address = formatAddress({ family: this.#cidr.family, value });
       if (!this.#taken.has(address)) return address;
       // an adopted one: when it is freed it is an ordinary used address
     }

@@ -101,7 +101,7 @@ export interface NetworkProvider {
    *  failure the lease stays reserved, and what is left goes with detach */
   attach(podId: string, lease: NetworkLease, options: { namespaceFd: number }): Promise<NetworkLease>;
   /** takes everything of the lease away (also of one that was only reserved) and frees its addresses; already gone is
-   *  success. `namespaceGone`: the pod's namespace has lost its last reference, so that the kernel removes the veth by
+   *  success. `namespaceGone`: the pod's namespace loses its last reference now, so that the kernel removes the veth by
    *  itself. A lease of CNI keeps its namespace, which is unpinned when the plugins are done with it */
   detach(podId: string, lease: NetworkLease, options: { namespaceGone: boolean }): Promise<void>;
   /** the node's pod CIDRs, as the kubelet sets them ("10.1.2.0/24" or "v4,v6"); running pods keep theirs */

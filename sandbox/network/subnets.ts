@@ -69,6 +69,23 @@ export class Subnets {
     return addresses;
   }
 
+  /** By subnet, the address that was given last. */
+  positions(): Record<string, string> {
+    return Object.fromEntries(
+      [...this.#all.values()].flatMap(({ subnet, lastTaken }) =>
+        lastTaken === undefined ? [] : [[subnet, lastTaken]],
+      ),
+    );
+  }
+
+  /** Goes on where an earlier agent has stopped. For subnets of which no address was given yet. */
+  continueFrom(positions: Readonly<Record<string, string>>): void {
+    for (const pool of this.#all.values()) {
+      const last = positions[pool.subnet];
+      if (last !== undefined && pool.lastTaken === undefined) pool.continueAfter(last);
+    }
+  }
+
   adopt(podId: string, addresses: readonly string[]): void {
     for (const address of addresses) this.#poolOf(address).adopt(withoutPrefix(address), podId);
   }

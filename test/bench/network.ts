@@ -75,6 +75,7 @@ function builtin(slot: Slot): BuiltinNetwork {
     // as many as a bridge has ports
     subnets: [`10.243.${slot.number & ~7}.0/21`, slot.subnet6],
     cidrPath: "/nonexistent/pod-cidr",
+    positionsPath: "/nonexistent/positions",
     observer: new Observer(),
   });
 }
@@ -98,8 +99,10 @@ async function measureAttach(slot: Slot, manyPods: number, report: Report): Prom
   };
   const detach = async (pod: Pod): Promise<void> => {
     pods.splice(pods.indexOf(pod), 1);
-    await native.unpinNamespace(pod.namespace.path);
-    await network.detach(pod.id, pod.lease, { namespaceGone: true });
+    await Promise.all([
+      native.unpinNamespace(pod.namespace.path),
+      network.detach(pod.id, pod.lease, { namespaceGone: true }),
+    ]);
   };
   const measureOne = async (with_: string): Promise<void> => {
     const ups: number[] = [];

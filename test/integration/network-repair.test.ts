@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { after, afterEach, before, test } from "node:test";
 import { promisify } from "node:util";
 import { native } from "../../native/binding.js";
@@ -112,6 +112,20 @@ test("an address is free when the pod's interface is gone, not before", async ()
   }
   await until(() => inUse() === 0, "the addresses are free");
   assert.equal(net.network.describe()["interfacesGoing"], 0);
+});
+
+test("the next agent does not give again what was freed just now", async () => {
+  const pod = await net.startPod();
+  await net.stopPod(pod);
+  // written a second late
+  const last = `${net.slot.subnet}":"${pod.address}"`;
+  await until(() => existsSync(net.positionsPath) && readFileSync(net.positionsPath, "utf8").includes(last), "kept");
+  net.network.close();
+  net.network = net.another();
+  await net.network.start();
+  const next = await net.startPod();
+  assert.notEqual(next.address, pod.address);
+  assert.notEqual(next.address6, pod.address6);
 });
 
 test("a namespace that somebody keeps does not keep the pod's addresses for ever", async () => {

@@ -31,8 +31,8 @@ before(async () => {
   // a neighbour that has no way back to the pods' subnet
   outsideGateway = `10.245.${net.slot.number}.1`;
   outsideAddress = `10.245.${net.slot.number}.2`;
-  outsideGateway6 = `fd00:c:${net.slot.number.toString(16)}::1`;
-  outsideAddress6 = `fd00:c:${net.slot.number.toString(16)}::2`;
+  outsideGateway6 = `fd00:c:${(net.slot.number + 1).toString(16)}::1`;
+  outsideAddress6 = `fd00:c:${(net.slot.number + 1).toString(16)}::2`;
   const gateways = [`${outsideGateway}/24`, `${outsideGateway6}/64`];
   await native.ensureBridge({ name: net.slot.outsideBridge, addresses: gateways, mtu: 1500 });
   outside = await startNamespace();

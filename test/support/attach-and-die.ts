@@ -12,6 +12,7 @@ const network = new BuiltinNetwork({
   bridge,
   subnets: subnets.split(","),
   cidrPath: "/nonexistent/cidr",
+  positionsPath: "/nonexistent/positions",
   observer: new Observer(),
 });
 await network.start();

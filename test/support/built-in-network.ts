@@ -25,6 +25,7 @@ export interface TestNetwork {
   /** the bridge's address */
   readonly gateway: string;
   readonly cidrPath: string;
+  readonly positionsPath: string;
   readonly pods: readonly TestPod[];
   /** what the network has told so far */
   readonly happenings: readonly Happening[];
@@ -47,6 +48,7 @@ export async function openTestNetwork(): Promise<TestNetwork> {
   const slot = claimSlot();
   const state = mkdtempSync(join(tmpdir(), "berth-network-"));
   const cidrPath = join(state, "pod-cidr");
+  const positionsPath = join(state, "positions");
   const observer = new Observer();
   const happenings: Happening[] = [];
   observer.subscribe((happening) => happenings.push(happening));
@@ -57,12 +59,14 @@ export async function openTestNetwork(): Promise<TestNetwork> {
       bridge: slot.bridge,
       subnets: [slot.subnet, slot.subnet6],
       cidrPath,
+      positionsPath,
       observer,
     });
   const self: TestNetwork = {
     slot,
     gateway: `10.244.${slot.number}.1`,
     cidrPath,
+    positionsPath,
     pods,
     happenings,
     network: another(),

@@ -1,0 +1,154 @@
+/** What all pods of the built-in network share on the host: the bridge, the table, and the host's own settings. */
+import { readdirSync, readFileSync } from "node:fs";
+import type { Addon, NetworkChange } from "../../native/binding.js";
+import { FailedPreconditionError, messageOf } from "../errors.js";
+import type { Observer } from "../observer.js";
+import { findOverlaps, formatRoute } from "./host-routes.js";
+import { enableForwarding, setSwitch, uplinkMtu } from "./host-settings.js";
+import { ifb, ifbOf, veth } from "./interface-names.js";
+import { tableName } from "./nftables.js";
+import type { PortTable } from "./port-table.js";
+import type { NetworkStatus } from "./provider.js";
+import { Restorer } from "./restorer.js";
+import type { Subnets } from "./subnets.js";
+
+export interface NodeSideOptions {
+  addon: Pick<Addon, "ensureBridge" | "joinBridge" | "deleteLink" | "listRoutes" | "watchNetwork">;
+  bridge: string;
+  subnets: Subnets;
+  table: PortTable;
+  /** the bridge's ports: the host's ends of all pods that are known */
+  interfaces: () => string[];
+  observer: Observer;
+  /** an interface of the host has gone, whosever it was; undefined: some may have gone unnoticed */
+  onLinkGone: (name: string | undefined) => void;
+}
+
+export class NodeSide {
+  readonly #options: NodeSideOptions;
+  readonly #restorer: Restorer;
+  #status: NetworkStatus = { ready: false, reason: "NetworkNotReady", message: "the network was not started yet" };
+  #mtu = 1500;
+  #setUp: Promise<void> | undefined;
+  #watch: { close(): void } | undefined;
+
+  constructor(options: NodeSideOptions) {
+    this.#options = options;
+    const { bridge, observer } = options;
+    this.#restorer = new Restorer({
+      restore: async () => {
+        await this.setUp();
+        return this.#status.ready;
+      },
+      onRestored: (what) => observer.emit({ type: "restored", what, subject: bridge }),
+    });
+  }
+
+  get status(): NetworkStatus {
+    return this.#status;
+  }
+
+  /** of the bridge, and of pods that are attached from now on */
+  get mtu(): number {
+    return this.#mtu;
+  }
+
+  /** Of interfaces that are no ports of the bridge. */
+  get alias(): string {
+    return `berth ${this.#options.bridge}`;
+  }
+
+  /** Callers at the same time share one attempt; it leaves its outcome in the status. */
+  setUp(): Promise<void> {
+    this.#setUp ??= this.make()
+      .then((notes) => {
+        this.#status = { ready: true, reason: "", message: notes.join("; ") };
+      })
+      .catch((error: unknown) => {
+        const message = `bridge ${this.#options.bridge} cannot be set up: ${messageOf(error)}`;
+        this.#status = { ready: false, reason: "NetworkNotReady", message };
+      })
+      .finally(() => {
+        this.#setUp = undefined;
+      });
+    return this.#setUp;
+  }
+
+  /** Makes what is missing; answers a sentence for each setting of the host that was changed for it. */
+  async make(): Promise<string[]> {
+    const { addon, bridge, subnets, table, interfaces } = this.#options;
+    this.#mtu = uplinkMtu();
+    const addresses = subnets.pools.map(({ gateway, prefix }) => `${gateway}/${prefix}`);
+    await this.#checkRoutes();
+    // before anything is made: what is taken away from then on is noticed
+    this.#watch ??= addon.watchNetwork({ bridge, table: tableName(bridge) }, (change) => this.#noticed(change));
+    await addon.ensureBridge({ name: bridge, addresses, mtu: this.#mtu });
+    // the rule that guards route_localnet comes first
+    await table.write();
+    setSwitch(`ipv4/conf/${bridge}/route_localnet`, "1");
+    // pods that were there before the bridge
+    await addon.joinBridge({ bridge, interfaces: interfaces() });
+    return enableForwarding(subnets.hasFamily("IPv6"));
+  }
+
+  /** Interfaces of pods that no record knows: they would answer for addresses that are given to others. */
+  async removeStrays(): Promise<void> {
+    const { addon, bridge, interfaces, observer } = this.#options;
+    const known = new Set(interfaces().flatMap((name) => [name, ifbOf(name)]));
+    const ports = listDirectory(`/sys/class/net/${bridge}/brif`).filter((name) => veth.test(name));
+    // those of other agents have other aliases
+    const ifbs = listDirectory("/sys/class/net").filter((name) => ifb.test(name) && aliasOf(name) === this.alias);
+    for (const name of [...ports, ...ifbs].filter((name) => !known.has(name))) {
+      try {
+        await addon.deleteLink(name);
+        observer.emit({ type: "repaired", what: "interface of a lost pod", subject: name });
+      } catch (error) {
+        observer.emit({ type: "trouble", what: "remove the interface of a lost pod", subject: name, error });
+      }
+    }
+  }
+
+  /** Does not notice any more what others do. */
+  close(): void {
+    this.#watch?.close();
+    this.#restorer.close();
+  }
+
+  /** What another program does to the network is undone; it tells of our own doings, too, but for the table's. */
+  #noticed({ kind, name }: NetworkChange): void {
+    const { bridge, onLinkGone } = this.#options;
+    if (kind === "link-gone") onLinkGone(name);
+    if (kind === "missed") onLinkGone(undefined);
+    if (kind === "missed" || kind === "table-changed") this.#restorer.missed(`table ${tableName(bridge)}`);
+    if (kind === "missed" || name === bridge) this.#restorer.missed(`bridge ${bridge}`);
+  }
+
+  /** FailedPreconditionError names the route: a second one for the same addresses would cut off whoever has them now. */
+  async #checkRoutes(): Promise<void> {
+    const { addon, bridge, subnets } = this.#options;
+    const own = subnets.pools.map(({ subnet }) => subnet);
+    const overlap = findOverlaps(own, bridge, await addon.listRoutes({})).find(({ within }) => within);
+    if (overlap === undefined) return;
+    throw new FailedPreconditionError(
+      `the pod subnet ${overlap.subnet} overlaps the host's route ${formatRoute(overlap.route)}`,
+    );
+  }
+}
+
+/** Empty: it has none, or it has gone. */
+function aliasOf(name: string): string {
+  try {
+    return readFileSync(`/sys/class/net/${name}/ifalias`, "utf8").trim();
+  } catch {
+    return "";
+  }
+}
+
+function listDirectory(path: string): string[] {
+  try {
+    return readdirSync(path);
+  } catch {
+    // there is no bridge
+    return [];
+  }
+}
