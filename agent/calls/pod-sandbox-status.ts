@@ -21,8 +21,10 @@ export function podSandboxStatus(
     timestamp: now(),
   };
   if (request.verbose) {
-    const { network, netnsPath, monitorCgroup, config } = pod.record;
-    answer.info = { info: JSON.stringify({ pid: pod.monitorPid, netnsPath, monitorCgroup, network, config }) };
+    const { network, netnsPath, monitorCgroup, cgroupParent, config } = pod.record;
+    answer.info = {
+      info: JSON.stringify({ pid: pod.monitorPid, netnsPath, monitorCgroup, cgroupParent, network, config }),
+    };
   }
   return answer;
 }

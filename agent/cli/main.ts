@@ -20,6 +20,12 @@ const commands: Record<string, Entry> = {
   serve: { summary: "run the agent", load: async () => [await import("./serve.js")] },
   pods: { summary: "list pods", load: async () => [await import("./pods.js")] },
   ps: { summary: "list containers", load: async () => [await import("./ps.js")] },
+  stats: { summary: "tell what containers or pods use", load: async () => [await import("./stats.js")] },
+  top: { summary: "show all the time what containers or pods use", load: async () => [await import("./top.js")] },
+  cgroup: {
+    summary: "tell a pod's or a container's limits, usage and pressure, and in which file each stands",
+    load: async () => [await import("./cgroup.js")],
+  },
   exec: { summary: "run a program in a container", load: async () => [await import("./exec.js")] },
   attach: { summary: "show a container's output from now on", load: async () => [await import("./attach.js")] },
   cp: {

@@ -1,0 +1,84 @@
+import { type Command, Option } from "commander";
+import { addClientOptions, type ClientOptions, withClient } from "./client.js";
+import { printable, printTable } from "./output.js";
+import { type SortKey, sorted, sortKeys, type Usage, usageHeader, usageRow, usages } from "./usage.js";
+
+interface TopOptions extends ClientOptions {
+  pods?: boolean;
+  interval: number;
+  sort: SortKey;
+  count: number;
+}
+
+export function addTo(parent: Command): void {
+  const command = parent
+    .command("top")
+    .description("show all the time what containers use; on a terminal, keys choose the order and q ends it")
+    .option("--pods", "pods as a whole")
+    .option("--interval <seconds>", "the time between two looks", Number, 2)
+    .option("--count <number>", "so many looks; 0: until it is ended", Number, 0)
+    .addOption(new Option("--sort <column>", "what the list is ordered by").choices(sortKeys).default("cpu"));
+  addClientOptions(command).action(top);
+}
+
+const keys: Record<string, SortKey> = { c: "cpu", m: "memory", s: "swap", w: "written", p: "pressure", n: "name" };
+const enterScreen = "\u001b[?1049h\u001b[?25l";
+const leaveScreen = "\u001b[?25h\u001b[?1049l";
+
+async function top(options: TopOptions): Promise<void> {
+  await withClient(options, async (client) => {
+    const looks = usages(client, options.interval * 1000, options.pods ?? false);
+    if (process.stdout.isTTY && process.stdin.isTTY) return show(looks, options);
+    let count = 0;
+    for await (const usage of looks) {
+      printTable(usageHeader, sorted(usage, options.sort).map(usageRow));
+      count += 1;
+      if (count === options.count) return;
+      process.stdout.write("\n");
+    }
+  });
+}
+
+/** On the terminal's other screen, which is left again however this ends. */
+async function show(looks: AsyncGenerator<Usage[]>, options: TopOptions): Promise<void> {
+  let order = options.sort;
+  let latest: readonly Usage[] = [];
+  let end: () => void = () => undefined;
+  const ended = new Promise<undefined>((resolve) => {
+    end = () => resolve(undefined);
+  });
+  const draw = () => process.stdout.write(screen(latest, order));
+  const onKey = (bytes: Buffer) => {
+    const key = bytes.toString();
+    if (key === "q" || key === "\u0003") return end();
+    order = keys[key] ?? order;
+    draw();
+  };
+  process.stdin.setRawMode(true).on("data", onKey).resume();
+  process.stdout.write(enterScreen);
+  process.stdout.on("resize", draw);
+  process.once("SIGTERM", end);
+  try {
+    draw();
+    for (let count = 0; options.count === 0 || count < options.count; count++) {
+      const look = await Promise.race([looks.next(), ended]);
+      if (look === undefined || look.done === true) return;
+      latest = look.value;
+      draw();
+    }
+  } finally {
+    process.stdout.off("resize", draw);
+    process.stdin.off("data", onKey).setRawMode(false).pause();
+    process.stdout.write(leaveScreen);
+  }
+}
+
+function screen(usages: readonly Usage[], order: SortKey): string {
+  const { rows = 24, columns = 80 } = process.stdout;
+  const table = [usageHeader, ...sorted(usages, order).map(usageRow)];
+  const widths = usageHeader.map((_, column) => Math.max(...table.map((row) => row[column]?.length ?? 0)));
+  const lines = table.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  "));
+  const head = `berth top: ${usages.length} by ${order}   c cpu  m memory  s swap  w written  p pressure  n name  q quit`;
+  const shown = [head, "", ...lines].slice(0, rows - 1).map((line) => printable(line).slice(0, columns));
+  return `\u001b[H${shown.map((line) => `${line}\u001b[K`).join("\r\n")}\u001b[J`;
+}

@@ -1,0 +1,91 @@
+/** `berth stats`, `berth top` and `berth cgroup`, as people type them. */
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { after, before, describe, it } from "node:test";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import type { CgroupValue } from "../../agent/cli/cgroup-values.js";
+import type { Usage } from "../../agent/cli/usage.js";
+import { startAgent, type TestAgent } from "../support/agent.js";
+import { importBusybox, long, type RunningPod, runContainer, runPod, sh, untilWritten } from "../support/workload.js";
+
+const run = promisify(execFile);
+const program = fileURLToPath(new URL("../../agent/cli/main.js", import.meta.url));
+const mebibyte = 1 << 20;
+
+describe("what people see of statistics", () => {
+  let agent: TestAgent;
+  let pod: RunningPod;
+  let busy = "";
+  let idle = "";
+
+  const berth = async (...args: string[]): Promise<string> => {
+    const env = { ...process.env, BERTH_SOCKET: agent.socket };
+    return (await run(process.execPath, [program, ...args], { env, timeout: 60_000 })).stdout;
+  };
+
+  before(async () => {
+    agent = await startAgent();
+    await importBusybox(agent);
+    pod = await runPod(agent);
+    busy = await runContainer(agent, pod, { metadata: { name: "busy" }, ...sh("while :; do :; done") });
+    idle = await runContainer(agent, pod, {
+      metadata: { name: "idle" },
+      ...sh("x=$(head -c 8000000 /dev/zero | tr '\\0' x); echo up; while :; do sleep 1000; done"),
+      linux: { resources: { memory_limit_in_bytes: long(64 * mebibyte) } },
+    });
+    await untilWritten(agent, idle, "up");
+  });
+  after(() => agent.stop());
+
+  it("berth stats tells rates, memory and limits, in the order that is asked for", async () => {
+    const [first, second] = JSON.parse(await berth("stats", "--json", "--sort", "cpu")) as Usage[];
+    assert.deepEqual([first?.container, second?.container], ["busy", "idle"]);
+    assert.ok((first?.cpu ?? 0) > (second?.cpu ?? 0));
+    assert.equal(second?.memoryLimitBytes, 64 * mebibyte);
+    const lines = (await berth("stats", "--interval", "0.2")).trimEnd().split("\n");
+    assert.match(lines[0] ?? "", /^POD +CONTAINER +ID +CPU +MEMORY +LIMIT /);
+    assert.match(
+      lines[1] ?? "",
+      new RegExp(`^test/\\S+ +busy +${busy.slice(0, 12)} +\\d\\.\\d{3} +\\S+ [KM]iB +none `),
+    );
+    assert.match(lines[2] ?? "", /^test\/\S+ +idle .* 64\.0 MiB /);
+    assert.equal(lines.length, 3);
+    const one = (await berth("stats", "--interval", "0.2", idle.slice(0, 10))).trimEnd().split("\n");
+    assert.equal(one.length, 2);
+    await assert.rejects(berth("stats", "--interval", "0.1", "nothing"), /nothing that runs has the id "nothing"/);
+    const [whole] = JSON.parse(await berth("stats", "--pods", "--json", "--interval", "0.2")) as Usage[];
+    assert.equal(whole?.id, pod.id);
+    assert.ok((whole?.workingSetBytes ?? 0) > (first?.workingSetBytes ?? 0));
+  });
+
+  it("berth top is plain where there is no terminal", async () => {
+    const looks = (await berth("top", "--interval", "0.2", "--count", "2", "--sort", "memory")).split("\n\n");
+    assert.equal(looks.length, 2);
+    for (const look of looks) {
+      const [header = "", first = "", second = ""] = look.trimEnd().split("\n");
+      assert.match(header, /^POD /);
+      assert.match(first, / idle /);
+      assert.match(second, / busy /);
+    }
+  });
+
+  it("berth cgroup names the files, which say the same", async () => {
+    type Told = { name: string; path: string; values: CgroupValue[] }[];
+    const [told, ...none] = JSON.parse(await berth("cgroup", "--json", idle.slice(0, 12))) as Told;
+    assert.equal(none.length, 0);
+    const limit = told?.values.find(({ what }) => what === "memory limit");
+    assert.equal(limit?.value, "64.0 MiB");
+    assert.equal(readFileSync(limit?.file ?? "", "utf8"), `${64 * mebibyte}\n`);
+    for (const { file } of told?.values ?? []) assert.ok(file.includes(told?.path ?? "?"), file);
+    const ofPod = JSON.parse(await berth("cgroup", "--json", pod.id)) as Told;
+    assert.deepEqual(
+      ofPod.map(({ name }) => name.split(" ")[0]),
+      ["parent", "monitor", "container", "container"],
+    );
+    assert.ok(ofPod.every(({ values }) => values.length > 0));
+    assert.match(await berth("cgroup", pod.id.slice(0, 12)), /^container idle {2}\/\S+\n +WHAT +VALUE +FILE\n/m);
+    await assert.rejects(berth("cgroup", "feedfacefeed"), /is not known/);
+  });
+});
