@@ -68,7 +68,7 @@ const commands: Record<string, Entry> = {
       ]),
   },
   network: {
-    summary: "tell of a pod's network; tell, or finish, what pods that have ended have left on a CNI network",
+    summary: "tell of a pod's network; tell, or finish, what pods that have ended have left",
     load: () => Promise.all([import("./network-ls.js"), import("./network-gc.js"), import("./network-inspect.js")]),
   },
   run: {

@@ -8,7 +8,7 @@ export function addTo(parent: Command): void {
   const command = parent
     .command("ls")
     .alias("list")
-    .description("list what CNI plugins have not taken away yet of pods that have ended, and why");
+    .description("list what of pods that have ended is still to be taken away, and why");
   addClientOptions(command).action(list);
 }
 

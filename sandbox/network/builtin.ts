@@ -187,7 +187,7 @@ export class BuiltinNetwork implements NetworkProvider {
       // whatever the kernel refuses: nobody else would ever give these back
       this.#hostPorts.free(podId, lease.portMappings ?? []);
       if (namespaceGone) {
-        await this.#departures.add(lease.hostInterface, freeAddresses);
+        await this.#departures.add(lease.hostInterface, podId, freeAddresses);
         if (lease.bandwidth?.egress !== undefined) await this.#addon.deleteLink(lease.bandwidth.ifb);
       } else {
         await step("interfaces", () => this.#deleteInterfaces(lease)).finally(freeAddresses);
@@ -219,12 +219,15 @@ export class BuiltinNetwork implements NetworkProvider {
     return this.#subnets.pools.map(({ subnet }) => subnet);
   }
 
-  /** The kernel takes a pod's network away with its namespace: nothing waits for anybody. */
+  /** The kernel takes a pod's interface away by itself, unless somebody keeps its namespace. */
   pendingRemovals(): PendingRemoval[] {
-    return [];
+    const error = "the kernel has not taken the pod's interface away yet";
+    return this.#departures.list().map((departure) => ({ ...departure, network: this.#bridge, attempts: 0, error }));
   }
 
-  async cleanUp(): Promise<void> {}
+  cleanUp(): Promise<void> {
+    return this.#departures.look(0);
+  }
 
   async podRules(lease: NetworkLease): Promise<PodRules> {
     const listed = JSON.parse(await this.#addon.runNftables(listTableDocument(this.#bridge))) as ListedTable;

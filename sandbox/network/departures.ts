@@ -12,6 +12,8 @@ const lookAgainMs = 2_000;
 const patienceMs = 10_000;
 
 interface Departure {
+  podId: string;
+  /** milliseconds since 1970 */
   since: number;
   whenGone: () => void;
 }
@@ -33,13 +35,17 @@ export class Departures {
   }
 
   /** `whenGone` is called once, at once when there is no such interface. Waits only when too many are on their way. */
-  async add(name: string, whenGone: () => void): Promise<void> {
+  async add(name: string, podId: string, whenGone: () => void): Promise<void> {
     if (!interfaceExists(name)) return whenGone();
-    this.#leaving.set(name, { since: Date.now(), whenGone });
+    this.#leaving.set(name, { podId, since: Date.now(), whenGone });
     this.#timer ??= setInterval(() => void this.look(), lookAgainMs).unref();
     // gone between the look and its entry: nobody would tell any more
     if (!interfaceExists(name)) return this.gone(name);
     if (this.count > mostAtOnce) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+  }
+
+  list(): { podId: string; since: number }[] {
+    return [...this.#leaving.values()].map(({ podId, since }) => ({ podId, since }));
   }
 
   gone(name: string): void {
@@ -57,12 +63,12 @@ export class Departures {
     }
   }
 
-  /** For those whose end was not told. */
-  async look(): Promise<void> {
+  /** For those whose end was not told. What the kernel has not taken away for so long is deleted. */
+  async look(patience = patienceMs): Promise<void> {
     for (const [name, { since }] of [...this.#leaving]) {
       try {
         if (interfaceExists(name)) {
-          if (Date.now() - since < patienceMs) continue;
+          if (Date.now() - since < patience) continue;
           await this.#addon.deleteLink(name);
         }
         this.gone(name);

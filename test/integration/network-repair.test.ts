@@ -128,15 +128,19 @@ test("the next agent does not give again what was freed just now", async () => {
   assert.notEqual(next.address6, pod.address6);
 });
 
-test("a namespace that somebody keeps does not keep the pod's addresses for ever", async () => {
+test("a namespace that somebody keeps: what is pending is told, and taken away when it is asked for", async () => {
   const namespace = await startNamespace();
   const id = randomBytes(32).toString("hex");
   const lease = net.network.reserve(id);
   await net.network.attach(id, lease, { namespaceFd: namespace.fd });
   await net.network.detach(id, lease, { namespaceGone: true });
   try {
-    await native.deleteLink(lease.hostInterface);
-    await until(() => net.network.describe()["addressesInUse"] === 0, "the addresses are free");
+    const [pending] = net.network.pendingRemovals();
+    assert.deepEqual([pending?.podId, pending?.network], [id, net.slot.bridge]);
+    await net.network.cleanUp();
+    assert.deepEqual(net.network.pendingRemovals(), []);
+    assert.ok(!existsSync(`/sys/class/net/${lease.hostInterface}`));
+    assert.equal(net.network.describe()["addressesInUse"], 0);
   } finally {
     await namespace.stop();
   }

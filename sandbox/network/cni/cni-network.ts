@@ -28,6 +28,7 @@ import {
   collectGarbage,
   deleteNetwork,
   networkStatus,
+  type Plugins,
 } from "./operations.js";
 import { type Removal, Removals } from "./removals.js";
 import { type Json, readResult } from "./result.js";
@@ -58,7 +59,7 @@ export class CniNetwork implements NetworkProvider {
   readonly name = "cni";
   readonly #addon: CniNetworkOptions["addon"];
   readonly #directory: ConfigurationDirectory;
-  readonly #pluginDirectories: readonly string[];
+  readonly #plugins: Plugins;
   readonly #cacheDirectory: string;
   readonly #observer: Observer;
   readonly #removals: Removals;
@@ -72,7 +73,7 @@ export class CniNetwork implements NetworkProvider {
   constructor(options: CniNetworkOptions) {
     this.#addon = options.addon;
     this.#directory = new ConfigurationDirectory(options.configurationDirectory);
-    this.#pluginDirectories = options.pluginDirectories;
+    this.#plugins = { directories: options.pluginDirectories, observer: options.observer };
     this.#cacheDirectory = options.cacheDirectory;
     this.#observer = options.observer;
     this.#removals = new Removals({
@@ -134,7 +135,7 @@ export class CniNetwork implements NetworkProvider {
     const { network, at } = plan(podId, lease);
     return this.#lock.shared(async () => {
       this.#attached.set(podId, lease);
-      const result = await addNetwork(network, at, { directories: this.#pluginDirectories });
+      const result = await addNetwork(network, at, this.#plugins);
       const attached = withResult(lease, result, network);
       this.#attached.set(podId, attached);
       writeCache(this.#cacheDirectory, network, at, result);
@@ -166,7 +167,7 @@ export class CniNetwork implements NetworkProvider {
     return {
       provider: this.name,
       configurationDirectory: this.#directory.directory,
-      pluginDirectories: this.#pluginDirectories,
+      pluginDirectories: this.#plugins.directories,
       ...("network" in found && {
         network: found.network.name,
         cniVersion: found.network.cniVersion,
@@ -197,7 +198,7 @@ export class CniNetwork implements NetworkProvider {
     const { network, at } = plan(podId, lease);
     if (cniOf(lease).result === undefined) await endLeftoverPlugins(podId);
     const there = { ...at, netnsPath: isNamespace(netnsPath) ? netnsPath : "" };
-    await deleteNetwork(network, there, cniOf(lease).result, { directories: this.#pluginDirectories });
+    await deleteNetwork(network, there, cniOf(lease).result, this.#plugins);
     removeCache(this.#cacheDirectory, network.name, at);
     await this.#addon.unpinNamespace(netnsPath);
   }
@@ -215,7 +216,7 @@ export class CniNetwork implements NetworkProvider {
     const last = this.#examined;
     if (last?.network === network && Date.now() - last.at < examinationMs) return Promise.resolve();
     this.#examination ??= (async () => {
-      const plugins = { directories: this.#pluginDirectories };
+      const plugins = this.#plugins;
       let problem = "";
       try {
         if (last?.network !== network || last.problem !== "") await checkVersions(network, plugins);
@@ -237,7 +238,7 @@ export class CniNetwork implements NetworkProvider {
       if (result === undefined || !this.#attached.has(podId)) continue;
       const { network, at } = plan(podId, lease);
       try {
-        await checkNetwork(network, at, result, { directories: this.#pluginDirectories });
+        await checkNetwork(network, at, result, this.#plugins);
       } catch (error) {
         if (this.#attached.has(podId)) this.#trouble("check the pod's network", podId, error);
       }
@@ -252,7 +253,7 @@ export class CniNetwork implements NetworkProvider {
       await this.#lock.alone(() => {
         const pods = [...this.#attached.keys(), ...this.#removals.list().map(({ podId }) => podId)];
         const valid = [...new Set(pods)].map((containerId) => ({ containerId, interfaceName }));
-        return collectGarbage(network, valid, { directories: this.#pluginDirectories });
+        return collectGarbage(network, valid, this.#plugins);
       });
     } catch (error) {
       this.#trouble("collect the network's garbage", network.name, error);

@@ -3,6 +3,7 @@
  * before it has made.
  */
 import { FailedPreconditionError, InternalError } from "../../errors.js";
+import type { Observer } from "../../observer.js";
 import type { NetworkConfiguration, PluginConfiguration } from "./configuration.js";
 import { type CniCommand, runPlugin } from "./plugin.js";
 import { convertResult, type Json } from "./result.js";
@@ -22,6 +23,8 @@ export interface Attachment {
 
 export interface Plugins {
   directories: readonly string[];
+  /** is told how long each plugin took */
+  observer: Observer;
 }
 
 /** How long a plugin may take: IPAM may ask a server that is busy with a hundred other nodes. */
@@ -35,15 +38,11 @@ const timeoutsMs: Readonly<Record<CniCommand, number>> = {
 };
 
 /** Answers the last plugin's result. What was made before one fails stays: DEL takes it away. */
-export async function addNetwork(
-  network: NetworkConfiguration,
-  at: Attachment,
-  { directories }: Plugins,
-): Promise<Json> {
+export async function addNetwork(network: NetworkConfiguration, at: Attachment, plugins: Plugins): Promise<Json> {
   let result: Json | undefined;
   for (const plugin of network.plugins) {
     const configuration = configurationOf(network, plugin, at, result);
-    const printed = await run("ADD", plugin, directories, configuration, environmentOf(at));
+    const printed = await run("ADD", plugin, plugins, configuration, environmentOf(at));
     if (printed === undefined) throw new InternalError(`CNI plugin ${plugin.type} ADD printed no result`);
     result = convertResult(printed, network.cniVersion);
   }
@@ -58,14 +57,14 @@ export async function deleteNetwork(
   network: NetworkConfiguration,
   at: Attachment,
   result: Json | undefined,
-  { directories }: Plugins,
+  plugins: Plugins,
 ): Promise<void> {
   const errors: unknown[] = [];
   for (const plugin of network.plugins.toReversed()) {
     const previous = hasCheck(network.cniVersion) ? result : undefined;
     const configuration = configurationOf(network, plugin, at, previous);
     try {
-      await run("DEL", plugin, directories, configuration, environmentOf(at));
+      await run("DEL", plugin, plugins, configuration, environmentOf(at));
     } catch (error) {
       errors.push(error);
     }
@@ -78,19 +77,19 @@ export async function checkNetwork(
   network: NetworkConfiguration,
   at: Attachment,
   result: Json,
-  { directories }: Plugins,
+  plugins: Plugins,
 ): Promise<void> {
   if (network.disableCheck || !hasCheck(network.cniVersion)) return;
   for (const plugin of network.plugins) {
-    await run("CHECK", plugin, directories, configurationOf(network, plugin, at, result), environmentOf(at));
+    await run("CHECK", plugin, plugins, configurationOf(network, plugin, at, result), environmentOf(at));
   }
 }
 
 /** Whether the network takes pods now. Lists before version 1.1 cannot tell. @throws what a plugin says is missing */
-export async function networkStatus(network: NetworkConfiguration, { directories }: Plugins): Promise<void> {
+export async function networkStatus(network: NetworkConfiguration, plugins: Plugins): Promise<void> {
   if (!hasGc(network.cniVersion)) return;
   for (const plugin of network.plugins) {
-    await run("STATUS", plugin, directories, configurationOf(network, plugin), {});
+    await run("STATUS", plugin, plugins, configurationOf(network, plugin), {});
   }
 }
 
@@ -98,7 +97,7 @@ export async function networkStatus(network: NetworkConfiguration, { directories
 export async function collectGarbage(
   network: NetworkConfiguration,
   valid: readonly Pick<Attachment, "containerId" | "interfaceName">[],
-  { directories }: Plugins,
+  plugins: Plugins,
 ): Promise<void> {
   if (network.disableGC || !hasGc(network.cniVersion)) return;
   const attachments = valid.map(({ containerId, interfaceName }) => ({
@@ -114,7 +113,7 @@ export async function collectGarbage(
       "cni.dev/attachments": attachments,
     };
     try {
-      await run("GC", plugin, directories, configuration, {});
+      await run("GC", plugin, plugins, configuration, {});
     } catch (error) {
       errors.push(error);
     }
@@ -123,9 +122,9 @@ export async function collectGarbage(
 }
 
 /** @throws FailedPreconditionError: a plugin is not there, or does not know the list's version */
-export async function checkVersions(network: NetworkConfiguration, { directories }: Plugins): Promise<void> {
+export async function checkVersions(network: NetworkConfiguration, plugins: Plugins): Promise<void> {
   for (const plugin of network.plugins) {
-    const answer = await run("VERSION", plugin, directories, { cniVersion: network.cniVersion }, {});
+    const answer = await run("VERSION", plugin, plugins, { cniVersion: network.cniVersion }, {});
     const known = answer?.supportedVersions;
     if (!Array.isArray(known) || !known.includes(network.cniVersion)) {
       throw new FailedPreconditionError(
@@ -138,11 +137,13 @@ export async function checkVersions(network: NetworkConfiguration, { directories
 function run(
   command: CniCommand,
   { type }: PluginConfiguration,
-  directories: readonly string[],
+  { directories, observer }: Plugins,
   configuration: Json,
   environment: Record<string, string>,
 ): Promise<Json | undefined> {
-  return runPlugin({ type, command, directories, environment, configuration, timeoutMs: timeoutsMs[command] });
+  return observer.step("cni", `${command} ${type}`, () =>
+    runPlugin({ type, command, directories, environment, configuration, timeoutMs: timeoutsMs[command] }),
+  );
 }
 
 /** CNI specification, section 4, "Deriving request configuration from plugin configuration". */
