@@ -7,7 +7,7 @@ import { WebSocketConnection } from "./connection.js";
 import { CloseCode, Opcode } from "./frames.js";
 
 /** as far as it is that */
-const base64Text = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}(?:==)?|[A-Za-z0-9+/]{3}=?)?/;
+const base64Text = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{3}=?|[A-Za-z0-9+/]{2}(?:==)?)?/;
 
 export interface ChannelReceiver {
   /** a part of a message's content, never empty */
