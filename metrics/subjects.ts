@@ -21,18 +21,18 @@ export interface DiskSpace {
 export interface Subject {
   readonly pod: Pod;
   /** absent: the pod itself */
-  readonly container?: Container;
+  readonly container?: Container | undefined;
   /** the values of subjectLabels, in their order */
   readonly labels: readonly string[];
-  readonly cgroup?: CgroupSample;
-  readonly links?: readonly LinkStatistics[];
-  readonly written?: DiskUsage;
-  readonly space?: DiskSpace;
-  readonly io?: readonly DeviceIo[];
+  readonly cgroup?: CgroupSample | undefined;
+  readonly links?: readonly LinkStatistics[] | undefined;
+  readonly written?: DiskUsage | undefined;
+  readonly space?: DiskSpace | undefined;
+  readonly io?: readonly DeviceIo[] | undefined;
   /** open files and, among them, sockets of all its processes */
-  readonly openFiles?: { files: number; sockets: number };
+  readonly openFiles?: { files: number; sockets: number } | undefined;
   /** of its init; -1: unlimited */
-  readonly mostOpenFiles?: number;
+  readonly mostOpenFiles?: number | undefined;
 }
 
 /** `id` is the cgroup's path, `name` the CRI's id, `container` the name in the pod's spec (empty for the pod itself). */
@@ -60,19 +60,17 @@ export async function subjectsOf(node: ObservedNode): Promise<Subject[]> {
     const pod = podsById.get(container.record.podId);
     const cgroup = cgroups.get(container);
     if (pod === undefined || cgroup === undefined) continue;
-    subjects.push(
-      told({
-        pod,
-        container,
-        labels: containerLabels(pod, container),
-        cgroup,
-        written: written[index],
-        space,
-        io: ios.get(container.record.cgroupPath),
-        openFiles: opened?.[index],
-        mostOpenFiles: limits.get(container),
-      }),
-    );
+    subjects.push({
+      pod,
+      container,
+      labels: containerLabels(pod, container),
+      cgroup,
+      written: written[index],
+      space,
+      io: ios.get(container.record.cgroupPath),
+      openFiles: opened?.[index],
+      mostOpenFiles: limits.get(container),
+    });
   }
   for (const [pod, { path, whole, cgroup }] of pods) {
     // the pod's own cgroup counts all of it; a monitor's alone would pass for that
@@ -82,10 +80,6 @@ export async function subjectsOf(node: ObservedNode): Promise<Subject[]> {
     subjects.push({ pod, labels: podLabels(pod, pod.record.monitorCgroup, pod.record.id), links });
   }
   return subjects;
-}
-
-function told(subject: { [Field in keyof Subject]: Subject[Field] | undefined }): Subject {
-  return Object.fromEntries(Object.entries(subject).filter(([, value]) => value !== undefined)) as unknown as Subject;
 }
 
 function containerLabels(pod: Pod, { record, config }: Container): string[] {
