@@ -38,6 +38,8 @@ test("defaults", () => {
     netnsDir: "/run/netns",
     storageDriver: "overlay",
     pinnedImages: [],
+    logLineBytes: 16_384,
+    logRate: 0,
     logLevel: "info",
     rlimits: [],
     runtimes: [],

@@ -41,6 +41,9 @@ export interface Config {
   readonly netnsDir: string;
   readonly storageDriver: StorageDriverName;
   readonly pinnedImages: readonly ImagePattern[];
+  readonly logLineBytes: number;
+  /** bytes a second of each container; 0: no limit */
+  readonly logRate: number;
   readonly logLevel: "debug" | "info" | "warn" | "error";
   /** what containers' programs begin with, as it is written */
   readonly rlimits: readonly PosixRlimit[];
@@ -74,6 +77,17 @@ const address = v.pipe(
   v.check((text) => text === "off" || parseAddress(text) !== null, 'is neither HOST:PORT nor "off"'),
   v.transform((text) => (text === "off" ? null : parseAddress(text))),
 );
+
+function wholeNumber(least: number, most: number) {
+  return v.pipe(
+    v.union([v.string(), v.number()]),
+    v.transform(Number),
+    v.check(
+      (number) => Number.isInteger(number) && number >= least && number <= most,
+      `is not a number from ${least} to ${most}`,
+    ),
+  );
+}
 
 const subnets = v.pipe(
   v.string(),
@@ -125,6 +139,8 @@ const schema = v.strictObject({
       }
     }),
   ),
+  "log-line-bytes": wholeNumber(256, 131_072),
+  "log-rate": wholeNumber(0, Number.MAX_SAFE_INTEGER),
   "log-level": v.picklist(["debug", "info", "warn", "error"], "is not debug, info, warn or error"),
   // after run, from which it may be made: the one that was written wrongly is the one to be named
   listen: v.pipe(
@@ -188,6 +204,8 @@ function freeze(
     netnsDir: checked["netns-dir"],
     storageDriver: checked["storage-driver"],
     pinnedImages: Object.freeze(checked["pinned-images"]),
+    logLineBytes: checked["log-line-bytes"],
+    logRate: checked["log-rate"],
     logLevel: checked["log-level"],
     rlimits: Object.freeze(tables.rlimits),
     runtimes: Object.freeze(tables.runtimes),

@@ -1,3 +1,4 @@
+import { describeErrno } from "../sandbox/errno.js";
 import { messageOf } from "../sandbox/errors.js";
 import type { Happening, Observer } from "../sandbox/observer.js";
 import type { Log } from "./log.js";
@@ -20,6 +21,16 @@ function tell(happening: Happening, log: Log): void {
     case "oom":
       log.warn({ pod: happening.podId, container: happening.containerId }, "the kernel killed for memory");
       break;
+    case "log-dropped": {
+      const { podId, containerId, errno, begins } = happening;
+      // once, and not for each second of a full disk
+      if (begins)
+        log.error(
+          { pod: podId, container: containerId },
+          `its output is lost: the log cannot be written: ${describeErrno(errno)}`,
+        );
+      break;
+    }
     case "container-event":
       log.debug({ pod: happening.podId, container: happening.containerId }, `container ${happening.event}`);
       break;

@@ -59,6 +59,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
   const node: SandboxNode = {
     paths: { run: config.run, root: config.root, netns: config.netnsDir },
     cgroupRoot: config.cgroupRoot,
+    logs: { lineBytes: config.logLineBytes, bytesPerSecond: config.logRate },
     runtimes: await probeRuntimes(config.runtimes),
     rlimits: clampRlimits(config.rlimits, {
       ownLimits: readFileSync("/proc/self/limits", "utf8"),

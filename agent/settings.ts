@@ -22,6 +22,8 @@ export type SettingName =
   | "netns-dir"
   | "storage-driver"
   | "pinned-images"
+  | "log-line-bytes"
+  | "log-rate"
   | "log-level";
 
 export interface Setting {
@@ -142,6 +144,18 @@ export const settings: Readonly<Record<SettingName, Setting>> = {
     help: 'images that neither the kubelet nor "berth image prune" removes; a name may end with *',
     // a node without pods needs none of its images
     default: "",
+  },
+  "log-line-bytes": {
+    argument: "N",
+    help: "of containers' logs: longer lines are written in parts; 131072 at most",
+    // what every reader of CRI logs knows, the kubelet's included
+    default: "16384",
+  },
+  "log-rate": {
+    argument: "BYTES",
+    help: "what each container may write to its log in a second; who writes more has to wait. 0: no limit",
+    // a program that waits for its log may miss a deadline of its own: that is for the administrator to decide
+    default: "0",
   },
   "log-level": {
     argument: "debug|info|warn|error",

@@ -128,6 +128,7 @@ function countHappenings(
 ): (happening: Happening) => void {
   const exits = counter(registry, berthInstruments.exits);
   const oomNotices = counter(registry, berthInstruments.oomNotices);
+  const logDropped = counter(registry, berthInstruments.logDropped);
   const monitorsLost = counter(registry, berthInstruments.monitorsLost);
   const repaired = counter(registry, berthInstruments.repaired);
   const restored = counter(registry, berthInstruments.restored);
@@ -144,6 +145,8 @@ function countHappenings(
         return exits.inc({ reason: exitReason(happening) });
       case "oom":
         return oomNotices.inc();
+      case "log-dropped":
+        return logDropped.inc(happening.bytes);
       case "monitor-lost":
         return monitorsLost.inc();
       case "pull-begun":

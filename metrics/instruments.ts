@@ -56,6 +56,12 @@ export const berthInstruments = {
     type: "counter",
     labels: [],
   },
+  logDropped: {
+    name: "berth_log_dropped_bytes_total",
+    help: "Bytes of containers' log records that could not be written since the agent started, as on a full disk",
+    type: "counter",
+    labels: [],
+  },
   monitorsLost: {
     name: "berth_monitors_lost_total",
     help: "Monitors that ended without being told to",

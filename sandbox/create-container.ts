@@ -239,6 +239,7 @@ async function makeContainer(
     cgroup: handlesOf(node, cgroupPath, foreign === null ? spec : undefined),
     hierarchies: node.cgroups.hierarchies,
     logPath,
+    logs: node.logs,
     stdin: config.stdin ?? false,
     stdinOnce: config.stdin_once ?? false,
     seccompFilter: seccompFilter(spec),

@@ -5,6 +5,7 @@ import { berth } from "../cri-proto/generated/monitor.js";
 import type { CgroupHandles, Hierarchy } from "./cgroup/manager.js";
 import { InternalError, InvalidArgumentError } from "./errors.js";
 import { parseMountOptions } from "./mount-options.js";
+import type { LogLimits } from "./node.js";
 import type { OpenMounts } from "./open-mounts.js";
 import { textToBytes } from "./spec/byte-text.js";
 import { capabilityMask } from "./spec/capabilities.js";
@@ -56,6 +57,7 @@ export interface LaunchPlanOptions {
   hierarchies: readonly Hierarchy[];
   /** absolute; empty: no log */
   logPath: string;
+  logs: LogLimits;
   stdin: boolean;
   stdinOnce: boolean;
   /** empty: unconfined */
@@ -104,7 +106,11 @@ export function toLaunchPlan(spec: OciSpec, options: LaunchPlanOptions): LaunchP
         cgroup2_directory: cgroup.cgroup2Directory,
         oom_kill_file: cgroup.oomKillFile,
       },
-      log: { path: options.logPath },
+      log: {
+        path: options.logPath,
+        max_line_bytes: options.logs.lineBytes,
+        bytes_per_second: Long.fromNumber(options.logs.bytesPerSecond, true),
+      },
       stdin: options.stdin,
       stdin_once: options.stdinOnce,
       hooks: options.hooks ?? null,

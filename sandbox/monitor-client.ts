@@ -29,6 +29,8 @@ const protocolVersions = { oldest_version: 1, newest_version: 1 };
 export interface MonitorEvents {
   containerExit(exit: berth.monitor.v1.IContainerExit): void;
   outOfMemory(id: string): void;
+  /** output that could not be written to its log */
+  logDropped(id: string, dropped: { bytes: number; errno: number; begins: boolean }): void;
   /** the monitor is gone; every call in flight has failed */
   closed(error: SystemError | null): void;
 }
@@ -304,6 +306,10 @@ export class MonitorClient {
       this.events.containerExit(message.container_exit);
     } else if (message.out_of_memory) {
       this.events.outOfMemory(message.out_of_memory.id ?? "");
+    } else if (message.log_dropped) {
+      const { id, bytes, errno_value, begins } = message.log_dropped;
+      const dropped = { bytes: Number(toBigInt(bytes)), errno: errno_value ?? 0, begins: begins ?? false };
+      this.events.logDropped(id ?? "", dropped);
     }
   }
 

@@ -16,6 +16,9 @@ export function monitorEvents(node: SandboxNode, pod: Pod): MonitorEvents {
     outOfMemory(containerId) {
       node.observer.emit({ type: "oom", podId, containerId });
     },
+    logDropped(containerId, dropped) {
+      node.observer.emit({ type: "log-dropped", podId, containerId, ...dropped });
+    },
     closed() {
       pod.monitorPid = 0;
       if (pod.record.phase !== "ready") return;

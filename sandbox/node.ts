@@ -23,12 +23,21 @@ import type { Serial } from "./serial.js";
 import type { PosixRlimit } from "./spec/oci.js";
 import type { Store } from "./store.js";
 
+export interface LogLimits {
+  /** longer lines are written in parts */
+  lineBytes: number;
+  /** of each container; who writes more has to wait. 0: no limit */
+  bytesPerSecond: number;
+}
+
 export interface SandboxNode {
   readonly paths: NodePaths;
   /** cgroup parent of pods whose config names none: "/berth" */
   readonly cgroupRoot: string;
   /** what programs of containers begin with: of the configuration, as far as this host allows it */
   readonly rlimits: readonly PosixRlimit[];
+  /** of containers' logs */
+  readonly logs: LogLimits;
   /** OCI runtimes of the configuration, by their runtime handler */
   readonly runtimes: ReadonlyMap<string, OciRuntime>;
   /** /proc/sys/kernel/random/boot_id */

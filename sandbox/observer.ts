@@ -8,6 +8,8 @@ export type Happening =
   | { type: "step"; operation: string; step: string; seconds: number }
   | { type: "container-exit"; podId: string; containerId: string; exitCode: number; oomKilled: boolean }
   | { type: "oom"; podId: string; containerId: string }
+  /** output that could not be written to its container's log; `begins`: for the first time, or again */
+  | { type: "log-dropped"; podId: string; containerId: string; bytes: number; errno: number; begins: boolean }
   /** each once, in this order; one that was never started is only created, stopped and deleted */
   | { type: "container-event"; event: LifeEvent; podId: string; containerId: string }
   /** of the sandbox itself; told when it is so */

@@ -40,7 +40,7 @@ void Container::create(const Caller& caller, Plan plan, std::vector<UniqueFd> de
   in_host_pid_namespace_ = plan_->pid_namespace == PidNamespace::kHost;
   terminal_ = plan_->process.terminal;
   stdin_once_ = plan_->stdin_once;
-  log_ = host_.logs().open(plan_->log.path, plan_->log.max_line_bytes, *this);
+  log_ = host_.logs().open(plan_->log, *this);
 }
 
 void Container::on_log_opened(int errno_value) {

@@ -101,6 +101,7 @@ class Container final : public LogObserver, public Disposable {
   void on_log_opened(int errno_value) override;
   void on_log_finished() override;
   void on_attached_input_ended() override;
+  void on_log_dropped(const LogDropped& dropped) override;
   void on_report(uint32_t events);
   void on_drain_time();
   void on_out_of_memory(uint64_t kills);

@@ -55,6 +55,10 @@ void Container::attach(const Caller& caller, const Attach& request) {
   host_.server().send(caller.connection, encode_attach_reply(caller.request, numbers), std::move(descriptors));
 }
 
+void Container::on_log_dropped(const LogDropped& dropped) {
+  host_.server().broadcast(encode_log_dropped_event(id_, dropped));
+}
+
 void Container::on_attached_input_ended() {
   if (stdin_once_ && !terminal_) stdin_.reset();
 }

@@ -24,11 +24,9 @@ constexpr size_t kPage = 4096;
 constexpr size_t kOutputBytes = 512 << 10;
 constexpr size_t kPrefixBytes = 64;
 static_assert(kOutputBytes > kLargestLineBytes + kPrefixBytes + 1);
-// Reads of one stream in a row, before the others get their turn.
-constexpr int kReadsPerTurn = 4;
 // finish() reads so much of a stream at most, since another process may go on filling it.
 constexpr int kReadsToFinish = 16;
-constexpr int kRestAfterMs = 1000;
+constexpr uint64_t kTellDroppedMs = 1000;
 // How often those attached are looked at, while one of them holds up a container.
 constexpr uint64_t kStalledLookMs = 1000;
 #ifdef __SANITIZE_ADDRESS__
@@ -87,7 +85,7 @@ int open_log_file(const char* path, UniqueFd& file, bool& made) {
 // Whole records to one log's file, in as few writes as there is room for.
 class LogWriter::Output final : public RecordSink {
  public:
-  explicit Output(ContainerLog& log) : log_(log) {}
+  Output(LogWriter& writer, ContainerLog& log) : writer_(writer), log_(log) {}
   ~Output() override { flush(); }
 
   char* reserve(size_t size) override {
@@ -100,6 +98,7 @@ class LogWriter::Output final : public RecordSink {
   void flush();
   void drop(size_t written, int reason);
 
+  LogWriter& writer_;
   ContainerLog& log_;
   size_t used_ = 0;
 };
@@ -117,10 +116,8 @@ void LogWriter::Output::flush() {
   }
   if (written == used_ && used_ > 0 && log_.dropping_) {
     log_.dropping_ = false;
-    char text[128];
-    snprintf(text, sizeof text, "%llu bytes of records are missing before this",
-             static_cast<unsigned long long>(log_.dropped_bytes_));
-    monitor_log(log_.path_, text);
+    writer_.tell_dropped(log_, false);
+    monitor_log(log_.path_, "it can be written to again; what was dropped before is missing");
   }
   used_ = 0;
 }
@@ -136,15 +133,20 @@ void LogWriter::Output::drop(size_t written, int reason) {
     monitor_log(log_.path_, "a torn record could not be taken back");
   }
   log_.dropped_bytes_ += used_ - whole;
-  if (log_.dropping_) return;
+  log_.dropped_errno_ = reason;
+  if (!log_.dropping_) monitor_log(log_.path_, strerrordesc_np(reason));
+  if (!log_.dropping_ || monotonic_ms() - log_.dropped_told_ms_ >= kTellDroppedMs) {
+    writer_.tell_dropped(log_, !log_.dropping_);
+  }
   log_.dropping_ = true;
-  monitor_log(log_.path_, strerrordesc_np(reason));
 }
 
 void ContainerLog::Stream::on_ready(uint32_t) { writer->on_readable(*this); }
 
-ContainerLog::ContainerLog(std::string path, size_t max_line_bytes)
-    : path_(std::move(path)), streams_{Stream("stdout", max_line_bytes), Stream("stderr", max_line_bytes)} {
+ContainerLog::ContainerLog(std::string path, size_t max_line_bytes, uint64_t bytes_per_second)
+    : path_(std::move(path)),
+      bytes_per_second_(bytes_per_second),
+      streams_{Stream("stdout", max_line_bytes), Stream("stderr", max_line_bytes)} {
   for (size_t i = 0; i < streams_.size(); ++i) {
     streams_[i].log = this;
     streams_[i].number = i;
@@ -193,8 +195,9 @@ void LogWriter::order(ContainerLog* log, uint32_t orders) {
   wake(order_event_.get());
 }
 
-ContainerLog* LogWriter::open(std::string path, size_t max_line_bytes, LogObserver& observer) {
-  auto* log = new ContainerLog(std::move(path), max_line_bytes == 0 ? kDefaultLineBytes : max_line_bytes);
+ContainerLog* LogWriter::open(const Log& wanted, LogObserver& observer) {
+  const size_t line_bytes = wanted.max_line_bytes == 0 ? kDefaultLineBytes : wanted.max_line_bytes;
+  auto* log = new ContainerLog(wanted.path, std::min(line_bytes, kLargestLineBytes), wanted.bytes_per_second);
   log->observer_ = &observer;
   order(log, ContainerLog::kOpen);
   return log;
@@ -248,6 +251,7 @@ void LogWriter::on_notice(uint32_t) {
     ContainerLog* log;
     uint32_t notices;
     int opened_errno;
+    LogDropped dropped;
     {
       const Lock lock(mutex_);
       log = first_notice_;
@@ -256,6 +260,7 @@ void LogWriter::on_notice(uint32_t) {
       notices = log->notices_;
       log->notices_ = 0;
       opened_errno = log->opened_errno_;
+      dropped = std::exchange(log->dropped_, LogDropped{});
     }
     if ((notices & ContainerLog::kReleased) != 0) {
       delete log;
@@ -264,6 +269,7 @@ void LogWriter::on_notice(uint32_t) {
     if ((notices & ContainerLog::kOpened) != 0 && log->observer_ != nullptr) {
       log->observer_->on_log_opened(opened_errno);
     }
+    if ((notices & ContainerLog::kDropped) != 0 && log->observer_ != nullptr) log->observer_->on_log_dropped(dropped);
     if ((notices & ContainerLog::kInputEnded) != 0 && log->observer_ != nullptr) {
       log->observer_->on_attached_input_ended();
     }
@@ -309,6 +315,11 @@ void LogWriter::take_orders() {
     if ((orders & ContainerLog::kFinish) != 0) finish_streams(*log);
     if ((orders & ContainerLog::kRelease) != 0) {
       attachments_.release(*log);
+      for (ContainerLog** place = &first_limited_; *place != nullptr; place = &(*place)->next_limited_) {
+        if (*place != log) continue;
+        *place = log->next_limited_;
+        break;
+      }
       for (ContainerLog::Stream& stream : log->streams_) stream.fd.reset();
       log->file_.reset();
       notify(*log, ContainerLog::kReleased);  // nothing may touch it from here on
@@ -347,14 +358,6 @@ void LogWriter::start_reading(ContainerLog& log) {
   if (log.open_streams_ == 0) notify(log, ContainerLog::kFinished);
 }
 
-bool LogWriter::watch(ContainerLog::Stream& stream, int operation) {
-  epoll_event event = {};
-  // Of one that is paused the end would be told all the same, again and again.
-  event.events = stream.paused ? EPOLLET : EPOLLIN;
-  event.data.ptr = static_cast<WriterSource*>(&stream);
-  return epoll_ctl(epoll_.get(), operation, stream.fd.get(), &event) == 0;
-}
-
 void LogWriter::start_attachments(ContainerLog& log) {
   Attachment* attachment;
   {
@@ -372,10 +375,6 @@ void LogWriter::start_attachments(ContainerLog& log) {
   }
 }
 
-void LogWriter::on_readable(ContainerLog::Stream& stream) {
-  for (int turn = 0; turn < kReadsPerTurn && !stream.paused && read_once(stream); ++turn) continue;
-}
-
 bool LogWriter::read_once(ContainerLog::Stream& stream) {
   ssize_t count;
   do {
@@ -388,16 +387,17 @@ bool LogWriter::read_once(ContainerLog::Stream& stream) {
     return false;
   }
   ContainerLog& log = *stream.log;
-  if (!attachments_.pass(log, stream.number, buffers.data, static_cast<size_t>(count)) && !stream.paused) {
-    stream.paused = true;
+  if (!attachments_.pass(log, stream.number, buffers.data, static_cast<size_t>(count)) && !stream.held_up) {
+    stream.held_up = true;
     watch(stream, EPOLL_CTL_MOD);
   }
+  if (log.bytes_per_second_ > 0) this->count(log, static_cast<size_t>(count));
   if (!log.file_) return true;
   timespec now = {};
   clock_gettime(CLOCK_REALTIME, &now);
   const char* data = stream.formatter.prepend_held(buffers.data);
   const auto length = static_cast<size_t>(buffers.data + count - data);
-  Output output(log);
+  Output output(*this, log);
   stream.formatter.format(data, length, now.tv_sec * 1000000000LL + now.tv_nsec, output);
   return true;
 }
@@ -405,13 +405,15 @@ bool LogWriter::read_once(ContainerLog::Stream& stream) {
 void LogWriter::end_stream(ContainerLog::Stream& stream) {
   ContainerLog& log = *stream.log;
   if (log.file_) {
-    Output output(log);
+    Output output(*this, log);
     stream.formatter.finish(realtime_ns(), output);
   }
   epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, stream.fd.get(), nullptr);
   stream.fd.reset();
   attachments_.end(log, stream.number);
-  if (--log.open_streams_ == 0) notify(log, ContainerLog::kFinished);
+  if (--log.open_streams_ > 0) return;
+  if (log.dropped_bytes_ > 0) tell_dropped(log, false);
+  notify(log, ContainerLog::kFinished);
 }
 
 void LogWriter::finish_streams(ContainerLog& log) {
@@ -422,14 +424,19 @@ void LogWriter::finish_streams(ContainerLog& log) {
   }
 }
 
-// ---- those attached ----
-
-void LogWriter::on_drained(ContainerLog& log, size_t number) {
-  ContainerLog::Stream& stream = log.streams_[number];
-  if (!stream.paused || !stream.fd) return;
-  stream.paused = false;
-  watch(stream, EPOLL_CTL_MOD);
+void LogWriter::tell_dropped(ContainerLog& log, bool begins) {
+  {
+    const Lock lock(mutex_);
+    log.dropped_.bytes += log.dropped_bytes_;
+    log.dropped_.errno_value = log.dropped_errno_;
+    log.dropped_.begins |= begins;
+  }
+  log.dropped_bytes_ = 0;
+  log.dropped_told_ms_ = monotonic_ms();
+  notify(log, ContainerLog::kDropped);
 }
+
+// ---- those attached ----
 
 void LogWriter::on_input_ended(ContainerLog& log) { notify(log, ContainerLog::kInputEnded); }
 
@@ -450,9 +457,11 @@ void LogWriter::run() {
   for (;;) {
     // One at a time: what is done for one may end another.
     epoll_event event;
-    const int count = epoll_wait(epoll_.get(), &event, 1, rested && !attachments_.any_held() ? -1 : kRestAfterMs);
+    const int wait = wait_ms(rested);
+    const int count = epoll_wait(epoll_.get(), &event, 1, wait);
     if (count < 0 && errno != EINTR) return;
-    if (count == 0 && !rested) {
+    if (first_limited_ != nullptr) lift_limits(monotonic_ms());
+    if (count == 0 && wait == kRestAfterMs && !rested) {
       rest();
       rested = true;
     }

@@ -18,6 +18,7 @@
 #include "monitor/attachment.h"
 #include "monitor/cri_format.h"
 #include "monitor/event_loop.h"
+#include "monitor/messages.h"
 
 namespace berth {
 
@@ -31,6 +32,7 @@ class LogObserver {
   virtual void on_log_opened(int errno_value) = 0;
   // All streams have ended (or were closed by finish()), and what they held is written.
   virtual void on_log_finished() = 0;
+  virtual void on_log_dropped(const LogDropped& dropped) = 0;
   // One of those attached that could give input has ended it, or has gone.
   virtual void on_attached_input_ended() = 0;
 };
@@ -38,7 +40,8 @@ class LogObserver {
 // One container's log. Made by LogWriter::open; the main thread's functions only leave a note for the writer.
 class ContainerLog {
  public:
-  ContainerLog(std::string path, size_t max_line_bytes);
+  // `bytes_per_second`: 0 is no limit.
+  ContainerLog(std::string path, size_t max_line_bytes, uint64_t bytes_per_second);
 
   const std::string& path() const { return path_; }
 
@@ -54,14 +57,16 @@ class ContainerLog {
     LogWriter* writer = nullptr;
     ContainerLog* log = nullptr;
     size_t number = 0;
-    bool paused = false;  // one of those attached does not take what was read
+    bool held_up = false;  // one of those attached does not take what was read
+    bool paused() const { return held_up || log->limited_; }
   };
 
   // What the main thread asks, and what the writer answers: bits, under the writer's mutex.
   enum Order : uint32_t { kOpen = 1, kRead = 2, kFinish = 4, kRelease = 8, kAttach = 16 };
-  enum Notice : uint32_t { kOpened = 1, kFinished = 2, kReleased = 4, kInputEnded = 8 };
+  enum Notice : uint32_t { kOpened = 1, kFinished = 2, kReleased = 4, kInputEnded = 8, kDropped = 16 };
 
   const std::string path_;
+  const uint64_t bytes_per_second_;
   LogObserver* observer_ = nullptr;  // the main thread's
 
   // Under the mutex.
@@ -73,14 +78,20 @@ class ContainerLog {
   ContainerLog* next_notice_ = nullptr;
   std::array<UniqueFd, 2> new_streams_;
   Attachment* new_attachments_ = nullptr;
+  LogDropped dropped_;
 
   // The writer's.
   UniqueFd file_;
   std::array<Stream, 2> streams_;
   int open_streams_ = 0;
   bool started_ = false;
-  uint64_t dropped_bytes_ = 0;
+  uint64_t dropped_bytes_ = 0;  // not told yet
+  uint64_t dropped_told_ms_ = 0;
+  int dropped_errno_ = 0;
   bool dropping_ = false;
+  bool limited_ = false;         // it has written more than it may, and is in the writer's list
+  uint64_t paid_until_ns_ = 0;   // by what it may write in that time
+  ContainerLog* next_limited_ = nullptr;
 };
 
 class LogWriter final : public AttachmentObserver {
@@ -90,7 +101,7 @@ class LogWriter final : public AttachmentObserver {
   // Starts the thread. False with errno.
   bool start();
   // An empty path: output is read and dropped. on_log_opened() follows.
-  ContainerLog* open(std::string path, size_t max_line_bytes, LogObserver& observer);
+  ContainerLog* open(const Log& log, LogObserver& observer);
   // Opens the path anew (it was renamed); on_log_opened() follows. When that fails the old file stays in use.
   void reopen(ContainerLog* log);
   // Gives it the read ends; a descriptor that is not there is an ended stream.
@@ -106,6 +117,8 @@ class LogWriter final : public AttachmentObserver {
  private:
   class Output;
   friend class ContainerLog;
+  static constexpr int kRestAfterMs = 1000;
+
 
   static void* run_thread(void* self);
   void run();
@@ -125,6 +138,11 @@ class LogWriter final : public AttachmentObserver {
   void end_stream(ContainerLog::Stream& stream);
   void finish_streams(ContainerLog& log);
   void rest();
+  void tell_dropped(ContainerLog& log, bool begins);
+  void count(ContainerLog& log, size_t bytes);
+  void watch_all(ContainerLog& log);
+  void lift_limits(uint64_t now_ms);
+  int wait_ms(bool rested) const;
   void on_drained(ContainerLog& log, size_t stream) override;
   void on_input_ended(ContainerLog& log) override;
   void on_detached(Attachment& attachment) override;
@@ -135,7 +153,9 @@ class LogWriter final : public AttachmentObserver {
   UniqueFd order_event_;
   UniqueFd notice_event_;
   bool started_ = false;
-  Attachments attachments_{*this};  // the writer's
+  // The writer's.
+  Attachments attachments_{*this};
+  ContainerLog* first_limited_ = nullptr;
 
   pthread_mutex_t mutex_ = PTHREAD_MUTEX_INITIALIZER;
   ContainerLog* first_order_ = nullptr;

@@ -27,6 +27,7 @@ class Watcher final : public LogObserver {
     finished = true;
     loop_.stop();
   }
+  void on_log_dropped(const LogDropped& dropped) override { dropped_bytes += dropped.bytes; }
   void on_attached_input_ended() override {
     input_ended = true;
     loop_.stop();
@@ -34,6 +35,7 @@ class Watcher final : public LogObserver {
   int opened = -1;
   bool finished = false;
   bool input_ended = false;
+  uint64_t dropped_bytes = 0;
 
  private:
   EventLoop& loop_;
@@ -142,7 +144,7 @@ class Test {
 
  private:
   ContainerLog* open(const std::string& path, Watcher& watcher) {
-    ContainerLog* log = writer_.open(path, 0, watcher);
+    ContainerLog* log = writer_.open(Log{path, 0, 0}, watcher);
     run_until([&] { return watcher.opened >= 0; });
     return log;
   }

@@ -122,6 +122,7 @@ bool decode(std::string_view bytes, Log& message) {
     switch (reader.field()) {
       case 1: message.path = reader.text(); break;
       case 2: message.max_line_bytes = reader.number32(); break;
+      case 50: message.bytes_per_second = reader.number(); break;
     }
   }
   return reader.ok();
@@ -346,6 +347,7 @@ constexpr uint32_t kContainerExit = 2;
 constexpr uint32_t kOutOfMemory = 3;
 constexpr uint32_t kExecOutput = 4;
 constexpr uint32_t kExecStarted = 40;
+constexpr uint32_t kLogDropped = 51;
 constexpr uint32_t kReplyId = 1;
 constexpr uint32_t kReplyError = 2;
 constexpr uint32_t kReplyHello = 3;
@@ -456,6 +458,15 @@ std::string encode_out_of_memory_event(std::string_view id, uint64_t kills) {
   message.bytes(1, id);
   message.number(2, kills);
   return wrap(kOutOfMemory, message);
+}
+
+std::string encode_log_dropped_event(std::string_view id, const LogDropped& dropped) {
+  WireWriter message;
+  message.bytes(1, id);
+  message.number(2, dropped.bytes);
+  message.signed_number(3, dropped.errno_value);
+  message.number(4, dropped.begins ? 1 : 0);
+  return wrap(kLogDropped, message);
 }
 
 std::string encode_exec_started_event(uint64_t request, const StreamNumbers& streams) {

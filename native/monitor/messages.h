@@ -106,6 +106,7 @@ struct Cgroup {
 struct Log {
   std::string path;
   uint32_t max_line_bytes = 0;
+  uint64_t bytes_per_second = 0;
 };
 
 struct Hook {
@@ -289,6 +290,12 @@ struct ExecReply {
   uint64_t dropped_bytes = 0;
 };
 
+struct LogDropped {
+  uint64_t bytes = 0;
+  int32_t errno_value = 0;
+  bool begins = false;
+};
+
 // Bodies of frames: whole FromMonitor messages.
 std::string encode_done(uint64_t request);
 std::string encode_failure(uint64_t request, const Failure& failure);
@@ -300,6 +307,7 @@ std::string encode_state_reply(uint64_t request, const std::vector<ContainerStat
 std::string encode_attach_reply(uint64_t request, const StreamNumbers& streams);
 std::string encode_exit_event(const ContainerExit& exit);
 std::string encode_out_of_memory_event(std::string_view id, uint64_t kills);
+std::string encode_log_dropped_event(std::string_view id, const LogDropped& dropped);
 std::string encode_exec_started_event(uint64_t request, const StreamNumbers& streams);
 std::string encode_exec_output(uint64_t request, uint32_t stream, std::string_view data);
 // The content of an exit file: the bare ContainerExit.

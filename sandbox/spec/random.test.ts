@@ -79,6 +79,7 @@ function checkPlan(spec: OciSpec): void {
     cgroup: { tasksFiles: [], cgroup2Directory: "", oomKillFile: "" },
     hierarchies: host.cgroup.hierarchies,
     logPath: "",
+    logs: { lineBytes: 16384, bytesPerSecond: 0 },
     stdin: false,
     stdinOnce: false,
     seccompFilter: new Uint8Array(),
