@@ -21,6 +21,8 @@ export interface TestRegistry {
 export interface RegistryOptions {
   /** basic authentication: a line of htpasswd (bcrypt) */
   htpasswd?: string;
+  /** tokens of this server are believed when the authority (a PEM file) has signed their signer's certificate */
+  token?: { realm: string; service: string; issuer: string; authority: string };
   /** another registry's; absent: one of its own */
   storage?: string;
   /** paths of PEM files; with `clientAuthority` only clients that it vouches for are served */
@@ -32,7 +34,10 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Test
   const directory = await mkdtemp(join(tmpdir(), "berth-registry-"));
   const port = await freePort();
   const configPath = join(directory, "config.yml");
-  const auth = options.htpasswd === undefined ? "" : `auth: {htpasswd: {realm: berth, path: ${directory}/htpasswd}}\n`;
+  const basic = options.htpasswd === undefined ? "" : `auth: {htpasswd: {realm: berth, path: ${directory}/htpasswd}}\n`;
+  const { token } = options;
+  const bearer = token && `realm: "${token.realm}", service: ${token.service}, issuer: ${token.issuer}`;
+  const auth = token === undefined ? basic : `auth: {token: {${bearer}, rootcertbundle: ${token.authority}}}\n`;
   if (options.htpasswd !== undefined) await writeFile(join(directory, "htpasswd"), `${options.htpasswd}\n`);
   const { tls, storage = join(directory, "data") } = options;
   const clients = tls?.clientAuthority === undefined ? "" : `, clientcas: [${tls.clientAuthority}]`;
