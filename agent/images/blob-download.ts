@@ -55,6 +55,8 @@ export async function* downloadBlob(request: BlobRequest): AsyncGenerator<Uint8A
         response.body.destroy();
       }
     } catch (error) {
+      // only the end of the answer was lost
+      if (error instanceof TransientError && offset >= size) return;
       await retries.after(error);
     }
   }

@@ -141,10 +141,11 @@ async function pullFrom(
     const image = {
       what: formatReference(reference),
       configuration: await readAll(client.blob(config, signal)),
-      layers: layers.map(
-        (layer) => (layerSignal: AbortSignal) =>
-          deps.slots.holding(host.baseUrl, layerSignal, () => client.blob(layer, layerSignal)),
-      ),
+      layers: layers.map((layer) => (layerSignal: AbortSignal) => {
+        const open = (): AsyncIterable<Uint8Array> => client.blob(layer, layerSignal);
+        // one that is paused must not keep a slot from the pull that it is paused for
+        return request.pace === undefined ? deps.slots.holding(host.baseUrl, layerSignal, open) : open();
+      }),
       registry: host.baseUrl,
       blobs: layers,
       annotations,

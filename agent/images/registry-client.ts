@@ -32,6 +32,7 @@ export interface RegistryClient {
 }
 
 const blobTypes = "application/octet-stream, */*";
+const maxForeignUrls = 4;
 /** A token may expire between two requests, and its successor may be refused for a reason of its own. */
 const maxRenewals = 2;
 
@@ -90,7 +91,7 @@ export async function openRegistryClient(
   /** A layer that its maker may not hand on can be had where the descriptor says. Nobody there is shown credentials. */
   const getFrom = async (urls: readonly string[], range: Record<string, string>, what: string, signal: AbortSignal) => {
     let failure: unknown;
-    for (const url of urls) {
+    for (const url of urls.slice(0, maxForeignUrls)) {
       const isAllowed = URL.canParse(url) && ["https:", origin.protocol].includes(new URL(url).protocol);
       if (!isAllowed) continue;
       try {

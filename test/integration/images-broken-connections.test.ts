@@ -167,6 +167,17 @@ describe("connections that break, servers that are busy", () => {
     await closing.stop();
   });
 
+  it("a blob of which only the end of the answer was lost is complete", () =>
+    pulls(
+      onEach((request, response) => {
+        assert.equal(fromOf(request), 0);
+        // chunked: the last chunk does not come
+        response.writeHead(200).write(bytes, () => setTimeout(() => response.destroy(), 1_000));
+        return true;
+      }),
+      (registry) => assert.deepEqual(rangesOf(registry), [undefined]),
+    ));
+
   it("one that breaks each time at the same place is given up", () =>
     fails(
       onEach((request, response) => (fromOf(request) === 0 ? sendPart(request, response, third) : hangUp(response))),

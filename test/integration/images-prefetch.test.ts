@@ -94,6 +94,42 @@ describe("prefetching images", () => {
     await Promise.all([slow.stop(), fast.stop()]);
   });
 
+  it("keeps no pull from the registry that it is paused at", async () => {
+    const many = [1, 2, 3, 4].map((n) =>
+      buildImage({
+        layers: [1, 2, 3].map((m) => [{ path: `${n}-${m}`, content: randomBytes(50 * kilobyte) }]),
+        compression: "none",
+      }),
+    );
+    const byName = new Map(many.map((image, n) => [`many-${n}`, image]));
+    const all = { ...other, layers: [...other.layers, ...many.flatMap(({ layers }) => layers)] };
+    const registry = await startLyingRegistry(all, (_request, response, path) => {
+      const image = byName.get(path.split("/")[3] ?? "");
+      const blob = path.includes("/manifests/") ? image?.manifest : image?.configuration;
+      if (blob === undefined || (!path.includes("/manifests/") && !path.endsWith(blob.digest))) return false;
+      response.writeHead(200, { "content-type": blob.mediaType }).end(blob.bytes);
+      return true;
+    });
+    const abort = new AbortController();
+    const references = [...byName.keys()].map((name) => `${registry.host}/x/${name}:1`);
+    const prefetched = references.map((reference) =>
+      service.images.prefetch({ reference, bytesPerSecond: 220, signal: abort.signal }),
+    );
+    const layers = (): number =>
+      registry.seen.filter(({ path }) => many.some((image) => image.layers.some(({ digest }) => path.endsWith(digest))))
+        .length;
+    const settled = Promise.allSettled(prefetched);
+    await until(() => layers() >= 8);
+    const begun = performance.now();
+    assert.equal((await service.images.pull({ reference: `${registry.host}/x/other:1` })).id, other.id);
+    assert.ok(performance.now() - begun < 25_000);
+    abort.abort();
+    const ends = await settled;
+    assert.ok(ends.every(({ status }) => status === "rejected"));
+    await forget(other);
+    await registry.stop();
+  });
+
   it("goes on where it was when the registry has hung up during the pause", async () => {
     const slow = await startSlowRegistry(other);
     const connections = new Set<ServerResponse>();
