@@ -243,9 +243,11 @@ function placeOf(error: unknown, path: string, text: string): string {
   return line === undefined ? path : `${path}:${line}`;
 }
 
+const maxReasonLength = 500;
+
 function reasonOf(error: unknown): string {
   // the parser goes on with a drawing of the place
-  return messageOf(error).split("\n")[0] ?? "";
+  return (messageOf(error).split("\n")[0] ?? "").slice(0, maxReasonLength);
 }
 
 /** Where a setting, or else its table, stands in the text; from 1. */
