@@ -2,6 +2,7 @@
 import type { runtime as proto } from "../cri-proto/generated/runtime.js";
 import type { Container } from "../sandbox/container.js";
 import type { Images } from "./images/images.js";
+import { formatReference, parseReference } from "./images/reference.js";
 import { containerState, toInt64 } from "./states.js";
 
 export function listedContainer(container: Container, images: Images): proto.v1.IContainer {
@@ -53,8 +54,18 @@ export function containerStatus(container: Container, images: Images): proto.v1.
 function imageSpec(container: Container, images: Images): proto.v1.IImageSpec {
   const asked = container.config.image ?? {};
   if (asked.image !== container.record.imageId) return asked;
-  const tag = images.store.find(container.record.imageId)?.repoTags[0];
-  return { ...asked, image: tag ?? asked.image ?? "" };
+  const tags = images.store.find(container.record.imageId)?.repoTags ?? [];
+  const written = tags.length > 1 ? nameOf(asked.user_specified_image ?? "") : undefined;
+  return { ...asked, image: tags.find((tag) => tag === written) ?? tags[0] ?? asked.image ?? "" };
+}
+
+/** In full, as images have their names; undefined: it is no name. */
+function nameOf(text: string): string | undefined {
+  try {
+    return formatReference(parseReference(text));
+  } catch {
+    return undefined;
+  }
 }
 
 function containerUser(container: Container): proto.v1.IContainerUser | null {

@@ -98,6 +98,19 @@ test("an image that was asked for by id is shown by a name that people know", ()
   assert.equal(listed["image_id"], imageId);
 });
 
+test("of an image's several names, the one that the pod's author wrote is shown", () => {
+  const repoTags = ["a.example/busybox:1", "docker.io/library/busybox:1", "docker.io/library/busybox:2"];
+  const named = { store: { find: () => ({ repoTags, repoDigests: [] }) } } as unknown as Images;
+  const shown = (written: string) => {
+    const of = container(imageId);
+    of.config.image = { image: imageId, user_specified_image: written };
+    return containerStatus(of, named).image?.image;
+  };
+  assert.equal(shown("busybox:2"), "docker.io/library/busybox:2");
+  assert.equal(shown("docker.io/library/busybox:1"), "docker.io/library/busybox:1");
+  for (const other of ["", "No Name", "busybox:3"]) assert.equal(shown(other), repoTags[0]);
+});
+
 for (const [user, expected] of [
   ["", {}],
   ["1000", { uid: { value: "1000" } }],
