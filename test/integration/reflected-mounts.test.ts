@@ -1,7 +1,7 @@
 /** What containers mount below a bidirectional volume is on the host, too, as the kernel has it; and it leaves it again. */
 import assert from "node:assert/strict";
 import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { after, afterEach, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { runtime } from "../../cri-proto/generated/runtime.js";
@@ -25,6 +25,7 @@ let agent: TestAgent;
 /** mounted on itself on the host, shared with what it lies on */
 let shared: string;
 let content: string;
+const mountedOnThemselves: string[] = [];
 
 before(async () => {
   agent = await startAgent();
@@ -46,8 +47,11 @@ before(async () => {
 });
 
 after(async () => {
-  for (const path of [shared, dirname(shared)]) await native.unmount(path);
-  await agent.stop();
+  try {
+    for (const path of mountedOnThemselves.reverse()) await native.unmount(path);
+  } finally {
+    await agent.stop();
+  }
 });
 
 async function mountOnItself(path: string): Promise<void> {
@@ -55,6 +59,7 @@ async function mountOnItself(path: string): Promise<void> {
   await native.attachMount(fd, path);
   native.setMountAttributes(fd, { propagation: mountPropagation.rshared });
   native.closeDescriptor(fd);
+  mountedOnThemselves.push(path);
 }
 
 /** Where something is mounted there, on the mount that is seen or on the one below it. */
