@@ -41,7 +41,10 @@ export class Departures {
     this.#timer ??= setInterval(() => void this.look(), lookAgainMs).unref();
     // gone between the look and its entry: nobody would tell any more
     if (!interfaceExists(name)) return this.gone(name);
-    if (this.count > mostAtOnce) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    if (this.count <= mostAtOnce) return;
+    // whoever waits keeps the event loop alive
+    this.#timer?.ref();
+    await new Promise<void>((resolve) => this.#waiting.push(resolve));
   }
 
   list(): { podId: string; since: number }[] {
@@ -56,6 +59,7 @@ export class Departures {
     if (this.count <= mostAtOnce) {
       for (const resolve of this.#waiting) resolve();
       this.#waiting = [];
+      this.#timer?.unref();
     }
     if (this.count === 0) {
       clearInterval(this.#timer);
