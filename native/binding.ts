@@ -409,7 +409,7 @@ export interface Addon {
   spreadSubdirectories(path: string): void;
 
   // inherit_directories.cc
-  /** gives directories of a layer the mode, owner and attributes of the topmost directory of that path among the layers
+  /** gives directories of a layer the mode, owner, time and attributes of the topmost directory of that path among the layers
    *  below; what is none is left alone. @param options.lower topmost first @param options.paths each ends with a NUL; the
    *  empty one is the layer's root */
   inheritDirectories(options: { directory: string; lower: string[]; paths: Buffer }): Promise<void>;

@@ -60,6 +60,8 @@ void copy_attributes(int from, int to, const std::string& path) {
     if (fsetxattr(to, name, value.data(), static_cast<size_t>(size), 0) != 0) throw_errno("fsetxattr", path);
   }
   if (fchmod(to, status.st_mode & 07777) != 0) throw_errno("fchmod", path);
+  const timespec times[2] = {{0, UTIME_OMIT}, status.st_mtim};
+  if (futimens(to, times) != 0) throw_errno("futimens", path);
 }
 
 void inherit_one(int root, const std::string& path, const std::vector<UniqueFd>& lower) {

@@ -51,6 +51,7 @@ class LayerWriter {
   void forget_parents();
 
   bool write_whiteout(const std::string& path);
+  int open_hiding_parent(const std::string& path);
   void write_directory(const Entry& entry, const std::string& path);
   void write_file(const Entry& entry, const std::string& path, TarReader& data);
   void write_content(int fd, const Entry& entry, TarReader& data);

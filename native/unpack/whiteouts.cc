@@ -35,13 +35,14 @@ bool LayerWriter::write_whiteout(const std::string& path) {
   if (!name.starts_with(kWhiteout)) return false;
   if (name == kOpaqueMarker) {
     if (parent_of(path).empty()) refuse("make opaque", path, "a layer cannot hide the whole root directory below it");
-    set_opaque(open_parent(path, parent_, true), ".", path);
+    if (const int parent = open_hiding_parent(path); parent >= 0) set_opaque(parent, ".", path);
     return true;
   }
   if (name.starts_with(kWhiteoutMeta)) return true;
   const std::string hidden = name.substr(kWhiteout.size());
   if (hidden.empty() || hidden == "." || hidden == "..") refuse("make a whiteout", path, "it names nothing");
-  const int parent = open_parent(path, parent_, true);
+  const int parent = open_hiding_parent(path);
+  if (parent < 0) return true;
   if (apply_) {
     purge(parent, hidden, path);
     return true;
@@ -55,6 +56,16 @@ bool LayerWriter::write_whiteout(const std::string& path) {
   if (fstatat(parent, hidden.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) fail("stat", path);
   if (S_ISDIR(status.st_mode)) set_opaque(parent, hidden, path);
   return true;
+}
+
+// What is no directory (any more) hides all that was below it by itself: then -1. umoci tells of it nevertheless.
+int LayerWriter::open_hiding_parent(const std::string& path) {
+  try {
+    return open_parent(path, parent_, true);
+  } catch (const Failure& failure) {
+    if (failure.errno_value == ENOTDIR) return -1;
+    throw;
+  }
 }
 
 void LayerWriter::set_opaque(int parent, const std::string& name, const std::string& path) {

@@ -192,6 +192,16 @@ describe("whiteouts", () => {
     assert.deepEqual((await readdir(directory)).sort(), ["after", "before", "file", "gone", "opaque"]);
   });
 
+  it("below what is a directory no more hide nothing", async () => {
+    const { directory } = await unpack([
+      { path: "was", content: "a file now" },
+      { path: "was/.wh.inside" },
+      { path: "was/.wh..wh..opq" },
+    ]);
+    assert.deepEqual(await readdir(directory), ["was"]);
+    assert.equal(await readFile(join(directory, "was"), "utf8"), "a file now");
+  });
+
   it("that name nothing or leave their directory are refused", async () => {
     await refuses([{ path: "a/.wh..." }], /names nothing/);
     await refuses([{ path: "a/.wh.." }], /names nothing/);
