@@ -8,6 +8,7 @@ import { after, before, describe, it } from "node:test";
 import type { RegistryAuth } from "../../agent/images/registry-auth.js";
 import type { FailureKind } from "../../sandbox/errors.js";
 import { startAgent } from "../support/agent.js";
+import { makeAuthority } from "../support/certificates.js";
 import { type BuiltImage, buildImage } from "../support/image-builder.js";
 import { openTestImages, type TestImages } from "../support/image-service.js";
 import { type Answer, type LyingRegistry, startLyingRegistry } from "../support/lying-registry.js";
@@ -324,6 +325,26 @@ describe("credentials for registries", () => {
         assert.ok(mirror.seen.every(({ headers }) => headers["x-secret"] === "s"));
       },
     );
+  });
+
+  it("are for no token server without https, where the registry has https", async () => {
+    const authority = await makeAuthority();
+    const collector = await startLyingRegistry(image);
+    const secure = await startLyingRegistry(
+      image,
+      (request, response) => challenge(request, response, `${collector.url}/token`),
+      await authority.server("DNS:s.example"),
+    );
+    await mkdir(join(directory, "s.example"));
+    await writeFile(join(directory, "s.example", "hosts.toml"), `server = "${secure.url}"\nskip_verify = true\n`);
+    const auth = { username: "me", password: "secret" };
+    await assert.rejects(service.images.pull({ reference: "s.example/x/y:1", auth }), {
+      kind: "UNAVAILABLE",
+      message: /names a token server without https: 127/,
+    });
+    assert.equal(collector.seen.length, 0);
+    await Promise.all([collector.stop(), secure.stop()]);
+    await authority.remove();
   });
 
   it("are in no log and in no answer of the agent, whatever becomes of the pull", async () => {
