@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { startAgent, type TestAgent } from "../support/agent.js";
-import { leftCgroups } from "../support/leaks.js";
+import { leftCgroups, leftProcesses } from "../support/leaks.js";
 import {
   containerStatus,
   exec,
@@ -97,10 +97,27 @@ test("a CPU limit holds", async () => {
   await agent.client.call("RemoveContainer", { container_id: id });
 });
 
-test("oom_score_adj is the init's", async () => {
+test("oom_score_adj is the init's and its execs', and the monitor's is no container's", async () => {
+  const told = (id: string) => out(agent, id, ["cat", "/proc/1/oom_score_adj", "/proc/self/oom_score_adj"]);
+  const ofAgent = Number(readFileSync(`/proc/${agent.pid}/oom_score_adj`, "utf8"));
   const id = await runContainer(agent, pod, { linux: { resources: { oom_score_adj: long(500) } } });
-  assert.equal(await out(agent, id, ["cat", "/proc/1/oom_score_adj"]), "500");
+  assert.equal(await told(id), "500\n500");
+  const plain = await runContainer(agent, pod);
+  const least = canLower() ? 0 : Math.max(ofAgent, 0);
+  assert.equal(await told(plain), `${least}\n${least}`);
+  const monitor = leftProcesses({ run: agent.paths.run, cgroupRoot: agent.cgroupRoot }).find(({ what }) =>
+    what.includes("berth-monitor"),
+  );
+  const ofMonitor = Number(readFileSync(`/proc/${monitor?.pid}/oom_score_adj`, "utf8"));
+  assert.ok(ofMonitor === -998 || (ofMonitor === ofAgent && !canLower()), `${ofMonitor}`);
+  for (const container_id of [id, plain]) await agent.client.call("RemoveContainer", { container_id });
 });
+
+/** CAP_SYS_RESOURCE */
+function canLower(): boolean {
+  const effective = /^CapEff:\s*(\w+)$/m.exec(readFileSync("/proc/self/status", "utf8"))?.[1];
+  return ((BigInt(`0x${effective}`) >> 24n) & 1n) === 1n;
+}
 
 test("statistics: CPU, memory with its working set, the writable layer", async () => {
   const id = await runContainer(agent, pod, sh("dd if=/dev/zero of=/file bs=1M count=8 2>/dev/null; sleep 100"));
