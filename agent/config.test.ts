@@ -24,6 +24,7 @@ test("defaults", () => {
     root: "/var/lib/berth",
     metrics: { host: "127.0.0.1", port: 9464 },
     streams: { host: "127.0.0.1", port: 0 },
+    streamsTls: null,
     registries: ["/etc/berth/certs.d"],
     cdiDirectories: ["/etc/cdi", "/var/run/cdi"],
     hooksDirectory: null,

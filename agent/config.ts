@@ -24,6 +24,8 @@ export interface Config {
   readonly metrics: { readonly host: string; readonly port: number } | null;
   /** null: there are no streams */
   readonly streams: { readonly host: string; readonly port: number } | null;
+  /** files for TLS; null: streams are plain */
+  readonly streamsTls: { readonly certificate: string; readonly key: string } | null;
   readonly registries: readonly string[];
   readonly cdiDirectories: readonly string[];
   /** null: there are no hooks */
@@ -101,6 +103,8 @@ const schema = v.strictObject({
   root: absolutePath,
   metrics: address,
   streams: address,
+  "streams-cert": v.union([v.literal(""), absolutePath], "is not an absolute path"),
+  "streams-key": v.union([v.literal(""), absolutePath], "is not an absolute path"),
   // as containerd's config_path
   registries: v.pipe(
     v.string(),
@@ -190,6 +194,7 @@ function freeze(
     root: checked.root,
     metrics: checked.metrics === null ? null : Object.freeze(checked.metrics),
     streams: checked.streams === null ? null : Object.freeze(checked.streams),
+    streamsTls: tlsFiles(checked["streams-cert"], checked["streams-key"]),
     registries: checked.registries,
     hooksDirectory: checked["hooks-dir"],
     cdiDirectories: Object.freeze(checked["cdi-dirs"]),
@@ -212,6 +217,13 @@ function freeze(
     blockio: tables.blockio,
     rdt: tables.rdt,
   });
+}
+
+function tlsFiles(certificate: string, key: string): Config["streamsTls"] {
+  if (certificate === "" && key === "") return null;
+  if (certificate !== "" && key !== "") return Object.freeze({ certificate, key });
+  const [given, missing] = key === "" ? ["cert", "key"] : ["key", "cert"];
+  throw new InvalidArgumentError(`--streams-${given} needs --streams-${missing}, too`);
 }
 
 function readConfigFile(path: string, mayBeMissing: boolean): Record<string, unknown> {

@@ -116,7 +116,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
     images,
     cpuRates: new CpuRates(),
     events: new ContainerEvents(node, images),
-    streams: new StreamingServer(config.streams),
+    streams: new StreamingServer(config.streams, config.streamsTls),
     clampedSettings: clamped,
     examine: () =>
       examineHost({

@@ -8,6 +8,8 @@ export type SettingName =
   | "root"
   | "metrics"
   | "streams"
+  | "streams-cert"
+  | "streams-key"
   | "registries"
   | "cni-conf"
   | "cni-bin"
@@ -62,6 +64,17 @@ export const settings: Readonly<Record<SettingName, Setting>> = {
     help: 'where exec, attach and port-forward are served to the kubelet; "off": nowhere',
     // loopback, any port: the kubelet is on this node, and is told the port with each call
     default: "127.0.0.1:0",
+  },
+  "streams-cert": {
+    argument: "FILE",
+    help: "PEM: streams are served over TLS with this certificate and those behind it; read at the start",
+    // on loopback there is nobody to hide from
+    default: "",
+  },
+  "streams-key": {
+    argument: "FILE",
+    help: "PEM: the key of streams-cert",
+    default: "",
   },
   registries: {
     argument: "DIR[:DIR...]",

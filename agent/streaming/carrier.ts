@@ -24,7 +24,7 @@ export interface Carrier {
 }
 
 /** Of one read. A pipe's default capacity is as much. */
-const chunkBytes = 64 * 1024;
+export const chunkBytes = 64 * 1024;
 
 let spare: Buffer | null = null;
 

@@ -3,7 +3,7 @@
  * the other, and no more than what one read has brought waits in between.
  */
 import { type ByteStream, native, readable, writable } from "../../native/binding.js";
-import { giveBuffer, headroom, takeBuffer } from "./carrier.js";
+import { chunkBytes, giveBuffer, headroom, takeBuffer } from "./carrier.js";
 import type { Outlet } from "./client-streams.js";
 
 /** Reads of one stream in a row, before the others get their turn. */
@@ -85,6 +85,8 @@ export class Output {
       }
       const count = this.#programEnded && !this.endpoint.stream.hasInput() ? -1 : this.#passOnce();
       if (count < 0) this.#end();
+      // less than there was room for: nothing more is there at this moment
+      if (count < chunkBytes && !this.#programEnded) return;
       if (count <= 0) return;
     }
   }

@@ -2,10 +2,13 @@
  * The HTTP server that the CRI's streaming calls point to. Exec, Attach and PortForward answer a URL with a token; the
  * kubelet opens it and passes the API server's connection through, which then speaks WebSocket or SPDY.
  */
-import { createServer, type IncomingMessage, type Server } from "node:http";
+import { readFileSync } from "node:fs";
+import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerOptions } from "node:http";
+import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { FailedPreconditionError, messageOf } from "../../sandbox/errors.js";
+import type { Config } from "../config.js";
 import type { ClientStreams, WantedStreams } from "./client-streams.js";
 import { portForwardProtocols } from "./port-forward.js";
 import { Tokens } from "./tokens.js";
@@ -28,13 +31,20 @@ export class StreamingServer {
   readonly #server: Server;
   #base: string | null = null;
 
-  /** @param address null: there is none, and no streams */
-  constructor(private readonly address: { readonly host: string; readonly port: number } | null) {
+  /**
+   * @param address null: there is none, and no streams
+   * @param tls null: plain HTTP. FailedPreconditionError: certificate or key cannot be used
+   */
+  constructor(
+    private readonly address: Config["streams"],
+    private readonly tls: Config["streamsTls"],
+  ) {
     const limits = { headersTimeout: headMs, requestTimeout: headMs, connectionsCheckingInterval: headMs };
-    this.#server = createServer(limits, (_request, response) => {
+    const refuseAll: RequestListener = (_request, response) => {
       response.writeHead(400, { "content-type": "text/plain", connection: "close" });
       response.end("an upgrade to WebSocket or SPDY/3.1 is needed\n");
-    });
+    };
+    this.#server = tls === null ? createServer(limits, refuseAll) : openTlsServer(tls, limits, refuseAll);
     this.#server.on("upgrade", (request, socket, head) => this.#onUpgrade(request, socket, head));
   }
 
@@ -52,7 +62,8 @@ export class StreamingServer {
       );
       this.#server.listen(port, host, resolve);
     });
-    this.#base = baseOf(this.#server.address() as AddressInfo);
+    const scheme = this.tls === null ? "http" : "https";
+    this.#base = `${scheme}://${hostOf(this.#server.address() as AddressInfo)}`;
   }
 
   /** The URL under which the service is served, once and soon. */
@@ -75,7 +86,7 @@ export class StreamingServer {
       refuse(socket, { status: 404, refusal: "there is no such stream; its token was used, or has expired" });
       return;
     }
-    // the server is no TLS server: its connections are sockets
+    // that of TLS is one, too
     const protocols = service.method === "portforward" ? portForwardProtocols : programProtocols;
     const agreed = upgrade(request, socket as Socket, head, protocols);
     if ("refusal" in agreed) {
@@ -91,10 +102,26 @@ export class StreamingServer {
   }
 }
 
-function baseOf({ address, port }: AddressInfo): string {
+function openTlsServer(
+  { certificate, key }: NonNullable<Config["streamsTls"]>,
+  limits: ServerOptions,
+  listener: RequestListener,
+): Server {
+  try {
+    const files = { cert: readFileSync(certificate), key: readFileSync(key) };
+    return createTlsServer({ ...limits, ...files, handshakeTimeout: headMs, minVersion: "TLSv1.2" }, listener);
+  } catch (error) {
+    throw new FailedPreconditionError(
+      `streams cannot be served over TLS (--streams-cert ${certificate}, --streams-key ${key}): ${messageOf(error)}`,
+      { cause: error },
+    );
+  }
+}
+
+function hostOf({ address, port }: AddressInfo): string {
   // whoever asks for the URL is on this node
-  if (address === "0.0.0.0" || address === "::") return `http://127.0.0.1:${port}`;
-  return `http://${address.includes(":") ? `[${address}]` : address}:${port}`;
+  if (address === "0.0.0.0" || address === "::") return `127.0.0.1:${port}`;
+  return `${address.includes(":") ? `[${address}]` : address}:${port}`;
 }
 
 function refuse(socket: Duplex, { status, refusal, headers = [] }: Refusal): void {

@@ -1,6 +1,7 @@
 /**
  * `npm run bench`: Berth's figures beside the design's targets, and beside Debian's containerd with --with-containerd.
- * `npm run bench -- stats` takes those of statistics alone, `npm run bench -- network` those of the pod network. Only prints: what is too slow is not an error, since machines differ.
+ * `npm run bench -- stats` takes those of statistics alone, `npm run bench -- network` those of the pod network,
+ * `npm run bench -- streams` those of exec, attach and port-forward. Only prints: what is too slow is not an error, since machines differ.
  */
 import { execFileSync } from "node:child_process";
 import { startAgent } from "../support/agent.js";
@@ -21,6 +22,7 @@ import {
 import { loadAverage, measureNetwork } from "./network.js";
 import type { BenchTarget } from "./pods.js";
 import { measureStatistics } from "./stats.js";
+import { measureStreams } from "./streams.js";
 
 const targets: Record<string, Omit<Figure, "name" | "value">> = {
   "pod up": { unit: "ms", target: 10 },
@@ -105,6 +107,17 @@ const [what, ...counts] = process.argv.slice(2).filter((word) => !word.startsWit
 if (what === "network") {
   console.log(`load average ${loadAverage()}`);
   printFigures(await measureNetwork(Number(counts[0] ?? 1_000)), new Map(), "");
+  process.exit(0);
+}
+if (what === "streams") {
+  console.log(`load average ${loadAverage()}`);
+  const agent = await startAgent({ flags: { "log-level": "info" } });
+  try {
+    const { ours, socat } = await measureStreams(agent);
+    printFigures(ours, socat, "socat");
+  } finally {
+    await agent.stop();
+  }
   process.exit(0);
 }
 const registry = await startRegistry();
