@@ -103,6 +103,23 @@ describe("with Debian's CNI plugins", { skip }, () => {
     assert.match(await out(agent, server, "ip link show lo"), /LOOPBACK,UP/);
   });
 
+  it("berth network inspect finds the ends that the plugins have made", async () => {
+    const { provider, interfaces, rules } = await agent.client.call("InspectNetwork", {
+      pod_sandbox_id: pods[0]?.id ?? "",
+    });
+    assert.equal(provider, "cni");
+    assert.deepEqual(
+      interfaces.filter(({ name }) => name !== "lo").map(({ side, bridge }) => [side, bridge]),
+      [
+        ["pod", ""],
+        ["host", bridgeName()],
+      ],
+    );
+    assert.deepEqual(rules, []);
+    const metrics = await (await fetch(agent.metricsUrl)).text();
+    assert.match(metrics, /_count\{operation="cni",step="ADD bridge"\} 2\n/);
+  });
+
   it("what was attached stands in libcni's cache", () => {
     const [first] = pods as [RunningPod];
     const file = cached().find((name) => name.includes(first.id));
