@@ -5,7 +5,7 @@ import { FailedPreconditionError, messageOf } from "../errors.js";
 import type { Observer } from "../observer.js";
 import { findOverlaps, formatRoute } from "./host-routes.js";
 import { enableForwarding, setSwitch, uplinkMtu } from "./host-settings.js";
-import { ifb, ifbOf, veth } from "./interface-names.js";
+import { ifb, ifbOf, veth, vethOf } from "./interface-names.js";
 import { tableName } from "./nftables.js";
 import type { PortTable } from "./port-table.js";
 import type { NetworkStatus } from "./provider.js";
@@ -98,8 +98,15 @@ export class NodeSide {
     const ports = listDirectory(`/sys/class/net/${bridge}/brif`).filter((name) => veth.test(name));
     // those of other agents have other aliases
     const ifbs = listDirectory("/sys/class/net").filter((name) => ifb.test(name) && aliasOf(name) === this.alias);
-    for (const name of [...ports, ...ifbs].filter((name) => !known.has(name))) {
+    const strays = [...ports, ...ifbs].filter((name) => !known.has(name));
+    const living = strays.length > 0 ? livingPods() : [];
+    for (const name of strays) {
       try {
+        if (living.some((id) => [vethOf(id), ifbOf(vethOf(id))].includes(name))) {
+          throw new FailedPreconditionError(
+            `its pod lives: another agent uses bridge ${bridge}, too; each needs one of its own (--bridge, --subnet)`,
+          );
+        }
         await addon.deleteLink(name);
         observer.emit({ type: "repaired", what: "interface of a lost pod", subject: name });
       } catch (error) {
@@ -135,10 +142,25 @@ export class NodeSide {
   }
 }
 
+/** The ids of all pods of this machine that have a monitor, whichever agent they are of. */
+function livingPods(): string[] {
+  return listDirectory("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .flatMap((pid) => {
+      const words = readText(`/proc/${pid}/cmdline`).split("\0");
+      const at = words.indexOf("--sandbox");
+      return words[0]?.endsWith("berth-monitor") && at > 0 ? [words[at + 1] ?? ""] : [];
+    });
+}
+
 /** Empty: it has none, or it has gone. */
 function aliasOf(name: string): string {
+  return readText(`/sys/class/net/${name}/ifalias`).trim();
+}
+
+function readText(path: string): string {
   try {
-    return readFileSync(`/sys/class/net/${name}/ifalias`, "utf8").trim();
+    return readFileSync(path, "utf8");
   } catch {
     return "";
   }
