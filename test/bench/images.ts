@@ -16,15 +16,16 @@ export async function pushBenchImages(registry: TestRegistry): Promise<BenchImag
     registry.url,
     "many-files",
     "1",
-    buildImage({ layers: Array.from({ length: 6 }, (_, n) => layer(n)) }),
+    buildImage({ layers: Array.from({ length: 6 }, (_, n) => manyFilesLayer(n)) }),
   );
   return { busybox: `${registry.host}/busybox:1`, manyFiles: `${registry.host}/many-files:1` };
 }
 
-function layer(number: number): TarEntry[] {
+/** 1,000 files. @param seed other files for another one */
+export function manyFilesLayer(number: number, seed = ""): TarEntry[] {
   return Array.from({ length: 1000 }, (_, file) => ({
     path: `layer${number}/d${file % 40}/f${file}`,
-    content: content(`${number}/${file}`),
+    content: content(`${seed}${number}/${file}`),
   }));
 }
 

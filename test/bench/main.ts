@@ -1,7 +1,8 @@
 /**
  * `npm run bench`: Berth's figures beside the design's targets, and beside Debian's containerd with --with-containerd.
  * `npm run bench -- stats` takes those of statistics alone, `npm run bench -- network` those of the pod network,
- * `npm run bench -- streams` those of exec, attach and port-forward. Only prints: what is too slow is not an error, since machines differ.
+ * `npm run bench -- streams` those of exec, attach and port-forward, `npm run bench -- image` those of pulls. Only prints: what is
+ * too slow is not an error, since machines differ.
  */
 import { execFileSync } from "node:child_process";
 import { startAgent } from "../support/agent.js";
@@ -21,6 +22,7 @@ import {
 } from "./measure.js";
 import { loadAverage, measureNetwork } from "./network.js";
 import type { BenchTarget } from "./pods.js";
+import { measureOwnPulls, measurePulls, pushPullImages, removePullImages } from "./pulls.js";
 import { measureStatistics } from "./stats.js";
 import { measureStreams } from "./streams.js";
 
@@ -67,11 +69,41 @@ async function benchStatistics(registry: TestRegistry, counts: readonly number[]
   }
 }
 
+async function benchPulls(registry: TestRegistry): Promise<void> {
+  const images = await pushPullImages(registry);
+  try {
+    const theirs = new Map<string, number>();
+    if (withContainerd()) {
+      const containerd = await startContainerd(registry);
+      try {
+        await measurePulls(containerd.client, images, (name, value) => void theirs.set(name, value));
+      } finally {
+        await containerd.stop();
+      }
+    }
+    const agent = await startAgent({ flags: { "log-level": "info" } });
+    try {
+      console.log(`load average ${loadAverage()}`);
+      printFigures(await measureOwnPulls(agent, images), theirs, "Debian's containerd");
+    } finally {
+      await agent.stop();
+    }
+  } finally {
+    removePullImages(images);
+  }
+}
+
+/** Whether it is to be measured beside; then it is installed. */
+function withContainerd(): boolean {
+  if (!process.argv.includes("--with-containerd")) return false;
+  execFileSync(process.execPath, ["test/support/prepare.mjs", "bench", "--with-containerd"], { stdio: "inherit" });
+  return true;
+}
+
 async function benchAll(registry: TestRegistry): Promise<void> {
   const images = await pushBenchImages(registry);
   const theirs = new Map<string, number>();
-  if (process.argv.includes("--with-containerd")) {
-    execFileSync(process.execPath, ["test/support/prepare.mjs", "bench", "--with-containerd"], { stdio: "inherit" });
+  if (withContainerd()) {
     const containerd = await startContainerd(registry);
     try {
       const target = { client: containerd.client, image: images.busybox, logs: containerd.logs };
@@ -123,6 +155,7 @@ if (what === "streams") {
 const registry = await startRegistry();
 try {
   if (what === "stats") await benchStatistics(registry, counts.length > 0 ? counts.map(Number) : [50, 500]);
+  else if (what === "image") await benchPulls(registry);
   else await benchAll(registry);
 } finally {
   await registry.stop();
