@@ -22,6 +22,8 @@ export interface Config {
   readonly root: string;
   /** null: /metrics is not served */
   readonly metrics: { readonly host: string; readonly port: number } | null;
+  /** of TLS and passwords for it; null: plain HTTP */
+  readonly metricsWebConfig: string | null;
   /** null: there are no streams */
   readonly streams: { readonly host: string; readonly port: number } | null;
   /** files for TLS; null: streams are plain */
@@ -102,6 +104,13 @@ const schema = v.strictObject({
   run: absolutePath,
   root: absolutePath,
   metrics: address,
+  "metrics-web-config": v.union([
+    v.pipe(
+      v.literal("off"),
+      v.transform(() => null),
+    ),
+    absolutePath,
+  ]),
   streams: address,
   "streams-cert": v.union([v.literal(""), absolutePath], "is not an absolute path"),
   "streams-key": v.union([v.literal(""), absolutePath], "is not an absolute path"),
@@ -193,6 +202,7 @@ function freeze(
     run: checked.run,
     root: checked.root,
     metrics: checked.metrics === null ? null : Object.freeze(checked.metrics),
+    metricsWebConfig: checked["metrics-web-config"],
     streams: checked.streams === null ? null : Object.freeze(checked.streams),
     streamsTls: tlsFiles(checked["streams-cert"], checked["streams-key"]),
     registries: checked.registries,

@@ -1,6 +1,7 @@
 /** The agent's boot order: configuration, locks, what the host can do, recovery, metrics, and then the socket. */
 
 import { type MetricsServer, startMetricsServer } from "../metrics/server.js";
+import { openWebConfig } from "../metrics/web-config.js";
 import { native } from "../native/binding.js";
 import { FailedPreconditionError, messageOf } from "../sandbox/errors.js";
 import type { SandboxNode } from "../sandbox/node.js";
@@ -33,7 +34,7 @@ export async function runAgent(config: Config): Promise<void> {
   tellFindings(await runtime.examine(), log);
 
   await runtime.streams.listen();
-  const metrics = await serveMetrics(config.metrics, node);
+  const metrics = await serveMetrics(config, node);
   const observeCall = ({ method, code, seconds }: FinishedCall) => metrics?.observeCall(method, code, seconds);
 
   // everything is known before the first call: whoever gets an answer from Version can go on
@@ -53,10 +54,12 @@ export async function runAgent(config: Config): Promise<void> {
   process.exit(0);
 }
 
-async function serveMetrics(address: Config["metrics"], node: SandboxNode): Promise<MetricsServer | null> {
+async function serveMetrics(config: Config, node: SandboxNode): Promise<MetricsServer | null> {
+  const { metrics: address, metricsWebConfig } = config;
   if (address === null) return null;
+  const webConfig = metricsWebConfig === null ? null : openWebConfig(metricsWebConfig);
   try {
-    return await startMetricsServer({ ...address, version: runtimeVersion }, node);
+    return await startMetricsServer({ ...address, version: runtimeVersion, webConfig }, node);
   } catch (error) {
     const where = `${address.host}:${address.port}`;
     throw new FailedPreconditionError(`/metrics cannot be served (--metrics ${where}): ${messageOf(error)}`, {

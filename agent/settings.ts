@@ -7,6 +7,7 @@ export type SettingName =
   | "run"
   | "root"
   | "metrics"
+  | "metrics-web-config"
   | "streams"
   | "streams-cert"
   | "streams-key"
@@ -58,6 +59,11 @@ export const settings: Readonly<Record<SettingName, Setting>> = {
     help: 'where /metrics is served; "off": nowhere',
     // loopback: names of pods and images are nobody's business until somebody says so
     default: "127.0.0.1:9464",
+  },
+  "metrics-web-config": {
+    argument: "FILE",
+    help: 'TLS, client certificates and passwords of /metrics, as Prometheus\' exporters read them; "off": plain HTTP',
+    default: "off",
   },
   streams: {
     argument: "HOST:PORT",

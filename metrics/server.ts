@@ -1,5 +1,12 @@
 /** /metrics over HTTP. It reads, and never steers. */
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import {
+  createServer,
+  type Server as HttpServer,
+  type IncomingMessage,
+  type RequestListener,
+  type ServerResponse,
+} from "node:http";
+import { createServer as createTlsServer, type Server as HttpsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
@@ -7,6 +14,7 @@ import { createGzip } from "node:zlib";
 import type { ObservedNode } from "./collect.js";
 import { contentTypes, createExposition, type Exposition } from "./exposition.js";
 import { negotiate } from "./negotiation.js";
+import type { WebConfig } from "./web-config.js";
 
 export interface MetricsServerOptions {
   host: string;
@@ -14,6 +22,8 @@ export interface MetricsServerOptions {
   port: number;
   /** Berth's own, for berth_build_info */
   version: string;
+  /** null: plain HTTP, for everybody who can connect */
+  webConfig?: WebConfig | null;
 }
 
 export interface MetricsServer {
@@ -32,8 +42,11 @@ const patienceMs = 10_000;
 /** Listens, and answers when it does. Rejects with node's own error (EADDRINUSE) when it cannot. */
 export async function startMetricsServer(options: MetricsServerOptions, node: ObservedNode): Promise<MetricsServer> {
   const exposition = createExposition(node, { version: options.version });
-  const server = createServer((request, response) => {
-    answer(exposition, request, response).catch(() => response.destroy());
+  const { webConfig = null } = options;
+  const server = createServerOf(webConfig, (request, response) => {
+    admitted(webConfig, request, response)
+      .then((admits) => (admits ? answer(exposition, request, response) : undefined))
+      .catch(() => response.destroy());
   });
   server.maxConnections = connectionLimit;
   server.headersTimeout = patienceMs;
@@ -58,6 +71,30 @@ export async function startMetricsServer(options: MetricsServerOptions, node: Ob
       await closed;
     },
   };
+}
+
+function createServerOf(webConfig: WebConfig | null, listener: RequestListener): HttpServer | HttpsServer {
+  if (webConfig?.tls == null) return createServer(listener);
+  const server = createTlsServer(webConfig.tls, listener);
+  // before a new connection's handshake: a certificate that was renewed counts from then on
+  server.prependListener("connection", () => {
+    const changed = webConfig.changedContext();
+    if (changed !== undefined) server.setSecureContext(changed);
+  });
+  return server;
+}
+
+/** False: it was answered that a name and a password are wanted. */
+async function admitted(
+  webConfig: WebConfig | null,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<boolean> {
+  if (webConfig === null || (await webConfig.admits(request))) return true;
+  request.resume();
+  response.setHeader("WWW-Authenticate", 'Basic realm="berth"');
+  end(response, 401, "a name and a password are wanted here\n");
+  return false;
 }
 
 async function answer(exposition: Exposition, request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -100,7 +137,7 @@ function end(response: ServerResponse, status: number, text: string): void {
   response.end(text);
 }
 
-function listen(server: Server, { host, port }: MetricsServerOptions): Promise<void> {
+function listen(server: HttpServer | HttpsServer, { host, port }: MetricsServerOptions): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once("error", reject);
     server.listen({ host, port }, () => {

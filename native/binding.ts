@@ -392,6 +392,10 @@ export interface Addon {
   // sampler.cc
   openSampler(files: readonly SampledFile[]): Sampler;
 
+  // password.cc
+  /** against a hash of crypt(5); false, too, when the hash is none */
+  checkPassword(password: string, hash: string): Promise<boolean>;
+
   // open_files.cc
   /** of the processes in each cgroup directory: how many files they have open, and how many of these are sockets */
   countOpenFiles(directories: readonly string[]): Promise<Float64Array>;

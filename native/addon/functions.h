@@ -41,6 +41,7 @@ void register_network_lists(Napi::Object exports);
 void register_network_watch(Napi::Object exports);
 void register_nftables(Napi::Object exports);
 void register_open_files(Napi::Object exports);
+void register_password(Napi::Object exports);
 void register_process(Napi::Object exports);
 void register_relabel(Napi::Object exports);
 void register_run_program(Napi::Object exports);

@@ -5,6 +5,7 @@ static Napi::Object init(Napi::Env, Napi::Object exports) {
   register_spawn_monitor(exports);
   register_spawn_program(exports);
   register_process(exports);
+  register_password(exports);
   register_run_program(exports);
   register_relabel(exports);
   register_monitor_socket(exports);
