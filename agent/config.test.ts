@@ -38,6 +38,7 @@ test("defaults", () => {
     cgroupRoot: "/berth",
     netnsDir: "/run/netns",
     storageDriver: "overlay",
+    writableLimitBytes: undefined,
     pinnedImages: [],
     logLineBytes: 16_384,
     logRate: 0,

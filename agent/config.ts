@@ -9,6 +9,7 @@ import type { RdtClass } from "../sandbox/classes/rdt.js";
 import { InvalidArgumentError, messageOf } from "../sandbox/errors.js";
 import { type StorageDriverName, storageDriverNames } from "../sandbox/rootfs/drivers/driver.js";
 import type { PosixRlimit } from "../sandbox/spec/oci.js";
+import { parseByteQuantity } from "../sandbox/writable-limit.js";
 import { type ImagePattern, parseImagePatterns } from "./images/image-patterns.js";
 import { type OciRuntimeSettings, parseRuntimes } from "./oci-runtimes.js";
 import { parseBlockio, parseRdt } from "./resource-classes.js";
@@ -44,6 +45,8 @@ export interface Config {
   readonly cgroupRoot: string;
   readonly netnsDir: string;
   readonly storageDriver: StorageDriverName;
+  /** undefined: none */
+  readonly writableLimitBytes: number | undefined;
   readonly pinnedImages: readonly ImagePattern[];
   readonly logLineBytes: number;
   /** bytes a second of each container; 0: no limit */
@@ -141,6 +144,11 @@ const schema = v.strictObject({
   ),
   "netns-dir": absolutePath,
   "storage-driver": v.picklist(storageDriverNames, `is not ${oneOf(storageDriverNames)}`),
+  "writable-layer-limit": v.pipe(
+    v.string(),
+    v.check((text) => text === "" || parseByteQuantity(text) !== undefined, 'is no size, as 1000000 or "10Gi"'),
+    v.transform(parseByteQuantity),
+  ),
   "pinned-images": v.pipe(
     v.string(),
     v.rawTransform(({ dataset, addIssue, NEVER }) => {
@@ -218,6 +226,7 @@ function freeze(
     cgroupRoot: checked["cgroup-root"],
     netnsDir: checked["netns-dir"],
     storageDriver: checked["storage-driver"],
+    writableLimitBytes: checked["writable-layer-limit"],
     pinnedImages: Object.freeze(checked["pinned-images"]),
     logLineBytes: checked["log-line-bytes"],
     logRate: checked["log-rate"],

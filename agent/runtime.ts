@@ -84,6 +84,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
     cgroups: openCgroupManager(),
     scopes: config.cgroupDriver === "systemd" ? await openPodScopes() : null,
     snapshots: await openSnapshots(config.root, layers),
+    writableLimitBytes: config.writableLimitBytes,
     observer,
     serial: new Serial(),
     podFlights: new Flights<Pod>(),

@@ -24,6 +24,7 @@ export type SettingName =
   | "cgroup-root"
   | "netns-dir"
   | "storage-driver"
+  | "writable-layer-limit"
   | "pinned-images"
   | "log-line-bytes"
   | "log-rate"
@@ -157,6 +158,12 @@ export const settings: Readonly<Record<SettingName, Setting>> = {
     help: "how layers and containers' root file systems lie on the disk",
     // on every kernel, on nearly every file system, and a container costs two directories
     default: "overlay",
+  },
+  "writable-layer-limit": {
+    argument: "SIZE",
+    help: "how much a container may write to its root; a pod's annotation berth.dev/writable-layer-limit asks for less",
+    // the kubelet sees to limits of ephemeral storage by evicting; and most file systems are mounted without quotas
+    default: "",
   },
   "pinned-images": {
     argument: "NAME[,NAME...]",

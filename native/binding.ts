@@ -426,8 +426,20 @@ export interface Addon {
   makeSubvolumeReadOnly(path: string): Promise<void>;
   /** with all that are nested in it, read-only ones, too. ENOENT: there is none; EINVAL or ENOTTY: it is no subvolume */
   deleteSubvolume(path: string): Promise<void>;
+  /** how much a subvolume may have for itself alone; quotas are switched on where they are not */
+  limitSubvolume(path: string, limitBytes: number): Promise<void>;
   /** begins to free what subvolumes took that were deleted; by itself btrfs does that every 30 s */
   cleanBtrfs(path: string): Promise<void>;
+
+  // project_quota.cc
+  /** what is made in the directory from here on belongs to the project, too. EOPNOTSUPP, ENOTTY: the file system knows none */
+  setProject(path: string, project: number): Promise<void>;
+  /** 0: none */
+  getProject(path: string): Promise<number>;
+  /** 0: no limit. ESRCH, ENOSYS: the file system is mounted without project quotas. @param options.path any of its directories */
+  limitProject(options: { path: string; project: number; limitBytes: number }): Promise<void>;
+  /** what all of its files take; ESRCH, ENOSYS: as limitProject */
+  projectUsage(path: string, project: number): Promise<{ bytes: number; inodes: number; limitBytes: number }>;
 
   // relabel.cc
   /** security.selinux of an open file, or of a directory and all below it: no links are followed, nothing that is mounted

@@ -64,6 +64,7 @@ import { specHost } from "./spec-host.js";
 import { update } from "./store.js";
 import { together, Undo } from "./undo.js";
 import { openUserNamespaces } from "./user-namespaces.js";
+import { writableLimitOf } from "./writable-limit.js";
 
 /** PATH_MAX and NAME_MAX of linux/limits.h */
 const maxPathBytes = 4096;
@@ -149,6 +150,7 @@ async function makeContainer(
     return observer.step("create-container", name, run);
   };
   const monitor = node.monitors.get(pod.record.id);
+  const writableLimit = writableLimitOf(config, pod.config, node.writableLimitBytes);
   const cgroupPath = join(pod.record.cgroupParent, id);
   const logPath = logPathOf(pod.config, config);
 
@@ -172,6 +174,7 @@ async function makeContainer(
       layers: image.layers,
       users,
       mountLabel: labels?.mount,
+      limitBytes: writableLimit,
     });
     scratch.push("close the root file system", () => native.closeDescriptor(rootFd));
     return rootFd;

@@ -62,6 +62,8 @@ export interface SandboxNode {
   /** null: the cgroupfs driver */
   readonly scopes: PodScopes | null;
   readonly snapshots: Snapshots;
+  /** how much each container may write to its root; undefined: as much as there is room for */
+  readonly writableLimitBytes?: number | undefined;
   readonly observer: Observer;
   /** stops and removals, one at a time per pod or container id */
   readonly serial: Serial;

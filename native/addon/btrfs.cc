@@ -147,6 +147,32 @@ Napi::Value delete_subvolume(const Napi::CallbackInfo& info) {
   });
 }
 
+int limit_exclusive(int subvolume, uint64_t bytes) {
+  btrfs_ioctl_qgroup_limit_args args = {};
+  // group 0 is the subvolume's own
+  args.lim.flags = BTRFS_QGROUP_LIMIT_MAX_EXCL;
+  args.lim.max_excl = bytes;
+  return ioctl(subvolume, BTRFS_IOC_QGROUP_LIMIT, &args);
+}
+
+Napi::Value limit_subvolume(const Napi::CallbackInfo& info) {
+  std::string path = string_argument(info, 0, "path");
+  const auto bytes = static_cast<uint64_t>(info[1].ToNumber().Int64Value());
+  return on_own_thread(info.Env(), [path, bytes]() -> Settle {
+    UniqueFd fd = open_directory(path);
+    if (limit_exclusive(fd.get(), bytes) == 0) return settle_nothing();
+    // EINVAL was the answer of older kernels
+    if (errno != ENOTCONN && errno != EINVAL) throw_errno("BTRFS_IOC_QGROUP_LIMIT", path);
+    btrfs_ioctl_quota_ctl_args enable = {};
+    enable.cmd = BTRFS_QUOTA_CTL_ENABLE;
+    if (ioctl(fd.get(), BTRFS_IOC_QUOTA_CTL, &enable) < 0) throw_errno("BTRFS_IOC_QUOTA_CTL", path);
+    // until all is counted once, nothing is limited
+    if (ioctl(fd.get(), BTRFS_IOC_QUOTA_RESCAN_WAIT) < 0) throw_errno("BTRFS_IOC_QUOTA_RESCAN_WAIT", path);
+    if (limit_exclusive(fd.get(), bytes) < 0) throw_errno("BTRFS_IOC_QGROUP_LIMIT", path);
+    return settle_nothing();
+  });
+}
+
 Napi::Value clean_btrfs(const Napi::CallbackInfo& info) {
   std::string path = string_argument(info, 0, "path");
   return on_own_thread(info.Env(), [path]() -> Settle {
@@ -164,6 +190,7 @@ void register_btrfs(Napi::Object exports) {
   export_function<snapshot_subvolume>(exports, "snapshotSubvolume");
   export_function<make_subvolume_read_only>(exports, "makeSubvolumeReadOnly");
   export_function<delete_subvolume>(exports, "deleteSubvolume");
+  export_function<limit_subvolume>(exports, "limitSubvolume");
   export_function<clean_btrfs>(exports, "cleanBtrfs");
 }
 

@@ -43,6 +43,7 @@ void register_nftables(Napi::Object exports);
 void register_open_files(Napi::Object exports);
 void register_password(Napi::Object exports);
 void register_process(Napi::Object exports);
+void register_project_quota(Napi::Object exports);
 void register_relabel(Napi::Object exports);
 void register_run_program(Napi::Object exports);
 void register_sampler(Napi::Object exports);

@@ -7,6 +7,7 @@ static Napi::Object init(Napi::Env, Napi::Object exports) {
   register_process(exports);
   register_password(exports);
   register_run_program(exports);
+  register_project_quota(exports);
   register_relabel(exports);
   register_monitor_socket(exports);
   register_btrfs(exports);

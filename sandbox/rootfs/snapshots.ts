@@ -29,6 +29,8 @@ export interface Snapshots {
     users?: MappedIds | undefined;
     /** SELinux label of all files */
     mountLabel?: string | undefined;
+    /** how much the container may write to it */
+    limitBytes?: number | undefined;
   }): Promise<Rootfs>;
   /**
    * A detached, read-only mount of an image's content, or of a directory or file in it (resolved within the image, links
@@ -50,6 +52,7 @@ export interface Snapshots {
     layers: readonly string[];
     users?: MappedIds | undefined;
     mountLabel?: string | undefined;
+    limitBytes?: number | undefined;
   }): Promise<Rootfs>;
   /** For rootChanges(). @param layers chain ids, bottom first */
   compareRootfs(containerId: string, layers: readonly string[]): RootComparison;
@@ -116,12 +119,12 @@ export async function openSnapshots(root: string, layers: LayerStore): Promise<S
   return {
     directory,
     imageDirectory: join(root, "layers"),
-    async prepareRootfs({ containerId, layers: chainIds, users, mountLabel }) {
+    async prepareRootfs({ containerId, layers: chainIds, users, mountLabel, limitBytes }) {
       const home = directoryOf(containerId);
       // synchronous: a directory costs less than the way to another thread and back
       mkdirSync(home, { mode: 0o700 });
       try {
-        return await prepareRootfsIn({ home, layers: chainIds, users, mountLabel });
+        return await prepareRootfsIn({ home, layers: chainIds, users, mountLabel, limitBytes });
       } catch (error) {
         await removeRootfs(containerId);
         throw asStorageError(error, `the root file system of container ${containerId}`);

@@ -2,7 +2,7 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 
 export type FileSystemKind = "ext4" | "xfs" | "btrfs" | "tmpfs";
@@ -24,8 +24,29 @@ export function lacksFileSystem(kind: FileSystemKind): string | undefined {
   return undefined;
 }
 
+/** Why there are no project quotas on this kind here; undefined: there are. */
+export function lacksProjectQuotas(kind: "ext4" | "xfs"): string | undefined {
+  const lacking = lacksFileSystem(kind);
+  if (lacking !== undefined) return lacking;
+  let fileSystem: TestFileSystem;
+  try {
+    fileSystem = makeFileSystem(kind, 320, { projectQuotas: true });
+  } catch {
+    return `the kernel mounts no ${kind} with prjquota`;
+  }
+  const mounted = readFileSync("/proc/self/mounts", "utf8").split("\n");
+  const options = mounted.find((line) => line.split(" ")[1] === fileSystem.path)?.split(" ")[3] ?? "";
+  execFileSync("umount", [fileSystem.path]);
+  rmSync(dirname(fileSystem.path), { recursive: true });
+  return options.includes("prjquota") ? undefined : `the kernel has no project quotas on ${kind}`;
+}
+
 /** @param megabytes xfs wants 300 at least, btrfs 120 */
-export function makeFileSystem(kind: FileSystemKind, megabytes: number): TestFileSystem {
+export function makeFileSystem(
+  kind: FileSystemKind,
+  megabytes: number,
+  { projectQuotas = false }: { projectQuotas?: boolean } = {},
+): TestFileSystem {
   const base = mkdtempSync(join(tmpdir(), "berth-fs-"));
   const path = join(base, "mounted");
   mkdirSync(path);
@@ -36,9 +57,11 @@ export function makeFileSystem(kind: FileSystemKind, megabytes: number): TestFil
       const file = join(base, "file");
       writeFileSync(file, "");
       truncateSync(file, megabytes * 1024 ** 2);
-      execFileSync(`mkfs.${kind}`, ["-q", file], { stdio: "pipe" });
+      const features = projectQuotas && kind === "ext4" ? ["-O", "project,quota"] : [];
+      execFileSync(`mkfs.${kind}`, ["-q", ...features, file], { stdio: "pipe" });
       // the loop device goes with the mount
-      execFileSync("mount", ["-t", kind, "-o", "loop", file, path]);
+      const options = projectQuotas ? "loop,prjquota" : "loop";
+      execFileSync("mount", ["-t", kind, "-o", options, file, path], { stdio: "pipe" });
     }
   } catch (error) {
     rmSync(base, { recursive: true });

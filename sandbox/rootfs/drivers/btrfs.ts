@@ -52,12 +52,13 @@ export async function openBtrfsDriver(root: string): Promise<StorageDriver> {
       await native.makeSubvolumeReadOnly(filesOf(home));
       await noteUsage(home, await measure(filesOf(home)));
     },
-    async makeRoot({ home, layers, users, mountLabel }) {
+    async makeRoot({ home, layers, users, mountLabel, limitBytes }) {
       const files = filesOf(home);
       const top = layers.at(-1);
       if (top === undefined) await makeSubvolume(files);
       else await snapshotOrCopy(filesOf(top), files);
       await noteUsage(home, top === undefined ? { bytes: 0, inodes: 1 } : await notedUsage(top));
+      if (limitBytes !== undefined) await native.limitSubvolume(files, limitBytes);
       return { rootFd: await openTreeAsRoot(files, users?.fd, mountLabel), upperDirectory: files };
     },
     mountImage({ layers, subPath, userNamespaceFd, mountLabel }) {

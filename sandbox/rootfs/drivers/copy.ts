@@ -5,10 +5,12 @@
  */
 import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
+import { native } from "../../../native/binding.js";
 import { copyTree } from "../copy-tree.js";
 import { removeTree } from "../remove-tree.js";
 import { filesOf, type StorageDriver } from "./driver.js";
 import { makeEmptyLayer, makeMountPoints } from "./own-trees.js";
+import { beginProject, endProject } from "./project-quota.js";
 import { checkNoLabel, noteUsage, openTreeAsRoot, showImage, usageSince } from "./whole-trees.js";
 
 /** @param root the agent's state directory */
@@ -29,10 +31,15 @@ export async function openCopyDriver(root: string): Promise<StorageDriver> {
       }
     },
     async sealLayer() {},
-    async makeRoot({ home, layers, users, mountLabel }) {
+    async makeRoot({ home, layers, users, mountLabel, limitBytes }) {
       const files = filesOf(home);
+      const project = limitBytes === undefined ? undefined : await beginProject(home);
       await mkdir(files, { mode: 0o755 });
-      await noteUsage(home, await copyTree({ from: topOf(layers), to: files }));
+      const copied = await copyTree({ from: topOf(layers), to: files });
+      await noteUsage(home, copied);
+      if (limitBytes !== undefined && project !== undefined) {
+        await native.limitProject({ path: home, project, limitBytes: copied.bytes + limitBytes });
+      }
       return { rootFd: await openTreeAsRoot(files, users?.fd, mountLabel), upperDirectory: files };
     },
     mountImage({ layers, subPath, userNamespaceFd, mountLabel }) {
@@ -40,7 +47,10 @@ export async function openCopyDriver(root: string): Promise<StorageDriver> {
       return showImage(topOf(layers), subPath, userNamespaceFd);
     },
     comparisonOf: ({ home, layers }) => ({ upper: filesOf(home), lower: [topOf(layers), mountPoints] }),
-    remove: removeTree,
+    async remove(home) {
+      await endProject(home);
+      await removeTree(home);
+    },
     usage: usageSince,
   };
 }

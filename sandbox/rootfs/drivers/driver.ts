@@ -30,6 +30,8 @@ export interface RootOptions {
   users?: MappedIds | undefined;
   /** SELinux label of all files */
   mountLabel?: string | undefined;
+  /** how much the container may write to its root; FailedPreconditionError where the file system cannot see to that */
+  limitBytes?: number | undefined;
 }
 
 export interface ImageMountOptions {

@@ -8,6 +8,7 @@ import { toHostId } from "../../spec/user-namespace.js";
 import { removeTree } from "../remove-tree.js";
 import { filesOf, type StorageDriver } from "./driver.js";
 import { makeEmptyLayer, makeMountPoints } from "./own-trees.js";
+import { beginProject, endProject, projectUsage } from "./project-quota.js";
 
 /** @param root the agent's state directory */
 export async function openOverlayDriver(root: string): Promise<StorageDriver> {
@@ -27,7 +28,10 @@ export async function openOverlayDriver(root: string): Promise<StorageDriver> {
       await mkdir(filesOf(home), { mode: 0o755 });
     },
     async sealLayer() {},
-    async makeRoot({ home, layers, users, mountLabel }) {
+    async makeRoot({ home, layers, users, mountLabel, limitBytes }) {
+      if (limitBytes !== undefined) {
+        await native.limitProject({ path: home, project: await beginProject(home), limitBytes });
+      }
       const lower = [...lowerOf(layers), mountPoints];
       const upper = upperOf(home);
       const work = join(home, "work");
@@ -58,8 +62,11 @@ export async function openOverlayDriver(root: string): Promise<StorageDriver> {
     },
     // what is at the mount points of every container is none of its changes
     comparisonOf: ({ home, layers }) => ({ upper: upperOf(home), lower: [...lowerOf(layers), mountPoints] }),
-    remove: removeTree,
-    usage: (home, walk) => walk(upperOf(home)),
+    async remove(home) {
+      await endProject(home);
+      await removeTree(home);
+    },
+    usage: async (home, walk) => (await projectUsage(home)) ?? walk(upperOf(home)),
   };
 }
 
