@@ -86,6 +86,8 @@ export class BuiltinNetwork implements NetworkProvider {
       addon: options.addon,
       bridge: options.bridge,
       subnets: () => this.#subnets.all(),
+      onTrouble: (error) =>
+        this.#observer.emit({ type: "trouble", what: "have UDP flows forgotten", subject: options.bridge, error }),
     });
     this.#departures = new Departures(options.addon, (name, error) =>
       this.#observer.emit({ type: "trouble", what: "take a pod's interface away", subject: name, error }),

@@ -9,6 +9,7 @@ export class PortTable {
   readonly #addon: Pick<Addon, "runNftables" | "forgetUdpFlows">;
   readonly #bridge: string;
   readonly #subnets: () => string[];
+  readonly #onTrouble: (error: unknown) => void;
   /** what stands, or shall stand, in the maps, by pod */
   readonly #published = new Map<string, PublishedPorts>();
   /** something that could not be removed stands there still */
@@ -20,10 +21,13 @@ export class PortTable {
     bridge: string;
     /** all that pods have addresses of, none within another */
     subnets: () => string[];
+    /** the kernel does not forget flows: ports work all the same */
+    onTrouble: (error: unknown) => void;
   }) {
     this.#addon = options.addon;
     this.#bridge = options.bridge;
     this.#subnets = options.subnets;
+    this.#onTrouble = options.onTrouble;
   }
 
   /** Ports of a pod that is there already; they are written with the whole table. */
@@ -64,7 +68,12 @@ export class PortTable {
   /** Whoever goes on sending to the port is led as it is from now on, not as it was at the first packet. */
   async #forgetUdpFlows({ addresses, portMappings }: PublishedPorts): Promise<void> {
     const udp = portMappings.filter(({ protocol }) => protocol === "udp").map(({ hostPort }) => String(hostPort));
-    if (udp.length > 0) await this.#addon.forgetUdpFlows({ ports: udp, addresses });
+    if (udp.length === 0) return;
+    try {
+      await this.#addon.forgetUdpFlows({ ports: udp, addresses });
+    } catch (error) {
+      this.#onTrouble(error);
+    }
   }
 
   /** When somebody has flushed or changed the table, or when a removal has failed before, it is written whole. */
