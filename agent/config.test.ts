@@ -23,6 +23,7 @@ test("defaults", () => {
     run: "/run/berth",
     root: "/var/lib/berth",
     metrics: { host: "127.0.0.1", port: 9464 },
+    metricsWebConfig: null,
     streams: { host: "127.0.0.1", port: 0 },
     streamsTls: null,
     registries: ["/etc/berth/certs.d"],
