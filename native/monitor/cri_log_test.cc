@@ -2,9 +2,12 @@
 #include "monitor/cri_log.h"
 
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdlib>
 #include <fstream>
@@ -142,7 +145,75 @@ class Test {
     writer_.release(log, true);
   }
 
+  // More than its socket, what is held for it and the pipe can take: the stream waits for the one attached.
+  void test_attached() {
+    constexpr size_t kBytes = 2 << 20;
+    Watcher watcher(loop_);
+    ContainerLog* log = open("", watcher);
+    std::array<UniqueFd, Attachment::kStreams> peers;
+    writer_.attach(log, Attachment::make(true, {true, true}, peers));
+    std::array<UniqueFd, Attachment::kStreams> leavers;
+    writer_.attach(log, Attachment::make(true, {true, false}, leavers));
+    CHECK(peers[0] && peers[1] && leavers[0] && !leavers[1]);
+    Pipe out = make_pipe();
+    Pipe err = make_pipe();
+    CHECK(fcntl(out.write_end.get(), F_SETFL, O_NONBLOCK) == 0);
+    writer_.read_from(log, std::move(out.read_end), std::move(err.read_end));
+    leavers[0].reset();
+    run_until([&] { return watcher.input_ended; });
+    watcher.input_ended = false;
+    CHECK(shutdown(peers[0].get(), SHUT_WR) == 0);
+    run_until([&] { return watcher.input_ended; });
+    const std::string block(kReadBytes, 'x');
+    size_t written = 0;
+    size_t received = 0;
+    size_t longest_wait = 0;
+    std::string buffer(kReadBytes, '\0');
+    while (received < kBytes) {
+      const ssize_t sent = write(out.write_end.get(), block.data(), std::min(block.size(), kBytes - written));
+      if (sent > 0) written += static_cast<size_t>(sent);
+      longest_wait = std::max(longest_wait, written - received);
+      // Now and then only, so that it is late.
+      if (sent > 0 && written < kBytes) continue;
+      const ssize_t got = read(peers[0].get(), buffer.data(), buffer.size());
+      if (got > 0) received += static_cast<size_t>(got);
+      if (got < 0 && errno == EAGAIN) usleep(100);
+      if (written == kBytes) out.write_end.reset();
+    }
+    CHECK(written == kBytes && received == kBytes && longest_wait < kBytes);
+    err.write_end.reset();
+    run_until([&] { return watcher.finished; });
+    wait_for_end(peers[0].get());
+    wait_for_end(peers[1].get());
+    writer_.release(log, true);
+  }
+
+  void test_limited() {
+    Watcher watcher(loop_);
+    ContainerLog* log = writer_.open(Log{"", 0, 1000000}, watcher);
+    run_until([&] { return watcher.opened >= 0; });
+    Pipe out = make_pipe();
+    writer_.read_from(log, std::move(out.read_end), UniqueFd());
+    const std::string lines(400000, '\n');
+    const uint64_t begun = monotonic_ms();
+    CHECK(write(out.write_end.get(), lines.data(), lines.size()) == static_cast<ssize_t>(lines.size()));
+    out.write_end.reset();
+    run_until([&] { return watcher.finished; });
+    CHECK(monotonic_ms() - begun > 150);
+    writer_.release(log, true);
+  }
+
  private:
+  static void wait_for_end(int fd) {
+    char byte;
+    for (;;) {
+      const ssize_t got = read(fd, &byte, 1);
+      if (got == 0) return;
+      CHECK(got > 0 || errno == EAGAIN);
+      usleep(100);
+    }
+  }
+
   ContainerLog* open(const std::string& path, Watcher& watcher) {
     ContainerLog* log = writer_.open(Log{path, 0, 0}, watcher);
     run_until([&] { return watcher.opened >= 0; });
@@ -170,6 +241,8 @@ int main() {
   test.test_life();
   test.test_refused();
   test.test_unlink_made();
+  test.test_attached();
+  test.test_limited();
   test.test_thrown_away();
   test.~Test();
   _exit(0);
