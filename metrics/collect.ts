@@ -8,6 +8,7 @@ import { SharedReadings } from "./passes.js";
 /** What metrics see of a node: they read, and never steer. */
 export type ObservedNode = Pick<SandboxNode, "pods" | "containers" | "cgroups" | "cgroupRoot" | "observer"> & {
   readonly snapshots: Pick<SandboxNode["snapshots"], "directory" | "writableLayerUsage">;
+  readonly network: Pick<SandboxNode["network"], "pendingRemovals">;
 };
 
 export interface PodCgroupSample {

@@ -89,7 +89,8 @@ export function createExposition(node: ObservedNode, options: { version: string 
 }
 
 function fillBerth(snapshot: (instrument: Instrument) => Snapshot, node: ObservedNode, version: string): void {
-  const { pods, containers, buildInfo } = berthInstruments;
+  const { pods, containers, buildInfo, networkRemovals } = berthInstruments;
+  snapshot(networkRemovals).set({}, node.network.pendingRemovals().length);
   snapshot(buildInfo).set({ version, node_version: process.version }, 1);
   const podCounts: Record<PodPhase, number> = { starting: 0, ready: 0, stopping: 0, stopped: 0 };
   for (const { record } of node.pods.list()) podCounts[record.phase]++;

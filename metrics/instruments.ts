@@ -43,6 +43,12 @@ export const berthInstruments = {
     buckets: durationBuckets,
   },
   pods: { name: "berth_pods", help: "Pod sandboxes", type: "gauge", labels: ["state"] },
+  networkRemovals: {
+    name: "berth_network_removals_pending",
+    help: "Networks of pods that have ended, and are still to be taken away: by the kernel, or by CNI plugins",
+    type: "gauge",
+    labels: [],
+  },
   containers: { name: "berth_containers", help: "Containers", type: "gauge", labels: ["state"] },
   exits: {
     name: "berth_container_exits_total",

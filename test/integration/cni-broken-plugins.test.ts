@@ -94,6 +94,8 @@ describe("with plugins that misbehave", () => {
     const [pending] = await removals();
     assert.deepEqual([pending?.pod_sandbox_id, pending?.network], [pod.id, "odd"]);
     assert.match(pending?.error ?? "", /the switch is away/);
+    const scraped = await (await fetch(agent.metricsUrl)).text();
+    assert.match(scraped, /^berth_network_removals_pending 1$/m);
     const collect = () => promisify(execFile)(program, ["network", "gc", "--socket", agent.socket]);
     await assert.rejects(collect(), (error: Error & { stdout?: string }) =>
       /the switch is away/.test(error.stdout ?? ""),

@@ -25,6 +25,7 @@ describe("/metrics with a web configuration", () => {
     cgroups: openCgroupManager(),
     cgroupRoot: "/none",
     observer: new Observer(),
+    network: { pendingRemovals: () => [] },
     snapshots: { directory: tmpdir(), writableLayerUsage: async () => undefined },
   };
   const start = () =>

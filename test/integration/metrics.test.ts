@@ -119,6 +119,7 @@ describe("/metrics", () => {
     cgroups,
     cgroupRoot: root,
     observer: new Observer(),
+    network: { pendingRemovals: () => [] },
     snapshots: {
       directory: tmpdir(),
       writableLayerUsage: async () => ({ bytes: 8192, inodes: 2, timestamp: 0n }),
