@@ -41,6 +41,7 @@ export function svgOf(pods: readonly PodNamespaces[]): string {
   const width = firstColumn + kinds.length * column;
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${y}" font-family="sans-serif" font-size="13">`,
+    "<title>Which processes share which namespaces</title>",
     `<rect width="${width}" height="${y}" fill="white"/>`,
     ...parts,
     "</svg>\n",
