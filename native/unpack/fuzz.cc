@@ -183,7 +183,7 @@ int main(int argc, char** argv) {
     return 2;
   }
   const long seconds = setting("BERTH_FUZZ_SECONDS", 5);
-  const long seed = setting("BERTH_FUZZ_SEED", static_cast<long>(time(nullptr)));
+  const long seed = setting("BERTH_FUZZ_SEED", 1);
   UniqueFd kept;
   if (const char* save = getenv("BERTH_FUZZ_SAVE")) kept.reset(open(save, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   findings.reset(open(argv[1], O_RDONLY | O_DIRECTORY | O_CLOEXEC));

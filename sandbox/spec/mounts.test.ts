@@ -103,7 +103,6 @@ test("mounts that cannot be are refused by field", () => {
     [{ ...good, propagation: 9 }, /propagation: 9/],
     [{ ...good, mount_options: ["suid"] }, /mount_options\[0\]: "suid"/],
     [{ ...good, image: { image: "i" } }, /host_path: a mount has an image or a host_path/],
-    [{ ...good, image_sub_path: "x" }, /image_sub_path/],
     [{ container_path: "/m", image: { image: "" } }, /config\.mounts\[0\]\.image\.image: it names no image/],
     [{ ...ofImage, readonly: false }, /config\.mounts\[0\]\.readonly: .*always read-only/],
     [{ ...ofImage, propagation: 1 }, /propagation: .*PROPAGATION_PRIVATE/],
@@ -119,6 +118,8 @@ test("mounts that cannot be are refused by field", () => {
     );
   }
   assert.throws(() => build([{ ...good, uidMappings: [{ length: 1 }] }]), /gidMappings: there is no mapping/);
+  // as the kubelet sends it
+  assert.equal(at(build([{ ...good, image_sub_path: "x" }]), "/m").length, 1);
   assert.equal(at(build([{ container_path: "/proc/meminfo", host_path: "/h" }]), "/proc/meminfo").length, 1);
 });
 
