@@ -103,8 +103,8 @@ test("exec -it: a terminal, with keys and the size of ours", async () => {
   await shell.until(/is-42/);
   assert.match(shell.stdout().toString(), /\r\n42 101\r\n/);
   // to the program, and not to the command
-  shell.child.stdin?.write("sleep 600\r");
-  await shell.until(/sleep 600/);
+  shell.child.stdin?.write("echo start-$((1+1)); sleep 600\r");
+  await shell.until(/start-2/);
   shell.child.stdin?.write("\x03");
   shell.child.stdin?.write("exit 5\r");
   assert.equal(await shell.ended(), 5);
