@@ -20,8 +20,8 @@ export class ChannelConnection {
   onClosed: () => void = () => undefined;
   readonly #connection: WebSocketConnection;
   readonly #base64: boolean;
-  /** of the message that is being read; -1: its first byte has not come */
-  #channel = -1;
+  /** of the message that is being read; null: its first byte has not come */
+  #channel: number | null = null;
   /** of base64's groups of four, what has not come whole */
   #group: Buffer = Buffer.alloc(0);
   /** the message's last group has come */
@@ -36,7 +36,7 @@ export class ChannelConnection {
     this.#connection = new WebSocketConnection(carrier);
     this.#connection.receiver = {
       begin: () => {
-        this.#channel = -1;
+        this.#channel = null;
         this.#group = Buffer.alloc(0);
         this.#padded = false;
       },
@@ -73,7 +73,7 @@ export class ChannelConnection {
 
   #onData(bytes: Buffer): void {
     let content = bytes;
-    if (this.#channel === -1) {
+    if (this.#channel === null) {
       const [first = 0] = bytes;
       this.#channel = this.#base64 ? first - 0x30 : first;
       content = bytes.subarray(1);
@@ -103,6 +103,8 @@ export class ChannelConnection {
   #onMessageEnd(): void {
     // without its padding
     const rest = this.#decodeText(this.#group.toString("latin1"));
+    // an empty message is of no channel
+    if (this.#channel === null) return;
     if (rest.length > 0) this.receiver.data(this.#channel, rest);
     this.receiver.end(this.#channel);
   }
