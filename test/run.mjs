@@ -119,7 +119,7 @@ if (process.getuid() !== 0) {
   skips.push({ name: "integration, rules, faults, security", reason: "they need root" });
 } else {
   for (const name of ["integration", "rules", "faults", "security"]) {
-    await runFiles(name, testFiles(join(inTest, name)), { concurrency: 2, timeout: 600_000 });
+    await runFiles(name, testFiles(join(inTest, name)), { concurrency: 2, timeout: 300_000 });
   }
 }
 

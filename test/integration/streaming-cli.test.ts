@@ -75,7 +75,10 @@ function startProgram(path: string, args: string[]): Running {
       }
     },
     async ended() {
-      await closed;
+      const late = sleep(60_000, undefined, { ref: false }).then(() =>
+        assert.fail(`still runs: ${stdout()} ${stderr}`),
+      );
+      await Promise.race([closed, late]);
       return child.exitCode;
     },
   };
@@ -105,7 +108,12 @@ test("exec -it: a terminal, with keys and the size of ours", async () => {
   // to the program, and not to the command
   shell.child.stdin?.write("echo start-$((1+1)); sleep 600\r");
   await shell.until(/start-2/);
-  shell.child.stdin?.write("\x03");
+  // one that comes before the program that it is for is the shell's
+  for (let tries = 0; !/back-42/.test(shell.stdout().toString()); tries++) {
+    assert.ok(tries < 100, "not interrupted");
+    shell.child.stdin?.write("\x03echo back-$((40+2))\r");
+    await sleep(200);
+  }
   shell.child.stdin?.write("exit 5\r");
   assert.equal(await shell.ended(), 5);
 });
