@@ -357,8 +357,9 @@ void RootFs::mask(const char* path) {
   if (fstat(target.get(), &status) != 0) channel_.refuse("mask", path);
   Cover& cover = S_ISDIR(status.st_mode) ? empty_ : null_;
   if (!cover.mount) {
+    // of texts that are short enough to need no memory of the heap, which a clone may not ask for
     Mount nothing;
-    nothing.destination = path;
+    nothing.destination = "masked paths";
     nothing.type = "tmpfs";
     nothing.source = "tmpfs";
     nothing.attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;

@@ -109,9 +109,20 @@ int LayerWriter::open_parent(const std::string& path, CachedParent& cache, bool 
   }
   if (!fd && make && (errno == ENOENT || errno == ENOTDIR || (apply_ && errno == ELOOP))) fd = make_parents(parent);
   if (!fd) fail("open the parent of", path);
+  if (make) keep_time(fd.get(), parent);
   cache.path = parent;
   cache.fd = std::move(fd);
   return cache.fd.get();
+}
+
+// Before something comes into a directory that no entry of this layer describes. One that an entry describes later takes its
+// time from there: finish() goes through them in this order.
+void LayerWriter::keep_time(int directory, const std::string& path) {
+  if (!apply_) return;
+  struct stat status {};
+  if (fstat(directory, &status) != 0) fail("stat", path);
+  if (is_made(status) || !kept_.insert(status.st_ino).second) return;
+  directory_ends_.push_back({path, {status.st_mtim.tv_sec, status.st_mtim.tv_nsec}, {}});
 }
 
 // Links can lead deeper than any name in the archive is long.
@@ -129,6 +140,7 @@ UniqueFd LayerWriter::make_parents(const std::string& path) {
     end = std::min(path.find('/', begin), path.size());
     const std::string name = path.substr(begin, end - begin);
     const std::string prefix = path.substr(0, end);
+    keep_time(current.get(), path.substr(0, begin == 0 ? 0 : begin - 1));
     const bool is_new = make_directory(current.get(), name, prefix);
     if (is_new && !apply_) implicit_.insert(prefix);
     if (!is_new && apply_) replace_lower(current.get(), name, prefix);

@@ -44,6 +44,7 @@ class LayerWriter {
   };
 
   int open_parent(const std::string& path, CachedParent& cache, bool make);
+  void keep_time(int directory, const std::string& path);
   UniqueFd make_parents(const std::string& path);
   bool make_directory(int parent, const std::string& name, const std::string& path);
   void replace_lower(int parent, const std::string& name, const std::string& path);
@@ -78,6 +79,8 @@ class LayerWriter {
   std::set<std::string> implicit_;
   // apply: the inodes of what this layer has made or described, which its own whiteouts do not hide
   std::unordered_set<ino_t> made_;
+  // apply: the inodes of directories of the layers below that keep their time, whatever comes into them
+  std::unordered_set<ino_t> kept_;
   bool root_is_implicit_ = true;
   bool has_setgid_directory_ = false;
   // the root directory

@@ -230,7 +230,10 @@ for (const { driver, on, sharesBlocks } of cases) {
         const shown = await described(place);
         // what is mounted over in every container
         for (const name of ["dev", "proc", "sys", "etc/hostname", "etc/hosts", "etc/resolv.conf"]) shown.delete(name);
-        assert.deepEqual([...shown].sort(), [...expected].sort());
+        // and made in its root, if the image has none
+        const withoutTime = (tree: Map<string, string>) =>
+          [...tree].map(([name, told]) => [name, name === "." ? told.replace(/ (recent|\d{19}) /, " ") : told]).sort();
+        assert.deepEqual(withoutTime(shown), withoutTime(expected));
         assert.equal(attributesOf(join(place, "ping")).get("security.capability"), capability);
         const acl = "system.posix_acl_";
         assert.equal(attributesOf(join(place, "inheriting")).get(`${acl}default`), defaultAcl);

@@ -16,7 +16,7 @@ export interface LeakScope {
 }
 
 /** The kernel takes veths and namespaces away a while after their last reference is gone; a busy machine takes long. */
-const patienceMs = 10_000;
+const patienceMs = 60_000;
 
 /** Fails with a list when anything of a pod is left. The agent may run, but may have no pods. */
 export async function assertNothingLeft(scope: LeakScope): Promise<void> {
