@@ -12,7 +12,7 @@ interface Ingredients {
 
 type Column = Exclude<keyof CgroupSample, "timestamp"> | keyof Ingredients;
 
-/** A key of the file (native/binding.ts), its column, and what its numbers are multiplied by. */
+/** A key of the file (native/addon-types.ts), its column, and what its numbers are multiplied by. */
 export type SampleKey = readonly [key: string, column: Column, factor?: number];
 
 export interface SampleFile {

@@ -35,10 +35,10 @@ const toRun = ["busybox-static", "docker-registry"];
 const packagesFor = {
   build: toBuild,
   // the OCI runtimes that a RuntimeClass can name, CNI plugins, readers of exported images, what other programs of a
-  // node do to its network, makers of file systems, systemd for its cgroup driver, and Prometheus
+  // node do to its network, makers of file systems, systemd for its cgroup driver, Prometheus, and certificates
   test: [
     ...[...toBuild, ...toRun, "runc", "crun", "containernetworking-plugins", "skopeo", "umoci"],
-    ...["iproute2", "nftables", "e2fsprogs", "xfsprogs", "btrfs-progs", "systemd", "dbus", "prometheus"],
+    ...["iproute2", "nftables", "e2fsprogs", "xfsprogs", "btrfs-progs", "systemd", "dbus", "prometheus", "openssl"],
   ],
   demo: [...toBuild, ...toRun],
   // the network is measured beside what is made by hand, and CNI beside its plugins
