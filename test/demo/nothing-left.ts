@@ -7,7 +7,7 @@ import { findLeft, type LeakScope, leftCgroups, leftProcesses, mountsBelow } fro
 import { closeDemo, type Demo, forwardingFile, tableNames } from "./setup.js";
 
 /** The kernel takes interfaces away a while after their namespace. */
-const patienceMs = 2_000;
+const patienceMs = 60_000;
 
 export async function showNothingLeft(demo: Demo): Promise<void> {
   const { agent, registry, screen } = demo;
