@@ -1,7 +1,7 @@
 /** A real `berth serve` process on private paths, with a bridge, a subnet and cgroups of its own. */
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { createConnection, createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -242,7 +242,8 @@ async function sweep(agent: TestAgent): Promise<void> {
   for (const line of mountsBelow(paths.base)) await native.unmount(line.split(" ")[4] ?? "").catch(() => undefined);
   await removeBuiltinNetwork(native, slot.bridge);
   for (const path of leftCgroups(cgroupRoot)) rmdirSync(path);
-  rmSync(paths.base, { recursive: true, force: true });
+  // coreutils', not Node's: a tree that an agent had no time to delete can be deeper than a stack
+  execFileSync("rm", ["-rf", paths.base]);
 }
 
 function kill(pid: number): void {
