@@ -30,7 +30,6 @@ export interface ManagerBus {
   unitProperty(unit: string, name: string): Promise<unknown>;
   /** Each end of a job: the unit's name and the result ("done", "failed", ...). */
   onJobRemoved(listener: (unit: string, result: string) => void): void;
-  close(): void;
 }
 
 interface Connection {
@@ -127,8 +126,6 @@ export async function openManagerBus(): Promise<ManagerBus> {
     },
 
     onJobRemoved: (listener) => void listeners.push(listener),
-
-    close: () => connection?.bus.disconnect(),
   };
 }
 

@@ -63,18 +63,21 @@ export async function openPodScopes(): Promise<PodScopes> {
         ["TasksMax", new Variant("t", 0xffffffffffffffffn)],
       ];
       const ended = new Promise<string>((resolve) => waiting.set(unit, resolve));
+      const through = new AbortController();
       try {
         await manager.call("StartTransientUnit", "ssa(sv)a(sa(sv))", unit, "fail", properties, []).catch((error) => {
           // of the same call before, which was carried out and not answered
           if (!isDbusError(error, "org.freedesktop.systemd1.UnitExists")) throw error;
         });
-        const result = await Promise.race([ended, activeByItself(manager, unit)]);
+        const result = await Promise.race([ended, activeByItself(manager, unit, through.signal)]);
         if (result !== "done") throw new Error(`its job has ended as "${result}"`);
       } catch (error) {
         throw new FailedPreconditionError(`systemd could not start ${unit} in ${slice}: ${messageOf(error)}`, {
           cause: error,
         });
       } finally {
+        // nobody asks systemd about what its signal has told
+        through.abort();
         waiting.delete(unit);
       }
     },
@@ -85,11 +88,11 @@ export async function openPodScopes(): Promise<PodScopes> {
   };
 }
 
-/** The job's result, found without its signal. */
-async function activeByItself(manager: ManagerBus, unit: string): Promise<string> {
+/** The job's result, found without its signal. Rejects when it is not wanted any more. */
+async function activeByItself(manager: ManagerBus, unit: string, signal: AbortSignal): Promise<string> {
   const until = performance.now() + startTimeoutMs;
   for (;;) {
-    await sleep(signalTimeoutMs, undefined, { ref: false });
+    await sleep(signalTimeoutMs, undefined, { ref: false, signal });
     const state = await manager.unitProperty(unit, "ActiveState");
     if (state === "active") return "done";
     if (state === "failed" || performance.now() > until) return String(state);
