@@ -4,6 +4,7 @@ import { InvalidArgumentError } from "../../sandbox/errors.js";
 import { required } from "../requests.js";
 import type { Runtime } from "../runtime.js";
 import { servePortForward } from "../streaming/port-forward.js";
+import type { Agreed } from "../streaming/upgrade.js";
 
 /** Of one request; each takes two of a WebSocket's 256 channels. */
 const mostPorts = 127;
@@ -19,6 +20,6 @@ export function portForward(
   }
   if (ports.length > mostPorts) throw new InvalidArgumentError(`port: more than ${mostPorts} at once`);
   checkReady(pod);
-  const url = streams.issue({ method: "portforward", forward: (agreed) => servePortForward(pod, ports, agreed) });
-  return { url };
+  const forward = (agreed: Agreed) => servePortForward(pod, ports, agreed, node.observer);
+  return { url: streams.issue({ method: "portforward", forward }) };
 }

@@ -50,6 +50,11 @@ export class Forward {
     );
   }
 
+  /** Its pod has ended, or there was no connection. The socket is in the pod's network namespace, and would keep it. */
+  fail(problem: string): void {
+    this.#finish(problem);
+  }
+
   /** The client has given it up. */
   drop(): void {
     this.#over = true;
@@ -92,6 +97,8 @@ export class Forwards implements ForwardingClient {
   #connecting = 0;
   readonly #queue: (() => void)[] = [];
   #pauses = 0;
+  /** once, when the client has gone */
+  onGone: () => void = () => undefined;
 
   constructor(
     private readonly client: ForwardingClient,
@@ -129,8 +136,16 @@ export class Forwards implements ForwardingClient {
     forward.drop();
   }
 
+  /** The client has gone. */
   dropAll(): void {
     for (const forward of this.#all) this.drop(forward);
+    this.onGone();
+    this.onGone = () => undefined;
+  }
+
+  /** Ends what there is now, and tells the client why. */
+  failAll(problem: string): void {
+    for (const forward of this.#all) forward.fail(problem);
   }
 
   drained(): void {

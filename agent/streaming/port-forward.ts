@@ -1,5 +1,6 @@
 /** A client's port-forwards to one pod, in each of the ways that they come. */
 import { connectToPod } from "../../sandbox/connect-to-pod.js";
+import type { Observer } from "../../sandbox/observer.js";
 import type { Pod } from "../../sandbox/pod.js";
 import { type Carrier, headroom } from "./carrier.js";
 import { type Forward, Forwards } from "./forward.js";
@@ -21,15 +22,23 @@ export const portForwardProtocols: Protocols = {
 /** How long a client may take to open the second of a connection's two streams. */
 const pairMs = 30_000;
 
-/** @param ports for WebSocket channels alone; over SPDY each stream names its own */
-export function servePortForward(pod: Pod, ports: readonly number[], agreed: Agreed): void {
+/**
+ * @param ports for WebSocket channels alone; over SPDY each stream names its own
+ * @param observer tells of the pod's end, which is the connections', too
+ */
+export function servePortForward(pod: Pod, ports: readonly number[], agreed: Agreed, observer: Observer): void {
   const connectTo = (port: number) => connectToPod(pod, port);
   const told = (port: number, problem: string) =>
     `error forwarding port ${port} to pod ${pod.record.id}, uid ${pod.config.metadata?.uid ?? ""}: ${problem}`;
   const { kind, protocol, carrier } = agreed;
-  if (kind === "spdy") serveForwards(carrier, connectTo, told);
-  else if (protocol === tunnelProtocol) serveForwards(new TunnelCarrier(carrier), connectTo, told);
-  else serveChannels(carrier, protocol, ports, connectTo, told);
+  let forwards: Forwards;
+  if (kind === "spdy") forwards = serveForwards(carrier, connectTo, told);
+  else if (protocol === tunnelProtocol) forwards = serveForwards(new TunnelCarrier(carrier), connectTo, told);
+  else forwards = serveChannels(carrier, protocol, ports, connectTo, told);
+  forwards.onGone = observer.subscribe((happening) => {
+    if (happening.type !== "pod-event" || happening.podId !== pod.record.id || happening.event !== "stopped") return;
+    forwards.failAll("the pod was stopped");
+  });
 }
 
 type Connect = (port: number) => Promise<number>;
@@ -43,9 +52,11 @@ interface Pair {
   timer: NodeJS.Timeout;
 }
 
-/** A stream for data and one for an error make a connection: the headers "port" and "requestid" say which belong together. */
-/** Over a SPDY session. */
-export function serveForwards(carrier: Carrier, connectTo: Connect, tell: Tell): void {
+/**
+ * Over a SPDY session. A stream for data and one for an error make a connection: the headers "port" and "requestid" say
+ * which belong together.
+ */
+export function serveForwards(carrier: Carrier, connectTo: Connect, tell: Tell): Forwards {
   const session = new SpdySession(carrier);
   const forwards = new Forwards(session, connectTo);
   const pairs = new Map<string, Pair>();
@@ -103,6 +114,7 @@ export function serveForwards(carrier: Carrier, connectTo: Connect, tell: Tell):
     for (const { timer } of pairs.values()) clearTimeout(timer);
     forwards.dropAll();
   };
+  return forwards;
 }
 
 /** Two channels for each port, which begin with its number: one for data, one for an error. One connection to each port. */
@@ -112,7 +124,7 @@ function serveChannels(
   ports: readonly number[],
   connectTo: Connect,
   tell: Tell,
-): void {
+): Forwards {
   const forwards = new Forwards(carrier, connectTo);
   const connection = new ChannelConnection(carrier, protocol, {
     data: (channel, content) => {
@@ -142,6 +154,7 @@ function serveChannels(
   carrier.onDrain = () => forwards.drained();
   connection.onClosed = () => forwards.dropAll();
   for (const [index, forward] of all.entries()) forwards.connect(forward, ports[index] ?? 0);
+  return forwards;
 }
 
 function isPort(port: number): boolean {

@@ -7,9 +7,12 @@ import type { Addon } from "../../native/binding.js";
 
 /** So many may be on their way; who comes then waits. */
 const mostAtOnce = 256;
-const lookAgainMs = 2_000;
-/** What is not gone by then is deleted: somebody else keeps the namespace. */
-const patienceMs = 10_000;
+const lookAgainMs = 1_000;
+/**
+ * What is not gone by then is deleted: something keeps the namespace. Most often it is a TCP connection of a process that was
+ * killed while the other side took no more: the kernel goes on sending for a minute or two.
+ */
+const patienceMs = 3_000;
 
 interface Departure {
   podId: string;
