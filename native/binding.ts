@@ -75,6 +75,8 @@ export interface Addon {
   // byte_stream.cc
   /** takes the descriptor over (not when it throws); `onReady` gets the events of listen() that have come */
   openByteStream(fd: number, onReady: (events: number) => void): ByteStream;
+  /** close-on-exec; the caller's */
+  duplicateDescriptor(fd: number): number;
 
   // loopback_connect.cc
   /** a socket that is connected to the port on 127.0.0.1, or else ::1, of a network namespace ("": the host's); the

@@ -1,5 +1,4 @@
-/** What carries a session's bytes: a client's socket, or the messages of a WebSocket in which SPDY is tunnelled. */
-import type { Socket } from "node:net";
+/** What carries a session's bytes: a client's connection, or the messages of a WebSocket in which SPDY is tunnelled. */
 
 /** Free bytes that a buffer given to `write` has before its content, for the headers of all layers below. */
 export const headroom = 32;
@@ -17,6 +16,7 @@ export interface Carrier {
   destroy(): void;
   /** something harmless of the protocol, sent to a client that is not being read */
   beat: () => void;
+  /** The bytes are there during the call alone: their memory is then used for the next ones, of whichever client. */
   onData: (bytes: Buffer) => void;
   onDrain: () => void;
   /** once, whoever has ended it */
@@ -41,68 +41,19 @@ export function giveBuffer(buffer: Buffer): void {
 
 /** How often a client that is not being read is looked at: whether it is still there shows only when it is written to. */
 const heartbeatMs = 10_000;
-const keepAliveMs = 30_000;
+export const keepAliveMs = 30_000;
 /** Output waits for room, answers to what a client asks for do not: one who asks and asks and does not read is left. */
-const mostUnsent = 1024 * 1024;
+export const mostUnsent = 1024 * 1024;
 
-export class SocketCarrier implements Carrier {
-  onData: Carrier["onData"] = () => undefined;
-  onDrain: Carrier["onDrain"] = () => undefined;
-  onClosed: Carrier["onClosed"] = () => undefined;
-  beat: Carrier["beat"] = () => undefined;
-  #heartbeat: NodeJS.Timeout | null = null;
+export class Heartbeat {
+  #timer: NodeJS.Timeout | null = null;
 
-  /** `head`: what came with the request's last packet */
-  constructor(
-    private readonly socket: Socket,
-    head: Buffer,
-  ) {
-    socket.setNoDelay(true);
-    socket.setKeepAlive(true, keepAliveMs);
-    socket.setTimeout(0);
-    socket.on("data", (bytes: Buffer) => this.onData(bytes));
-    socket.on("drain", () => this.onDrain());
-    // the client sends no more: neither protocol has a use for half of a connection
-    socket.on("end", () => socket.destroy());
-    socket.on("error", () => socket.destroy());
-    socket.on("close", () => {
-      this.#stopHeartbeat();
-      this.onClosed();
-    });
-    if (head.length > 0) socket.unshift(head);
+  start(beat: () => void): void {
+    this.#timer ??= setInterval(beat, heartbeatMs);
   }
 
-  get hasRoom(): boolean {
-    return this.socket.writableLength === 0 || !this.socket.writableNeedDrain;
-  }
-
-  write(buffer: Buffer, start: number, end: number): void {
-    if (!this.socket.destroyed && !this.socket.writableEnded) this.socket.write(buffer.subarray(start, end));
-    // nothing of it waits for the kernel
-    if (this.socket.writableLength === 0) giveBuffer(buffer);
-    if (this.socket.writableLength > mostUnsent) this.socket.destroy();
-  }
-
-  pause(): void {
-    this.socket.pause();
-    this.#heartbeat ??= setInterval(() => this.beat(), heartbeatMs);
-  }
-
-  resume(): void {
-    this.#stopHeartbeat();
-    this.socket.resume();
-  }
-
-  end(): void {
-    this.socket.end();
-  }
-
-  destroy(): void {
-    this.socket.destroy();
-  }
-
-  #stopHeartbeat(): void {
-    if (this.#heartbeat !== null) clearInterval(this.#heartbeat);
-    this.#heartbeat = null;
+  stop(): void {
+    if (this.#timer !== null) clearInterval(this.#timer);
+    this.#timer = null;
   }
 }

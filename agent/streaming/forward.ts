@@ -2,7 +2,8 @@
 import { native } from "../../native/binding.js";
 import { messageOf } from "../../sandbox/errors.js";
 import type { Outlet } from "./client-streams.js";
-import { Endpoint, Input, Output } from "./program-io.js";
+import { Endpoint } from "./endpoint.js";
+import { Input, Output } from "./program-io.js";
 
 /** What all connections of a client share. */
 export interface ForwardingClient {

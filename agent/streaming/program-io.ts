@@ -2,49 +2,15 @@
  * Bytes between a program's descriptors and a client, each way with back-pressure: what one side does not take stays with
  * the other, and no more than what one read has brought waits in between.
  */
-import { type ByteStream, native, readable, writable } from "../../native/binding.js";
+import { readable, writable } from "../../native/binding.js";
 import { chunkBytes, giveBuffer, headroom, takeBuffer } from "./carrier.js";
 import type { Outlet } from "./client-streams.js";
+import type { Endpoint } from "./endpoint.js";
 
 /** Reads of one stream in a row, before the others get their turn. */
 const readsPerTurn = 16;
 /** Of a client that sends before there is anybody to take it. */
 const mostWaiting = 64 * 1024;
-
-/** A descriptor with a reader, a writer or both. */
-export class Endpoint {
-  readonly stream: ByteStream;
-  onReadable: () => void = () => undefined;
-  onWritable: () => void = () => undefined;
-  #events = 0;
-  #closed = false;
-
-  /** Takes the descriptor over. */
-  constructor(fd: number) {
-    this.stream = native.openByteStream(fd, (events) => {
-      if ((events & readable) !== 0 && (this.#events & readable) !== 0) this.onReadable();
-      if ((events & writable) !== 0 && (this.#events & writable) !== 0) this.onWritable();
-    });
-  }
-
-  want(event: number, wanted: boolean): void {
-    const events = wanted ? this.#events | event : this.#events & ~event;
-    if (events === this.#events || this.#closed) return;
-    this.#events = events;
-    this.stream.listen(events);
-  }
-
-  get closed(): boolean {
-    return this.#closed;
-  }
-
-  close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#events = 0;
-    this.stream.close();
-  }
-}
 
 /** From a program to its client. */
 export class Output {
@@ -113,6 +79,7 @@ export type InputEnd = "client" | "program";
 
 /** From a client to a program. What comes before the program is there waits, too. */
 export class Input {
+  /** copies: see Carrier.onData */
   #waiting: Buffer[] = [];
   /** bytes of them, before there is a program */
   #waitingBytes = 0;
@@ -141,13 +108,16 @@ export class Input {
 
   write(bytes: Buffer): void {
     if (this.#discarding || this.#ending) return;
-    this.#waiting.push(bytes);
-    if (this.#started) {
-      if (!this.#paused) this.#flush();
-      return;
+    const taken = this.#started && this.#waiting.length === 0 ? this.#pass(bytes) : 0;
+    if (taken < bytes.length) this.#waiting.push(Buffer.from(bytes.subarray(taken)));
+    if (!this.#started) {
+      this.#waitingBytes += bytes.length;
+      if (this.#waitingBytes >= mostWaiting) this.#setPaused(true);
+    } else if (this.#discarding) {
+      this.#end("program");
+    } else if (taken < bytes.length) {
+      this.#awaitRoom();
     }
-    this.#waitingBytes += bytes.length;
-    if (this.#waitingBytes >= mostWaiting) this.#setPaused(true);
   }
 
   /** Nothing is passed on any more. */
@@ -155,6 +125,7 @@ export class Input {
     this.#discarding = true;
     this.#onEnd = () => undefined;
     this.#waiting = [];
+    this.#endpoint?.want(writable, false);
     this.#setPaused(false);
   }
 
@@ -164,25 +135,36 @@ export class Input {
     if (this.#started && this.#waiting.length === 0) this.#end("client");
   }
 
+  /** Answers how much of it needs no more care. */
+  #pass(bytes: Buffer): number {
+    const count = this.#endpoint?.stream.write(bytes) ?? -1;
+    if (count >= 0) return count;
+    // nobody reads it: what else comes is thrown away, as a broken pipe would do
+    this.#discarding = true;
+    return bytes.length;
+  }
+
   #flush(): void {
     while (this.#waiting.length > 0 && !this.#discarding) {
       const [first = Buffer.alloc(0)] = this.#waiting;
-      const count = this.#endpoint?.stream.write(first) ?? -1;
-      if (count < 0) {
-        // nobody reads it: what else comes is thrown away, as a broken pipe would do
-        this.#discarding = true;
-      } else if (count === first.length) {
-        this.#waiting.shift();
-      } else {
-        this.#waiting[0] = first.subarray(count);
-        this.#setPaused(true);
+      const taken = this.#pass(first);
+      if (taken < first.length) {
+        this.#waiting[0] = first.subarray(taken);
+        this.#awaitRoom();
         return;
       }
+      this.#waiting.shift();
     }
     this.#waiting = [];
+    this.#endpoint?.want(writable, false);
     this.#setPaused(false);
     if (this.#ending) this.#end("client");
     else if (this.#discarding && this.#endpoint !== null) this.#end("program");
+  }
+
+  #awaitRoom(): void {
+    this.#endpoint?.want(writable, true);
+    this.#setPaused(true);
   }
 
   #end(by: InputEnd): void {
@@ -194,7 +176,6 @@ export class Input {
   #setPaused(paused: boolean): void {
     if (paused === this.#paused) return;
     this.#paused = paused;
-    this.#endpoint?.want(writable, paused);
     if (paused) this.client.pause();
     else this.client.resume();
   }

@@ -1,7 +1,8 @@
 /** A program's streams and its client's, put together: what exec and attach share. */
 import type { ProgramStreams } from "../../sandbox/monitor-client.js";
 import type { ClientStreams, Outlet } from "./client-streams.js";
-import { Endpoint, Input, type InputEnd, Output } from "./program-io.js";
+import { Endpoint } from "./endpoint.js";
+import { Input, type InputEnd, Output } from "./program-io.js";
 
 export interface WiredProgram {
   /** The first output, which stands for an attachment as a whole. */

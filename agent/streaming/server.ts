@@ -97,7 +97,7 @@ export class StreamingServer {
     else
       openProgram(agreed, service.streams, (client) => {
         // its own failures it tells its client; any other ends nothing but this connection
-        service.serve(client).catch(() => socket.destroy());
+        service.serve(client).catch(() => agreed.carrier.destroy());
       });
   }
 }

@@ -1,8 +1,10 @@
 /** From an HTTP request to a client's streams. */
 import type { IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
-import { type Carrier, SocketCarrier } from "./carrier.js";
+import type { Carrier } from "./carrier.js";
 import type { ClientStreams, WantedStreams } from "./client-streams.js";
+import { DescriptorCarrier, descriptorOf } from "./descriptor-carrier.js";
+import { SocketCarrier } from "./socket-carrier.js";
 import { remoteCommandProtocols, SpdyChannels } from "./spdy/channels.js";
 import { Channel, channelProtocols, WebSocketChannels } from "./websocket/channels.js";
 import { acceptWebSocket } from "./websocket/handshake.js";
@@ -43,8 +45,7 @@ export function upgrade(
       if ("refusal" in handshake) {
         return { ...handshake, headers: handshake.status === 426 ? ["Sec-WebSocket-Version: 13"] : [] };
       }
-      socket.write(handshake.response);
-      return { kind: "websocket", protocol: handshake.protocol, carrier: new SocketCarrier(socket, head) };
+      return { kind: "websocket", protocol: handshake.protocol, carrier: accept(socket, head, handshake.response) };
     }
     case "spdy/3.1": {
       const offered = (request.headers["x-stream-protocol-version"]?.toString() ?? "")
@@ -62,12 +63,18 @@ export function upgrade(
       }
       const lines = ["HTTP/1.1 101 Switching Protocols", "Connection: Upgrade", "Upgrade: SPDY/3.1"];
       if (offered.length > 0) lines.push(`X-Stream-Protocol-Version: ${protocol}`);
-      socket.write(`${lines.join("\r\n")}\r\n\r\n`);
-      return { kind: "spdy", protocol, carrier: new SocketCarrier(socket, head) };
+      return { kind: "spdy", protocol, carrier: accept(socket, head, `${lines.join("\r\n")}\r\n\r\n`) };
     }
     default:
       return { status: 400, refusal: "an upgrade to WebSocket or SPDY/3.1 is needed" };
   }
+}
+
+function accept(socket: Socket, head: Buffer, response: string): Carrier {
+  const carrier = descriptorOf(socket) === null ? new SocketCarrier(socket, head) : new DescriptorCarrier(socket, head);
+  const bytes = Buffer.from(response);
+  carrier.write(bytes, 0, bytes.length);
+  return carrier;
 }
 
 /** Calls `serve` once the client has opened all streams that it was to open. */

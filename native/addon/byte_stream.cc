@@ -168,8 +168,18 @@ Napi::Value open_byte_stream(const Napi::CallbackInfo& info) {
   return result;
 }
 
+Napi::Value duplicate_descriptor(const Napi::CallbackInfo& info) {
+  int fd = int_argument(info, 0, "fd");
+  int duplicate = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  if (duplicate < 0) throw_errno("fcntl", "descriptor " + std::to_string(fd));
+  return Napi::Number::New(info.Env(), duplicate);
+}
+
 }  // namespace
 
-void register_byte_stream(Napi::Object exports) { export_function<open_byte_stream>(exports, "openByteStream"); }
+void register_byte_stream(Napi::Object exports) {
+  export_function<open_byte_stream>(exports, "openByteStream");
+  export_function<duplicate_descriptor>(exports, "duplicateDescriptor");
+}
 
 }  // namespace berth

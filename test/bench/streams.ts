@@ -17,7 +17,7 @@ import { type Figure, median, timed } from "./figures.js";
 import { processesWith, pssMiB } from "./machine.js";
 
 const rounds = 3;
-const streamBytes = 300_000_000;
+const streamBytes = 500_000_000;
 const serverPort = 7000;
 const echoes = 300;
 const attaches = 1_000;
@@ -49,7 +49,8 @@ export async function measureStreams(agent: TestAgent): Promise<{ ours: Figure[]
   try {
     const execUrl = async (cmd: string[], more: object = {}) =>
       (await agent.client.call("Exec", { container_id: id, cmd, stdout: true, ...more })).url;
-    const zeros = ["head", "-c", String(streamBytes), "/dev/zero"];
+    // without an end: the client hangs up when it has had enough
+    const zeros = ["cat", "/dev/zero"];
     const websocket = "exec, output over WebSocket";
     const spdy = "exec, output over SPDY";
     const forwarded = "port-forward, one connection";
@@ -59,10 +60,10 @@ export async function measureStreams(agent: TestAgent): Promise<{ ours: Figure[]
     const { pid } = JSON.parse((await verbose(agent, id))["info"] ?? "{}") as { pid: number };
     for (let round = 0; round < rounds; round++) {
       const before = cpuMs(agent.pid);
-      speeds[websocket]?.push(await speedOf(async () => count(await rawWebSocket(await execUrl(zeros)))));
+      speeds[websocket]?.push(await speedOf(async () => pourWebSocket(await execUrl(zeros))));
       cpu.push(((cpuMs(agent.pid) - before) * 1e9) / streamBytes);
-      beside[websocket]?.push(await besideSocat(`EXEC:nsenter -t ${pid} -n ${zeros.join(" ")}`));
-      speeds[spdy]?.push(await speedOf(async () => count(await rawSpdy(await execUrl(zeros)))));
+      beside[websocket]?.push(await besideSocat(`EXEC:nsenter -t ${pid} -n -m ${zeros.join(" ")}`));
+      speeds[spdy]?.push(await speedOf(async () => pourSpdy(await execUrl(zeros))));
       speeds[forwarded]?.push(await speedOf(() => pourThrough(agent, pod)));
       beside[forwarded]?.push(
         await besideSocat(`EXEC:nsenter ${namespace} socat STDIO TCP4\\:127.0.0.1\\:${serverPort}`),
@@ -103,27 +104,55 @@ async function speedOf(transfer: () => Promise<void>): Promise<number> {
   return streamBytes / 1000 / (await timed(transfer));
 }
 
-async function rawWebSocket(url: string): Promise<Socket> {
-  const { socket } = await requestUpgrade(url, "GET", {
-    Upgrade: "websocket",
-    "Sec-WebSocket-Version": "13",
-    "Sec-WebSocket-Key": Buffer.alloc(16).toString("base64"),
-    "Sec-WebSocket-Protocol": "v5.channel.k8s.io",
-  });
-  return socket;
+const webSocketUpgrade = {
+  Upgrade: "websocket",
+  "Sec-WebSocket-Version": "13",
+  "Sec-WebSocket-Key": Buffer.alloc(16).toString("base64"),
+  "Sec-WebSocket-Protocol": "v5.channel.k8s.io",
+};
+
+function spdyUpgrade(protocol: string): Record<string, string> {
+  return { Upgrade: "SPDY/3.1", "Content-Length": "0", "X-Stream-Protocol-Version": protocol };
 }
 
-async function rawSpdy(url: string): Promise<Socket> {
-  const { socket } = await requestUpgrade(url, "POST", {
-    Upgrade: "SPDY/3.1",
-    "Content-Length": "0",
-    "X-Stream-Protocol-Version": "v4.channel.k8s.io",
+/**
+ * Opens the URL, sends what comes after the request, and hangs up when streamBytes have come. All is read into one buffer:
+ * the client must not be what is measured.
+ */
+function pour(url: string, method: string, headers: Record<string, string>, then = Buffer.alloc(0)): Promise<void> {
+  const { hostname, port, pathname } = new URL(url);
+  const lines = Object.entries({ Host: `${hostname}:${port}`, Connection: "Upgrade", ...headers });
+  const head = `${method} ${pathname} HTTP/1.1\r\n${lines.map(([name, value]) => `${name}: ${value}\r\n`).join("")}\r\n`;
+  return countFrom(Number(port), hostname, Buffer.concat([Buffer.from(head), then]));
+}
+
+function countFrom(port: number, host: string, say: Buffer): Promise<void> {
+  let left = streamBytes;
+  return new Promise((resolve, reject) => {
+    const callback = (count: number): boolean => {
+      left -= count;
+      if (left > 0) return true;
+      socket.destroy();
+      resolve();
+      return false;
+    };
+    const socket = connect({ port, host, onread: { buffer: Buffer.allocUnsafe(256 * 1024), callback } });
+    socket.on("error", reject);
+    socket.on("end", () => reject(new Error(`${left} bytes did not come`)));
+    socket.write(say);
   });
+}
+
+function pourWebSocket(url: string): Promise<void> {
+  return pour(url, "GET", webSocketUpgrade);
+}
+
+function pourSpdy(url: string): Promise<void> {
   const writer = new HeaderWriter();
-  for (const [index, streamtype] of ["error", "stdout"].entries()) {
-    socket.write(synStream(2 * index + 1, writer.write(new Map([["streamtype", streamtype]]))));
-  }
-  return socket;
+  const opened = ["error", "stdout"].map((streamtype, index) =>
+    synStream(2 * index + 1, writer.write(new Map([["streamtype", streamtype]]))),
+  );
+  return pour(url, "POST", spdyUpgrade("v4.channel.k8s.io"), Buffer.concat(opened));
 }
 
 function synStream(id: number, block: Buffer): Buffer {
@@ -131,36 +160,15 @@ function synStream(id: number, block: Buffer): Buffer {
   return Buffer.concat([Buffer.of(0x80, 3, 0, 1), words(content.length), content]);
 }
 
-/** Reads until all has come, and hangs up. */
-function count(socket: Socket): Promise<void> {
-  let left = streamBytes;
-  return new Promise((resolve, reject) => {
-    socket.on("data", (bytes: Buffer) => {
-      left -= bytes.length;
-      if (left > 0) return;
-      socket.destroy();
-      resolve();
-    });
-    socket.on("error", reject);
-    socket.on("end", () => reject(new Error(`${left} bytes did not come`)));
-    socket.resume();
-  });
-}
-
 async function pourThrough(agent: TestAgent, pod: RunningPod): Promise<void> {
-  const socket = await forwardSocket(agent, pod);
-  const writer = new HeaderWriter();
-  socket.write(Buffer.concat(pairOf(writer, 1, serverPort)));
-  await count(socket);
+  const { url } = await agent.client.call("PortForward", { pod_sandbox_id: pod.id });
+  const opened = Buffer.concat(pairOf(new HeaderWriter(), 1, serverPort));
+  await pour(url, "POST", spdyUpgrade("portforward.k8s.io"), opened);
 }
 
 async function forwardSocket(agent: TestAgent, pod: RunningPod): Promise<Socket> {
   const { url } = await agent.client.call("PortForward", { pod_sandbox_id: pod.id });
-  const { socket } = await requestUpgrade(url, "POST", {
-    Upgrade: "SPDY/3.1",
-    "Content-Length": "0",
-    "X-Stream-Protocol-Version": "portforward.k8s.io",
-  });
+  const { socket } = await requestUpgrade(url, "POST", spdyUpgrade("portforward.k8s.io"));
   return socket;
 }
 
@@ -242,11 +250,7 @@ async function besideSocat(address: string): Promise<number> {
       if (listening !== "") break;
       await sleep(20);
     }
-    return await speedOf(async () => {
-      const socket = connect(port, "127.0.0.1");
-      await once(socket, "connect");
-      await count(socket);
-    });
+    return await speedOf(() => countFrom(port, "127.0.0.1", Buffer.alloc(0)));
   } finally {
     child.kill();
   }

@@ -67,8 +67,10 @@ function run(
   for (const piece of pieces) {
     if (carrier.closed) break;
     fed += piece.length;
-    // parsers unmask in place
-    carrier.onData(Buffer.from(piece));
+    // parsers unmask in place, and may keep nothing of it: see Carrier.onData
+    const lent = Buffer.from(piece);
+    carrier.onData(lent);
+    lent.fill(0xa5);
   }
   const { sent, closed } = carrier;
   carrier.onClosed();

@@ -61,7 +61,7 @@ export class FrameParser {
       const part = bytes.subarray(at, at + this.#left);
       at += part.length;
       this.#left -= part.length;
-      if (this.#isControl) this.#parts.push(part);
+      if (this.#isControl) this.#parts.push(Buffer.from(part));
       else this.receiver.data(this.#streamId, part);
       if (this.#left === 0) this.#end();
     }

@@ -3,7 +3,7 @@
  * windows have no end worth mentioning, and TCP does what windows are for.
  */
 import { messageOf } from "../../../sandbox/errors.js";
-import { type Carrier, headroom, takeBuffer } from "../carrier.js";
+import { type Carrier, headroom } from "../carrier.js";
 import type { Outlet } from "../client-streams.js";
 import { FrameParser, FrameType, flagFin, putControlHeader, putDataHeader, SpdyError, StreamStatus } from "./frames.js";
 import { HeaderReader, HeaderWriter } from "./headers.js";
@@ -39,7 +39,7 @@ export class SpdyStream implements Outlet {
   }
 
   end(): void {
-    if (this.open.here) this.session.sendData(this, takeBuffer(), headroom, flagFin);
+    if (this.open.here) this.session.sendData(this, Buffer.allocUnsafe(headroom), headroom, flagFin);
   }
 
   reset(status: number): void {

@@ -1,5 +1,5 @@
 /** Exec and attach over a WebSocket: a channel for each of the program's streams. */
-import { type Carrier, headroom, takeBuffer } from "../carrier.js";
+import { type Carrier, headroom } from "../carrier.js";
 import { type ClientStreams, longestResizeMessage, type Outlet, parseSize } from "../client-streams.js";
 import { type Outcome, statusBytes } from "../status.js";
 import { ChannelConnection } from "./channel-connection.js";
@@ -60,7 +60,7 @@ export class WebSocketChannels implements ClientStreams {
   }
 
   begin(): void {
-    this.#connection.send(this.greeting, takeBuffer(), headroom);
+    this.#connection.send(this.greeting, Buffer.allocUnsafe(headroom), headroom);
   }
 
   finish(outcome: Outcome): void {

@@ -75,7 +75,7 @@ export class FrameParser {
       at += part.length;
       this.#left -= part.length;
       if (this.masked) this.#unmask(part);
-      if (this.#opcode >= Opcode.close) this.#control.push(part);
+      if (this.#opcode >= Opcode.close) this.#control.push(Buffer.from(part));
       else this.receiver.data(part);
       if (this.#left === 0) this.#endFrame();
     }
