@@ -1,7 +1,7 @@
 /**
  * `npm run bench`: Berth's figures beside the design's targets, and beside Debian's containerd with --with-containerd.
  * `npm run bench -- stats` takes those of statistics alone, `npm run bench -- network` those of the pod network,
- * `npm run bench -- streams` those of exec, attach and port-forward, `npm run bench -- image` those of pulls. Only prints: what is
+ * `npm run bench -- streams` those of exec, attach and port-forward, `npm run bench -- stream-leaks` what many of them leave behind, `npm run bench -- image` those of pulls. Only prints: what is
  * too slow is not an error, since machines differ.
  */
 import { execFileSync } from "node:child_process";
@@ -24,6 +24,7 @@ import { loadAverage, measureNetwork } from "./network.js";
 import type { BenchTarget } from "./pods.js";
 import { measureOwnPulls, measurePulls, pushPullImages, removePullImages } from "./pulls.js";
 import { measureStatistics } from "./stats.js";
+import { measureStreamLeaks } from "./stream-leaks.js";
 import { measureStreams } from "./streams.js";
 
 const targets: Record<string, Omit<Figure, "name" | "value">> = {
@@ -141,12 +142,16 @@ if (what === "network") {
   printFigures(await measureNetwork(Number(counts[0] ?? 1_000)), new Map(), "");
   process.exit(0);
 }
-if (what === "streams") {
+if (what === "streams" || what === "stream-leaks") {
   console.log(`load average ${loadAverage()}`);
   const agent = await startAgent({ flags: { "log-level": "info" } });
   try {
-    const { ours, socat } = await measureStreams(agent);
-    printFigures(ours, socat, "socat");
+    if (what === "stream-leaks") {
+      await measureStreamLeaks(agent, Number(counts[0] ?? 10_000));
+    } else {
+      const { ours, socat } = await measureStreams(agent);
+      printFigures(ours, socat, "socat");
+    }
   } finally {
     await agent.stop();
   }
