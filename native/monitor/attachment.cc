@@ -111,12 +111,14 @@ void Attachments::on_ready(Outlet& outlet, uint32_t events) {
   Attachment& attachment = *outlet.owner;
   if ((events & (EPOLLHUP | EPOLLERR)) != 0) {
     // Its peer closes all of it at once.
-    return detach(attachment);
+    if (!outlet.shut) return detach(attachment);
+    // Ours is ended already, so that this may be the input's end alone. Whether the peer has gone, the other outlet tells.
+    epoll_ctl(epoll_, EPOLL_CTL_DEL, outlet.fd.get(), nullptr);
+    return end_input(attachment);
   }
   if ((events & EPOLLRDHUP) != 0 && attachment.input_open_) {
-    attachment.input_open_ = false;
+    end_input(attachment);
     watch(outlet, EPOLL_CTL_MOD);
-    if (attachment.log_ != nullptr) observer_.on_input_ended(*attachment.log_);
   }
   if ((events & EPOLLOUT) != 0) flush(outlet);
 }
@@ -140,8 +142,14 @@ void Attachments::flush(Outlet& outlet) {
   watch(outlet, EPOLL_CTL_MOD);
   drained(outlet);
   if (!outlet.ending) return;
-  close(outlet);
+  shut_or_close(outlet);
   detach_when_ended(*outlet.owner);
+}
+
+void Attachments::end_input(Attachment& attachment) {
+  if (!attachment.input_open_) return;
+  attachment.input_open_ = false;
+  if (attachment.log_ != nullptr) observer_.on_input_ended(*attachment.log_);
 }
 
 void Attachments::drained(const Outlet& outlet) {
@@ -159,16 +167,24 @@ void Attachments::end(const ContainerLog& log, size_t stream) {
     Attachment& current = *attachment;
     attachment = attachment->next;
     if (current.log_ != &log) continue;
-    end_outlet(current.outlets_[stream]);
+    Outlet& outlet = current.outlets_[stream];
+    // There for the input alone.
+    if (!outlet.wanted && current.input_open_) continue;
+    end_outlet(outlet);
     detach_when_ended(current);
   }
 }
 
 void Attachments::end_outlet(Outlet& outlet) {
   outlet.ending = true;
-  // The first one stays until all has ended.
-  const bool is_first = &outlet == &outlet.owner->outlets_.front();
-  if (!is_first && outlet.end == 0) close(outlet);
+  if (outlet.fd && outlet.end == 0) shut_or_close(outlet);
+}
+
+void Attachments::shut_or_close(Outlet& outlet) {
+  if (&outlet != &outlet.owner->outlets_.front()) return close(outlet);
+  // The first one stays until all has ended: its peer's half is the input.
+  shutdown(outlet.fd.get(), SHUT_WR);
+  outlet.shut = true;
 }
 
 void Attachments::release(const ContainerLog& log) {

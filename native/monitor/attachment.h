@@ -65,6 +65,7 @@ class Attachment {
     UniqueFd fd;
     bool wanted = false;
     bool ending = false;
+    bool shut = false;  // the peer knows that nothing more comes
     // What the socket did not take: [begin, end) of `held`.
     char* held = nullptr;
     size_t begin = 0;
@@ -105,6 +106,8 @@ class Attachments {
   void write(Outlet& outlet, const char* data, size_t length);
   void flush(Outlet& outlet);
   void end_outlet(Outlet& outlet);
+  void shut_or_close(Outlet& outlet);
+  void end_input(Attachment& attachment);
   void close(Outlet& outlet);
   void drained(const Outlet& outlet);
   void detach(Attachment& attachment);

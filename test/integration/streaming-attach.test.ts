@@ -111,6 +111,44 @@ test("stdin_once: the end of the first one's input is the program's, and nobody 
   assert.equal((await waitExited(agent, other)).exit_code, 3);
 });
 
+test("standard output that ends early is ended for the client, too; errors and input go on", async () => {
+  const script = 'echo first; exec 1>&-; while read -r line; do echo "err $line" >&2; done; exit 4';
+  const id = await createContainer(agent, pod, { ...sh(script), stdin: true });
+  const wanted = { stdin: true, stdout: true, stderr: true };
+  const early = await openRemoteCommand(await urlOf(id, wanted), wanted);
+  const websocket = await open(id, wanted);
+  await websocket.until("the greeting", () => websocket.greeted);
+  await agent.client.call("StartContainer", { container_id: id });
+  await early.client.until("the end of its output", () => early.stdout?.ended === true);
+  assert.equal(early.stdout?.text, "first\n");
+
+  const late = await openRemoteCommand(await urlOf(id, wanted), wanted);
+  await late.client.until("the end of its output", () => late.stdout?.ended === true);
+  const only = await openRemoteCommand(await urlOf(id, { stderr: false }), { stdout: true });
+  assert.deepEqual(await only.ended(), { metadata: {}, status: "Success" });
+
+  late.stdin?.write("one\n");
+  for (const { client, stderr } of [early, late]) {
+    await client.until("the error", () => stderr?.text === "err one\n");
+  }
+  await websocket.until("the error", () => websocket.text(2) === "err one\n");
+  early.client.destroy();
+  websocket.send(0, "two\n");
+  await late.client.until("the next error", () => late.stderr?.text === "err one\nerr two\n");
+  await agent.client.call("StopContainer", { container_id: id });
+  assert.deepEqual(await late.ended(), { metadata: {}, status: "Success" });
+  assert.equal((await websocket.ended()).status, "Success");
+  assert.equal(websocket.text(1), "first\n");
+
+  const once = await runContainer(agent, pod, { ...sh("exec 1>&-; cat >&2; exit 5"), stdin: true, stdin_once: true });
+  const client = await openRemoteCommand(await urlOf(once, wanted), wanted);
+  await client.client.until("the end of its output", () => client.stdout?.ended === true);
+  client.stdin?.write("all there is", true);
+  assert.deepEqual(await client.ended(), { metadata: {}, status: "Success" });
+  assert.equal(client.stderr?.text, "all there is");
+  assert.equal((await waitExited(agent, once)).exit_code, 5);
+});
+
 test("without stdin_once the end of the input is the end of the visit alone", async () => {
   const id = await runContainer(agent, pod, { ...sh(echoing), stdin: true });
   const first = await open(id, { stdin: true });
