@@ -249,6 +249,10 @@ export interface Addon {
   /** runs a libnftables JSON document in one transaction; answers its JSON output (empty when it asks for none) */
   runNftables(json: string): Promise<string>;
 
+  // unused_memory.cc
+  /** gives back to the kernel what malloc has kept, and maps of Node's executable only what runs from now on */
+  releaseUnusedMemory(): Promise<void>;
+
   // user_namespace.cc
   /** a new user namespace that nothing but the descriptor keeps */
   makeUserNamespace(maps: IdMaps): Promise<number>;

@@ -53,7 +53,7 @@ void register_spawn_program(Napi::Object exports);
 void register_stats(Napi::Object exports);
 void register_terminal(Napi::Object exports);
 void register_traffic_control(Napi::Object exports);
-
+void register_unused_memory(Napi::Object exports);
 void register_user_namespace(Napi::Object exports);
 
 }  // namespace berth

@@ -28,6 +28,7 @@ static Napi::Object init(Napi::Env, Napi::Object exports) {
   register_network_lists(exports);
   register_network_watch(exports);
   register_traffic_control(exports);
+  register_unused_memory(exports);
   register_conntrack(exports);
   register_nftables(exports);
   register_features(exports);

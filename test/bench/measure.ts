@@ -76,14 +76,18 @@ export async function measureManyPods(target: BenchTarget, report: Report): Prom
 }
 
 /** With 50 pods up: `whileUp` measures what only the runtime's own side knows. */
-export async function measureFiftyPods(target: BenchTarget, report: Report, whileUp: () => void): Promise<void> {
+export async function measureFiftyPods(
+  target: BenchTarget,
+  report: Report,
+  whileUp: () => Promise<void>,
+): Promise<void> {
   const pods: BenchPod[] = [];
   for (let i = 0; i < 50; i++) pods.push(await podUp(target));
   try {
     const times: number[] = [];
     for (let i = 0; i < 20; i++) times.push(await timed(() => target.client.call("ListContainerStats", {})));
     report("ListContainerStats, 50 containers", median(times));
-    whileUp();
+    await whileUp();
   } finally {
     for (const pod of pods) await podDown(target, pod);
   }
