@@ -5,8 +5,9 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import * as grpc from "@grpc/grpc-js";
 import pino from "pino";
+import type { FinishedCall } from "../metrics/own.js";
 import { InternalError, InvalidArgumentError, NotFoundError } from "../sandbox/errors.js";
-import { type FinishedCall, statusOf, wrapStream, wrapUnary } from "./call-wrapper.js";
+import { statusOf, wrapStream, wrapUnary } from "./call-wrapper.js";
 import { methodDefinition, runtimeService } from "./services.js";
 
 const scratch = mkdtempSync(join(tmpdir(), "berth-wrapper-"));

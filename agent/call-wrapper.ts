@@ -4,6 +4,7 @@
  */
 import { once } from "node:events";
 import * as grpc from "@grpc/grpc-js";
+import type { FinishedCall } from "../metrics/own.js";
 import { isDiskFull } from "../sandbox/errno.js";
 import {
   BerthError,
@@ -14,15 +15,7 @@ import {
   ResourceExhaustedError,
 } from "../sandbox/errors.js";
 import type { Log } from "./log.js";
-
-/** What is told of a call when it has ended. */
-export interface FinishedCall {
-  /** "RunPodSandbox" */
-  method: string;
-  /** gRPC's name of the code: "OK", "NOT_FOUND" */
-  code: string;
-  seconds: number;
-}
+import { recordedTrace } from "./trace-context.js";
 
 export interface CallSurroundings {
   log: Log;
@@ -76,7 +69,7 @@ export function wrapUnary<Q, A>(
   around: CallSurroundings,
 ): grpc.handleUnaryCall<Q, A> {
   return (call, callback) => {
-    const ended = beginCall(method, call.request, around);
+    const ended = beginCall(method, call, around);
     const abort = abortWhenCancelled(call);
     const answer = async () => handle(call.request, abort.signal);
     answer().then(
@@ -96,7 +89,7 @@ export function wrapStream<Q, A>(
   around: CallSurroundings,
 ): grpc.handleServerStreamingCall<Q, A> {
   return (call) => {
-    const ended = beginCall(method, call.request, around);
+    const ended = beginCall(method, call, around);
     const { signal } = abortWhenCancelled(call);
     const send = async () => {
       for await (const message of handle(call.request, signal)) {
@@ -157,15 +150,20 @@ function asCancelled(method: string, error: unknown, call: CancellableCall): unk
   return new CancelledError(`${method} was cancelled by its caller`, { cause: error });
 }
 
+interface BegunCall {
+  readonly request: unknown;
+  readonly metadata: grpc.Metadata;
+}
+
 /** Starts the clock; the function that it returns is called once, with the error or null. */
-function beginCall(method: string, request: unknown, around: CallSurroundings): (error: unknown) => Status {
+function beginCall(method: string, call: BegunCall, around: CallSurroundings): (error: unknown) => Status {
   const begun = process.hrtime.bigint();
   return (error) => {
     const seconds = Number(process.hrtime.bigint() - begun) / 1e9;
     const status = error === null ? { code: grpc.status.OK, details: "" } : statusOf(error);
     const code = grpc.status[status.code];
-    around.observeCall({ method, code, seconds });
-    const line = { method, code, ms: Math.round(seconds * 1e4) / 10, ...subjectsOf(request) };
+    around.observeCall({ method, code, seconds, traceId: recordedTrace(call.metadata) });
+    const line = { method, code, ms: Math.round(seconds * 1e4) / 10, ...subjectsOf(call.request) };
     if (error === null) around.log[quietCall.test(method) ? "debug" : "info"](line);
     else if (status.code === grpc.status.INTERNAL)
       around.log.error({ ...line, error: status.details, stack: stackOf(error) });

@@ -1,5 +1,6 @@
 /** The agent's boot order: configuration, locks, what the host can do, recovery, metrics, and then the socket. */
 
+import type { FinishedCall } from "../metrics/own.js";
 import { type MetricsServer, startMetricsServer } from "../metrics/server.js";
 import { openWebConfig } from "../metrics/web-config.js";
 import { native } from "../native/binding.js";
@@ -7,7 +8,6 @@ import { FailedPreconditionError, messageOf } from "../sandbox/errors.js";
 import type { SandboxNode } from "../sandbox/node.js";
 import { recover } from "../sandbox/recover.js";
 import { callTable } from "./call-table.js";
-import type { FinishedCall } from "./call-wrapper.js";
 import type { Config } from "./config.js";
 import type { Finding } from "./doctor.js";
 import { lockDirectories } from "./lock.js";
@@ -38,7 +38,7 @@ export async function runAgent(config: Config): Promise<void> {
 
   await runtime.streams.listen();
   const metrics = await serveMetrics(config, node);
-  const observeCall = ({ method, code, seconds }: FinishedCall) => metrics?.observeCall(method, code, seconds);
+  const observeCall = (call: FinishedCall) => metrics?.observeCall(call);
 
   // everything is known before the first call: whoever gets an answer from Version can go on
   const server = await serveCri(config.listen, runtime, callTable, { log, observeCall });

@@ -30,13 +30,22 @@ export async function podMetrics({ node }: Runtime): Promise<proto.v1.IPodSandbo
 
 function metricsOf(family: Family, subject: Subject): proto.v1.IMetric[] {
   const type = family.type === "counter" ? MetricType.COUNTER : MetricType.GAUGE;
-  return family.rows(subject).map(([value, ...more]) => ({
-    name: family.name,
-    // of the time of the call: what is older is not told
-    timestamp: Long.ZERO,
-    metric_type: type,
-    label_values: more.length === 0 ? (subject.labels as string[]) : [...subject.labels, ...more],
-    // the CRI has whole numbers only, seconds too; -1 is what cAdvisor says of no limit, and there is no such number here
-    value: { value: Long.fromNumber(Math.max(0, Math.floor(value)), true) },
-  }));
+  const metrics: proto.v1.IMetric[] = [];
+  for (const row of family.kind.rows(subject)) {
+    const labels = [...subject.labels, ...family.kind.label(row)];
+    for (const column of family.columns) {
+      const value = column.value(row);
+      if (value === undefined) continue;
+      metrics.push({
+        name: family.name,
+        // of the time of the call: what is older is not told
+        timestamp: Long.ZERO,
+        metric_type: type,
+        label_values: [...labels, ...column.labels],
+        // the CRI has whole numbers only, seconds too; -1 is what cAdvisor says of no limit, and there is no such number here
+        value: { value: Long.fromNumber(Math.max(0, Math.floor(value)), true) },
+      });
+    }
+  }
+  return metrics;
 }

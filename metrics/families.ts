@@ -8,33 +8,89 @@ import type { DeviceIo } from "./device-io.js";
 import type { Instrument } from "./instruments.js";
 import { type Subject, subjectLabels } from "./subjects.js";
 
-/** A value, and those of the labels that the family has beside the subject's. */
-export type Row = readonly [value: number, ...labels: string[]];
+/** What a row of a family's series is about: a subject, or one of the things that it has several of. */
+export interface Kind<Item> {
+  /** of a row, behind the subject's */
+  readonly labels: readonly string[];
+  rows(subject: Subject): readonly Item[];
+  /** the values of these labels */
+  label(item: Item): readonly string[];
+}
+
+/** A series of each row. */
+export interface Column<Item> {
+  /** the values of the family's labels that are the column's own */
+  readonly labels: readonly string[];
+  /** undefined: there is none */
+  value(item: Item): number | undefined;
+}
 
 export interface Family extends Instrument {
-  type: "gauge" | "counter";
-  rows(subject: Subject): readonly Row[];
+  readonly type: "gauge" | "counter";
+  readonly kind: Kind<unknown>;
+  /** the names of the columns' labels */
+  readonly columnLabels: readonly string[];
+  readonly columns: readonly Column<unknown>[];
 }
 
-type Kind = Family["type"];
+type Type = Family["type"];
 type Field = Exclude<keyof CgroupSample, "timestamp">;
 
-const none: readonly Row[] = [];
+const unlabelled: readonly string[] = [];
 
-function family(type: Kind, name: string, help: string, extra: readonly string[], rows: Family["rows"]): Family {
-  return { name, help, type, labels: [...subjectLabels, ...extra], rows };
+function perSubject(has: (subject: Subject) => boolean): Kind<Subject> {
+  return {
+    labels: [],
+    rows: (subject) => (has(subject) ? [subject] : []),
+    label: () => unlabelled,
+  };
 }
 
-function single(type: Kind, name: string, help: string, value: (subject: Subject) => number | undefined): Family {
-  return family(type, name, help, [], (subject) => {
-    const found = value(subject);
-    return found === undefined ? none : [[found]];
-  });
+const cgroups = perSubject(({ cgroup }) => cgroup !== undefined);
+const containers = perSubject(({ container }) => container !== undefined);
+/** The file system that a container writes to. */
+const disks: Kind<Subject> = {
+  labels: ["device"],
+  rows: (subject) => (subject.space === undefined ? [] : [subject]),
+  label: ({ space }) => [space?.device ?? ""],
+};
+const links: Kind<LinkStatistics> = {
+  labels: ["interface"],
+  rows: (subject) => subject.links ?? [],
+  label: ({ name }) => [name],
+};
+const devices: Kind<DeviceIo> = {
+  labels: ["device"],
+  rows: ({ io = [] }) => io,
+  label: ({ device }) => [device],
+};
+const numberedDevices: Kind<DeviceIo> = {
+  labels: ["device", "major", "minor"],
+  rows: ({ io = [] }) => io,
+  label: ({ device, major, minor }) => [device, major, minor],
+};
+
+/** Of each table a column is asked for by its place in this list. */
+export const kinds: readonly Kind<unknown>[] = [cgroups, containers, disks, links, devices, numberedDevices];
+
+function family<Item>(
+  kind: Kind<Item>,
+  type: Type,
+  name: string,
+  help: string,
+  columnLabels: readonly string[],
+  columns: readonly Column<Item>[],
+): Family {
+  return { name, help, type, labels: [...subjectLabels, ...kind.labels, ...columnLabels], kind, columnLabels, columns };
+}
+
+function single<Item>(kind: Kind<Item>, type: Type, name: string, help: string, value: Column<Item>["value"]): Family {
+  return family(kind, type, name, help, [], [{ labels: unlabelled, value }]);
 }
 
 /** One value of the cgroup. A division is exact to the last digit, where a multiplication by 1e-9 is not. */
-function cgroup(type: Kind, name: string, field: Field, help: string, divisor = 1): Family {
-  return single(type, name, help, (subject) => {
+function cgroup(type: Type, name: string, field: Field, help: string, divisor = 1): Family {
+  return single(cgroups, type, name, help, (subject) => {
     const value = subject.cgroup?.[field];
     return value === undefined ? undefined : value / divisor;
   });
@@ -42,41 +98,24 @@ function cgroup(type: Kind, name: string, field: Field, help: string, divisor = 
 
 /** No limit is 0, as cAdvisor has it. */
 function limit(name: string, field: Field, help: string): Family {
-  return single("gauge", name, help, ({ cgroup: sample }) => (sample === undefined ? undefined : (sample[field] ?? 0)));
+  return single(cgroups, "gauge", name, help, (subject) => subject.cgroup?.[field] ?? 0);
 }
 
 function link(name: string, field: Exclude<keyof LinkStatistics, "name">, help: string): Family {
-  return family("counter", name, help, ["interface"], ({ links = [] }) =>
-    links.map((one): Row => [one[field], one.name]),
-  );
+  return single(links, "counter", name, help, (one) => one[field]);
 }
 
 function io(name: string, field: "readBytes" | "writtenBytes" | "reads" | "writes", help: string): Family {
-  return family("counter", name, help, ["device"], ({ io: devices = [] }) =>
-    devices.map((one): Row => [one[field], one.device]),
-  );
+  return single(devices, "counter", name, help, (one) => one[field]);
 }
 
 function resources({ container }: Subject) {
   return container?.record.spec?.linux.resources;
 }
 
-function faults({ cgroup: sample }: Subject): readonly Row[] {
-  if (sample?.pageFaults === undefined) return none;
-  const { pageFaults, majorPageFaults = 0, ownPageFaults = pageFaults, ownMajorPageFaults = majorPageFaults } = sample;
-  return [
-    [ownPageFaults, "pgfault", "container"],
-    [pageFaults, "pgfault", "hierarchy"],
-    [ownMajorPageFaults, "pgmajfault", "container"],
-    [majorPageFaults, "pgmajfault", "hierarchy"],
-  ];
-}
-
-function deviceUsage({ major, minor, device, readBytes, writtenBytes }: DeviceIo): Row[] {
-  return [
-    [readBytes, device, major, minor, "Read"],
-    [writtenBytes, device, major, minor, "Write"],
-  ];
+/** Of a cgroup alone, or of all below it, too: v2 counts the latter only. */
+function faults(type: string, scope: string, field: Field, otherwise: Field): Column<Subject> {
+  return { labels: [type, scope], value: ({ cgroup: sample }) => sample?.[field] ?? sample?.[otherwise] };
 }
 
 const pressure = (["cpu", "memory", "io"] as const).flatMap((resource) => [
@@ -97,15 +136,29 @@ const pressure = (["cpu", "memory", "io"] as const).flatMap((resource) => [
 ]);
 
 export const families: readonly Family[] = [
-  single("gauge", "container_last_seen", "When it was last looked at, since the epoch", (subject) =>
+  single(cgroups, "gauge", "container_last_seen", "When it was last looked at, since the epoch", (subject) =>
     subject.cgroup === undefined ? undefined : Math.floor(subject.cgroup.timestamp / 1e9),
   ),
-  single("gauge", "container_start_time_seconds", "When the container started, since the epoch", ({ container }) =>
-    container === undefined ? undefined : Number(BigInt(container.record.startedAt) / 1_000_000n) / 1000,
+  single(
+    containers,
+    "gauge",
+    "container_start_time_seconds",
+    "When the container started, since the epoch",
+    ({ container }) => (container === undefined ? undefined : Number(container.record.startedAt.slice(0, -6)) / 1000),
   ),
 
-  family("counter", "container_cpu_usage_seconds_total", "CPU time used", ["cpu"], ({ cgroup: sample }) =>
-    sample?.cpuUsageNs === undefined ? none : [[sample.cpuUsageNs / 1e9, "total"]],
+  family(
+    cgroups,
+    "counter",
+    "container_cpu_usage_seconds_total",
+    "CPU time used",
+    ["cpu"],
+    [
+      {
+        labels: ["total"],
+        value: ({ cgroup: sample }) => (sample?.cpuUsageNs === undefined ? undefined : sample.cpuUsageNs / 1e9),
+      },
+    ],
   ),
   cgroup("counter", "container_cpu_user_seconds_total", "cpuUserNs", "CPU time used in user mode", 1e9),
   cgroup("counter", "container_cpu_system_seconds_total", "cpuSystemNs", "CPU time used in the kernel", 1e9),
@@ -156,62 +209,104 @@ export const families: readonly Family[] = [
   cgroup("gauge", "container_memory_swap", "swapUsageBytes", "Swap in use"),
   cgroup("counter", "container_memory_failcnt", "memoryFailures", "How often the memory limit was reached"),
   family(
+    cgroups,
     "counter",
     "container_memory_failures_total",
     "Page faults, minor and major",
     ["failure_type", "scope"],
-    faults,
+    [
+      faults("pgfault", "container", "ownPageFaults", "pageFaults"),
+      faults("pgfault", "hierarchy", "pageFaults", "pageFaults"),
+      faults("pgmajfault", "container", "ownMajorPageFaults", "majorPageFaults"),
+      faults("pgmajfault", "hierarchy", "majorPageFaults", "majorPageFaults"),
+    ],
   ),
   cgroup("counter", "container_oom_events_total", "oomKills", "Processes killed because the memory limit was reached"),
 
-  single("gauge", "container_spec_cpu_shares", "CPU shares", (subject) => resources(subject)?.cpu?.shares),
+  single(containers, "gauge", "container_spec_cpu_shares", "CPU shares", (subject) => resources(subject)?.cpu?.shares),
   single(
+    containers,
     "gauge",
     "container_spec_cpu_period",
     "Period of the CPU quota, in microseconds",
     (subject) => resources(subject)?.cpu?.period,
   ),
-  single("gauge", "container_spec_cpu_quota", "CPU quota of a period, in microseconds", (subject) => {
+  single(containers, "gauge", "container_spec_cpu_quota", "CPU quota of a period, in microseconds", (subject) => {
     const quota = resources(subject)?.cpu?.quota;
     return quota !== undefined && quota > 0 ? quota : undefined;
   }),
   limit("container_spec_memory_limit_bytes", "memoryLimitBytes", "Memory limit; 0: none"),
   limit("container_spec_memory_swap_limit_bytes", "swapLimitBytes", "Swap limit; 0: none"),
-  single("gauge", "container_spec_memory_reservation_limit_bytes", "Memory reservation; 0: none", (subject) =>
-    subject.container === undefined ? undefined : Math.max(0, resources(subject)?.memory?.reservation ?? 0),
+  single(
+    containers,
+    "gauge",
+    "container_spec_memory_reservation_limit_bytes",
+    "Memory reservation; 0: none",
+    (subject) => Math.max(0, resources(subject)?.memory?.reservation ?? 0),
   ),
 
   cgroup("gauge", "container_processes", "processes", "Processes"),
   cgroup("gauge", "container_threads", "threads", "Threads"),
   limit("container_threads_max", "pidsLimit", "The most threads that may be; 0: any number"),
-  single("gauge", "container_file_descriptors", "Open files of all its processes", ({ openFiles }) => openFiles?.files),
-  single("gauge", "container_sockets", "Open sockets of all its processes", ({ openFiles }) => openFiles?.sockets),
-  family("gauge", "container_ulimits_soft", "Soft limits of its first process; -1: unlimited", ["ulimit"], (subject) =>
-    subject.mostOpenFiles === undefined ? none : [[subject.mostOpenFiles, "max_open_files"]],
+  single(
+    containers,
+    "gauge",
+    "container_file_descriptors",
+    "Open files of all its processes",
+    ({ openFiles }) => openFiles?.files,
+  ),
+  single(
+    containers,
+    "gauge",
+    "container_sockets",
+    "Open sockets of all its processes",
+    ({ openFiles }) => openFiles?.sockets,
+  ),
+  family(
+    containers,
+    "gauge",
+    "container_ulimits_soft",
+    "Soft limits of its first process; -1: unlimited",
+    ["ulimit"],
+    [{ labels: ["max_open_files"], value: ({ mostOpenFiles }) => mostOpenFiles }],
   ),
 
-  family("gauge", "container_fs_usage_bytes", "What the container has written", ["device"], ({ written, space }) =>
-    written === undefined || space === undefined ? none : [[written.bytes, space.device]],
+  single(disks, "gauge", "container_fs_usage_bytes", "What the container has written", ({ written }) => written?.bytes),
+  single(
+    disks,
+    "gauge",
+    "container_fs_limit_bytes",
+    "Size of the file system it writes to",
+    ({ space }) => space?.bytes,
   ),
-  family("gauge", "container_fs_limit_bytes", "Size of the file system it writes to", ["device"], ({ space }) =>
-    space === undefined ? none : [[space.bytes, space.device]],
+  single(
+    disks,
+    "gauge",
+    "container_fs_inodes_total",
+    "Inodes of the file system it writes to",
+    ({ space }) => space?.inodes,
   ),
-  family("gauge", "container_fs_inodes_total", "Inodes of the file system it writes to", ["device"], ({ space }) =>
-    space === undefined ? none : [[space.inodes, space.device]],
-  ),
-  family("gauge", "container_fs_inodes_free", "Free inodes of the file system it writes to", ["device"], ({ space }) =>
-    space === undefined ? none : [[space.freeInodes, space.device]],
+  single(
+    disks,
+    "gauge",
+    "container_fs_inodes_free",
+    "Free inodes of the file system it writes to",
+    ({ space }) => space?.freeInodes,
   ),
   io("container_fs_reads_bytes_total", "readBytes", "Bytes read from block devices"),
   io("container_fs_reads_total", "reads", "Reads from block devices"),
   io("container_fs_writes_bytes_total", "writtenBytes", "Bytes written to block devices"),
   io("container_fs_writes_total", "writes", "Writes to block devices"),
   family(
+    numberedDevices,
     "counter",
     "container_blkio_device_usage_total",
     "Bytes read from and written to block devices",
-    ["device", "major", "minor", "operation"],
-    ({ io: devices = [] }) => devices.flatMap(deviceUsage),
+    ["operation"],
+    [
+      { labels: ["Read"], value: ({ readBytes }) => readBytes },
+      { labels: ["Write"], value: ({ writtenBytes }) => writtenBytes },
+    ],
   ),
 
   link("container_network_receive_bytes_total", "rxBytes", "Bytes received"),

@@ -14,6 +14,7 @@ import { createGzip } from "node:zlib";
 import type { ObservedNode } from "./collect.js";
 import { contentTypes, createExposition, type Exposition } from "./exposition.js";
 import { negotiate } from "./negotiation.js";
+import type { FinishedCall } from "./own.js";
 import type { WebConfig } from "./web-config.js";
 
 export interface MetricsServerOptions {
@@ -29,8 +30,8 @@ export interface MetricsServerOptions {
 export interface MetricsServer {
   readonly host: string;
   readonly port: number;
-  /** for the wrapper around every call; `code` is the gRPC status' name ("OK") */
-  observeCall(method: string, code: string, seconds: number): void;
+  /** for the wrapper around every call */
+  observeCall(call: FinishedCall): void;
   close(): Promise<void>;
 }
 
@@ -107,7 +108,7 @@ async function answer(exposition: Exposition, request: IncomingMessage, response
   }
   const { openMetrics, gzip } = negotiate(request.headers.accept, request.headers["accept-encoding"]);
   const pieces = exposition.render(openMetrics);
-  let first: IteratorResult<string>;
+  let first: IteratorResult<Buffer | string>;
   try {
     first = await pieces.next();
   } catch (error) {
@@ -124,7 +125,10 @@ async function answer(exposition: Exposition, request: IncomingMessage, response
   else await pipeline(all, response);
 }
 
-async function* startingWith(first: IteratorResult<string>, rest: AsyncGenerator<string>): AsyncGenerator<string> {
+async function* startingWith(
+  first: IteratorResult<Buffer | string>,
+  rest: AsyncGenerator<Buffer | string>,
+): AsyncGenerator<Buffer | string> {
   if (first.done !== true) yield first.value;
   yield* rest;
 }

@@ -82,17 +82,33 @@ export async function subjectsOf(node: ObservedNode): Promise<Subject[]> {
   return subjects;
 }
 
-function containerLabels(pod: Pod, { record, config }: Container): string[] {
-  const { metadata, image } = config;
-  const shown = image?.user_specified_image || image?.image || record.imageId;
-  const { namespace, name } = pod.config.metadata ?? {};
-  return [metadata?.name ?? "", record.cgroupPath, shown, record.id, namespace ?? "", name ?? ""];
+const knownLabels = new WeakMap<object, Map<string, readonly string[]>>();
+
+/** The same list each time, by which texts made from it are found again. `variant`: what of a pod it is about. */
+function remembered(about: object, variant: string, make: () => readonly string[]): readonly string[] {
+  const variants = knownLabels.get(about) ?? new Map<string, readonly string[]>();
+  knownLabels.set(about, variants);
+  const labels = variants.get(variant) ?? make();
+  variants.set(variant, labels);
+  return labels;
+}
+
+function containerLabels(pod: Pod, container: Container): readonly string[] {
+  return remembered(container, "", () => {
+    const { record, config } = container;
+    const { metadata, image } = config;
+    const shown = image?.user_specified_image || image?.image || record.imageId;
+    const { namespace, name } = pod.config.metadata ?? {};
+    return [metadata?.name ?? "", record.cgroupPath, shown, record.id, namespace ?? "", name ?? ""];
+  });
 }
 
 /** As in the kubelet's cAdvisor, `container` and `image` are empty; `name` is the sandbox where its network is told. */
-function podLabels(pod: Pod, id: string, sandbox: string): string[] {
-  const { namespace, name } = pod.config.metadata ?? {};
-  return ["", id, "", sandbox, namespace ?? "", name ?? ""];
+function podLabels(pod: Pod, id: string, sandbox: string): readonly string[] {
+  return remembered(pod, `${id} ${sandbox}`, () => {
+    const { namespace, name } = pod.config.metadata ?? {};
+    return ["", id, "", sandbox, namespace ?? "", name ?? ""];
+  });
 }
 
 async function diskSpace(directory: string): Promise<DiskSpace | undefined> {

@@ -1,22 +1,24 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import type { Container } from "../sandbox/container.js";
 import type { Pod } from "../sandbox/pod.js";
 import { parseIoStat, parseThrottle } from "./device-io.js";
-import { families } from "./families.js";
 import { negotiate } from "./negotiation.js";
-import type { Subject } from "./subjects.js";
-import { writeFamilies } from "./text.js";
+import { type Subject, subjectLabels } from "./subjects.js";
+import { labelText, writeSubjects } from "./text.js";
 
 const subject: Subject = {
   pod: {} as Pod,
+  container: { record: { startedAt: "1700000000250000000", spec: null } } as Container,
   labels: ["web", "/a/b", "img", "c1", 'the "default"\nof\\all', "p"],
   cgroup: { timestamp: 5e9, cpuUsageNs: 1_500_000_000, memoryFailures: 3, pageFaults: 7, cpuSomeNs: 2_500_000_000 },
   io: [{ major: "8", minor: "0", device: "/dev/sda", readBytes: 10, writtenBytes: 20, reads: 1, writes: 2 }],
 };
 
 async function written(subjects: readonly Subject[], openMetrics: boolean): Promise<string> {
+  const labels = ({ labels }: Subject) => labelText(subjectLabels, labels);
   let text = "";
-  for await (const piece of writeFamilies(families, subjects, openMetrics)) text += piece;
+  for await (const piece of writeSubjects(subjects, labels, openMetrics)) text += piece.toString();
   return text;
 }
 

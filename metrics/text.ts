@@ -1,59 +1,104 @@
-/** The text formats that Prometheus reads, written in pieces: between two of them the agent does what else there is. */
+/**
+ * The text formats that Prometheus reads. Here are only the numbers gathered, a table for each kind of rows, and that in
+ * slices: the lines are written by the addon on a thread of its own.
+ */
 import { setImmediate } from "node:timers/promises";
-import type { Family } from "./families.js";
-import { type Subject, subjectLabels } from "./subjects.js";
+import { native, type SeriesTable, type SeriesText } from "../native/binding.js";
+import { type Column, families, type Kind, kinds } from "./families.js";
+import type { Instrument } from "./instruments.js";
+import type { Subject } from "./subjects.js";
 
-/** How long a piece is worked on, and how much is handed on at a time. */
-const sliceMs = 2;
-const pieceLength = 64 * 1024;
+/** For how long the event loop is kept at a time. */
+const sliceMs = 1;
 
-export async function* writeFamilies(
-  families: readonly Family[],
+/** The columns of each kind's table, in the families' order. */
+const columnsOf: ReadonlyMap<Kind<unknown>, readonly Column<unknown>[]> = new Map(
+  kinds.map((kind) => [kind, families.flatMap((family) => (family.kind === kind ? family.columns : []))]),
+);
+
+/** In pieces of 256 KiB; the next is written when it is asked for. */
+export async function* writeSubjects(
   subjects: readonly Subject[],
+  labels: (subject: Subject) => string,
   openMetrics: boolean,
-): AsyncGenerator<string> {
-  const labels = subjects.map((subject) => labelText(subject.labels));
-  let piece = "";
+): AsyncGenerator<Buffer> {
+  const writing = seriesText(openMetrics).write(await tablesOf(subjects, labels));
+  for (let piece = await writing.next(); piece !== null; piece = await writing.next()) yield piece;
+}
+
+async function tablesOf(subjects: readonly Subject[], labels: (subject: Subject) => string): Promise<SeriesTable[]> {
+  const tables: SeriesTable[] = [];
   let begun = performance.now();
-  for (const family of families) {
-    const extra = family.labels.slice(subjectLabels.length);
-    let head = heading(family, openMetrics);
-    for (let index = 0; index < subjects.length; index++) {
-      for (const [value, ...more] of family.rows(subjects[index] as Subject)) {
-        let text = labels[index] as string;
-        for (let n = 0; n < extra.length; n++) text += `,${extra[n]}="${escaped(more[n] ?? "")}"`;
-        piece += `${head}${family.name}{${text}} ${value}\n`;
-        // a family that has no series has no heading either
-        head = "";
-      }
-      if (piece.length < pieceLength && (index % 32 !== 31 || performance.now() - begun < sliceMs)) continue;
-      if (piece !== "") yield piece;
-      piece = "";
-      if (performance.now() - begun >= sliceMs) {
-        await setImmediate();
-        begun = performance.now();
-      }
+  for (const kind of kinds) {
+    const columns = columnsOf.get(kind) ?? [];
+    const width = columns.length;
+    const table: SeriesTable = { labels: [], values: new Float64Array(subjects.length * width), width };
+    for (const [index, subject] of subjects.entries()) {
+      for (const row of kind.rows(subject)) addRow(table, columns, row, rowLabels(kind, labels(subject), row));
+      if (index % 32 !== 31 || performance.now() - begun < sliceMs) continue;
+      await setImmediate();
+      begun = performance.now();
     }
+    table.values = table.values.subarray(0, table.labels.length * width);
+    tables.push(table);
   }
-  if (piece !== "") yield piece;
+  return tables;
+}
+
+function addRow(table: SeriesTable, columns: readonly Column<unknown>[], row: unknown, labels: string): void {
+  let at = table.labels.push(labels) * table.width - table.width;
+  if (at + table.width > table.values.length) {
+    const larger = new Float64Array(Math.max(64 * table.width, table.values.length * 2));
+    larger.set(table.values);
+    table.values = larger;
+  }
+  for (const column of columns) table.values[at++] = column.value(row) ?? Number.NaN;
+}
+
+function rowLabels(kind: Kind<unknown>, subject: string, row: unknown): string {
+  return kind.labels.length === 0 ? subject : `${subject}${furtherLabels(kind.labels, kind.label(row))}`;
+}
+
+const writers = new Map<boolean, SeriesText>();
+
+function seriesText(openMetrics: boolean): SeriesText {
+  let writer = writers.get(openMetrics);
+  if (writer !== undefined) return writer;
+  const used = new Map(kinds.map((kind) => [kind, 0]));
+  writer = native.openSeriesText(
+    families.map((family) => {
+      const first = used.get(family.kind) ?? 0;
+      used.set(family.kind, first + family.columns.length);
+      return {
+        heading: heading(family, openMetrics),
+        name: family.name,
+        table: kinds.indexOf(family.kind),
+        columns: family.columns.map(({ labels }, index) => ({
+          column: first + index,
+          labels: furtherLabels(family.columnLabels, labels),
+        })),
+      };
+    }),
+  );
+  writers.set(openMetrics, writer);
+  return writer;
 }
 
 /** OpenMetrics' counters are called without the _total that their series have; what lacks it is none. */
-function heading({ name, help, type }: Family, openMetrics: boolean): string {
+export function heading({ name, help, type }: Instrument, openMetrics: boolean): string {
   const total = name.endsWith("_total");
   const called = openMetrics && total ? name.slice(0, -"_total".length) : name;
   const known = openMetrics && type === "counter" && !total ? "unknown" : type;
   return `# HELP ${called} ${help}\n# TYPE ${called} ${known}\n`;
 }
 
-const texts = new WeakMap<readonly string[], string>();
+/** `name="value",...`, without braces. */
+export function labelText(names: readonly string[], values: readonly string[]): string {
+  return names.map((name, index) => `${name}="${escaped(values[index] ?? "")}"`).join(",");
+}
 
-function labelText(values: readonly string[]): string {
-  const known = texts.get(values);
-  if (known !== undefined) return known;
-  const text = subjectLabels.map((label, index) => `${label}="${escaped(values[index] ?? "")}"`).join(",");
-  texts.set(values, text);
-  return text;
+function furtherLabels(names: readonly string[], values: readonly string[]): string {
+  return names.length === 0 ? "" : `,${labelText(names, values)}`;
 }
 
 function escaped(value: string): string {

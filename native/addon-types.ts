@@ -285,5 +285,32 @@ export interface Sampler {
   forget(path: string): void;
 }
 
+/** A family of Prometheus' series: columns of a table. */
+export interface SeriesFamily {
+  /** its # lines, written when there is a series */
+  heading: string;
+  name: string;
+  /** which of the tables */
+  table: number;
+  /** `labels` follow the row's: `,name="value"` each */
+  columns: { column: number; labels: string }[];
+}
+
+export interface SeriesTable {
+  /** of each row, as they stand between the braces */
+  labels: string[];
+  /** `width` of each row; NaN: there is no such series */
+  values: Float64Array;
+  width: number;
+}
+
+/** Writes text on a thread of its own. */
+export interface SeriesText {
+  write(tables: readonly SeriesTable[]): {
+    /** the next piece, of 256 KiB or a little more; null: that was all. One is asked for after the other */
+    next(): Promise<Buffer | null>;
+  };
+}
+
 /** One result of readFiles: the content, or errno's name. */
 export type FileRead = { content: string } | { errnoName: string };

@@ -26,6 +26,8 @@ import type {
   SampledFile,
   Sampler,
   SeccompProfile,
+  SeriesFamily,
+  SeriesText,
   SpawnedProcess,
   SpawnedProgram,
   SpawnMonitorOptions,
@@ -134,6 +136,9 @@ export interface Addon {
 
   // sampler.cc
   openSampler(files: readonly SampledFile[]): Sampler;
+
+  // series_text.cc
+  openSeriesText(families: readonly SeriesFamily[]): SeriesText;
 
   // password.cc
   /** against a hash of crypt(5); false, too, when the hash is none */

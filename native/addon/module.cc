@@ -19,6 +19,7 @@ static Napi::Object init(Napi::Env, Napi::Object exports) {
   register_bpf_device(exports);
   register_stats(exports);
   register_sampler(exports);
+  register_series_text(exports);
   register_open_files(exports);
   register_disk_usage(exports);
   register_filesystem(exports);

@@ -10,11 +10,15 @@ const rounds = 25;
 /** Longer than a pass is fresh: every call reads. */
 const pauseMs = 150;
 
-/** In milliseconds and MiB, by the number of containers. */
+/** In milliseconds, KiB and percent of a core. */
 const targets = new Map([
   ["ListContainerStats, 50 containers", 5],
   ["ListContainerStats, 500 containers", 60],
   ["its CPU, 500 containers", 50],
+  ["a scrape, 500 containers", 150],
+  ["an exec's longest wait for it, 500 containers", 5],
+  ["of a core, at a scrape every 15 s, 500 containers", 1],
+  ["the agent's growth for each, 500 containers", 60],
 ]);
 
 export async function measureStatistics(
@@ -31,17 +35,27 @@ export async function measureStatistics(
   try {
     for (const count of counts) {
       const before = pssMiB(agent.pid);
+      const made = count - pods.length;
       while (pods.length < count) pods.push(await podUp(target));
       const up = pssMiB(agent.pid);
       const of = `${count} containers`;
       await measureCall(agent, `ListContainerStats, ${of}`, `its CPU, ${of}`, report, () =>
         target.client.call("ListContainerStats", {}),
       );
-      await measureCall(agent, `a scrape, ${of}`, `the agent's CPU of it, ${of}`, report, async () => {
-        await (await fetch(agent.metricsUrl)).text();
-      });
+      const scrapeCpu = await measureCall(
+        agent,
+        `a scrape, ${of}`,
+        `the agent's CPU of it, ${of}`,
+        report,
+        async () => {
+          await scrape(agent.metricsUrl);
+        },
+      );
+      report(`of a core, at a scrape every 15 s, ${of}`, scrapeCpu / 150, "%");
+      report(`an exec's longest wait for it, ${of}`, await longestWaitMs(agent.metricsUrl));
       report(`the agent before, with ${of}`, before, "MiB");
       report(`the agent with them, ${of}`, up, "MiB");
+      report(`the agent's growth for each, ${of}`, ((up - before) * 1024) / made, "KiB");
       report(`and after these calls, ${of}`, pssMiB(agent.pid), "MiB");
     }
   } finally {
@@ -56,7 +70,7 @@ async function measureCall(
   cpuName: string,
   report: (name: string, value: number) => void,
   call: () => Promise<unknown>,
-): Promise<void> {
+): Promise<number> {
   await call();
   const times: number[] = [];
   const before = cpuMs(agent.pid);
@@ -65,7 +79,28 @@ async function measureCall(
     times.push(await timed(call));
   }
   report(name, median(times));
-  report(cpuName, (cpuMs(agent.pid) - before) / rounds);
+  const spent = (cpuMs(agent.pid) - before) / rounds;
+  report(cpuName, spent);
+  return spent;
+}
+
+async function scrape(url: string): Promise<string> {
+  return (await fetch(url, { headers: { connection: "close" } })).text();
+}
+
+/** The timer that the agent looks at its own event loop with. */
+const lagTimerMs = 10;
+
+/** For how long the agent's event loop was kept at most while it was scraped: the median of some scrapes. */
+async function longestWaitMs(url: string): Promise<number> {
+  const longest: number[] = [];
+  for (let round = 0; round <= rounds; round++) {
+    const text = await scrape(url);
+    // of the time since the answer before
+    const lag = /^berth_event_loop_lag_seconds\{quantile="1"\} (\S+)$/m.exec(text)?.[1];
+    if (round > 0) longest.push(Math.max(0, Number(lag) * 1000 - lagTimerMs));
+  }
+  return median(longest);
 }
 
 /** User and system time of a process, its threads included (10 ms steps). */

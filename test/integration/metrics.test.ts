@@ -238,8 +238,8 @@ describe("/metrics", () => {
   });
 
   it("tells of Berth itself", async () => {
-    server.observeCall("RunPodSandbox", "OK", 0.004);
-    server.observeCall("RunPodSandbox", "INVALID_ARGUMENT", 0.0001);
+    server.observeCall({ method: "RunPodSandbox", code: "OK", seconds: 0.004 });
+    server.observeCall({ method: "RunPodSandbox", code: "INVALID_ARGUMENT", seconds: 0.0001 });
     await node.observer.step("start-pod", "network", () => undefined);
     node.observer.emit({ type: "container-exit", podId: "", containerId: "", exitCode: 137, oomKilled: true });
     node.observer.emit({ type: "repaired", what: "cgroup", subject: "/x" });
@@ -288,6 +288,12 @@ describe("/metrics", () => {
     const text = await open.text();
     assert.ok(text.endsWith("# EOF\n") && text.indexOf("# EOF") === text.length - 6);
     assert.match(text, /^# TYPE container_cpu_usage_seconds counter$/m);
+    // each format has its own names of the agent's counters, too, whichever was asked for before
+    assert.match(text, /^# TYPE berth_oom_notices counter\nberth_oom_notices_total 0$/m);
+    assert.match(
+      await (await fetch(url)).text(),
+      /^# TYPE berth_oom_notices_total counter\nberth_oom_notices_total 0$/m,
+    );
     const packed = await new Promise<IncomingMessage>((resolve) => {
       get(url, { headers: { "accept-encoding": "gzip" } }, resolve);
     });
@@ -295,6 +301,17 @@ describe("/metrics", () => {
     const bytes = Buffer.concat(await packed.toArray());
     assert.match(gunzipSync(bytes).toString(), /^# TYPE container_cpu_usage_seconds_total counter$/m);
     assert.ok(bytes.length < text.length / 3);
+  });
+
+  it("leads from a slow call to its trace, in OpenMetrics", async () => {
+    const traceId = "4bf92f3577b34da6a3ce929d0e0e4736";
+    server.observeCall({ method: "PullImage", code: "OK", seconds: 1.5, traceId });
+    server.observeCall({ method: "PullImage", code: "OK", seconds: 1.75 });
+    const open = await (await fetch(url, { headers: { accept: "application/openmetrics-text" } })).text();
+    const [bucket] = open.split("\n").filter((line) => line.includes(`method="PullImage",le="2"`));
+    assert.match(bucket ?? "", new RegExp(`} 2 # {trace_id="${traceId}"} 1\\.5 \\d{10}(\\.\\d+)?$`));
+    assert.equal(open.split(traceId).length, 2);
+    assert.ok(!(await (await fetch(url)).text()).includes(traceId));
   });
 
   it("is not held up by a client that sends nothing, or takes no answer", async () => {

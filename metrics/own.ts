@@ -1,0 +1,165 @@
+/** What Berth tells of itself: counted as it happens, or looked at for each answer. */
+import { readdirSync, statSync } from "node:fs";
+import { monitorEventLoopDelay } from "node:perf_hooks";
+import type { ContainerPhase } from "../sandbox/container.js";
+import type { Happening } from "../sandbox/observer.js";
+import type { PodPhase } from "../sandbox/pod.js";
+import type { ObservedNode } from "./collect.js";
+import { berthInstruments, type Instrument, processInstruments } from "./instruments.js";
+import { Distributions, Values } from "./own-series.js";
+
+export interface FinishedCall {
+  method: string;
+  /** the gRPC status' name; "OK" counts no error */
+  code: string;
+  seconds: number;
+  /** of the trace that the caller says the call is part of, when it is recorded */
+  traceId?: string | undefined;
+}
+
+export interface OwnSeries {
+  observeCall(call: FinishedCall): void;
+  write(openMetrics: boolean, collectSeconds: number): string;
+  /** stops listening to the node's observer */
+  close(): void;
+}
+
+export function openOwnSeries(node: ObservedNode, version: string): OwnSeries {
+  const all: { write(openMetrics: boolean): string }[] = [];
+  const values = <I extends Instrument>(instrument: I) => added(all, new Values(instrument));
+  const distributions = <I extends Instrument>(instrument: I) => added(all, new Distributions(instrument));
+
+  const calls = distributions(berthInstruments.callDuration);
+  const errors = values(berthInstruments.callErrors);
+  const unsubscribe = node.observer.subscribe(countHappenings(values, distributions));
+  const lookAtNode = observeNode(node, version, values);
+  const { look: lookAtProcess, close: closeProcess } = observeProcess(values);
+  const collecting = values(berthInstruments.collectDuration);
+  return {
+    observeCall({ method, code, seconds, traceId }) {
+      calls.observe({ method }, seconds, traceId);
+      if (code !== "OK") errors.add({ method, code });
+    },
+    write(openMetrics, collectSeconds) {
+      lookAtNode();
+      lookAtProcess();
+      collecting.set({}, collectSeconds);
+      return all.map((series) => series.write(openMetrics)).join("");
+    },
+    close() {
+      unsubscribe();
+      closeProcess();
+    },
+  };
+}
+
+type MakeValues = <I extends Instrument>(instrument: I) => Values<I>;
+type MakeDistributions = <I extends Instrument>(instrument: I) => Distributions<I>;
+
+function added<T>(all: unknown[], one: T): T {
+  all.push(one);
+  return one;
+}
+
+/** What the observer tells, counted from the agent's start. */
+function countHappenings(values: MakeValues, distributions: MakeDistributions): (happening: Happening) => void {
+  const steps = distributions(berthInstruments.stepDuration);
+  const exits = values(berthInstruments.exits);
+  const oomNotices = values(berthInstruments.oomNotices);
+  const logDropped = values(berthInstruments.logDropped);
+  const monitorsLost = values(berthInstruments.monitorsLost);
+  const repaired = values(berthInstruments.repaired);
+  const restored = values(berthInstruments.restored);
+  const troubles = values(berthInstruments.troubles);
+  const pullsInFlight = values(berthInstruments.pullsInFlight);
+  const pullErrors = values(berthInstruments.pullErrors);
+  const pullBytes = values(berthInstruments.pullBytes);
+  // a rate needs a beginning, and what is 0 is not unknown
+  for (const counter of [oomNotices, logDropped, monitorsLost, restored, pullBytes]) counter.set({}, 0);
+  for (const priority of ["normal", "low"]) pullsInFlight.set({ priority }, 0);
+  return (happening) => {
+    switch (happening.type) {
+      case "step":
+        return steps.observe({ operation: happening.operation, step: happening.step }, happening.seconds);
+      case "container-exit":
+        return exits.add({ reason: exitReason(happening) });
+      case "oom":
+        return oomNotices.add({});
+      case "log-dropped":
+        return logDropped.add({}, happening.bytes);
+      case "monitor-lost":
+        return monitorsLost.add({});
+      case "pull-begun":
+        return pullsInFlight.add({ priority: happening.priority });
+      case "pull-ended":
+        pullsInFlight.add({ priority: happening.priority }, -1);
+        if (happening.failure !== undefined) pullErrors.add({ kind: happening.failure });
+        return;
+      case "pull-bytes":
+        return pullBytes.add({}, happening.bytes);
+      case "repaired":
+        return repaired.add({ what: happening.what });
+      case "restored":
+        return restored.add({});
+      case "trouble":
+        return troubles.add({ what: happening.what });
+      case "container-event":
+      case "pod-event":
+      case "limitation":
+        return;
+      default:
+        happening satisfies never;
+    }
+  };
+}
+
+function exitReason({ exitCode, oomKilled }: { exitCode: number; oomKilled: boolean }): string {
+  return oomKilled ? "OOMKilled" : exitCode === 0 ? "Completed" : "Error";
+}
+
+function observeNode(node: ObservedNode, version: string, values: MakeValues): () => void {
+  values(berthInstruments.buildInfo).set({ version, node_version: process.version }, 1);
+  const pods = values(berthInstruments.pods);
+  const containers = values(berthInstruments.containers);
+  const networkRemovals = values(berthInstruments.networkRemovals);
+  return () => {
+    networkRemovals.set({}, node.network.pendingRemovals().length);
+    const podCounts: Record<PodPhase, number> = { starting: 0, ready: 0, stopping: 0, stopped: 0 };
+    for (const { record } of node.pods.list()) podCounts[record.phase]++;
+    for (const [state, count] of Object.entries(podCounts)) pods.set({ state }, count);
+    const containerCounts: Record<ContainerPhase, number> = { creating: 0, created: 0, running: 0, exited: 0 };
+    for (const { record } of node.containers.list()) containerCounts[record.phase]++;
+    for (const [state, count] of Object.entries(containerCounts)) containers.set({ state }, count);
+  };
+}
+
+function observeProcess(values: MakeValues): { look: () => void; close: () => void } {
+  const cpu = values(processInstruments.cpu);
+  const residentMemory = values(processInstruments.residentMemory);
+  const openDescriptors = values(processInstruments.openDescriptors);
+  const heapUsed = values(processInstruments.heapUsed);
+  const eventLoopLag = values(processInstruments.eventLoopLag);
+  values(processInstruments.startTime).set({}, Math.round(Date.now() / 1000 - process.uptime()));
+  const lag = monitorEventLoopDelay({ resolution: 10 });
+  lag.enable();
+  const look = () => {
+    const { user, system } = process.cpuUsage();
+    const memory = process.memoryUsage();
+    cpu.set({}, (user + system) / 1e6);
+    residentMemory.set({}, memory.rss);
+    heapUsed.set({}, memory.heapUsed);
+    openDescriptors.set({}, openCount());
+    // since the last answer; the timer's own interval is counted in
+    for (const quantile of [0.5, 0.9, 0.99]) {
+      eventLoopLag.set({ quantile: String(quantile) }, lag.percentile(quantile * 100) / 1e9);
+    }
+    eventLoopLag.set({ quantile: "1" }, lag.max / 1e9);
+    lag.reset();
+  };
+  return { look, close: () => lag.disable() };
+}
+
+/** The directory's size is their number, from Linux 6.2 on; before, it is 0. */
+function openCount(): number {
+  return statSync("/proc/self/fd").size || readdirSync("/proc/self/fd").length;
+}
