@@ -63,7 +63,7 @@ export interface AgentOptions {
 
 const program = fileURLToPath(new URL("../../agent/cli/main.js", import.meta.url));
 // the same as the program's first line
-const nodeFlags = ["--max-semi-space-size=2", "--optimize-for-size"];
+const nodeFlags = ["--max-semi-space-size=2"];
 const startTimeoutMs = 60_000;
 
 export async function startAgent(options: AgentOptions = {}): Promise<TestAgent> {
