@@ -9,15 +9,15 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { fileURLToPath } from "node:url";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import { differences } from "../support/comparison/compare.js";
+import { hasProbe, makeProbe } from "../support/comparison/probe.js";
 import { runOnBothSides } from "../support/comparison/sides.js";
 import { makeWorld, unmountWorld, type World } from "../support/comparison/world.js";
 
-const source = fileURLToPath(new URL("../../../test/support/comparison/probe.cc", import.meta.url));
 const [first = 1, last = first] = (process.env["BERTH_COMPARISON_SEEDS"] ?? "1-12").split("-").map(Number);
-const missing = ["runc", "g++"].find((program) => spawnSync(program, ["--version"]).error !== undefined);
+const hasRunc = spawnSync("runc", ["--version"]).error === undefined;
+const missing = hasRunc ? (hasProbe() ? undefined : "g++") : "runc";
 
 describe("runc runs what Berth runs", { skip: missing === undefined ? false : `${missing} is not there` }, () => {
   let agent: TestAgent;
@@ -31,8 +31,7 @@ describe("runc runs what Berth runs", { skip: missing === undefined ? false : `$
     writeFileSync(config, '[runtimes.runc]\npath = "/usr/sbin/runc"\n[rlimits]\nnofile = "1000:2000"\ncore = "0:0"\n');
     agent = await startAgent({ flags: { config } });
     const probe = join(agent.paths.base, "probe");
-    const made = spawnSync("g++", ["-std=c++20", "-O1", "-Wall", "-Wextra", "-Werror", "-static", "-o", probe, source]);
-    assert.equal(made.status, 0, made.stderr.toString());
+    makeProbe(probe);
     world = await makeWorld(agent, probe);
   });
 

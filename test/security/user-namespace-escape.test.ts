@@ -122,7 +122,8 @@ const target = attackTarget(({ agent }) =>
 
 const ids = [{ host_id: 300_000, container_id: 0, length: 65_536 }];
 const userns_options = { mode: NamespaceMode.POD, uids: ids, gids: ids };
-const everything = { capabilities: { add_capabilities: ["ALL"] }, seccomp: { profile_type: 1 } };
+const unconfined = { profile_type: 1 };
+const everything = { capabilities: { add_capabilities: ["ALL"] }, seccomp: unconfined, apparmor: unconfined };
 
 function runUserPod(): Promise<RunningPod> {
   return runPod(target.agent, { linux: { security_context: { namespace_options: { userns_options } } } });

@@ -1,21 +1,13 @@
 // Makes a fresh Debian 12 with Node 20 ready for a purpose: Debian packages, npm packages, the build. What is there
 // already is left alone and takes no time. Runs before anything is installed, so it needs nothing but Node.
-//   node test/support/prepare.mjs [build|test|demo|bench|vm] [--with-containerd]
+//   node test/support/prepare.mjs [build|test|demo|bench|vm|vm-reduced] [--with-containerd]
+// Ends with 3 when something cannot be installed, with 1 when it is there but does not build.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { buildSelinuxPolicies, fetchKernel, fetchNewerKernel } from "./prepare-vm.mjs";
 
 const repository = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
 const at = (...parts) => join(repository, ...parts);
@@ -48,12 +40,11 @@ const packagesFor = {
     // what tests use inside, and what makes a SELinux policy; none of them does anything by being installed
     ...["apparmor", "runc", "crun", "policycoreutils", "systemd", "dbus"],
   ],
+  "vm-reduced": [...toBuild, ...toRun, "qemu-system-x86", "e2fsprogs", "iproute2", "nftables", "systemd", "dbus"],
 };
 const toCompare = ["containerd", "runc", "containernetworking-plugins"];
 // Debian starts these by itself when they are installed; here they are programs that tests start on private paths
 const services = ["docker-registry", "containerd", "dbus", "prometheus", "prometheus-node-exporter"];
-const vmKernel = "linux-image-cloud-amd64";
-const selinuxPolicy = "selinux-policy-default";
 
 const sources = ["agent", "sandbox", "native", "metrics", "cri-proto", "test"];
 const buildInputs = ["package.json", "package-lock.json", "tsconfig.json"];
@@ -66,6 +57,8 @@ const products = [
 ];
 
 class Failure extends Error {}
+/** What Debian's archive was asked for is not to be had. */
+class Unavailable extends Failure {}
 
 let didNothing = true;
 function say(line) {
@@ -111,7 +104,7 @@ function aptGet(args, options = {}) {
       return run("flock", ["/var/lib/apt", ...apt], { env: { DEBIAN_FRONTEND: "noninteractive" }, ...options });
     } catch (error) {
       // apt's own time-out is not for the lock of the lists
-      if (tries === 60 || !error.message.includes("/var/lib/apt/lists/lock")) throw error;
+      if (tries === 60 || !error.message.includes("/var/lib/apt/lists/lock")) throw new Unavailable(error.message);
       spawnSync("sleep", ["5"]);
     }
   }
@@ -126,7 +119,7 @@ function updateLists() {
 }
 
 function requireRoot(need) {
-  if (process.getuid() !== 0) throw new Failure(`${need}: that needs root; run the command again as root`);
+  if (process.getuid() !== 0) throw new Unavailable(`${need}: that needs root; run the command again as root`);
 }
 
 function installPackages(wanted) {
@@ -149,75 +142,6 @@ function withoutServiceStarts(missing, install) {
   }
   if (!existsSync("/bin/systemctl")) return;
   for (const name of missing.filter((name) => services.includes(name))) run("systemctl", ["disable", "--quiet", name]);
-}
-
-/** Unpacks Debian's kernel to build/vm/kernel; it is not installed on this machine. */
-function fetchKernel() {
-  const target = at("build", "vm", "kernel");
-  if (existsSync(join(target, "boot"))) return;
-  requireRoot(`Debian's kernel is missing (${vmKernel})`);
-  updateLists();
-  const depends = run("apt-cache", ["depends", "--important", vmKernel]);
-  const name = /Depends: (linux-image-\S+)/.exec(depends)?.[1];
-  if (name === undefined) throw new Failure(`${vmKernel} names no kernel: ${depends.trim()}`);
-  say(`apt-get download ${name}, unpacked to build/vm/kernel`);
-  mkdirSync(at("build", "vm"), { recursive: true });
-  const scratch = mkdtempSync(at("build", "vm", "kernel-"));
-  try {
-    // apt's own unprivileged user cannot write here
-    aptGet(["-o", "APT::Sandbox::User=root", "download", name], { cwd: scratch });
-    const archive = readdirSync(scratch).find((file) => file.endsWith(".deb"));
-    run("dpkg-deb", ["-x", archive, "tree"], { cwd: scratch });
-    renameSync(join(scratch, "tree"), target);
-  } finally {
-    rmSync(scratch, { recursive: true, force: true });
-  }
-}
-
-/**
- * Debian's SELinux policy, as its package would build it here, and the same with a domain for containers (berth_test.cil):
- * build/vm/selinux/etc is its /etc/selinux, debian.policy and containers.policy are what the kernel loads.
- */
-function buildSelinuxPolicies() {
-  const target = at("build", "vm", "selinux");
-  const domain = at("test", "vm", "selinux", "berth_test.cil");
-  const stamp = join(target, ".domain");
-  if (existsSync(stamp) && readFileSync(stamp, "utf8") === readFileSync(domain, "utf8")) return;
-  say(`apt-get download ${selinuxPolicy}; policies are built in build/vm/selinux (minutes on a busy machine)`);
-  updateLists();
-  mkdirSync(at("build", "vm"), { recursive: true });
-  const scratch = mkdtempSync(at("build", "vm", "selinux-"));
-  try {
-    aptGet(["-o", "APT::Sandbox::User=root", "download", selinuxPolicy], { cwd: scratch });
-    const archive = readdirSync(scratch).find((file) => file.endsWith(".deb"));
-    run("dpkg-deb", ["-x", archive, "package"], { cwd: scratch });
-    const root = join(scratch, "root");
-    mkdirSync(join(root, "var/lib/selinux/default"), { recursive: true });
-    mkdirSync(join(root, "etc"), { recursive: true });
-    renameSync(join(scratch, "package/etc/selinux"), join(root, "etc/selinux"));
-    writeFileSync(join(root, "etc/selinux/config"), "SELINUX=permissive\nSELINUXTYPE=default\n");
-    writeFileSync(join(root, "etc/selinux/semanage.conf"), "module-store = direct\nexpand-check = 0\n");
-    const modules = join(scratch, "package/usr/share/selinux/default");
-    const names = readFileSync(join(modules, ".modules"), "utf8").split(/\s+/).filter(Boolean);
-    const semodule = (...args) => run("semodule", ["-p", root, "-s", "default", "-n", ...args]);
-    const policies = join(root, "etc/selinux/default/policy");
-    const take = (name) => {
-      const [built] = readdirSync(policies);
-      writeFileSync(join(scratch, name), readFileSync(join(policies, built)));
-    };
-    semodule("-X", "100", ...names.flatMap((name) => ["-i", join(modules, `${name}.pp.bz2`)]));
-    take("debian.policy");
-    semodule("-X", "400", "-i", domain);
-    take("containers.policy");
-    rmSync(policies, { recursive: true });
-    rmSync(target, { recursive: true, force: true });
-    mkdirSync(target);
-    renameSync(join(root, "etc/selinux"), join(target, "etc"));
-    for (const name of ["debian.policy", "containers.policy"]) renameSync(join(scratch, name), join(target, name));
-    writeFileSync(stamp, readFileSync(domain));
-  } finally {
-    rmSync(scratch, { recursive: true, force: true });
-  }
 }
 
 function installModules() {
@@ -280,9 +204,11 @@ function prepare(purpose, options) {
   }
   checkNode();
   installPackages([...packages, ...(options.includes("--with-containerd") ? toCompare : [])]);
+  const tools = { Failure, at, say, run, aptGet, updateLists, requireRoot };
+  if (purpose.startsWith("vm")) fetchKernel(tools);
   if (purpose === "vm") {
-    fetchKernel();
-    buildSelinuxPolicies();
+    fetchNewerKernel(tools);
+    buildSelinuxPolicies(tools);
   }
   installModules();
   build();
@@ -295,5 +221,5 @@ try {
 } catch (error) {
   if (!(error instanceof Failure)) throw error;
   process.stderr.write(`prepare: ${error.message}\n`);
-  process.exitCode = 1;
+  process.exitCode = error instanceof Unavailable ? 3 : 1;
 }

@@ -140,8 +140,7 @@ export class SpdyClient {
     const end = Date.now() + timeoutMs;
     while (!holds()) {
       const left = end - Date.now();
-      if (left <= 0 || this.closed)
-        throw new Error(`${what} did not come${this.closed ? ": the connection is closed" : ""}`);
+      if (left <= 0 || this.closed) throw new Error(`${what} did not come`);
       let timer: NodeJS.Timeout | undefined;
       await Promise.race([
         this.#change,

@@ -2,11 +2,14 @@
  * A machine that systemd has booted, as far as its cgroups go: Debian's systemd as PID 1 of a PID namespace, with a cgroup
  * namespace, a mount namespace and a /run of its own, and D-Bus. The network, the files and the kernel are this machine's.
  */
+import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
+import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
 import { native } from "../../native/binding.js";
 import { parseHierarchies, unifiedControllers } from "../../sandbox/cgroup/hierarchies.js";
 import type { Hierarchy } from "../../sandbox/cgroup/manager.js";
@@ -15,8 +18,26 @@ import { claimSlot, slotDirectory } from "./slot.js";
 const systemd = "/lib/systemd/systemd";
 const programs = [systemd, "/usr/bin/dbus-daemon", "/usr/bin/systemctl", "/usr/bin/unshare"];
 
+/** For all checks of a file; the machine that runs them may be slow. */
+const checksTimeoutMs = 170_000;
+
+/** A test of what test/systemd/NAME.ts finds under a systemd: each of its tests is told as one here. */
+export function checkUnderSystemd(name: string): void {
+  const checks = fileURLToPath(new URL(`../systemd/${name}.js`, import.meta.url));
+  test("with systemd as PID 1", { skip: whatSystemdLacks() ?? false }, async (context) => {
+    const output = await runUnderSystemd([process.execPath, "--test-reporter=tap", checks], checksTimeoutMs);
+    // a result begins each part; what is told of it follows
+    const parts = output.split(/^(?= *(?:not ok|ok) \d+ - )/m).slice(1);
+    assert.ok(parts.length > 4 && /^# fail \d+$/m.test(output), output);
+    for (const part of parts) {
+      const [, told = ""] = /\d+ - (.*)/.exec(part) ?? [];
+      await context.test(told, () => assert.doesNotMatch(part, /^ *not ok/));
+    }
+  });
+}
+
 /** What this machine lacks for it, or undefined. */
-export function whatSystemdLacks(): string | undefined {
+function whatSystemdLacks(): string | undefined {
   const missing = programs.find((path) => !existsSync(path));
   return missing && `${missing} is not installed`;
 }
@@ -25,7 +46,7 @@ export function whatSystemdLacks(): string | undefined {
  * Runs a program as a service of a systemd of its own, as root; answers what it has written to standard output and error.
  * Nothing of it is left, however it ends. An Error has systemd's console: the program did not end in time.
  */
-export async function runUnderSystemd(command: readonly string[], timeoutMs: number): Promise<string> {
+async function runUnderSystemd(command: readonly string[], timeoutMs: number): Promise<string> {
   // the agents inside share this machine's slots, whose directory stays while one is taken
   const slot = claimSlot();
   const scratch = mkdtempSync("/tmp/berth-systemd-");

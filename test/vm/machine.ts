@@ -19,6 +19,8 @@ export interface MachineOptions {
   /** the next test file's path in the guest, until there are no more */
   nextTest: () => string | undefined;
   onRecord: (record: GuestRecord) => void;
+  /** a test file is through, after so much of the host's time */
+  onFileEnd: (file: string, durationMs: number) => void;
 }
 
 export interface MachineEnd {
@@ -52,9 +54,12 @@ export async function runMachine(options: MachineOptions): Promise<MachineEnd> {
   const onExit = (): void => void child.kill("SIGKILL");
   process.once("exit", onExit);
 
+  let since = performance.now();
   const order = (): void => {
+    if (running !== undefined) options.onFileEnd(running, performance.now() - since);
+    since = performance.now();
     running = options.nextTest();
-    const answer: Order = running === undefined ? { end: true } : { run: running };
+    const answer: Order = running === undefined ? { end: true } : { run: running, settings: settings() };
     child.stdin.write(`${JSON.stringify(answer)}\n`);
   };
   // a guest that is gone is told by the end of its process
@@ -86,6 +91,14 @@ export async function runMachine(options: MachineOptions): Promise<MachineEnd> {
   options.signal.removeEventListener("abort", onAbort);
   process.removeListener("exit", onExit);
   return { problem, ended, running };
+}
+
+/** This process's variables that tests know. */
+function settings(): Record<string, string> {
+  const own = Object.entries(process.env).filter(
+    ([name]) => name.startsWith("BERTH_") && !name.startsWith("BERTH_VM_"),
+  );
+  return Object.fromEntries(own.map(([name, value]) => [name, value ?? ""]));
 }
 
 /**

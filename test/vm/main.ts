@@ -6,13 +6,14 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { availableParallelism, freemem, tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
+import type { TestRecord } from "./guest/records.js";
 import { buildImage } from "./image.js";
 import { buildInitramfs } from "./initramfs.js";
-import { findKernel } from "./kernel.js";
+import { findKernels, type Kernel } from "./kernel.js";
 import { type MachineEnd, runMachine } from "./machine.js";
 import { guestRepository, payloadOf } from "./payload.js";
 import { createReport } from "./report.js";
-import { findTests, securityModuleOf } from "./tests.js";
+import { findTests, type Lane, laneOf, lanes, reduced } from "./tests.js";
 
 const repository = fileURLToPath(new URL("../../../", import.meta.url));
 const cache = join(repository, "build", "vm");
@@ -23,45 +24,58 @@ const defaultTimeoutMs = 40 * 60_000;
 const mostMachines = 2;
 const machineBytes = 3 * 2 ** 30;
 
-/** Runs the lane and returns the process's exit code: 0 when no test failed and each guest ended by itself. */
-export async function main(filters: readonly string[]): Promise<number> {
+/**
+ * Runs the test files whose path contains one of the filters (all, when there is none; with "--reduced" those that .ci/run has
+ * time for) and returns the process's exit code: 0 when no test failed and each guest ended by itself.
+ */
+export async function main(arguments_: readonly string[]): Promise<number> {
   const started = performance.now();
+  const filters = arguments_.flatMap((argument) => (argument === "--reduced" ? reduced : [argument]));
   const tests = await findTests(repository, filters);
   if (tests.length === 0) {
     console.error(`test:vm: no test file matches ${filters.join(" ")}`);
     return 1;
   }
-  const kernel = await findKernel(join(cache, "kernel"));
-  const image = await buildImage(join(cache, "root.ext4"), await payloadOf(repository, kernel));
+  const kernels = await findKernels(cache);
+  const image = await buildImage(join(cache, "root.ext4"), await payloadOf(repository, Object.values(kernels)));
   const scratch = await mkdtemp(join(tmpdir(), "berth-vm-"));
-  const initramfs = join(scratch, "initramfs");
-  await buildInitramfs(initramfs, kernel);
-  console.log(`kernel ${kernel.release}, ${tests.length} test files, image ${image.built ? "built" : "unchanged"}`);
+  console.log(`${tests.length} test files, image ${image.built ? "built" : "unchanged"}`);
 
   const report = createReport(guestRepository, (text) => console.log(text));
   const signal = abortOnSignals();
   const endings: MachineEnd[] = [];
   const consoles: string[] = [];
-  for (const securityModule of ["apparmor", "selinux"] as const) {
-    const chosen = tests.filter((test) => securityModuleOf(test) === securityModule);
-    const queue = chosen.map((test) => join(guestRepository, relative(repository, test)));
-    const machines = machineNames(securityModule, chosen.length).map((name) => join(scratch, `console-${name}`));
-    if (machines.length > 0) console.log(`consoles: ${machines.join(" ")}`);
+  for (const lane of lanes) {
+    const queue = tests
+      .filter((test) => laneOf(test) === lane)
+      .map((test) => join(guestRepository, relative(repository, test)));
+    const kernel = kernels[lane.kernel];
+    if (kernel === undefined) {
+      for (const file of queue) report.add(withoutKernel(file, lane));
+      continue;
+    }
+    const initramfs = join(scratch, `initramfs-${kernel.release}`);
+    await buildInitramfs(initramfs, kernel);
+    const machines = machineNames(lane, queue.length).map((name) => join(scratch, `console-${name}`));
+    if (machines.length > 0) console.log(`${nameOf(lane, kernel)}: consoles ${machines.join(" ")}`);
     consoles.push(...machines);
+    const laneStarted = performance.now();
     const ended = machines.map((consolePath) =>
       runMachine({
         kernel: kernel.image,
         initramfs,
         disk: image.path,
         consolePath,
-        securityModule,
+        securityModule: lane.securityModule,
         timeoutMs: timeoutMs(),
         signal,
         nextTest: () => queue.shift(),
         onRecord: report.add,
+        onFileEnd: (file, ms) => console.log(`        ${relative(guestRepository, file)} took ${seconds(ms)}`),
       }),
     );
     endings.push(...(await Promise.all(ended)));
+    if (machines.length > 0) console.log(`${nameOf(lane, kernel)}: ${seconds(performance.now() - laneStarted)}`);
   }
   const ok = report.finish(endings, performance.now() - started);
   if (ok) await rm(scratch, { recursive: true });
@@ -69,14 +83,28 @@ export async function main(filters: readonly string[]): Promise<number> {
   return ok ? 0 : 1;
 }
 
-function machineNames(securityModule: string, tests: number): string[] {
+function nameOf({ securityModule }: Lane, { release }: Kernel): string {
+  return `machines with Linux ${release} and ${securityModule}`;
+}
+
+/** Of the host's time, not the guest's. */
+function seconds(ms: number): string {
+  return `${(ms / 1000).toFixed(1)} s`;
+}
+
+function withoutKernel(file: string, { kernel }: Lane): TestRecord {
+  const reason = `the kernel of ${kernel === "backports" ? "Debian's backports" : "Debian"} could not be fetched`;
+  return { type: "test", file, name: [], result: "skipped", durationMs: 0, reason };
+}
+
+function machineNames({ kernel, securityModule }: Lane, tests: number): string[] {
   const count = Math.min(
     mostMachines,
     tests,
     availableParallelism(),
     Math.max(1, Math.floor(freemem() / machineBytes)),
   );
-  return Array.from({ length: count }, (_, index) => `${securityModule}-${index}`);
+  return Array.from({ length: count }, (_, index) => `${kernel}-${securityModule}-${index}`);
 }
 
 function timeoutMs(): number {

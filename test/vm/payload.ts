@@ -3,6 +3,7 @@ import { execFile } from "node:child_process";
 import { readdir, readFile, realpath, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { promisify } from "node:util";
+import { makeProbe } from "../support/comparison/probe.js";
 import type { Kernel } from "./kernel.js";
 import { moduleOrder, nodeModules } from "./modules.js";
 
@@ -61,22 +62,20 @@ const systemdPackages = ["systemd", "dbus-bin", "dbus-daemon", "dbus-system-bus-
 const programFolders = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
 
 /** Lists the whole content of the image; nothing is copied here. */
-export async function payloadOf(repository: string, kernel: Kernel): Promise<Payload> {
+export async function payloadOf(repository: string, kernels: readonly Kernel[]): Promise<Payload> {
   const programs = await programPaths();
-  const built = await repositoryEntries(repository);
+  const built = [...(await repositoryEntries(repository)), ...(await probeEntries(repository))];
   const compiler = await compilerFiles();
   const systemd = await systemdFiles();
   const elf = await elfFiles([...built, ...compiler, ...systemd]);
   const binaries = [...programs.map((program) => program.source), ...elf];
-  const modules = await moduleOrder(kernel.modules, nodeModules);
   const entries: PayloadEntry[] = [
     ...["bin", "sbin", "lib", "lib64"].map((name) => ({ path: `/${name}`, link: `usr/${name}` })),
     { path: "/usr/bin/busybox", source: "/usr/bin/busybox", executable: true },
     ...(await busyboxLinks(new Set(programs.map((program) => basename(program.path))))),
     ...programs,
     ...(await libraries(binaries)).map((path) => ({ path: usrPath(path), source: path, executable: true })),
-    ...modules.map((path) => ({ path: `/modules/${basename(path)}`, source: path })),
-    { path: "/modules/order", text: modules.map((path) => `/modules/${basename(path)}\n`).join("") },
+    ...(await Promise.all(kernels.map(moduleFiles))).flat(),
     { path: "/usr/sbin/init", source: join(repository, "test/vm/guest/init.sh"), executable: true },
     ...(await systemFiles()),
     ...(await selinuxFiles(repository)),
@@ -114,6 +113,16 @@ async function programPaths(): Promise<Program[]> {
   return [...programs.values()].map((program) =>
     program.path === process.execPath ? { ...program, path: "/usr/bin/node" } : program,
   );
+}
+
+/** The modules of a kernel that a node loads, and their order: /modules/RELEASE. */
+async function moduleFiles({ release, modules }: Kernel): Promise<PayloadEntry[]> {
+  const folder = `/modules/${release}`;
+  const paths = await moduleOrder(modules, nodeModules);
+  return [
+    ...paths.map((path) => ({ path: join(folder, basename(path)), source: path })),
+    { path: join(folder, "order"), text: paths.map((path) => `${join(folder, basename(path))}\n`).join("") },
+  ];
 }
 
 function isFile(path: string): Promise<boolean> {
@@ -221,6 +230,15 @@ async function repositoryEntries(repository: string): Promise<PayloadEntry[]> {
     }
   }
   return entries;
+}
+
+/** Programs of C++ that tests make of their own sources: the guest's compiler has C alone. */
+async function probeEntries(repository: string): Promise<PayloadEntry[]> {
+  const source = join(repository, "test/support/comparison/probe.cc");
+  const target = join(repository, "build/vm/comparison-probe");
+  const [written, made] = await Promise.all([source, target].map((path) => stat(path).catch(() => ({ mtimeMs: 0 }))));
+  if ((written?.mtimeMs ?? 0) > (made?.mtimeMs ?? 0)) makeProbe(target);
+  return [{ path: join(guestRepository, "build/vm/comparison-probe"), source: target, executable: true }];
 }
 
 async function productionPackages(repository: string): Promise<string[]> {

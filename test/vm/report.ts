@@ -15,13 +15,13 @@ const outputLimit = 8000;
 export function createReport(root: string, print: (text: string) => void): Report {
   const tests: TestRecord[] = [];
   const output = new Map<string, string>();
-  let booted = false;
+  const booted = new Set<string>();
 
   const add = (record: GuestRecord): void => {
     switch (record.type) {
       case "boot":
-        if (booted) break;
-        booted = true;
+        if (booted.has(record.kernel)) break;
+        booted.add(record.kernel);
         print(`guest: Linux ${record.kernel}, cgroup v2 with ${record.cgroupControllers.join(" ")}`);
         print(`guest: runner up ${(record.uptimeMs / 1000).toFixed(1)} s after the kernel's start`);
         break;

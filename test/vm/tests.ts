@@ -1,13 +1,15 @@
-/** Which test files run inside the machine. */
+/** Which test files run inside the machines, and in which. */
 import { existsSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
+import type { KernelName } from "./kernel.js";
 import type { SecurityModule } from "./machine.js";
 
 /** Folders of test files; the guest's own checks come before the runtime's tests. */
 const folders = [
   { path: "test/vm/guest", suffix: "-checks" },
   { path: "test/integration", suffix: ".test" },
+  { path: "test/rules", suffix: ".test" },
   { path: "test/faults", suffix: ".test" },
   { path: "test/security", suffix: ".test" },
 ];
@@ -15,9 +17,29 @@ const folders = [
 /** Files that take minutes: they go first, so that the others fill the second machine meanwhile. */
 const slow = ["recovery.test"];
 
-/** Of a test file: the module that its machine's kernel is started with. Debian's own choice is AppArmor. */
-export function securityModuleOf(path: string): SecurityModule {
-  return /\/selinux[^/]*$/.test(path) ? "selinux" : "apparmor";
+/** What .ci/run has time for: the machine, all of what writes cgroup v2, and pods as scopes of systemd. */
+export const reduced = ["vm/guest/kernel-checks", "integration/cgroups.test", "integration/systemd-driver.test"];
+
+/** A kind of machine. */
+export interface Lane {
+  kernel: KernelName;
+  /** the one that its kernel is started with; Debian's own choice is AppArmor */
+  securityModule: SecurityModule;
+}
+
+/** In the order in which they run. */
+export const lanes: readonly Lane[] = [
+  { kernel: "debian", securityModule: "apparmor" },
+  { kernel: "debian", securityModule: "selinux" },
+  { kernel: "backports", securityModule: "apparmor" },
+];
+
+/** Of a test file. */
+export function laneOf(path: string): Lane {
+  if (/\/selinux[^/]*$/.test(path)) return lanes[1] as Lane;
+  // pods with a user namespace need ids mapped on tmpfs mounts: Linux 6.3
+  if (/\/user-namespace[^/]*$/.test(path)) return lanes[2] as Lane;
+  return lanes[0] as Lane;
 }
 
 /** Absolute paths of the compiled test files whose path contains one of the filters (all, when there is none). */

@@ -114,7 +114,10 @@ export const deliberate: readonly Deliberate[] = [
   },
   {
     reason: "a working directory that is made belongs to the container's user",
-    change: (line, _side, { spec }) => (line.startsWith(`file ${resolved(spec?.process.cwd ?? "")} d `) ? null : line),
+    change: (line, _side, { spec }) => {
+      const made = resolved(spec?.process.cwd ?? "");
+      return line.startsWith(`file ${made} d `) || line.startsWith(`access ${made} `) ? null : line;
+    },
   },
   {
     reason: "system calls that Debian's libseccomp does not know yet are ENOSYS for runc",

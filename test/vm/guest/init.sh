@@ -18,7 +18,7 @@ fi
 mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
 mount --make-rshared /
 mkdir -p /run/lock /run/netns
-while read -r module; do insmod "$module" || echo "init: no module $module"; done </modules/order
+while read -r module; do insmod "$module" || echo "init: no module $module"; done <"/modules/$(uname -r)/order"
 hostname berth-vm
 ip link set lo up
 ulimit -n 65536

@@ -23,8 +23,8 @@ const cgroup2Magic = 0x63677270;
 const shell = (script: string): string => execFileSync("/bin/sh", ["-ec", script], { encoding: "utf8" });
 
 describe("the guest", () => {
-  it("runs Debian's 6.1 kernel", () => {
-    assert.match(readFileSync("/proc/version", "utf8"), /^Linux version 6\.1\.\S+-cloud-amd64 .*debian/i);
+  it("runs a kernel of Debian's", () => {
+    assert.match(readFileSync("/proc/version", "utf8"), /^Linux version 6\.\S+-cloud-amd64 .*debian/i);
   });
 
   it("has cgroup v2 alone, with the controllers that pods need", () => {

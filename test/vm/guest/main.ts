@@ -7,7 +7,7 @@ import { inspect } from "node:util";
 import { type GuestRecord, type Order, resultsPort } from "./records.js";
 
 /** A test that takes longer is reported as failed, and the next one gets its turn. */
-const testTimeoutMs = 180_000;
+const testTimeoutMs = 600_000;
 
 interface TestEvent {
   name: string;
@@ -29,7 +29,10 @@ send({
   uptimeMs: Number(readFileSync("/proc/uptime", "utf8").split(" ")[0]) * 1000,
   cgroupControllers: readFileSync("/sys/fs/cgroup/cgroup.controllers", "utf8").trim().split(" "),
 });
-for (let order = nextOrder(); "run" in order; order = nextOrder()) await runFile(order.run);
+for (let order = nextOrder(); "run" in order; order = nextOrder()) {
+  Object.assign(process.env, order.settings);
+  await runFile(order.run);
+}
 send({ type: "end" });
 closeSync(port);
 

@@ -5,8 +5,8 @@
 
 export type GuestRecord = BootRecord | ReadyRecord | TestRecord | OutputRecord | EndRecord;
 
-/** What the host answers: the path of a test file in the guest, or that there are no more. */
-export type Order = { run: string } | { end: true };
+/** What the host answers: the path of a test file in the guest with variables for it, or that there are no more. */
+export type Order = { run: string; settings: Record<string, string> } | { end: true };
 
 /** The guest reached its runner. */
 export interface BootRecord {
