@@ -43,7 +43,8 @@ function tell(happening: Happening, log: Log): void {
     case "pull-begun":
     case "pull-ended":
     case "pull-bytes":
-      // the call that pulls has a line of its own
+    case "record-written":
+      // the call that it is for has a line of its own
       break;
     case "repaired":
       log.info({ subject: happening.subject }, `left by an earlier agent and removed: ${happening.what}`);

@@ -76,7 +76,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
     blockioClasses: config.blockio,
     rdtClasses: config.rdt,
     rdt: new Rdt(),
-    store: openStore(config.root),
+    store: openStore(config.root, observer),
     pods: new Pods(),
     containers,
     monitors: new Monitors(),
@@ -97,7 +97,8 @@ export async function createRuntime(config: Config): Promise<Runtime> {
     pinned: config.pinnedImages,
     observer,
     inUse: () => containers.list().flatMap(({ record }) => layersInUse(record)),
-    onBroken: (path, why) => observer.emit({ type: "repaired", what: `broken image record (${why})`, subject: path }),
+    onBroken: (path, why) =>
+      observer.emit({ type: "repaired", what: "broken image record", subject: `${path}: ${why}` }),
   });
   // a kernel does not lose it again, and Status comes every few seconds
   let hasNftables = false;

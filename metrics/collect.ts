@@ -9,6 +9,7 @@ import { SharedReadings } from "./passes.js";
 export type ObservedNode = Pick<SandboxNode, "pods" | "containers" | "cgroups" | "cgroupRoot" | "observer"> & {
   readonly snapshots: Pick<SandboxNode["snapshots"], "directory" | "writableLayerUsage">;
   readonly network: Pick<SandboxNode["network"], "pendingRemovals">;
+  readonly store: { readonly [Kind in "pods" | "containers"]: { readonly size: number } };
 };
 
 export interface PodCgroupSample {

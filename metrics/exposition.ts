@@ -26,7 +26,7 @@ export function createExposition(node: ObservedNode, options: { version: string 
       const subjects = await subjectsOf(node);
       const collectSeconds = (performance.now() - begun) / 1000;
       yield* writeSubjects(subjects, labels, openMetrics);
-      yield own.write(openMetrics, collectSeconds) + (openMetrics ? "# EOF\n" : "");
+      yield (await own.write(openMetrics, collectSeconds)) + (openMetrics ? "# EOF\n" : "");
     },
     observeCall: own.observeCall,
     close: own.close,

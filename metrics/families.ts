@@ -5,6 +5,7 @@
 import type { LinkStatistics } from "../native/binding.js";
 import type { CgroupSample } from "../sandbox/cgroup/manager.js";
 import type { DeviceIo } from "./device-io.js";
+import type { HugePages } from "./huge-pages.js";
 import type { Instrument } from "./instruments.js";
 import { type Subject, subjectLabels } from "./subjects.js";
 
@@ -64,6 +65,11 @@ const devices: Kind<DeviceIo> = {
   rows: ({ io = [] }) => io,
   label: ({ device }) => [device],
 };
+const pageSizes: Kind<HugePages> = {
+  labels: ["pagesize"],
+  rows: ({ hugePages = [] }) => hugePages,
+  label: ({ pageSize }) => [pageSize],
+};
 const numberedDevices: Kind<DeviceIo> = {
   labels: ["device", "major", "minor"],
   rows: ({ io = [] }) => io,
@@ -71,7 +77,7 @@ const numberedDevices: Kind<DeviceIo> = {
 };
 
 /** Of each table a column is asked for by its place in this list. */
-export const kinds: readonly Kind<unknown>[] = [cgroups, containers, disks, links, devices, numberedDevices];
+export const kinds: readonly Kind<unknown>[] = [cgroups, containers, disks, links, devices, numberedDevices, pageSizes];
 
 function family<Item>(
   kind: Kind<Item>,
@@ -223,6 +229,22 @@ export const families: readonly Family[] = [
   ),
   cgroup("counter", "container_oom_events_total", "oomKills", "Processes killed because the memory limit was reached"),
 
+  single(pageSizes, "gauge", "container_hugetlb_usage_bytes", "Huge pages in use", ({ usageBytes }) => usageBytes),
+  single(
+    pageSizes,
+    "gauge",
+    "container_hugetlb_max_usage_bytes",
+    "The most huge pages that were ever in use",
+    ({ maxUsageBytes }) => maxUsageBytes,
+  ),
+  single(
+    pageSizes,
+    "counter",
+    "container_hugetlb_failcnt",
+    "How often the limit of huge pages was reached",
+    ({ failures }) => failures,
+  ),
+
   single(containers, "gauge", "container_spec_cpu_shares", "CPU shares", (subject) => resources(subject)?.cpu?.shares),
   single(
     containers,
@@ -253,14 +275,25 @@ export const families: readonly Family[] = [
     "gauge",
     "container_file_descriptors",
     "Open files of all its processes",
-    ({ openFiles }) => openFiles?.files,
+    ({ processes }) => processes?.files,
   ),
   single(
     containers,
     "gauge",
     "container_sockets",
     "Open sockets of all its processes",
-    ({ openFiles }) => openFiles?.sockets,
+    ({ processes }) => processes?.sockets,
+  ),
+  family(
+    containers,
+    "gauge",
+    "container_tasks_state",
+    "Threads of all its processes, by what they do",
+    ["state"],
+    (["running", "sleeping", "stopped", "uninterruptible"] as const).map((state) => ({
+      labels: [state],
+      value: ({ processes }) => processes?.[state],
+    })),
   ),
   family(
     containers,

@@ -19,7 +19,7 @@ describe("instruments", () => {
   });
 
   it("end with _total when they count, but for the names that cAdvisor has given", () => {
-    const cadvisors = ["container_memory_failcnt", "container_fs_inodes_total"];
+    const cadvisors = ["container_memory_failcnt", "container_hugetlb_failcnt", "container_fs_inodes_total"];
     for (const { name, type } of all) {
       if (!cadvisors.includes(name)) assert.equal(name.endsWith("_total"), type === "counter", name);
     }

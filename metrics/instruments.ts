@@ -110,6 +110,37 @@ export const berthInstruments = {
     type: "counter",
     labels: ["what"],
   },
+  monitorsMemory: {
+    name: "berth_monitors_memory_bytes",
+    help: "Memory of all pods' monitors, without what they share",
+    type: "gauge",
+    labels: [],
+  },
+  largestMonitor: {
+    name: "berth_monitor_largest_memory_bytes",
+    help: "Memory of the monitor that has the most, without what it shares",
+    type: "gauge",
+    labels: [],
+  },
+  storeRecords: {
+    name: "berth_store_records",
+    help: "Records that are kept on the disk",
+    type: "gauge",
+    labels: ["kind"],
+  },
+  storeWriteDuration: {
+    name: "berth_store_write_duration_seconds",
+    help: "How long the agent's event loop waited for a record, or a change of one, to be written",
+    type: "histogram",
+    labels: [],
+    buckets: [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1],
+  },
+  storeWriteFailures: {
+    name: "berth_store_write_failures_total",
+    help: "Records and changes that could not be written, as on a full disk",
+    type: "counter",
+    labels: [],
+  },
   collectDuration: {
     name: "berth_collect_duration_seconds",
     help: "How long reading the statistics took, for this very answer",
@@ -144,6 +175,20 @@ export const processInstruments = {
     help: "How long the agent's event loop took to come round, since the last answer",
     type: "gauge",
     labels: ["quantile"],
+  },
+  gcDuration: {
+    name: "nodejs_gc_duration_seconds",
+    help: "How long the agent's garbage collections took, by kind",
+    type: "histogram",
+    labels: ["kind"],
+    buckets: [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 1],
+  },
+  heapTotal: { name: "nodejs_heap_size_total_bytes", help: "JavaScript heap", type: "gauge", labels: [] },
+  externalMemory: {
+    name: "nodejs_external_memory_bytes",
+    help: "Memory outside of the JavaScript heap that its objects hold, buffers included",
+    type: "gauge",
+    labels: [],
   },
   heapUsed: { name: "nodejs_heap_size_used_bytes", help: "JavaScript heap in use", type: "gauge", labels: [] },
 } as const satisfies Record<string, Instrument>;

@@ -8,6 +8,9 @@ interface Series {
   write(openMetrics: boolean): string;
 }
 
+/** An instrument has no more series than this: what comes beyond, whatever it is, is counted in one that says "other". */
+const mostSeries = 300;
+
 /** A counter or a gauge. */
 export class Values<I extends Instrument> implements Series {
   readonly #values = new Map<string, number>();
@@ -15,16 +18,12 @@ export class Values<I extends Instrument> implements Series {
   constructor(private readonly instrument: I) {}
 
   add(labels: Labels<I>, amount = 1): void {
-    const key = textOf(this.instrument, labels);
+    const key = keyIn(this.#values, this.instrument, labels);
     this.#values.set(key, (this.#values.get(key) ?? 0) + amount);
   }
 
   set(labels: Labels<I>, value: number): void {
-    this.#values.set(textOf(this.instrument, labels), value);
-  }
-
-  clear(): void {
-    this.#values.clear();
+    this.#values.set(keyIn(this.#values, this.instrument, labels), value);
   }
 
   write(openMetrics: boolean): string {
@@ -59,7 +58,7 @@ export class Distributions<I extends Instrument> implements Series {
 
   /** `traceId`: 32 hexadecimal digits of the trace that the observation is part of */
   observe(labels: Labels<I>, value: number, traceId?: string): void {
-    const key = textOf(this.instrument, labels);
+    const key = keyIn(this.#distributions, this.instrument, labels);
     let distribution = this.#distributions.get(key);
     if (distribution === undefined) {
       distribution = { counts: Array(this.#bounds.length + 1).fill(0), exemplars: [], sum: 0 };
@@ -91,11 +90,14 @@ export class Distributions<I extends Instrument> implements Series {
   }
 }
 
-function textOf<I extends Instrument>(instrument: I, labels: Labels<I>): string {
+function keyIn<I extends Instrument>(known: ReadonlyMap<string, unknown>, instrument: I, labels: Labels<I>): string {
   const names: readonly I["labels"][number][] = instrument.labels;
+  const values = names.map((name) => labels[name]);
+  const key = labelText(names, values);
+  if (known.size < mostSeries || known.has(key)) return key;
   return labelText(
     names,
-    names.map((name) => labels[name]),
+    names.map(() => "other"),
   );
 }
 

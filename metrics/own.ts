@@ -1,11 +1,11 @@
 /** What Berth tells of itself: counted as it happens, or looked at for each answer. */
-import { readdirSync, statSync } from "node:fs";
-import { monitorEventLoopDelay } from "node:perf_hooks";
+import { native } from "../native/binding.js";
 import type { ContainerPhase } from "../sandbox/container.js";
 import type { Happening } from "../sandbox/observer.js";
 import type { PodPhase } from "../sandbox/pod.js";
 import type { ObservedNode } from "./collect.js";
-import { berthInstruments, type Instrument, processInstruments } from "./instruments.js";
+import { berthInstruments, type Instrument } from "./instruments.js";
+import { observeProcess } from "./own-process.js";
 import { Distributions, Values } from "./own-series.js";
 
 export interface FinishedCall {
@@ -19,7 +19,7 @@ export interface FinishedCall {
 
 export interface OwnSeries {
   observeCall(call: FinishedCall): void;
-  write(openMetrics: boolean, collectSeconds: number): string;
+  write(openMetrics: boolean, collectSeconds: number): Promise<string>;
   /** stops listening to the node's observer */
   close(): void;
 }
@@ -33,28 +33,28 @@ export function openOwnSeries(node: ObservedNode, version: string): OwnSeries {
   const errors = values(berthInstruments.callErrors);
   const unsubscribe = node.observer.subscribe(countHappenings(values, distributions));
   const lookAtNode = observeNode(node, version, values);
-  const { look: lookAtProcess, close: closeProcess } = observeProcess(values);
+  const ownProcess = observeProcess(values, distributions);
   const collecting = values(berthInstruments.collectDuration);
   return {
     observeCall({ method, code, seconds, traceId }) {
       calls.observe({ method }, seconds, traceId);
       if (code !== "OK") errors.add({ method, code });
     },
-    write(openMetrics, collectSeconds) {
-      lookAtNode();
-      lookAtProcess();
+    async write(openMetrics, collectSeconds) {
+      await lookAtNode();
+      ownProcess.look();
       collecting.set({}, collectSeconds);
       return all.map((series) => series.write(openMetrics)).join("");
     },
     close() {
       unsubscribe();
-      closeProcess();
+      ownProcess.close();
     },
   };
 }
 
-type MakeValues = <I extends Instrument>(instrument: I) => Values<I>;
-type MakeDistributions = <I extends Instrument>(instrument: I) => Distributions<I>;
+export type MakeValues = <I extends Instrument>(instrument: I) => Values<I>;
+export type MakeDistributions = <I extends Instrument>(instrument: I) => Distributions<I>;
 
 function added<T>(all: unknown[], one: T): T {
   all.push(one);
@@ -74,8 +74,10 @@ function countHappenings(values: MakeValues, distributions: MakeDistributions): 
   const pullsInFlight = values(berthInstruments.pullsInFlight);
   const pullErrors = values(berthInstruments.pullErrors);
   const pullBytes = values(berthInstruments.pullBytes);
+  const storeWrites = distributions(berthInstruments.storeWriteDuration);
+  const storeFailures = values(berthInstruments.storeWriteFailures);
   // a rate needs a beginning, and what is 0 is not unknown
-  for (const counter of [oomNotices, logDropped, monitorsLost, restored, pullBytes]) counter.set({}, 0);
+  for (const counter of [oomNotices, logDropped, monitorsLost, restored, pullBytes, storeFailures]) counter.set({}, 0);
   for (const priority of ["normal", "low"]) pullsInFlight.set({ priority }, 0);
   return (happening) => {
     switch (happening.type) {
@@ -97,6 +99,10 @@ function countHappenings(values: MakeValues, distributions: MakeDistributions): 
         return;
       case "pull-bytes":
         return pullBytes.add({}, happening.bytes);
+      case "record-written":
+        storeWrites.observe({}, happening.seconds);
+        if (happening.failed) storeFailures.add({});
+        return;
       case "repaired":
         return repaired.add({ what: happening.what });
       case "restored":
@@ -117,13 +123,33 @@ function exitReason({ exitCode, oomKilled }: { exitCode: number; oomKilled: bool
   return oomKilled ? "OOMKilled" : exitCode === 0 ? "Completed" : "Error";
 }
 
-function observeNode(node: ObservedNode, version: string, values: MakeValues): () => void {
+/** The processes of monitors are looked at on another thread, before the rest. */
+async function monitorsMemory(node: ObservedNode): Promise<{ sum: number; most: number }> {
+  const pids = node.pods.list().flatMap(({ monitorPid }) => (monitorPid > 0 ? [monitorPid] : []));
+  let sum = 0;
+  let most = 0;
+  for (const bytes of await native.memoryOf(pids)) {
+    if (Number.isNaN(bytes)) continue;
+    sum += bytes;
+    most = Math.max(most, bytes);
+  }
+  return { sum, most };
+}
+
+function observeNode(node: ObservedNode, version: string, values: MakeValues): () => Promise<void> {
   values(berthInstruments.buildInfo).set({ version, node_version: process.version }, 1);
   const pods = values(berthInstruments.pods);
   const containers = values(berthInstruments.containers);
   const networkRemovals = values(berthInstruments.networkRemovals);
-  return () => {
+  const monitors = values(berthInstruments.monitorsMemory);
+  const largestMonitor = values(berthInstruments.largestMonitor);
+  const records = values(berthInstruments.storeRecords);
+  return async () => {
+    const memory = await monitorsMemory(node);
+    monitors.set({}, memory.sum);
+    largestMonitor.set({}, memory.most);
     networkRemovals.set({}, node.network.pendingRemovals().length);
+    for (const kind of ["pods", "containers"] as const) records.set({ kind }, node.store[kind].size);
     const podCounts: Record<PodPhase, number> = { starting: 0, ready: 0, stopping: 0, stopped: 0 };
     for (const { record } of node.pods.list()) podCounts[record.phase]++;
     for (const [state, count] of Object.entries(podCounts)) pods.set({ state }, count);
@@ -131,35 +157,4 @@ function observeNode(node: ObservedNode, version: string, values: MakeValues): (
     for (const { record } of node.containers.list()) containerCounts[record.phase]++;
     for (const [state, count] of Object.entries(containerCounts)) containers.set({ state }, count);
   };
-}
-
-function observeProcess(values: MakeValues): { look: () => void; close: () => void } {
-  const cpu = values(processInstruments.cpu);
-  const residentMemory = values(processInstruments.residentMemory);
-  const openDescriptors = values(processInstruments.openDescriptors);
-  const heapUsed = values(processInstruments.heapUsed);
-  const eventLoopLag = values(processInstruments.eventLoopLag);
-  values(processInstruments.startTime).set({}, Math.round(Date.now() / 1000 - process.uptime()));
-  const lag = monitorEventLoopDelay({ resolution: 10 });
-  lag.enable();
-  const look = () => {
-    const { user, system } = process.cpuUsage();
-    const memory = process.memoryUsage();
-    cpu.set({}, (user + system) / 1e6);
-    residentMemory.set({}, memory.rss);
-    heapUsed.set({}, memory.heapUsed);
-    openDescriptors.set({}, openCount());
-    // since the last answer; the timer's own interval is counted in
-    for (const quantile of [0.5, 0.9, 0.99]) {
-      eventLoopLag.set({ quantile: String(quantile) }, lag.percentile(quantile * 100) / 1e9);
-    }
-    eventLoopLag.set({ quantile: "1" }, lag.max / 1e9);
-    lag.reset();
-  };
-  return { look, close: () => lag.disable() };
-}
-
-/** The directory's size is their number, from Linux 6.2 on; before, it is 0. */
-function openCount(): number {
-  return statSync("/proc/self/fd").size || readdirSync("/proc/self/fd").length;
 }

@@ -10,12 +10,23 @@ import type { Pod } from "../sandbox/pod.js";
 import type { DiskUsage } from "../sandbox/rootfs/snapshots.js";
 import { containerCgroups, type ObservedNode, podCgroups, podNetworks } from "./collect.js";
 import { type DeviceIo, deviceName, readDeviceIo } from "./device-io.js";
+import { type HugePages, readHugePages } from "./huge-pages.js";
 
 export interface DiskSpace {
   device: string;
   bytes: number;
   inodes: number;
   freeInodes: number;
+}
+
+/** Open files and, among them, sockets; threads by what they do. NaN: not known. */
+export interface ProcessCounts {
+  files: number;
+  sockets: number;
+  running: number;
+  sleeping: number;
+  stopped: number;
+  uninterruptible: number;
 }
 
 export interface Subject {
@@ -29,8 +40,9 @@ export interface Subject {
   readonly written?: DiskUsage | undefined;
   readonly space?: DiskSpace | undefined;
   readonly io?: readonly DeviceIo[] | undefined;
-  /** open files and, among them, sockets of all its processes */
-  readonly openFiles?: { files: number; sockets: number } | undefined;
+  readonly processes?: ProcessCounts | undefined;
+  /** of each size that the host has */
+  readonly hugePages?: readonly HugePages[] | undefined;
   /** of its init; -1: unlimited */
   readonly mostOpenFiles?: number | undefined;
 }
@@ -49,11 +61,12 @@ export async function subjectsOf(node: ObservedNode): Promise<Subject[]> {
   const podsById = new Map(node.pods.list().map((pod) => [pod.record.id, pod]));
   const running = [...cgroups.keys()].filter(({ record }) => record.phase === "running" && podsById.has(record.podId));
   const paths = running.map(({ record }) => record.cgroupPath);
-  const [ios, written, opened, limits] = await Promise.all([
+  const [ios, written, processes, limits, hugePages] = await Promise.all([
     readDeviceIo(node.cgroups, paths),
     Promise.all(running.map(({ record }) => node.snapshots.writableLayerUsage(record.id).catch(() => undefined))),
-    openFiles(node, paths),
+    lookAtProcesses(node, paths),
     mostOpenFiles(running),
+    readHugePages(node.cgroups, paths),
   ]);
   const subjects: Subject[] = [];
   for (const [index, container] of running.entries()) {
@@ -68,7 +81,8 @@ export async function subjectsOf(node: ObservedNode): Promise<Subject[]> {
       written: written[index],
       space,
       io: ios.get(container.record.cgroupPath),
-      openFiles: opened?.[index],
+      processes: processes[index],
+      hugePages: hugePages.get(container.record.cgroupPath),
       mostOpenFiles: limits.get(container),
     });
   }
@@ -124,15 +138,22 @@ async function diskSpace(directory: string): Promise<DiskSpace | undefined> {
   }
 }
 
-/** Undefined: no hierarchy lists its processes. */
-async function openFiles(
-  { cgroups }: ObservedNode,
-  paths: readonly string[],
-): Promise<{ files: number; sockets: number }[] | undefined> {
+/** By container; empty: no hierarchy lists their processes. */
+async function lookAtProcesses({ cgroups }: ObservedNode, paths: readonly string[]): Promise<ProcessCounts[]> {
   const place = cgroups.hierarchies.find(({ controllers }) => controllers.includes("pids"));
-  if (place === undefined) return undefined;
-  const counted = await native.countOpenFiles(paths.map((path) => `${place.mountPoint}${path}`));
-  return paths.map((_, index) => ({ files: counted[2 * index] ?? 0, sockets: counted[2 * index + 1] ?? 0 }));
+  if (place === undefined) return [];
+  const seen = await native.lookAtProcesses(paths.map((path) => `${place.mountPoint}${path}`));
+  return paths.map((_, index) => {
+    const value = (which: number) => seen[6 * index + which] ?? Number.NaN;
+    return {
+      files: value(0),
+      sockets: value(1),
+      running: value(2),
+      sleeping: value(3),
+      stopped: value(4),
+      uninterruptible: value(5),
+    };
+  });
 }
 
 const knownLimits = new WeakMap<Container, { pid: number; limit: number }>();

@@ -144,9 +144,12 @@ export interface Addon {
   /** against a hash of crypt(5); false, too, when the hash is none */
   checkPassword(password: string, hash: string): Promise<boolean>;
 
-  // open_files.cc
-  /** of the processes in each cgroup directory: how many files they have open, and how many of these are sockets */
-  countOpenFiles(directories: readonly string[]): Promise<Float64Array>;
+  // processes.cc
+  /** of the processes in each cgroup directory six numbers: open files, and how many of these are sockets; threads that run,
+   *  sleep, are stopped, wait uninterruptibly. NaN: not known, or too many to look at */
+  lookAtProcesses(directories: readonly string[]): Promise<Float64Array>;
+  /** bytes of memory that are each process's own; NaN: it has ended */
+  memoryOf(pids: readonly number[]): Promise<Float64Array>;
 
   // disk_usage.cc
   /** counts what the blocks occupy and the inodes of a directory and all below it, without crossing file systems; hard links

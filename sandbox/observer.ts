@@ -20,6 +20,8 @@ export type Happening =
   | { type: "pull-ended"; priority: "normal" | "low"; failure: FailureKind | undefined }
   /** of layers, as a registry sends them */
   | { type: "pull-bytes"; bytes: number }
+  /** a record of a pod or a container, or a change of one, was written, or could not be */
+  | { type: "record-written"; seconds: number; failed: boolean }
   /** something that a crash left was found and removed */
   | { type: "repaired"; what: string; subject: string }
   /** something of ours that another program took away was made again */

@@ -12,6 +12,7 @@ import { appendFileSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSyn
 import { join } from "node:path";
 import type { ContainerRecord } from "./container.js";
 import { DiskReserve } from "./disk-reserve.js";
+import type { Observer } from "./observer.js";
 import type { PodRecord } from "./pod.js";
 
 const recordVersion = 1;
@@ -24,14 +25,32 @@ class Records<T extends { id: string; version: number }> {
   constructor(
     private readonly directory: string,
     private readonly reserve: DiskReserve,
+    private readonly observer: Pick<Observer, "emit"> | undefined,
   ) {
     mkdirSync(directory, { recursive: true, mode: 0o700 });
   }
 
   /** Of an id that has none yet. @throws ENOSPC, also when there is no reserve for what follows */
   put(record: T): void {
-    this.reserve.fill();
-    this.#write(record);
+    this.#observed(() => {
+      this.reserve.fill();
+      this.#write(record);
+    });
+  }
+
+  get size(): number {
+    return this.#changes.size;
+  }
+
+  #observed(write: () => void): void {
+    const begun = performance.now();
+    let failed = true;
+    try {
+      write();
+      failed = false;
+    } finally {
+      this.observer?.emit({ type: "record-written", seconds: (performance.now() - begun) / 1000, failed });
+    }
   }
 
   /** Of an id that has none yet, or instead of all that was written of it. */
@@ -46,7 +65,7 @@ class Records<T extends { id: string; version: number }> {
 
   /** `next` is the record with the change. */
   change(next: T, change: Partial<T>): void {
-    this.reserve.spend(() => this.#append(next, change));
+    this.#observed(() => this.reserve.spend(() => this.#append(next, change)));
   }
 
   #append(next: T, change: Partial<T>): void {
@@ -119,13 +138,13 @@ export interface Store {
   readonly containers: Records<ContainerRecord>;
 }
 
-/** Opens (and makes) the store below the state directory. */
-export function openStore(root: string): Store {
+/** Opens (and makes) the store below the state directory. `observer` is told of what is written. */
+export function openStore(root: string, observer?: Pick<Observer, "emit">): Store {
   const state = join(root, "state");
   const reserve = new DiskReserve(join(state, "reserve"));
   return {
-    pods: new Records<PodRecord>(join(state, "pods"), reserve),
-    containers: new Records<ContainerRecord>(join(state, "containers"), reserve),
+    pods: new Records<PodRecord>(join(state, "pods"), reserve, observer),
+    containers: new Records<ContainerRecord>(join(state, "containers"), reserve, observer),
   };
 }
 

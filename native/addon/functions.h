@@ -40,7 +40,7 @@ void register_netlink(Napi::Object exports);
 void register_network_lists(Napi::Object exports);
 void register_network_watch(Napi::Object exports);
 void register_nftables(Napi::Object exports);
-void register_open_files(Napi::Object exports);
+void register_processes(Napi::Object exports);
 void register_password(Napi::Object exports);
 void register_process(Napi::Object exports);
 void register_project_quota(Napi::Object exports);

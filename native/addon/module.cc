@@ -20,7 +20,7 @@ static Napi::Object init(Napi::Env, Napi::Object exports) {
   register_stats(exports);
   register_sampler(exports);
   register_series_text(exports);
-  register_open_files(exports);
+  register_processes(exports);
   register_disk_usage(exports);
   register_filesystem(exports);
   register_inherit_directories(exports);

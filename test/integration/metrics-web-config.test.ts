@@ -26,6 +26,7 @@ describe("/metrics with a web configuration", () => {
     cgroupRoot: "/none",
     observer: new Observer(),
     network: { pendingRemovals: () => [] },
+    store: { pods: { size: 3 }, containers: { size: 4 } },
     snapshots: { directory: tmpdir(), writableLayerUsage: async () => undefined },
   };
   const start = () =>

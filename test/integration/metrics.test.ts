@@ -1,13 +1,14 @@
 /** /metrics of a node whose cgroups and network namespace are real, read as Prometheus reads it. */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { type ChildProcessByStdio, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { get, type IncomingMessage } from "node:http";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Readable } from "node:stream";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { gunzipSync } from "node:zlib";
@@ -47,7 +48,7 @@ function makePod(netnsPath: string): Pod {
       addresses: [],
     },
     config: { metadata: { name: "web", namespace: 'the "default"\nof\\all', uid: "u", attempt: 0 } },
-    monitorPid: 0,
+    monitorPid: process.pid,
   };
 }
 
@@ -120,6 +121,7 @@ describe("/metrics", () => {
     cgroupRoot: root,
     observer: new Observer(),
     network: { pendingRemovals: () => [] },
+    store: { pods: { size: 3 }, containers: { size: 4 } },
     snapshots: {
       directory: tmpdir(),
       writableLayerUsage: async () => ({ bytes: 8192, inodes: 2, timestamp: 0n }),
@@ -130,6 +132,7 @@ describe("/metrics", () => {
   let container: Container;
   let url = "";
   let end: Promise<unknown>;
+  let child: ChildProcessByStdio<null, Readable, null>;
 
   before(async () => {
     namespace = await startNamespace();
@@ -153,7 +156,7 @@ describe("/metrics", () => {
     const { tasksFiles, cgroup2Directory } = manager.handles(cgroupPath);
     const files = [...tasksFiles, ...(cgroup2Directory === "" ? [] : [join(cgroup2Directory, "cgroup.procs")])];
     const script = `${files.map((file) => `echo 0 > '${file}'`).join("; ")}; echo up; exec sleep 60`;
-    const child = spawn("/bin/sh", ["-c", script], { stdio: ["ignore", "pipe", "inherit"] });
+    child = spawn("/bin/sh", ["-c", script], { stdio: ["ignore", "pipe", "inherit"] });
     end = once(child, "exit");
     await once(child.stdout, "data");
     server = await startMetricsServer({ host: "127.0.0.1", port: 0, version: "1.2.3" }, node);
@@ -210,6 +213,17 @@ describe("/metrics", () => {
     assert.equal(find("container_oom_events_total"), 0);
     assert.equal(find("container_processes"), 1);
     assert.equal(find("container_threads"), 1);
+    const states = series.filter(({ name }) => name === "container_tasks_state");
+    assert.deepEqual(
+      states.map(({ labels: { state }, value }) => [state, value]),
+      [
+        ["running", 0],
+        ["sleeping", 1],
+        ["stopped", 0],
+        ["uninterruptible", 0],
+      ],
+    );
+    assert.equal(find("container_file_descriptors"), readdirSync(`/proc/${child.pid}/fd`).length);
     assert.equal(find("container_threads_max"), 100);
     assert.equal(find("container_start_time_seconds"), 1_700_000_000.25);
     assert.ok(Math.abs(find("container_last_seen") - Date.now() / 1000) < 10);
@@ -243,6 +257,10 @@ describe("/metrics", () => {
     await node.observer.step("start-pod", "network", () => undefined);
     node.observer.emit({ type: "container-exit", podId: "", containerId: "", exitCode: 137, oomKilled: true });
     node.observer.emit({ type: "repaired", what: "cgroup", subject: "/x" });
+    node.observer.emit({ type: "record-written", seconds: 0.0003, failed: false });
+    for (let n = 0; n < 500; n++) {
+      node.observer.emit({ type: "trouble", what: `what nobody has thought of ${n}`, subject: "", error: null });
+    }
     const { series } = await scrape();
     const value = (name: string, labels: Record<string, string>) =>
       series.find((one) => one.name === name && Object.entries(labels).every(([key, text]) => one.labels[key] === text))
@@ -254,6 +272,15 @@ describe("/metrics", () => {
     assert.equal(value("berth_step_duration_seconds_count", { operation: "start-pod", step: "network" }), 1);
     assert.equal(value("berth_container_exits_total", { reason: "OOMKilled" }), 1);
     assert.equal(value("berth_repaired_total", { what: "cgroup" }), 1);
+    assert.equal(value("berth_store_write_duration_seconds_count", {}), 1);
+    assert.equal(value("berth_store_write_failures_total", {}), 0);
+    assert.equal(value("berth_store_records", { kind: "containers" }), 4);
+    // a process's own memory, here that of the test itself
+    assert.ok((value("berth_monitors_memory_bytes", {}) ?? 0) > mebibyte);
+    assert.ok((value("nodejs_gc_duration_seconds_count", { kind: "minor" }) ?? 0) > 0);
+    // however many there are, the series are bounded
+    assert.ok(series.filter(({ name }) => name === "berth_troubles_total").length <= 301);
+    assert.equal(value("berth_troubles_total", { what: "other" }), 200);
     assert.equal(value("berth_pods", { state: "ready" }), 1);
     assert.equal(value("berth_containers", { state: "running" }), 1);
     assert.equal(value("berth_build_info", { version: "1.2.3" }), 1);
