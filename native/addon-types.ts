@@ -206,6 +206,14 @@ export interface Route {
   table: number;
 }
 
+/** Of nftables, as the kernel compares them: in a key of several parts, each is filled up to four bytes. */
+export interface SetElement {
+  set: string;
+  key: Uint8Array;
+  /** of a map */
+  value?: Uint8Array;
+}
+
 export interface NetworkChange {
   /** "missed": there were more changes than the kernel could queue */
   kind: "link-gone" | "link-down" | "table-changed" | "missed";

@@ -28,6 +28,7 @@ import type {
   SeccompProfile,
   SeriesFamily,
   SeriesText,
+  SetElement,
   SpawnedProcess,
   SpawnedProgram,
   SpawnMonitorOptions,
@@ -260,6 +261,11 @@ export interface Addon {
   // unused_memory.cc
   /** gives back to the kernel what malloc has kept, and maps of Node's executable only what runs from now on */
   releaseUnusedMemory(): Promise<void>;
+
+  // nft_elements.cc
+  /** adds elements to sets and maps of an inet table, or removes them, all or none; there already, or gone, is success.
+   *  ENOENT: there is no such table or set; EEXIST: a key is there with another value */
+  changeSetElements(options: { table: string; remove: boolean; elements: readonly SetElement[] }): Promise<void>;
 
   // user_namespace.cc
   /** a new user namespace that nothing but the descriptor keeps */

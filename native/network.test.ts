@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type LinkStatistics, type NetworkChange, native, type VethOptions } from "./binding.js";
+import { type LinkStatistics, type NetworkChange, native, type SetElement, type VethOptions } from "./binding.js";
 import { failure, networkNamespace, openDescriptors, run, uniqueName } from "./test-support.js";
 
 // Of this process alone, so that two runs at once do not meet.
@@ -139,6 +139,9 @@ test("the watch tells what others take from its table, and not what is taken thr
   await own("add", table);
   await own("delete", table);
   await own("add", table);
+  await run("nft", "add", "set", "inet", table, "ports", "{ type inet_service; }");
+  const elements = [{ set: "ports", key: Buffer.from([0, 80]) }];
+  for (const remove of [false, true]) await native.changeSetElements({ table, remove, elements });
   await run("nft", "add", "table", "inet", other);
   await run("nft", "delete", "table", "inet", other);
   await told(`table-changed ${other}`);
@@ -180,4 +183,37 @@ test("nftables: a transaction, its listing, and what the kernel refuses", async 
   const bad = await failure(() => execute({ frobnicate: { table } }));
   assert.equal(bad.errnoName, "EINVAL");
   assert.throws(() => native.runNftables("list ruleset"), TypeError);
+});
+
+test("elements of nftables: added and removed all or none, as nft lists them", async (t) => {
+  const table = uniqueName("berth_test_");
+  await run(
+    "nft",
+    `table inet ${table} { map m { type inet_proto . inet_service : ipv4_addr; }; set s { type inet_service; }; }`,
+  );
+  t.after(() => run("nft", "delete", "table", "inet", table));
+  const port = Buffer.from([0, 80]);
+  const entry = (last: number) => ({
+    set: "m",
+    key: Buffer.from([6, 0, 0, 0, ...port, 0, 0]),
+    value: Buffer.from([10, 0, 0, last]),
+  });
+  const change = (remove: boolean, ...elements: SetElement[]) => native.changeSetElements({ table, remove, elements });
+  const listed = async () => {
+    const text = await run("nft", "list", "table", "inet", table);
+    return [...text.matchAll(/elements = \{ (.*) \}/g)].map(([, elements]) => elements);
+  };
+  const both = [entry(1), { set: "s", key: port }];
+  await change(false, ...both);
+  await change(false, ...both);
+  assert.deepEqual(await listed(), ["tcp . 80 : 10.0.0.1", "80"]);
+  const other = await failure(() => change(false, { set: "s", key: Buffer.from([0, 81]) }, entry(2)));
+  assert.deepEqual([other.errnoName, other.subject], ["EEXIST", `set m of table ${table}`]);
+  assert.deepEqual(await listed(), ["tcp . 80 : 10.0.0.1", "80"]);
+  await change(true, ...both);
+  await change(true, ...both);
+  assert.deepEqual(await listed(), []);
+  const none = await failure(() => change(false, { set: "none", key: port }));
+  assert.equal(none.errnoName, "ENOENT");
+  await change(true);
 });

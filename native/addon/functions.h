@@ -39,6 +39,7 @@ void register_namespace_pin(Napi::Object exports);
 void register_netlink(Napi::Object exports);
 void register_network_lists(Napi::Object exports);
 void register_network_watch(Napi::Object exports);
+void register_nft_elements(Napi::Object exports);
 void register_nftables(Napi::Object exports);
 void register_processes(Napi::Object exports);
 void register_password(Napi::Object exports);

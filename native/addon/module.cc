@@ -31,6 +31,7 @@ static Napi::Object init(Napi::Env, Napi::Object exports) {
   register_traffic_control(exports);
   register_unused_memory(exports);
   register_conntrack(exports);
+  register_nft_elements(exports);
   register_nftables(exports);
   register_features(exports);
   register_lock(exports);

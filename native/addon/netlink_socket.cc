@@ -149,8 +149,9 @@ void NetlinkSocket::send(NetlinkRequests* requests, uint16_t flags) {
   }
 }
 
-void NetlinkSocket::receive(const std::function<void(const nlmsghdr*)>& each) {
-  ssize_t got = recv(socket_.get(), buffer_.data(), buffer_.size(), MSG_TRUNC);
+bool NetlinkSocket::receive(const std::function<void(const nlmsghdr*)>& each, int flags) {
+  ssize_t got = recv(socket_.get(), buffer_.data(), buffer_.size(), MSG_TRUNC | flags);
+  if (got < 0 && errno == EAGAIN) return false;
   if (got < 0) throw_errno("recv", "rtnetlink");
   if (static_cast<size_t>(got) > buffer_.size()) throw SystemError(EMSGSIZE, "recv", "rtnetlink");
   int left = static_cast<int>(got);
@@ -158,6 +159,7 @@ void NetlinkSocket::receive(const std::function<void(const nlmsghdr*)>& each) {
        message = NLMSG_NEXT(message, left)) {
     each(message);
   }
+  return true;
 }
 
 void NetlinkSocket::throw_error(const nlmsghdr* message, int errno_value, const std::string& what) {
@@ -179,6 +181,33 @@ void NetlinkSocket::run(NetlinkRequests* requests, std::initializer_list<int> ig
     });
   }
   if (failure) throw *failure;
+}
+
+void NetlinkSocket::run_batch(NetlinkRequests* requests) {
+  send(requests, 0);
+  // The kernel has done it by now, and has answered only to what has failed.
+  std::optional<SystemError> failure;
+  auto look = [&](const nlmsghdr* message) {
+    if (message->nlmsg_type != NLMSG_ERROR || message->nlmsg_seq < first_sequence_) return;
+    int value = -static_cast<const nlmsgerr*>(NLMSG_DATA(message))->error;
+    if (value == 0 || failure) return;
+    const std::string& what = requests->whats_[message->nlmsg_seq - first_sequence_];
+    failure = SystemError(value, "nftables", what, extended_ack(message));
+  };
+  while (receive(look, MSG_DONTWAIT)) continue;
+  if (failure) throw *failure;
+}
+
+uint32_t NetlinkSocket::port() {
+  sockaddr_nl own = {};
+  own.nl_family = AF_NETLINK;
+  socklen_t size = sizeof own;
+  if (getsockname(socket_.get(), reinterpret_cast<sockaddr*>(&own), &size) < 0) throw_errno("getsockname", "netlink");
+  if (own.nl_pid != 0) return own.nl_pid;
+  if (bind(socket_.get(), reinterpret_cast<sockaddr*>(&own), sizeof own) < 0) throw_errno("bind", "netlink");
+  size = sizeof own;
+  if (getsockname(socket_.get(), reinterpret_cast<sockaddr*>(&own), &size) < 0) throw_errno("getsockname", "netlink");
+  return own.nl_pid;
 }
 
 void NetlinkSocket::dump(NetlinkRequests* request, const std::function<void(const nlmsghdr*)>& each) {

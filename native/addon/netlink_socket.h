@@ -72,13 +72,17 @@ class NetlinkSocket {
   // when all are answered. `ignored`: errnos that count as success.
   void run(NetlinkRequests* requests, std::initializer_list<int> ignored = {});
   void dump(NetlinkRequests* request, const std::function<void(const nlmsghdr*)>& each);
+  // Of nfnetlink: all or nothing. Throws the first failure.
+  void run_batch(NetlinkRequests* requests);
+  // By which the kernel knows it; of one that has sent nothing yet, too.
+  uint32_t port();
   // One answer to one request.
   void get(NetlinkRequests* request, const std::function<void(const nlmsghdr*)>& answer);
 
  private:
   void send(NetlinkRequests* requests, uint16_t flags);
-  // Calls for each message of one datagram.
-  void receive(const std::function<void(const nlmsghdr*)>& each);
+  // Calls for each message of one datagram. False: with MSG_DONTWAIT there was none.
+  bool receive(const std::function<void(const nlmsghdr*)>& each, int flags = 0);
   [[noreturn]] void throw_error(const nlmsghdr* message, int errno_value, const std::string& what);
 
   UniqueFd socket_;

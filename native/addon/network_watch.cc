@@ -1,5 +1,7 @@
 // What others do to the pods' network: a bridge or a veth that goes, a table of nftables that is flushed. The kernel tells of
 // both by netlink's multicast groups, so that nothing has to be looked at time and again.
+#include <arpa/inet.h>
+#include <linux/filter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <net/if.h>
@@ -32,9 +34,33 @@ struct Change {
   bool operator<(const Change& other) const { return std::pair(kind, name) < std::pair(other.kind, other.name); }
 };
 
+// Of links only those that go, and those that are down: the kernel tells some ten changes of every pod that comes, and each
+// would wake the event loop.
+void hear_of_ends_only(int fd) {
+  constexpr uint32_t family_at = sizeof(nlmsghdr) + offsetof(ifinfomsg, ifi_family);
+  constexpr uint32_t flags_at = sizeof(nlmsghdr) + offsetof(ifinfomsg, ifi_flags);
+  // a load swaps the bytes of what stands there in the machine's order
+  sock_filter instructions[] = {
+      BPF_STMT(BPF_LD | BPF_B | BPF_ABS, family_at),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_BRIDGE, 6, 0),
+      BPF_STMT(BPF_LD | BPF_H | BPF_ABS, offsetof(nlmsghdr, nlmsg_type)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htons(RTM_DELLINK), 3, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htons(RTM_NEWLINK), 0, 3),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, flags_at),
+      BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, htonl(IFF_UP), 1, 0),
+      BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+      BPF_STMT(BPF_RET | BPF_K, 0),
+  };
+  const sock_fprog filter = {sizeof instructions / sizeof instructions[0], instructions};
+  if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) < 0) {
+    throw_errno("setsockopt", "netlink, SO_ATTACH_FILTER");
+  }
+}
+
 UniqueFd listen_to(int protocol, int group) {
   UniqueFd fd(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol));
   if (!fd) throw_errno("socket", "netlink");
+  if (protocol == NETLINK_ROUTE) hear_of_ends_only(fd.get());
   // beyond net.core.rmem_max needs CAP_NET_ADMIN; without it, changes may be missed, which is told as "missed"
   if (setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUFFORCE, &receive_buffer, sizeof receive_buffer) < 0 && errno != EPERM) {
     throw_errno("setsockopt", "netlink, SO_RCVBUFFORCE");

@@ -64,7 +64,7 @@ int find_own_socket() {
   std::error_code failed;
   for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd", failed)) {
     int fd = atoi(entry.path().filename().c_str());
-    if (!is_nfnetlink_requester(fd)) continue;
+    if (!is_nfnetlink_requester(fd) || is_own_elements_port(port_of(fd))) continue;
     found = fd;
     if (port_of(fd) != 0) continue;
     sockaddr_nl any = {};
@@ -137,7 +137,7 @@ Napi::Value run_nftables(const Napi::CallbackInfo& info) {
 
 }  // namespace
 
-bool is_own_nftables_port(uint32_t port) { return port != 0 && port == own_port; }
+bool is_own_nftables_port(uint32_t port) { return port != 0 && (port == own_port || is_own_elements_port(port)); }
 
 void register_nftables(Napi::Object exports) { export_function<run_nftables>(exports, "runNftables"); }
 

@@ -17,6 +17,7 @@ const addon: NetworkAddon = {
   forgetUdpFlows: () => Promise.reject(new Error("not here")),
   watchNetwork: () => ({ close() {} }),
   runNftables: () => Promise.reject(new Error("not here")),
+  changeSetElements: () => Promise.reject(new Error("not here")),
 };
 
 const observer = new Observer();

@@ -15,12 +15,12 @@ import {
   guardDrops,
   type ListedTable,
   listTableDocument,
-  type PublishedPorts,
   portRules,
   removeTableDocument,
   tableName,
 } from "./nftables.js";
 import { NodeSide } from "./node-side.js";
+import type { PublishedPorts } from "./port-elements.js";
 import { PortTable } from "./port-table.js";
 import type {
   NetworkedPod,
@@ -43,6 +43,7 @@ export type NetworkAddon = Pick<
   | "listAddresses"
   | "listRoutes"
   | "runNftables"
+  | "changeSetElements"
   | "forgetUdpFlows"
   | "watchNetwork"
 >;
@@ -235,7 +236,7 @@ export class BuiltinNetwork implements NetworkProvider {
     const listed = JSON.parse(await this.#addon.runNftables(listTableDocument(this.#bridge))) as ListedTable;
     const where = `from all pods, with an address of 127.0.0.0/8 (table inet ${tableName(this.#bridge)})`;
     return {
-      rules: portRules(this.#bridge, publishedPorts(lease), listed),
+      rules: portRules(publishedPorts(lease), listed),
       drops: [{ where, packets: guardDrops(listed) }],
     };
   }

@@ -7,16 +7,9 @@
  * is no forward chain; `berth doctor` tells of a forward policy that drops.
  */
 import type { Family } from "./cidr.js";
-import type { PortMapping } from "./provider.js";
+import { familyOf, type PortElement, type PublishedPorts, portElements } from "./port-elements.js";
 
 type Json = string | number | boolean | null | Json[] | { [key: string]: Json };
-
-/** The host ports of one pod, and where they lead. */
-export interface PublishedPorts {
-  /** the pod's own, without prefix lengths */
-  addresses: string[];
-  portMappings: readonly PortMapping[];
-}
 
 export function tableName(bridge: string): string {
   return `berth_${bridge}`;
@@ -42,19 +35,10 @@ export function tableDocument(bridge: string, subnets: readonly string[], ports:
   for (const { name, map } of sets.filter((set) => !set.name.startsWith("subnets"))) {
     commands.push({ flush: { [map === undefined ? "set" : "map"]: { family: "inet", table, name } } });
   }
-  for (const published of ports) commands.push(...portCommands("add", table, published));
+  for (const published of ports) {
+    for (const port of portElements(published)) commands.push(element("add", table, port.set, [toJson(port)]));
+  }
   return JSON.stringify({ nftables: commands });
-}
-
-/** Adding what is there already with the same target is success. */
-export function addPortsDocument(bridge: string, ports: PublishedPorts): string {
-  return JSON.stringify({ nftables: portCommands("add", tableName(bridge), ports) });
-}
-
-/** Removing what is not there is success: each element is added before it is deleted, in one transaction. */
-export function removePortsDocument(bridge: string, ports: PublishedPorts): string {
-  const table = tableName(bridge);
-  return JSON.stringify({ nftables: [...portCommands("add", table, ports), ...portCommands("delete", table, ports)] });
 }
 
 /** What listing the table answers, as far as it is asked for here. */
@@ -78,7 +62,7 @@ export interface PortRule {
   installed: boolean;
 }
 
-export function portRules(bridge: string, ports: PublishedPorts, listed: ListedTable): PortRule[] {
+export function portRules(ports: PublishedPorts, listed: ListedTable): PortRule[] {
   const standing = new Set(
     listed.nftables.flatMap(({ map, set }) => {
       const { name = "", elem = [] } = map ?? set ?? {};
@@ -89,11 +73,8 @@ export function portRules(bridge: string, ports: PublishedPorts, listed: ListedT
     ports.portMappings
       .filter(({ hostIp }) => hostIp === "" || familyOf(hostIp) === familyOf(address))
       .map((mapping) => {
-        const wanted = portCommands("add", tableName(bridge), { addresses: [address], portMappings: [mapping] });
-        const elements = wanted.flatMap((command) => {
-          const { name, elem } = (command as { add: { element: { name: string; elem: Json[] } } }).add.element;
-          return elem.map((element) => `${name} ${JSON.stringify(element)}`);
-        });
+        const wanted = portElements({ addresses: [address], portMappings: [mapping] });
+        const elements = wanted.map((port) => `${port.set} ${JSON.stringify(toJson(port))}`);
         const { protocol, hostIp, hostPort, containerPort } = mapping;
         return {
           rule: `${protocol} ${withPort(hostIp || "*", hostPort)} to ${withPort(address, containerPort)}`,
@@ -230,26 +211,12 @@ function leavingRules(family: Family, toBridge: Json, bridge: string): Json[][] 
   ];
 }
 
-function portCommands(verb: "add" | "delete", table: string, { addresses, portMappings }: PublishedPorts): Json[] {
-  const commands: Json[] = [];
-  for (const address of addresses) {
-    const family = familyOf(address);
-    for (const { protocol, hostPort, hostIp, containerPort } of portMappings) {
-      if (hostIp !== "" && familyOf(hostIp) !== family) continue;
-      const bound = hostIp !== "" && hostIp !== "0.0.0.0" && hostIp !== "::";
-      const kind = bound ? "bound" : "any";
-      const key = { concat: bound ? [hostIp, protocol, hostPort] : [protocol, hostPort] };
-      commands.push(
-        element(verb, table, `${kind}_address${family}`, [[key, address]]),
-        element(verb, table, `${kind}_port${family}`, [[key, containerPort]]),
-        element(verb, table, `hairpin${family}`, [{ concat: [address, protocol, containerPort] }]),
-      );
-    }
-  }
-  return commands;
+function toJson({ key, value }: PortElement): Json {
+  const concat = { concat: key };
+  return value === undefined ? concat : [concat, value];
 }
 
-function element(verb: "add" | "delete", table: string, name: string, elem: Json[]): Json {
+function element(verb: "add", table: string, name: string, elem: Json[]): Json {
   return { [verb]: { element: { family: "inet", table, name, elem } } };
 }
 
@@ -263,10 +230,6 @@ function payload(protocol: string, field: string): Json {
 
 function meta(key: string): Json {
   return { meta: { key } };
-}
-
-function familyOf(text: string): Family {
-  return text.includes(":") ? 6 : 4;
 }
 
 function prefixOf(subnet: string): Json {

@@ -3,10 +3,13 @@
  * order in which they were decided.
  */
 import type { Addon } from "../../native/binding.js";
-import { addPortsDocument, type PublishedPorts, removePortsDocument, tableDocument } from "./nftables.js";
+import { tableDocument, tableName } from "./nftables.js";
+import { type PublishedPorts, portElements, toBytes } from "./port-elements.js";
+
+type TableAddon = Pick<Addon, "runNftables" | "changeSetElements" | "forgetUdpFlows">;
 
 export class PortTable {
-  readonly #addon: Pick<Addon, "runNftables" | "forgetUdpFlows">;
+  readonly #addon: TableAddon;
   readonly #bridge: string;
   readonly #subnets: () => string[];
   readonly #onTrouble: (error: unknown) => void;
@@ -17,7 +20,7 @@ export class PortTable {
   #transactions: Promise<unknown> = Promise.resolve();
 
   constructor(options: {
-    addon: Pick<Addon, "runNftables" | "forgetUdpFlows">;
+    addon: TableAddon;
     bridge: string;
     /** all that pods have addresses of, none within another */
     subnets: () => string[];
@@ -38,7 +41,9 @@ export class PortTable {
   /** The whole table, in one transaction: whatever was missing is there again, and what is nobody's any more is gone. */
   async write(): Promise<void> {
     this.#stale = true;
-    await this.#transaction(() => tableDocument(this.#bridge, this.#subnets(), [...this.#published.values()]));
+    await this.#transaction(() =>
+      this.#addon.runNftables(tableDocument(this.#bridge, this.#subnets(), [...this.#published.values()])),
+    );
     this.#stale = false;
   }
 
@@ -46,7 +51,7 @@ export class PortTable {
     if (ports.portMappings.length === 0) return;
     this.#published.set(podId, ports);
     try {
-      await this.#transactionOrWhole(() => addPortsDocument(this.#bridge, ports));
+      await this.#changeOrWhole(ports, false);
     } catch (error) {
       this.#published.delete(podId);
       throw error;
@@ -59,9 +64,7 @@ export class PortTable {
     this.#published.delete(podId);
     // nothing of this pod is in the table, unless what should have gone is there still
     if (ports === undefined && !this.#stale) return;
-    await this.#transactionOrWhole(() =>
-      removePortsDocument(this.#bridge, ports ?? { addresses: [], portMappings: [] }),
-    );
+    await this.#changeOrWhole(ports ?? { addresses: [], portMappings: [] }, true);
     if (ports !== undefined) await this.#forgetUdpFlows(ports);
   }
 
@@ -77,10 +80,13 @@ export class PortTable {
   }
 
   /** When somebody has flushed or changed the table, or when a removal has failed before, it is written whole. */
-  async #transactionOrWhole(document: () => string): Promise<void> {
+  async #changeOrWhole(ports: PublishedPorts, remove: boolean): Promise<void> {
     if (!this.#stale) {
       try {
-        return await this.#transaction(document);
+        const elements = portElements(ports).map(toBytes);
+        return await this.#transaction(() =>
+          this.#addon.changeSetElements({ table: tableName(this.#bridge), remove, elements }),
+        );
       } catch {
         // the whole table says what is wrong
       }
@@ -88,9 +94,9 @@ export class PortTable {
     await this.write();
   }
 
-  #transaction(document: () => string): Promise<void> {
+  #transaction(run: () => Promise<unknown>): Promise<void> {
     const result = this.#transactions.then(async () => {
-      await this.#addon.runNftables(document());
+      await run();
     });
     this.#transactions = result.catch(() => undefined);
     return result;

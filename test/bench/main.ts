@@ -1,8 +1,9 @@
 /**
  * `npm run bench`: Berth's figures beside the design's targets, and beside Debian's containerd with --with-containerd.
- * `npm run bench -- stats` takes those of statistics alone, `npm run bench -- network` those of the pod network,
- * `npm run bench -- streams` those of exec, attach and port-forward, `npm run bench -- stream-leaks` what many of them leave behind, `npm run bench -- image` those of pulls. Only prints: what is
- * too slow is not an error, since machines differ.
+ * `npm run bench -- stats` takes those of statistics alone, `npm run bench -- network` those of the pod network (or of its
+ * parts `attach`, `traffic`, `cni`, when they are named; a number: how many other pods), `npm run bench -- streams` those of
+ * exec, attach and port-forward, `npm run bench -- stream-leaks` what many of them leave behind, `npm run bench -- image` those of
+ * pulls. Only prints: what is too slow is not an error, since machines differ.
  */
 import { execFileSync } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -148,7 +149,9 @@ async function benchAll(registry: TestRegistry): Promise<void> {
 const [what, ...counts] = process.argv.slice(2).filter((word) => !word.startsWith("--"));
 if (what === "network") {
   console.log(`load average ${loadAverage()}`);
-  printFigures(await measureNetwork(Number(counts[0] ?? 1_000)), new Map(), "");
+  const manyPods = counts.find((word) => /^\d+$/.test(word)) ?? "1000";
+  const parts = counts.filter((word) => word !== manyPods);
+  printFigures(await measureNetwork(Number(manyPods), parts), new Map(), "");
   process.exit(0);
 }
 if (what === "streams" || what === "stream-leaks") {

@@ -48,7 +48,9 @@ async function makeNamespaces(count: number): Promise<Namespace[]> {
   return names.map((name) => ({ name, path: `/run/netns/${name}` }));
 }
 
-export async function measureNetwork(manyPods: number): Promise<Figure[]> {
+/** @param parts "attach", "traffic", "cni"; none: all of them */
+export async function measureNetwork(manyPods: number, parts: readonly string[] = []): Promise<Figure[]> {
+  const wanted = (part: string) => parts.length === 0 || parts.includes(part);
   const figures: Figure[] = [];
   const report: Report = (name, unit, value, target, atLeast) =>
     void figures.push({ name, unit, value, ...(target !== undefined && { target }), ...(atLeast && { atLeast }) });
@@ -58,9 +60,9 @@ export async function measureNetwork(manyPods: number): Promise<Figure[]> {
     const load = join(directory, "network-load");
     const source = fileURLToPath(new URL("../../../test/bench/network-load.c", import.meta.url));
     await run("cc", ["-O2", "-o", load, source]);
-    await measureAttach(slot, manyPods, report);
-    await measureTraffic(slot, load, report);
-    if (existsSync("/usr/lib/cni/bridge")) await measureCni(slot, load, directory, report);
+    if (wanted("attach")) await measureAttach(slot, manyPods, report);
+    if (wanted("traffic")) await measureTraffic(slot, load, report);
+    if (wanted("cni") && existsSync("/usr/lib/cni/bridge")) await measureCni(slot, load, directory, report);
   } finally {
     slot.release();
     rmSync(directory, { recursive: true, force: true });
