@@ -80,7 +80,7 @@ test("syntax errors have a line and a column", () => {
 
 test("an unknown setting and a wrong type are named", () => {
   assert.throws(() => loadConfig({}, fileWith("colour = 'red'\n")), /there is no setting "colour"/);
-  assert.throws(() => loadConfig({}, fileWith("bridge = 5\n")), /config\.toml: bridge 5/);
+  assert.throws(() => loadConfig({}, fileWith("bridge = 5\n")), /config\.toml:1: bridge 5/);
 });
 
 const wrong: [WrittenSettings, RegExp][] = [
@@ -112,7 +112,7 @@ test("limits of programs: soft and hard, one for both, unlimited", () => {
 });
 
 for (const [line, sentence] of [
-  ['nofiles = "1"', /config\.toml: rlimits\.nofiles is no limit/],
+  ['nofiles = "1"', /config\.toml:2: rlimits\.nofiles is no limit/],
   ['nofile = "a"', /rlimits\.nofile "a" is not SOFT:HARD/],
   ['nofile = "1:2:3"', /is not SOFT:HARD/],
   ['nofile = "1:"', /is not SOFT:HARD/],
@@ -133,7 +133,7 @@ test("OCI runtimes: their path, what they are started with, how long a command m
 });
 
 for (const [text, sentence] of [
-  ["runtimes = 5", /config\.toml: runtimes is not a table/],
+  ["runtimes = 5", /config\.toml:1: runtimes is not a table/],
   ["[runtimes.runc]", /runtimes\.runc\.path is missing/],
   ["[runtimes]\nrunc = 'x'", /runtimes\.runc is not a table/],
   ['[runtimes.runc]\npath = "runc"', /runtimes\.runc\.path "runc" is not an absolute path/],
@@ -194,7 +194,7 @@ schemata = ["L3:0=ff0;1=ff0", "MB:0=50"]
 });
 
 for (const [text, sentence] of [
-  ["blockio = 5", /config\.toml: blockio is not a table of classes/],
+  ["blockio = 5", /config\.toml:1: blockio is not a table of classes/],
   ["[blockio]\nx = 5", /blockio\.x is no table/],
   ["[[blockio.x]]\nweight = 5", /blockio\.x\[0\]\.weight 5 is less than 10/],
   ["[[blockio.x]]\nweight = 1001", /weight 1001 is more than 1000/],

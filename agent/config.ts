@@ -1,8 +1,6 @@
-/** The agent's configuration: defaults (settings.ts), then the configuration file, then flags; checked, then frozen. */
-import { readFileSync } from "node:fs";
+/** The agent's configuration: defaults (settings.ts), then files (configuration/files.ts), then flags; checked, then frozen. */
 import { isIP, isIPv4 } from "node:net";
 import { isAbsolute, join, normalize } from "node:path";
-import { parse, TomlError } from "smol-toml";
 import * as v from "valibot";
 import type { BlockioRule } from "../sandbox/classes/blockio.js";
 import type { RdtClass } from "../sandbox/classes/rdt.js";
@@ -10,11 +8,13 @@ import { InvalidArgumentError, messageOf } from "../sandbox/errors.js";
 import { type StorageDriverName, storageDriverNames } from "../sandbox/rootfs/drivers/driver.js";
 import type { PosixRlimit } from "../sandbox/spec/oci.js";
 import { parseByteQuantity } from "../sandbox/writable-limit.js";
+import { closest } from "./configuration/closest.js";
+import { mergeConfigTexts, readConfigTexts, type WrittenConfig } from "./configuration/files.js";
 import { type ImagePattern, parseImagePatterns } from "./images/image-patterns.js";
 import { type OciRuntimeSettings, parseRuntimes } from "./oci-runtimes.js";
 import { parseBlockio, parseRdt } from "./resource-classes.js";
 import { parseRlimits } from "./rlimits.js";
-import { defaultConfigFile, type SettingName, settings } from "./settings.js";
+import { defaultConfigFile, type SettingName, settings, settingTables } from "./settings.js";
 
 export interface Config {
   /** absolute path of the CRI socket */
@@ -173,32 +173,74 @@ const schema = v.strictObject({
 });
 
 /**
- * Puts flags and file together. `file`: null is the default file, which may be missing.
- * @throws InvalidArgumentError that names the setting and where it came from
+ * Puts flags, the configuration file and its drop-ins together. `file`: null is the default file, which may be missing.
+ * @throws InvalidArgumentError that names every setting that is wrong, a line each, and where it stands
  */
 export function loadConfig(flags: WrittenSettings, file: string | null): Config {
-  const path = file ?? defaultConfigFile;
-  const { rlimits, runtimes, blockio, rdt, ...written } = readConfigFile(path, file === null);
+  return checkConfig(flags, mergeConfigTexts(readConfigTexts(file ?? defaultConfigFile, file === null)));
+}
+
+/** As loadConfig, of files that have been read. */
+export function checkConfig(flags: WrittenSettings, files: WrittenConfig): Config {
+  const { placeOf } = files;
+  const { rlimits, runtimes, blockio, rdt, ...values } = settingValues(flags, files);
+  const problems = new Map<string, string>();
+  const result = v.safeParse(schema, values);
+  for (const { path, message } of result.issues ?? []) {
+    const name = String(path?.[0]?.key ?? "");
+    if (problems.has(name)) continue;
+    const place = placeOf([name]);
+    if (name in settings) {
+      const source = name in flags ? `--${name}` : place === undefined ? name : `${place}: ${name}`;
+      problems.set(name, `${source} ${JSON.stringify(values[name])} ${message}`);
+    } else {
+      problems.set(name, `${place}: there is no setting "${name}"${suggestion(name)}`);
+    }
+  }
+  const table = <Parsed>(
+    name: string,
+    value: unknown,
+    parse: (value: unknown, place: string) => Parsed,
+  ): Parsed | null => {
+    try {
+      return parse(value, name);
+    } catch (error) {
+      problems.set(name, `${placeOf(keyNamedBy(messageOf(error), name, value))}: ${messageOf(error)}`);
+      return null;
+    }
+  };
+  const tables = {
+    rlimits: table("rlimits", rlimits, parseRlimits) ?? [],
+    runtimes: table("runtimes", runtimes, parseRuntimes) ?? [],
+    blockio: table("blockio", blockio, parseBlockio),
+    rdt: table("rdt", rdt, parseRdt),
+  };
+  if (!result.success || problems.size > 0) throw new InvalidArgumentError([...problems.values()].join("\n"));
+  return freeze(result.output, tables);
+}
+
+/** What counts of each setting and table, as it is written, and of those that nobody has written, the default. */
+export function settingValues(flags: WrittenSettings, { values: written }: WrittenConfig): Record<string, unknown> {
   const values: Record<string, unknown> = {};
   for (const [name, setting] of Object.entries(settings)) values[name] = setting.default;
   Object.assign(values, written, flags);
   values["cgroup-root"] ??= values["cgroup-driver"] === "systemd" ? "/berth.slice" : "/berth";
   values["listen"] ??= `unix://${join(String(values["run"]), "berth.sock")}`;
+  return values;
+}
 
-  const result = v.safeParse(schema, values);
-  if (!result.success) {
-    const issue = result.issues[0];
-    const name = String(issue.path?.[0]?.key ?? "");
-    if (!(name in settings)) throw new InvalidArgumentError(`${path}: there is no setting "${name}"`);
-    const source = name in flags ? `--${name}` : name in written ? `${path}: ${name}` : name;
-    throw new InvalidArgumentError(`${source} ${JSON.stringify(values[name])} ${issue.message}`);
-  }
-  return freeze(result.output, {
-    rlimits: parseRlimits(rlimits, `${path}: rlimits`),
-    runtimes: parseRuntimes(runtimes, `${path}: runtimes`),
-    blockio: parseBlockio(blockio, `${path}: blockio`),
-    rdt: parseRdt(rdt, `${path}: rdt`),
-  });
+function suggestion(name: string): string {
+  const near = closest(name, [...Object.keys(settings), ...settingTables.map((table) => table.name)]);
+  return near === undefined ? "" : `; "${near}" may be meant`;
+}
+
+/** The key that a sentence of a table's parser begins with: "runtimes.runc.path is missing" is about runtimes, runc, path. */
+function keyNamedBy(sentence: string, name: string, table: unknown): string[] {
+  const entries = typeof table === "object" && table !== null ? Object.keys(table) : [];
+  const entry = entries.find((candidate) => sentence.startsWith(`${name}.${candidate}`));
+  if (entry === undefined) return [name];
+  const deeper = /^(?:\[[0-9]+\])?\.([a-z-]+)/.exec(sentence.slice(`${name}.${entry}`.length))?.[1];
+  return [name, entry, ...(deeper === undefined ? [] : [deeper])];
 }
 
 function freeze(
@@ -243,23 +285,6 @@ function tlsFiles(certificate: string, key: string): Config["streamsTls"] {
   if (certificate !== "" && key !== "") return Object.freeze({ certificate, key });
   const [given, missing] = key === "" ? ["cert", "key"] : ["key", "cert"];
   throw new InvalidArgumentError(`--streams-${given} needs --streams-${missing}, too`);
-}
-
-function readConfigFile(path: string, mayBeMissing: boolean): Record<string, unknown> {
-  let text: string;
-  try {
-    text = readFileSync(path, "utf8");
-  } catch (error) {
-    if (mayBeMissing && (error as NodeJS.ErrnoException).code === "ENOENT") return {};
-    throw new InvalidArgumentError(`the configuration file cannot be read: ${messageOf(error)}`, { cause: error });
-  }
-  try {
-    return parse(text);
-  } catch (error) {
-    if (!(error instanceof TomlError)) throw error;
-    const sentence = error.message.split("\n")[0] ?? "";
-    throw new InvalidArgumentError(`${path}:${error.line}:${error.column}: ${sentence}`, { cause: error });
-  }
 }
 
 /** "127.0.0.1:80", "localhost:80", "[::1]:80"; null when it is none of these. Port 0 is one that the kernel picks. */

@@ -9,6 +9,8 @@ import type { SandboxNode } from "../sandbox/node.js";
 import { recover } from "../sandbox/recover.js";
 import { callTable } from "./call-table.js";
 import type { Config } from "./config.js";
+import { keepTexts, type StartConfig } from "./configuration/in-force.js";
+import { type ConfigSource, followConfig } from "./configuration/reload.js";
 import type { Finding } from "./doctor.js";
 import { lockDirectories } from "./lock.js";
 import { type Log, openLog } from "./log.js";
@@ -21,8 +23,9 @@ const releaseAfterStartMs = 5_000;
 const releaseEveryMs = 60_000;
 
 /** Runs until SIGTERM or SIGINT. Pods do not notice its end, whichever way it comes. */
-export async function runAgent(config: Config): Promise<void> {
+export async function runAgent({ config, texts, refused }: StartConfig, source: ConfigSource): Promise<void> {
   const log = openLog(config.logLevel);
+  if (refused !== null) log.error(`the configuration is refused, and the one before stays in force: ${refused}`);
   await lockDirectories(native, [config.root, config.run]);
 
   const runtime = await createRuntime(config);
@@ -48,6 +51,8 @@ export async function runAgent(config: Config): Promise<void> {
   );
 
   releaseMemoryAtTimes(log);
+  keepTexts(config.run, texts);
+  followConfig(runtime, source, texts, log);
   const signal = await untilTold();
   log.info({ signal }, "ending; pods run on");
   runtime.events.close();

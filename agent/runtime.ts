@@ -19,24 +19,23 @@ import type { NetworkProvider } from "../sandbox/network/provider.js";
 import type { SandboxNode } from "../sandbox/node.js";
 import { Observer } from "../sandbox/observer.js";
 import type { Pod } from "../sandbox/pod.js";
-import { clampRlimits } from "../sandbox/rlimits.js";
 import { openStorageDriver } from "../sandbox/rootfs/drivers/open.js";
 import { openLayerStore } from "../sandbox/rootfs/layer-store.js";
 import { openSnapshots } from "../sandbox/rootfs/snapshots.js";
 import { Serial } from "../sandbox/serial.js";
-import { sysResourceBit } from "../sandbox/spec/capabilities.js";
 import { openStore } from "../sandbox/store.js";
 import { CpuRates } from "./cgroup-stats.js";
 import type { Config } from "./config.js";
+import { liveSettings } from "./configuration/live-settings.js";
 import { ContainerEvents } from "./container-events.js";
 import { examineHost, type Finding } from "./doctor.js";
 import { type Images, openImages } from "./images/images.js";
 import { forwardDrops, probeNftables } from "./nftables-probe.js";
-import { probeRuntimes } from "./oci-runtimes.js";
 import { StreamingServer } from "./streaming/server.js";
 
 export interface Runtime {
-  readonly config: Config;
+  /** the one in force: configuration/reload.ts replaces it */
+  config: Config;
   readonly node: SandboxNode;
   readonly images: Images;
   readonly cpuRates: CpuRates;
@@ -59,22 +58,11 @@ export async function createRuntime(config: Config): Promise<Runtime> {
   const node: SandboxNode = {
     paths: { run: config.run, root: config.root, netns: config.netnsDir },
     cgroupRoot: config.cgroupRoot,
-    logs: { lineBytes: config.logLineBytes, bytesPerSecond: config.logRate },
-    runtimes: await probeRuntimes(config.runtimes),
-    rlimits: clampRlimits(config.rlimits, {
-      ownLimits: readFileSync("/proc/self/limits", "utf8"),
-      mayRaise: (features.capabilities & sysResourceBit) !== 0n,
-      mostOpenFiles: Number(readFileSync("/proc/sys/fs/nr_open", "utf8")),
-      tell: (sentence) => clamped.push(sentence),
-    }),
+    ...(await liveSettings(config, features, (sentence) => clamped.push(sentence))),
     bootId: readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim(),
     features,
     apparmor: await openApparmor(features.apparmor),
     selinux: openSelinux(features.selinux),
-    cdiDirectories: config.cdiDirectories,
-    hooksDirectory: config.hooksDirectory,
-    blockioClasses: config.blockio,
-    rdtClasses: config.rdt,
     rdt: new Rdt(),
     store: openStore(config.root, observer),
     pods: new Pods(),
@@ -84,7 +72,6 @@ export async function createRuntime(config: Config): Promise<Runtime> {
     cgroups: openCgroupManager(),
     scopes: config.cgroupDriver === "systemd" ? await openPodScopes() : null,
     snapshots: await openSnapshots(config.root, layers),
-    writableLimitBytes: config.writableLimitBytes,
     observer,
     serial: new Serial(),
     podFlights: new Flights<Pod>(),
@@ -94,7 +81,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
     root: config.root,
     layers,
     registriesDirectories: config.registries,
-    pinned: config.pinnedImages,
+    pinned: () => runtime.config.pinnedImages,
     observer,
     inUse: () => containers.list().flatMap(({ record }) => layersInUse(record)),
     onBroken: (path, why) =>
@@ -112,7 +99,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
     if (drops === undefined || Date.now() - drops.at > 60_000) drops = { at: Date.now(), chains: forwardDrops() };
     return drops.chains;
   };
-  return {
+  const runtime: Runtime = {
     config,
     node,
     images,
@@ -138,6 +125,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
         probeNftables: probeNftablesOnce,
       }),
   };
+  return runtime;
 }
 
 function openNetwork(config: Config, observer: Observer): NetworkProvider {

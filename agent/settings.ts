@@ -35,6 +35,18 @@ export interface Setting {
   readonly help: string;
   /** null: made from another setting */
   readonly default: string | null;
+  /** in the file it is a number */
+  readonly number?: true;
+  /** a change in the file counts at once (SIGHUP, or within seconds); others with the agent's next start */
+  readonly live?: true;
+}
+
+/** What the configuration file can have beside settings. */
+export interface SettingTable {
+  readonly name: string;
+  readonly help: string;
+  /** lines of TOML that show it */
+  readonly example: readonly string[];
 }
 
 export const settings: Readonly<Record<SettingName, Setting>> = {
@@ -111,12 +123,14 @@ export const settings: Readonly<Record<SettingName, Setting>> = {
     help: "Container Device Interface files; the later directories count more",
     // the specification's own: what the administrator wrote, then what drivers made since the boot
     default: "/etc/cdi,/var/run/cdi",
+    live: true,
   },
   "hooks-dir": {
     argument: "DIR",
     help: 'OCI hooks, a JSON file each (hooks.d 1.0.0); "off": none',
     // what runs as root beside every container is for the administrator to name
     default: "off",
+    live: true,
   },
   network: {
     argument: "builtin|cni|none",
@@ -164,30 +178,61 @@ export const settings: Readonly<Record<SettingName, Setting>> = {
     help: "how much a container may write to its root; a pod's annotation berth.dev/writable-layer-limit asks for less",
     // the kubelet sees to limits of ephemeral storage by evicting; and most file systems are mounted without quotas
     default: "",
+    live: true,
   },
   "pinned-images": {
     argument: "NAME[,NAME...]",
     help: 'images that neither the kubelet nor "berth image prune" removes; a name may end with *',
     // a node without pods needs none of its images
     default: "",
+    live: true,
   },
   "log-line-bytes": {
     argument: "N",
     help: "of containers' logs: longer lines are written in parts; 131072 at most",
     // what every reader of CRI logs knows, the kubelet's included
     default: "16384",
+    number: true,
+    live: true,
   },
   "log-rate": {
     argument: "BYTES",
     help: "what each container may write to its log in a second; who writes more has to wait. 0: no limit",
     // a program that waits for its log may miss a deadline of its own: that is for the administrator to decide
     default: "0",
+    number: true,
+    live: true,
   },
   "log-level": {
     argument: "debug|info|warn|error",
     help: "what is written to stderr; debug has a line for every call",
     default: "info",
+    live: true,
   },
 };
+
+/** All of them count at once when they change. */
+export const settingTables: readonly SettingTable[] = [
+  {
+    name: "rlimits",
+    help: 'limits (getrlimit(2)) that containers\' programs begin with: "SOFT:HARD", or one number for both, or "unlimited"',
+    example: ["[rlimits]", 'nofile = "1024:524288"'],
+  },
+  {
+    name: "runtimes",
+    help: "OCI runtimes, by the handler of a RuntimeClass: path, arguments, and how many seconds a command may take",
+    example: ["[runtimes.runc]", 'path = "/usr/sbin/runc"', "arguments = []", "timeout = 30"],
+  },
+  {
+    name: "blockio",
+    help: "block-IO classes, which pods ask for by the annotation blockio.resources.beta.kubernetes.io/pod",
+    example: ["[[blockio.slow]]", 'devices = ["/dev/sd[a-z]"]', 'throttle-read-bps = "60M"'],
+  },
+  {
+    name: "rdt",
+    help: "classes of Intel's Resource Director, which pods ask for by the annotation rdt.resources.beta.kubernetes.io/pod",
+    example: ["[rdt.gold]", 'schemata = ["L3:0=ff0"]'],
+  },
+];
 
 export const defaultConfigFile = "/etc/berth/config.toml";

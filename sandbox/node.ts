@@ -30,28 +30,34 @@ export interface LogLimits {
   bytesPerSecond: number;
 }
 
-export interface SandboxNode {
+/** What may change while pods run. It counts for what is made from then on. */
+export interface LiveSettings {
+  /** what programs of containers begin with: of the configuration, as far as this host allows it */
+  rlimits: readonly PosixRlimit[];
+  /** of containers' logs */
+  logs: LogLimits;
+  /** OCI runtimes of the configuration, by their runtime handler */
+  runtimes: ReadonlyMap<string, OciRuntime>;
+  /** of the Container Device Interface's files; the later count more */
+  cdiDirectories: readonly string[];
+  /** of OCI hooks; null: none */
+  hooksDirectory: string | null;
+  /** block-IO and RDT classes of the configuration; null: it has no such table */
+  blockioClasses: ReadonlyMap<string, readonly BlockioRule[]> | null;
+  rdtClasses: ReadonlyMap<string, RdtClass> | null;
+  /** how much each container may write to its root; undefined: as much as there is room for */
+  writableLimitBytes?: number | undefined;
+}
+
+export interface SandboxNode extends LiveSettings {
   readonly paths: NodePaths;
   /** cgroup parent of pods whose config names none: "/berth" */
   readonly cgroupRoot: string;
-  /** what programs of containers begin with: of the configuration, as far as this host allows it */
-  readonly rlimits: readonly PosixRlimit[];
-  /** of containers' logs */
-  readonly logs: LogLimits;
-  /** OCI runtimes of the configuration, by their runtime handler */
-  readonly runtimes: ReadonlyMap<string, OciRuntime>;
   /** /proc/sys/kernel/random/boot_id */
   readonly bootId: string;
   readonly features: KernelFeatures;
   readonly apparmor: Apparmor;
   readonly selinux: Selinux;
-  /** of the Container Device Interface's files; the later count more */
-  readonly cdiDirectories: readonly string[];
-  /** of OCI hooks; null: none */
-  readonly hooksDirectory: string | null;
-  /** block-IO and RDT classes of the configuration; null: it has no such table */
-  readonly blockioClasses: ReadonlyMap<string, readonly BlockioRule[]> | null;
-  readonly rdtClasses: ReadonlyMap<string, RdtClass> | null;
   readonly rdt: Rdt;
   readonly store: Store;
   readonly pods: Pods;
@@ -62,8 +68,6 @@ export interface SandboxNode {
   /** null: the cgroupfs driver */
   readonly scopes: PodScopes | null;
   readonly snapshots: Snapshots;
-  /** how much each container may write to its root; undefined: as much as there is room for */
-  readonly writableLimitBytes?: number | undefined;
   readonly observer: Observer;
   /** stops and removals, one at a time per pod or container id */
   readonly serial: Serial;

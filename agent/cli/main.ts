@@ -76,12 +76,19 @@ const commands: Record<string, Entry> = {
     summary: "run an image as a pod of one container, in the foreground",
     load: async () => [await import("./run.js")],
   },
+  config: {
+    summary: "print, check or translate the configuration",
+    load: async () => [await import("./config.js")],
+  },
   doctor: { summary: "say what this host has and lacks", load: async () => [await import("./doctor.js")] },
   version: {
     summary: "tell the versions of this command and of the agent",
     load: async () => [await import("./version.js")],
   },
 };
+
+/** those that have commands of their own */
+const groups = ["image", "network", "config"];
 
 async function main(argv: readonly string[]): Promise<void> {
   const program = new Command("berth")
@@ -95,7 +102,7 @@ async function main(argv: readonly string[]): Promise<void> {
       program.command(name).description(summary);
       continue;
     }
-    const parent = name === "image" || name === "network" ? program.command(name).description(summary) : program;
+    const parent = groups.includes(name) ? program.command(name).description(summary) : program;
     for (const module of await load()) module.addTo(parent);
   }
   if (argv.length === 0) program.help();

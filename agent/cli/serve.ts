@@ -23,11 +23,12 @@ async function serve(_options: unknown, command: Command): Promise<void> {
     if (typeof value === "string") written[name] = value;
   }
   const file: unknown = command.getOptionValue("config");
-  const { loadConfig } = await import("../config.js");
-  const config = loadConfig(written, typeof file === "string" ? file : null);
+  const { loadStartConfig } = await import("../configuration/in-force.js");
+  const source = { flags: written, file: typeof file === "string" ? file : null };
+  const start = loadStartConfig(source.flags, source.file);
   const { runAgent } = await import("../main.js");
   endWithNpm();
-  await runAgent(config);
+  await runAgent(start, source);
 }
 
 /** commander's own spelling of a flag as a property */

@@ -20,7 +20,7 @@ export interface ImagesOptions extends ImageStoreOptions {
   /** certs.d: registries in containerd's hosts.toml format; they need not exist */
   registriesDirectories?: readonly string[];
   /** images that nobody removes on their own account: the kubelet's garbage collection, `berth image prune` */
-  pinned?: readonly ImagePattern[];
+  pinned?: () => readonly ImagePattern[];
   /** is told of pulls, of their steps and bytes */
   observer?: Observer;
   /** absent: the usual one */
@@ -67,7 +67,7 @@ export async function openImages(options: ImagesOptions): Promise<Images> {
   return {
     store,
     layers: options.layers,
-    isPinned: (image) => matchesImage(options.pinned ?? [], image),
+    isPinned: (image) => matchesImage(options.pinned?.() ?? [], image),
     pull,
     progressOf: (request) => pullProgress(deps, request),
     prefetch: (request) => prefetchImage(pulls, pull, request),
