@@ -24,6 +24,7 @@ test("defaults", () => {
     root: "/var/lib/berth",
     metrics: { host: "127.0.0.1", port: 9464 },
     metricsWebConfig: null,
+    metricsPodLabels: [],
     streams: { host: "127.0.0.1", port: 0 },
     streamsTls: null,
     registries: ["/etc/berth/certs.d"],
@@ -66,6 +67,18 @@ test("pods without a parent are in a slice with systemd", () => {
   assert.equal(loadConfig({ "cgroup-driver": "systemd" }, empty()).cgroupRoot, "/berth.slice");
 });
 
+test("a socket for metrics", () => {
+  assert.deepEqual(loadConfig({ metrics: "unix:///run/berth/m.sock" }, empty()).metrics, { path: "/run/berth/m.sock" });
+});
+
+test("labels of pods for metrics, and what they are called there", () => {
+  const { metricsPodLabels } = loadConfig({ "metrics-pod-labels": "app.kubernetes.io/name, team=owner" }, empty());
+  assert.deepEqual(metricsPodLabels, [
+    { key: "app.kubernetes.io/name", name: "label_app_kubernetes_io_name" },
+    { key: "team", name: "owner" },
+  ]);
+});
+
 test("an IPv6 address for metrics", () => {
   assert.deepEqual(loadConfig({ metrics: "[::1]:0" }, empty()).metrics, { host: "::1", port: 0 });
 });
@@ -89,6 +102,15 @@ const wrong: [WrittenSettings, RegExp][] = [
   [{ run: "relative" }, /^--run "relative" is not an absolute path/],
   [{ metrics: "9464" }, /^--metrics "9464" is neither/],
   [{ metrics: "localhost:70000" }, /is neither/],
+  [{ metrics: `unix:///${"x".repeat(120)}` }, /is neither/],
+  [
+    { "metrics-pod-labels": "team=pod" },
+    /^--metrics-pod-labels "team=pod" has a mistake: "pod" is a label that series/,
+  ],
+  [{ "metrics-pod-labels": "a,b=label_a" }, /two labels would be called "label_a"/],
+  [{ "metrics-pod-labels": "a=b=c" }, /"a=b=c" is no pod label, nor LABEL=NAME/],
+  [{ "metrics-pod-labels": "a=7" }, /"7" is no name for a label/],
+  [{ "metrics-pod-labels": Array.from({ length: 17 }, (_, n) => `l${n}`).join() }, /more than 16 labels/],
   [{ subnet: "10.0.0.0" }, /is not a CIDR/],
   [{ subnet: "10.0.0.0/16,10.1.0.0/16" }, /two CIDRs of a family/],
   [{ bridge: "a-name-that-is-too-long" }, /no name for a network interface/],

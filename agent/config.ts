@@ -2,6 +2,7 @@
 import { isIP, isIPv4 } from "node:net";
 import { isAbsolute, join, normalize } from "node:path";
 import * as v from "valibot";
+import { type PodLabel, parsePodLabels } from "../metrics/pod-labels.js";
 import type { BlockioRule } from "../sandbox/classes/blockio.js";
 import type { RdtClass } from "../sandbox/classes/rdt.js";
 import { InvalidArgumentError, messageOf } from "../sandbox/errors.js";
@@ -22,9 +23,11 @@ export interface Config {
   readonly run: string;
   readonly root: string;
   /** null: /metrics is not served */
-  readonly metrics: { readonly host: string; readonly port: number } | null;
+  readonly metrics: { readonly host: string; readonly port: number } | { readonly path: string } | null;
   /** of TLS and passwords for it; null: plain HTTP */
   readonly metricsWebConfig: string | null;
+  /** labels of pods that their series have */
+  readonly metricsPodLabels: readonly PodLabel[];
   /** null: there are no streams */
   readonly streams: { readonly host: string; readonly port: number } | null;
   /** files for TLS; null: streams are plain */
@@ -96,6 +99,33 @@ function wholeNumber(least: number, most: number) {
   );
 }
 
+const socketPath = v.pipe(
+  v.string(),
+  v.regex(/^unix:\/\/\/[^\0]+$/, "is not unix:///PATH"),
+  v.transform((text) => normalize(text.slice("unix://".length))),
+  v.check((path) => Buffer.byteLength(path) <= longestSocketPath, `is longer than ${longestSocketPath} bytes`),
+);
+
+const socketAddress = v.pipe(
+  socketPath,
+  v.transform((path) => ({ path })),
+);
+
+/** By a function of its own, whose error is the sentence. */
+function parsed<T>(parse: (text: string) => T) {
+  return v.pipe(
+    v.string(),
+    v.rawTransform<string, T>(({ dataset, addIssue, NEVER }) => {
+      try {
+        return parse(dataset.value);
+      } catch (error) {
+        addIssue({ message: messageOf(error) });
+        return NEVER;
+      }
+    }),
+  );
+}
+
 const subnets = v.pipe(
   v.string(),
   v.transform((text) => text.split(",").map((part) => part.trim())),
@@ -106,7 +136,7 @@ const subnets = v.pipe(
 const schema = v.strictObject({
   run: absolutePath,
   root: absolutePath,
-  metrics: address,
+  metrics: v.union([socketAddress, address], 'is neither HOST:PORT nor unix:///PATH nor "off"'),
   "metrics-web-config": v.union([
     v.pipe(
       v.literal("off"),
@@ -114,6 +144,7 @@ const schema = v.strictObject({
     ),
     absolutePath,
   ]),
+  "metrics-pod-labels": parsed(parsePodLabels),
   streams: address,
   "streams-cert": v.union([v.literal(""), absolutePath], "is not an absolute path"),
   "streams-key": v.union([v.literal(""), absolutePath], "is not an absolute path"),
@@ -149,27 +180,12 @@ const schema = v.strictObject({
     v.check((text) => text === "" || parseByteQuantity(text) !== undefined, 'is no size, as 1000000 or "10Gi"'),
     v.transform(parseByteQuantity),
   ),
-  "pinned-images": v.pipe(
-    v.string(),
-    v.rawTransform(({ dataset, addIssue, NEVER }) => {
-      try {
-        return parseImagePatterns(dataset.value);
-      } catch (error) {
-        addIssue({ message: messageOf(error) });
-        return NEVER;
-      }
-    }),
-  ),
+  "pinned-images": parsed(parseImagePatterns),
   "log-line-bytes": wholeNumber(256, 131_072),
   "log-rate": wholeNumber(0, Number.MAX_SAFE_INTEGER),
   "log-level": v.picklist(["debug", "info", "warn", "error"], "is not debug, info, warn or error"),
   // after run, from which it may be made: the one that was written wrongly is the one to be named
-  listen: v.pipe(
-    v.string(),
-    v.regex(/^unix:\/\/\/[^\0]+$/, "is not unix:///PATH"),
-    v.transform((address) => normalize(address.slice("unix://".length))),
-    v.check((path) => Buffer.byteLength(path) <= longestSocketPath, `is longer than ${longestSocketPath} bytes`),
-  ),
+  listen: socketPath,
 });
 
 /**
@@ -253,6 +269,7 @@ function freeze(
     root: checked.root,
     metrics: checked.metrics === null ? null : Object.freeze(checked.metrics),
     metricsWebConfig: checked["metrics-web-config"],
+    metricsPodLabels: Object.freeze(checked["metrics-pod-labels"]),
     streams: checked.streams === null ? null : Object.freeze(checked.streams),
     streamsTls: tlsFiles(checked["streams-cert"], checked["streams-key"]),
     registries: checked.registries,

@@ -45,10 +45,7 @@ export async function runAgent({ config, texts, refused }: StartConfig, source: 
 
   // everything is known before the first call: whoever gets an answer from Version can go on
   const server = await serveCri(config.listen, runtime, callTable, { log, observeCall });
-  log.info(
-    { listen: config.listen, metrics: metrics && `${metrics.host}:${metrics.port}`, pods: node.pods.size },
-    "ready",
-  );
+  log.info({ listen: config.listen, metrics: metrics?.where ?? null, pods: node.pods.size }, "ready");
 
   releaseMemoryAtTimes(log);
   keepTexts(config.run, texts);
@@ -64,13 +61,13 @@ export async function runAgent({ config, texts, refused }: StartConfig, source: 
 }
 
 async function serveMetrics(config: Config, node: SandboxNode): Promise<MetricsServer | null> {
-  const { metrics: address, metricsWebConfig } = config;
+  const { metrics: address, metricsWebConfig, metricsPodLabels: podLabels } = config;
   if (address === null) return null;
   const webConfig = metricsWebConfig === null ? null : openWebConfig(metricsWebConfig);
   try {
-    return await startMetricsServer({ ...address, version: runtimeVersion, webConfig }, node);
+    return await startMetricsServer({ ...address, version: runtimeVersion, webConfig, podLabels }, node);
   } catch (error) {
-    const where = `${address.host}:${address.port}`;
+    const where = "path" in address ? `unix://${address.path}` : `${address.host}:${address.port}`;
     throw new FailedPreconditionError(`/metrics cannot be served (--metrics ${where}): ${messageOf(error)}`, {
       cause: error,
     });

@@ -1,9 +1,8 @@
 /** The gRPC server on the CRI socket. */
-import { chmodSync, mkdirSync, statSync, unlinkSync } from "node:fs";
-import { connect } from "node:net";
-import { dirname } from "node:path";
+import { chmodSync } from "node:fs";
 import * as grpc from "@grpc/grpc-js";
 import { FailedPreconditionError, InvalidArgumentError, messageOf } from "../sandbox/errors.js";
+import { makeWayForSocket } from "../sandbox/listening-socket.js";
 import type { CallTable } from "./call-table.js";
 import { type CallSurroundings, type StreamHandler, type UnaryHandler, wrapStream, wrapUnary } from "./call-wrapper.js";
 import type { Runtime } from "./runtime.js";
@@ -29,7 +28,7 @@ export async function serveCri(
     "grpc.max_send_message_length": messageLimitBytes,
   });
   addCalls(server, runtime, calls, around);
-  await makeWay(path);
+  await makeWayForSocket(path);
   await new Promise<void>((resolve, reject) => {
     server.bindAsync(`unix://${path}`, grpc.ServerCredentials.createInsecure(), (error) => {
       if (error === null) resolve();
@@ -87,28 +86,6 @@ function readable(request: unknown): unknown {
   if (!(request instanceof Unreadable)) return request;
   const { error } = request;
   throw new InvalidArgumentError(`the request cannot be read: ${messageOf(error)}`, { cause: error });
-}
-
-/** A directory for the socket, and no socket of an agent that is gone. */
-async function makeWay(path: string): Promise<void> {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-  const found = statSync(path, { throwIfNoEntry: false });
-  if (found === undefined) return;
-  if (!found.isSocket()) throw new FailedPreconditionError(`${path} is there and is no socket`);
-  if (await somebodyListens(path)) throw new FailedPreconditionError(`another program listens on ${path}`);
-  unlinkSync(path);
-}
-
-function somebodyListens(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(path);
-    const settle = (answer: boolean) => {
-      socket.destroy();
-      resolve(answer);
-    };
-    socket.once("connect", () => settle(true));
-    socket.once("error", (error: NodeJS.ErrnoException) => settle(error.code !== "ECONNREFUSED"));
-  });
 }
 
 async function close(server: grpc.Server): Promise<void> {

@@ -8,6 +8,7 @@ export type SettingName =
   | "root"
   | "metrics"
   | "metrics-web-config"
+  | "metrics-pod-labels"
   | "streams"
   | "streams-cert"
   | "streams-key"
@@ -68,7 +69,7 @@ export const settings: Readonly<Record<SettingName, Setting>> = {
     default: "/var/lib/berth",
   },
   metrics: {
-    argument: "HOST:PORT",
+    argument: "HOST:PORT|unix:///PATH",
     help: 'where /metrics is served; "off": nowhere',
     // loopback: names of pods and images are nobody's business until somebody says so
     default: "127.0.0.1:9464",
@@ -77,6 +78,12 @@ export const settings: Readonly<Record<SettingName, Setting>> = {
     argument: "FILE",
     help: 'TLS, client certificates and passwords of /metrics, as Prometheus\' exporters read them; "off": plain HTTP',
     default: "off",
+  },
+  "metrics-pod-labels": {
+    argument: "LABEL[=NAME][,...]",
+    help: "pods' labels that their series on /metrics have, too: as label_LABEL, or as NAME; 16 at most",
+    // each value is a series more: what is worth it is for the administrator to say
+    default: "",
   },
   streams: {
     argument: "HOST:PORT",

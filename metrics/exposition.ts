@@ -1,6 +1,7 @@
 /** The metrics of one node: made anew for each answer, so that what is gone has no series. */
 import type { ObservedNode } from "./collect.js";
 import { type FinishedCall, openOwnSeries } from "./own.js";
+import { type PodLabel, podLabelText } from "./pod-labels.js";
 import { type Subject, subjectLabels, subjectsOf } from "./subjects.js";
 import { labelText, writeSubjects } from "./text.js";
 
@@ -17,9 +18,12 @@ export const contentTypes = {
   openMetrics: "application/openmetrics-text; version=1.0.0; charset=utf-8",
 } as const;
 
-export function createExposition(node: ObservedNode, options: { version: string }): Exposition {
+export function createExposition(
+  node: ObservedNode,
+  options: { version: string; podLabels: readonly PodLabel[] },
+): Exposition {
   const own = openOwnSeries(node, options.version);
-  const labels = labelTexts();
+  const labels = labelTexts(options.podLabels);
   return {
     async *render(openMetrics) {
       const begun = performance.now();
@@ -34,12 +38,12 @@ export function createExposition(node: ObservedNode, options: { version: string 
 }
 
 /** A container's and a pod's never change: they are put together once. */
-function labelTexts(): (subject: Subject) => string {
+function labelTexts(podLabels: readonly PodLabel[]): (subject: Subject) => string {
   const texts = new WeakMap<readonly string[], string>();
-  return ({ labels }) => {
+  return ({ labels, pod }) => {
     let text = texts.get(labels);
     if (text === undefined) {
-      text = labelText(subjectLabels, labels);
+      text = labelText(subjectLabels, labels) + podLabelText(podLabels, pod);
       texts.set(labels, text);
     }
     return text;

@@ -1,4 +1,5 @@
 /** /metrics over HTTP. It reads, and never steers. */
+import { chmodSync } from "node:fs";
 import {
   createServer,
   type Server as HttpServer,
@@ -7,28 +8,33 @@ import {
   type ServerResponse,
 } from "node:http";
 import { createServer as createTlsServer, type Server as HttpsServer } from "node:https";
-import type { AddressInfo } from "node:net";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { createGzip } from "node:zlib";
+import { makeWayForSocket } from "../sandbox/listening-socket.js";
 import type { ObservedNode } from "./collect.js";
 import { contentTypes, createExposition, type Exposition } from "./exposition.js";
 import { negotiate } from "./negotiation.js";
 import type { FinishedCall } from "./own.js";
+import type { PodLabel } from "./pod-labels.js";
 import type { WebConfig } from "./web-config.js";
 
-export interface MetricsServerOptions {
-  host: string;
-  /** 0: any free one */
-  port: number;
+/** Port 0: any free one. */
+export type ListenAddress = { readonly host: string; readonly port: number } | { readonly path: string };
+
+export type MetricsServerOptions = ListenAddress & {
   /** Berth's own, for berth_build_info */
-  version: string;
+  readonly version: string;
   /** null: plain HTTP, for everybody who can connect */
-  webConfig?: WebConfig | null;
-}
+  readonly webConfig?: WebConfig | null;
+  /** that series have beside cAdvisor's */
+  readonly podLabels?: readonly PodLabel[];
+};
 
 export interface MetricsServer {
-  readonly host: string;
+  /** "127.0.0.1:9464" or "unix:///run/berth/metrics.sock" */
+  readonly where: string;
+  /** 0: a unix socket */
   readonly port: number;
   /** for the wrapper around every call */
   observeCall(call: FinishedCall): void;
@@ -42,8 +48,8 @@ const patienceMs = 10_000;
 
 /** Listens, and answers when it does. Rejects with node's own error (EADDRINUSE) when it cannot. */
 export async function startMetricsServer(options: MetricsServerOptions, node: ObservedNode): Promise<MetricsServer> {
-  const exposition = createExposition(node, { version: options.version });
-  const { webConfig = null } = options;
+  const { version, webConfig = null, podLabels = [] } = options;
+  const exposition = createExposition(node, { version, podLabels });
   const server = createServerOf(webConfig, (request, response) => {
     admitted(webConfig, request, response)
       .then((admits) => (admits ? answer(exposition, request, response) : undefined))
@@ -60,9 +66,10 @@ export async function startMetricsServer(options: MetricsServerOptions, node: Ob
     exposition.close();
     throw error;
   }
-  const { port } = server.address() as AddressInfo;
+  const bound = server.address();
+  const port = typeof bound === "object" && bound !== null ? bound.port : 0;
   return {
-    host: options.host,
+    where: "path" in options ? `unix://${options.path}` : `${options.host}:${port}`,
     port,
     observeCall: exposition.observeCall,
     async close() {
@@ -141,12 +148,16 @@ function end(response: ServerResponse, status: number, text: string): void {
   response.end(text);
 }
 
-function listen(server: HttpServer | HttpsServer, { host, port }: MetricsServerOptions): Promise<void> {
-  return new Promise((resolve, reject) => {
+async function listen(server: HttpServer | HttpsServer, address: ListenAddress): Promise<void> {
+  const place = "path" in address ? { path: address.path } : { host: address.host, port: address.port };
+  if ("path" in address) await makeWayForSocket(address.path);
+  await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
-    server.listen({ host, port }, () => {
+    server.listen(place, () => {
       server.off("error", reject);
       resolve();
     });
   });
+  // as the CRI's own: names of pods and images are for root, and for the group that root gives it to
+  if ("path" in address) chmodSync(address.path, 0o660);
 }

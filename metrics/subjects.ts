@@ -50,6 +50,9 @@ export interface Subject {
 /** `id` is the cgroup's path, `name` the CRI's id, `container` the name in the pod's spec (empty for the pod itself). */
 export const subjectLabels = ["container", "id", "image", "name", "namespace", "pod"] as const;
 
+/** A pod that may make interfaces could make thousands, each with eight series. */
+const mostLinks = 32;
+
 /** Running containers and ready pods; what ended meanwhile is left out. */
 export async function subjectsOf(node: ObservedNode): Promise<Subject[]> {
   const [cgroups, pods, networks, space] = await Promise.all([
@@ -91,7 +94,8 @@ export async function subjectsOf(node: ObservedNode): Promise<Subject[]> {
     if (whole) subjects.push({ pod, labels: podLabels(pod, path, ""), cgroup });
   }
   for (const [pod, { links }] of networks) {
-    subjects.push({ pod, labels: podLabels(pod, pod.record.monitorCgroup, pod.record.id), links });
+    const labels = podLabels(pod, pod.record.monitorCgroup, pod.record.id);
+    subjects.push({ pod, labels, links: links.slice(0, mostLinks) });
   }
   return subjects;
 }

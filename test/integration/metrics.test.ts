@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { type ChildProcessByStdio, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { get, type IncomingMessage } from "node:http";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
@@ -13,6 +13,7 @@ import { after, before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { gunzipSync } from "node:zlib";
 import { containerCgroups, type ObservedNode } from "../../metrics/collect.js";
+import { parsePodLabels } from "../../metrics/pod-labels.js";
 import { type MetricsServer, startMetricsServer } from "../../metrics/server.js";
 import { native } from "../../native/binding.js";
 import type { CgroupManager } from "../../sandbox/cgroup/manager.js";
@@ -47,7 +48,10 @@ function makePod(netnsPath: string): Pod {
       network: null,
       addresses: [],
     },
-    config: { metadata: { name: "web", namespace: 'the "default"\nof\\all', uid: "u", attempt: 0 } },
+    config: {
+      metadata: { name: "web", namespace: 'the "default"\nof\\all', uid: "u", attempt: 0 },
+      labels: { team: 'a "quoted"\nteam', "app.kubernetes.io/name": "x".repeat(10_000), other: "not asked for" },
+    },
     monitorPid: process.pid,
   };
 }
@@ -339,6 +343,29 @@ describe("/metrics", () => {
     assert.match(bucket ?? "", new RegExp(`} 2 # {trace_id="${traceId}"} 1\\.5 \\d{10}(\\.\\d+)?$`));
     assert.equal(open.split(traceId).length, 2);
     assert.ok(!(await (await fetch(url)).text()).includes(traceId));
+  });
+
+  it("is on a socket for those who may open it, with the labels of pods that were chosen", async () => {
+    const path = join(tmpdir(), `berth-metrics-${unique}.sock`);
+    const podLabels = parsePodLabels("team,app.kubernetes.io/name=application,absent");
+    const start = () => startMetricsServer({ path, version: "1", podLabels }, node);
+    const other = await start();
+    try {
+      assert.equal(other.where, `unix://${path}`);
+      assert.equal(statSync(path).mode & 0o777, 0o660);
+      await assert.rejects(start(), /another program listens on/);
+      const response = await new Promise<IncomingMessage>((resolve) => {
+        get({ socketPath: path, path: "/metrics" }, resolve);
+      });
+      const { series } = parse(Buffer.concat(await response.toArray()).toString());
+      const [memory] = series.filter(({ name }) => name === "container_memory_usage_bytes");
+      const { label_team, application, ...rest } = memory?.labels ?? {};
+      assert.deepEqual([label_team, application], ['a "quoted"\nteam', "x".repeat(128)]);
+      assert.deepEqual(Object.keys(rest), ["container", "id", "image", "name", "namespace", "pod"]);
+    } finally {
+      await other.close();
+    }
+    assert.equal(existsSync(path), false);
   });
 
   it("is not held up by a client that sends nothing, or takes no answer", async () => {
