@@ -76,8 +76,12 @@ export interface Addon {
   connectMonitor(path: string, handlers: MonitorSocketHandlers): MonitorSocket;
 
   // byte_stream.cc
-  /** takes the descriptor over (not when it throws); `onReady` gets the events of listen() that have come */
-  openByteStream(fd: number, onReady: (events: number) => void): ByteStream;
+  /** takes the descriptor over (not when it throws); `onReady` gets the events of listen() that have come. It is held until
+   *  close(), and so is what it refers to */
+  ByteStream: new (
+    fd: number,
+    onReady: (events: number) => void,
+  ) => ByteStream;
   /** close-on-exec; the caller's */
   duplicateDescriptor(fd: number): number;
 

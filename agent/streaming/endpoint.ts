@@ -10,7 +10,7 @@ export class Endpoint {
 
   /** Takes the descriptor over. */
   constructor(fd: number) {
-    this.stream = native.openByteStream(fd, (events) => {
+    this.stream = new native.ByteStream(fd, (events) => {
       if ((events & readable) !== 0 && (this.#events & readable) !== 0) this.onReadable();
       if ((events & writable) !== 0 && (this.#events & writable) !== 0) this.onWritable();
     });

@@ -364,6 +364,7 @@ void LogWriter::start_attachments(ContainerLog& log) {
     const Lock lock(mutex_);
     attachment = std::exchange(log.new_attachments_, nullptr);
   }
+  if (attachment == nullptr) return;
   while (attachment != nullptr) {
     Attachment& current = *attachment;
     attachment = attachment->next;
@@ -387,6 +388,8 @@ bool LogWriter::read_once(ContainerLog::Stream& stream) {
     return false;
   }
   ContainerLog& log = *stream.log;
+  // What was read may answer one who has been told already that he is attached.
+  start_attachments(log);
   if (!attachments_.pass(log, stream.number, buffers.data, static_cast<size_t>(count)) && !stream.held_up) {
     stream.held_up = true;
     watch(stream, EPOLL_CTL_MOD);

@@ -101,7 +101,7 @@ async function endingOf(child: RunningProgram): Promise<Told> {
  */
 async function feed(input: number, source: AsyncIterable<Uint8Array>, ended: Promise<unknown>): Promise<void> {
   let onRoom = (): void => undefined;
-  const stream = native.openByteStream(input, () => {
+  const stream = new native.ByteStream(input, () => {
     stream.listen(0);
     onRoom();
   });

@@ -4,6 +4,7 @@
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
+import { messageOf } from "../../sandbox/errors.js";
 import type { TestAgent } from "../support/agent.js";
 import { openRemoteCommand, SpdyClient } from "../support/spdy-client.js";
 import { WebSocketClient } from "../support/websocket-client.js";
@@ -40,7 +41,14 @@ function print(when: string, pids: Record<string, number>): void {
 async function repeat(rounds: number, once: (round: number) => Promise<void>): Promise<void> {
   let next = 0;
   const worker = async () => {
-    while (next < rounds) await once(next++);
+    while (next < rounds) {
+      const round = next++;
+      try {
+        await once(round);
+      } catch (error) {
+        throw new Error(`round ${round}: ${messageOf(error)}`, { cause: error });
+      }
+    }
   };
   await Promise.all(Array.from({ length: callers }, worker));
 }

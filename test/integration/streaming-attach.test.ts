@@ -200,6 +200,21 @@ test("who does not read holds the container up for ten seconds at most; the othe
   deaf.destroy();
 });
 
+test("who writes at once gets the answer, however many come and go", async () => {
+  const id = await runContainer(agent, pod, { ...sh('while read -r line; do echo "$line"; done'), stdin: true });
+  const wanted = { stdin: true, stdout: true };
+  const visitor = async (name: number) => {
+    for (let round = 0; round < 40; round++) {
+      const line = `${name}-${round}\n`;
+      const { client, stdin, stdout } = await openRemoteCommand(await urlOf(id, { ...wanted, stderr: false }), wanted);
+      stdin?.write(line);
+      await client.until(`the answer to ${line}`, () => stdout?.text.includes(line) === true);
+      client.destroy();
+    }
+  };
+  await Promise.all(Array.from({ length: 8 }, (_, name) => visitor(name)));
+});
+
 test("a new agent attaches to what an older one has started; input that it had open is not the program's end", async () => {
   const id = await runContainer(agent, pod, { ...sh(echoing), stdin: true });
   const first = await open(id, { stdin: true });

@@ -140,7 +140,8 @@ export class SpdyClient {
     const end = Date.now() + timeoutMs;
     while (!holds()) {
       const left = end - Date.now();
-      if (left <= 0 || this.closed) throw new Error(`${what} did not come`);
+      if (left <= 0 || this.closed)
+        throw new Error(`${what} did not come${this.closed ? ": the connection is closed" : ""}`);
       let timer: NodeJS.Timeout | undefined;
       await Promise.race([
         this.#change,

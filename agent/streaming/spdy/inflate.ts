@@ -44,16 +44,18 @@ const fixedDistances = toCode(new Array<number>(30).fill(5), true);
 export class InflateError extends Error {}
 
 export class Inflater {
-  #history: Buffer = dictionary;
+  readonly #output = new Output();
   #begun = false;
 
   /**
-   * The content of the stream's next piece, which ends with a whole block of deflate's, on a whole byte.
+   * The content of the stream's next piece, which ends with a whole block of deflate's, on a whole byte. It is there until
+   * the next call.
    * @throws InflateError: it is malformed, or longer than the limit; the stream is of no use then
    */
   inflate(piece: Buffer, limitBytes: number): Buffer {
     const bits = new BitReader(piece);
-    const output = new Output(this.#history, limitBytes);
+    const output = this.#output;
+    output.begin(limitBytes);
     if (!this.#begun) checkHeader(bits);
     this.#begun = true;
     while (bits.left > 0) {
@@ -62,7 +64,6 @@ export class Inflater {
       // bits that fill up the last byte belong to no block
       if (bits.left < 8) break;
     }
-    this.#history = output.history();
     return output.content();
   }
 }
@@ -105,24 +106,27 @@ class BitReader {
   }
 }
 
-/** What was decompressed, behind what came before it: matches reach back into both. */
+/** What was decompressed, behind what came before it: matches reach back into both. One buffer for the whole stream. */
 class Output {
-  #bytes: Buffer;
-  #length: number;
+  #bytes = Buffer.allocUnsafe(2 * dictionary.length);
+  #length = dictionary.copy(this.#bytes);
+  /** where this piece's content begins */
+  #start = 0;
+  #limitBytes = 0;
 
-  constructor(
-    private readonly before: Buffer,
-    private readonly limitBytes: number,
-  ) {
-    this.#bytes = Buffer.allocUnsafe(before.length + 512);
-    before.copy(this.#bytes);
-    this.#length = before.length;
+  begin(limitBytes: number): void {
+    if (this.#length > 2 * windowBytes) {
+      this.#bytes.copyWithin(0, this.#length - windowBytes, this.#length);
+      this.#length = windowBytes;
+    }
+    this.#start = this.#length;
+    this.#limitBytes = limitBytes;
   }
 
   #grow(count: number): void {
     const wanted = this.#length + count;
-    if (wanted - this.before.length > this.limitBytes) {
-      throw new InflateError(`headers are longer than ${this.limitBytes} bytes`);
+    if (wanted - this.#start > this.#limitBytes) {
+      throw new InflateError(`headers are longer than ${this.#limitBytes} bytes`);
     }
     if (wanted <= this.#bytes.length) return;
     const larger = Buffer.allocUnsafe(Math.max(wanted, this.#bytes.length * 2));
@@ -151,11 +155,7 @@ class Output {
   }
 
   content(): Buffer {
-    return Buffer.from(this.#bytes.subarray(this.before.length, this.#length));
-  }
-
-  history(): Buffer {
-    return Buffer.from(this.#bytes.subarray(Math.max(0, this.#length - windowBytes), this.#length));
+    return this.#bytes.subarray(this.#start, this.#length);
   }
 }
 

@@ -90,7 +90,7 @@ function reading(fd: number, onBytes: (bytes: Buffer) => void): { stream: ByteSt
       onBytes(buffer.subarray(0, count));
     }
   };
-  const stream = native.openByteStream(fd, () => read(readsInTurn));
+  const stream = new native.ByteStream(fd, () => read(readsInTurn));
   stream.listen(readable);
   // a pipe holds no more, unless somebody still fills it
   return { stream, drain: () => read(readsInTurn) };
@@ -105,7 +105,7 @@ function writing(fd: number, text: string): ByteStream {
     if (count < 0 || left.length === 0) stream.close();
     else stream.listen(writable);
   };
-  const stream = native.openByteStream(fd, write);
+  const stream = new native.ByteStream(fd, write);
   write();
   return stream;
 }
