@@ -84,6 +84,9 @@ export interface Addon {
   ) => ByteStream;
   /** close-on-exec; the caller's */
   duplicateDescriptor(fd: number): number;
+  /** a Unix socket that sends datagrams to the path, for a ByteStream: each write is one. ENOENT, ECONNREFUSED: nobody is
+   *  there */
+  connectDatagram(path: string): number;
 
   // loopback_connect.cc
   /** a socket that is connected to the port on 127.0.0.1, or else ::1, of a network namespace ("": the host's); the

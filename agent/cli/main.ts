@@ -34,6 +34,10 @@ const commands: Record<string, Entry> = {
     load: async () => [await import("./cp.js")],
   },
   logs: { summary: "print a container's log", load: async () => [await import("./logs.js")] },
+  "forward-logs": {
+    summary: "pass on what containers write to the journal or to an OpenTelemetry collector",
+    load: async () => [await import("./forward-logs.js")],
+  },
   "port-forward": {
     summary: "lead local ports to ports of a pod",
     load: async () => [await import("./port-forward.js")],

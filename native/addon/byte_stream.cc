@@ -14,6 +14,7 @@
 #include "addon/arguments.h"
 #include "addon/event_loop.h"
 #include "addon/functions.h"
+#include "addon/unix_socket.h"
 #include "addon/system_error.h"
 #include "common/unique_fd.h"
 
@@ -175,11 +176,17 @@ Napi::Value duplicate_descriptor(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), duplicate);
 }
 
+Napi::Value connect_datagram(const Napi::CallbackInfo& info) {
+  UniqueFd connection = connect_unix_datagram(string_argument(info, 0, "path"));
+  return Napi::Number::New(info.Env(), connection.release());
+}
+
 }  // namespace
 
 void register_byte_stream(Napi::Object exports) {
   exports.Set("ByteStream", ByteStream::define(exports.Env()));
   export_function<duplicate_descriptor>(exports, "duplicateDescriptor");
+  export_function<connect_datagram>(exports, "connectDatagram");
 }
 
 }  // namespace berth

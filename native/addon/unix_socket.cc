@@ -64,14 +64,22 @@ UniqueFd listen_unix(const std::string& path) {
   return listener;
 }
 
-UniqueFd connect_unix(const std::string& path) {
+namespace {
+
+UniqueFd connect_to(const std::string& path, int type) {
   Address address = address_of(path);
-  UniqueFd connection(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  UniqueFd connection(socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!connection) throw_errno("socket", path);
   if (connect(connection.get(), reinterpret_cast<sockaddr*>(&address.raw), address.length) < 0) {
     throw_errno("connect", path);
   }
   return connection;
 }
+
+}  // namespace
+
+UniqueFd connect_unix(const std::string& path) { return connect_to(path, SOCK_STREAM); }
+
+UniqueFd connect_unix_datagram(const std::string& path) { return connect_to(path, SOCK_DGRAM); }
 
 }  // namespace berth

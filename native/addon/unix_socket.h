@@ -15,4 +15,7 @@ UniqueFd listen_unix(const std::string& path);
 // Connected and non-blocking. Throws SystemError; EAGAIN: the listener's backlog is full.
 UniqueFd connect_unix(const std::string& path);
 
+// The same of a socket that takes datagrams.
+UniqueFd connect_unix_datagram(const std::string& path);
+
 }  // namespace berth
