@@ -46,6 +46,10 @@ const commands: Record<string, Entry> = {
     summary: "print a container's OCI spec, or write a bundle that another OCI runtime can run",
     load: async () => [await import("./inspect.js")],
   },
+  explain: {
+    summary: "tell every isolation and limit of a container: where it comes from, and what has set it",
+    load: async () => [await import("./explain.js")],
+  },
   namespaces: {
     summary: "tell which processes share which namespaces, as a table, a tree or a picture",
     load: async () => [await import("./namespaces.js")],
