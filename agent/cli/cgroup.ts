@@ -1,8 +1,11 @@
-import type { Command } from "commander";
+import { type Command, InvalidArgumentError } from "commander";
+import type { Hierarchy } from "../../sandbox/cgroup/manager.js";
 import { openCgroupManager } from "../../sandbox/cgroup/open.js";
+import { parseByteQuantity } from "../../sandbox/writable-limit.js";
 import { type CgroupValue, cgroupValues } from "./cgroup-values.js";
 import { addClientOptions, type Client, type ClientOptions, withClient } from "./client.js";
-import { printJson, printTable } from "./output.js";
+import { memoryNow, sentences, whatIf } from "./memory-what-if.js";
+import { printable, printJson, printTable } from "./output.js";
 
 interface Place {
   name: string;
@@ -13,15 +16,34 @@ export function addTo(parent: Command): void {
   const command = parent
     .command("cgroup")
     .description("tell a pod's or a container's limits, usage and pressure, and in which file each stands")
-    .argument("ID", "a beginning of a pod's or a container's id");
+    .argument("ID", "a beginning of a pod's or a container's id")
+    .option(
+      "--memory-limit <SIZE>",
+      'what this limit ("64Mi") would mean by what is in use now: what would be taken back, and what would not fit',
+      toBytes,
+    );
   addClientOptions(command).action(cgroup);
 }
 
-async function cgroup(id: string, options: ClientOptions): Promise<void> {
+interface CgroupOptions extends ClientOptions {
+  memoryLimit?: number;
+}
+
+function toBytes(text: string): number {
+  const bytes = parseByteQuantity(text);
+  if (bytes === undefined) throw new InvalidArgumentError(`"${text}" is no size, as 1000000 or "64Mi"`);
+  return bytes;
+}
+
+async function cgroup(id: string, options: CgroupOptions): Promise<void> {
   await withClient(options, async (client) => {
     const places = await placesOf(client, id);
     // files are the kernel's own: what is read here is what is true now
     const { hierarchies } = openCgroupManager();
+    if (options.memoryLimit !== undefined) {
+      tellWhatIf(hierarchies, places, options.memoryLimit, options.json);
+      return;
+    }
     const told = places.map((place) => ({ ...place, values: cgroupValues(hierarchies, place.path) }));
     if (options.json) return printJson(told);
     for (const [index, { name, path, values }] of told.entries()) {
@@ -29,6 +51,24 @@ async function cgroup(id: string, options: ClientOptions): Promise<void> {
       printValues(values);
     }
   });
+}
+
+function tellWhatIf(
+  hierarchies: readonly Hierarchy[],
+  places: readonly Place[],
+  limitBytes: number,
+  json: boolean | undefined,
+): void {
+  const told = places.flatMap((place) => {
+    const now = memoryNow(hierarchies, place.path);
+    return now === undefined ? [] : [{ ...place, now, whatIf: whatIf(now, limitBytes) }];
+  });
+  if (json) printJson(told);
+  else
+    for (const one of told) {
+      const lines = sentences(one.now, one.whatIf).map((sentence) => `  ${sentence}\n`);
+      process.stdout.write(printable(`${one.name}  ${one.path}\n${lines.join("")}`));
+    }
 }
 
 function printValues(values: readonly CgroupValue[]): void {

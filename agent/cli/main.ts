@@ -27,6 +27,10 @@ const commands: Record<string, Entry> = {
     summary: "tell a pod's or a container's limits, usage and pressure, and in which file each stands",
     load: async () => [await import("./cgroup.js")],
   },
+  oom: {
+    summary: "tell which processes of containers the kernel killed for memory, and among which it chose",
+    load: async () => [await import("./oom.js")],
+  },
   exec: { summary: "run a program in a container", load: async () => [await import("./exec.js")] },
   attach: { summary: "show a container's output from now on", load: async () => [await import("./attach.js")] },
   cp: {

@@ -1,11 +1,13 @@
 /** `berth stats`, `berth top` and `berth cgroup`, as people type them. */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { closeSync, openSync, readFileSync } from "node:fs";
 import { after, before, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import type { CgroupValue } from "../../agent/cli/cgroup-values.js";
+import type { MemoryNow, WhatIf } from "../../agent/cli/memory-what-if.js";
+import type { OomReport } from "../../agent/cli/oom-reports.js";
 import type { Usage } from "../../agent/cli/usage.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import { importBusybox, long, type RunningPod, runContainer, runPod, sh, untilWritten } from "../support/workload.js";
@@ -71,6 +73,57 @@ describe("what people see of statistics", () => {
     }
   });
 
+  it("berth cgroup tells what another memory limit would mean", async () => {
+    const ask = async (limit: string) =>
+      JSON.parse(await berth("cgroup", "--json", "--memory-limit", limit, idle.slice(0, 12))) as {
+        now: MemoryNow;
+        whatIf: WhatIf;
+      }[];
+    const [roomy] = await ask("64Mi");
+    assert.deepEqual(roomy?.whatIf, {
+      limitBytes: 64 * mebibyte,
+      reclaimedBytes: 0,
+      swappedBytes: 0,
+      missingBytes: 0,
+    });
+    assert.ok((roomy?.now.usageBytes ?? 0) > 8_000_000);
+    const [tight] = await ask("1Mi");
+    assert.ok((tight?.whatIf.missingBytes ?? 0) + (tight?.whatIf.swappedBytes ?? 0) > 6_000_000);
+    assert.match(await berth("cgroup", "--memory-limit", "1Mi", idle), /with 1\.0 MiB: .* would be /);
+    await assert.rejects(berth("cgroup", "--memory-limit", "much", idle), /"much" is no size/);
+  });
+
+  it("berth oom tells of the kernel's victim, and among which it chose", {
+    skip: mayReadKernelLog() ? false : "the kernel's log cannot be read here",
+  }, async () => {
+    const greedy = await runContainer(agent, pod, {
+      metadata: { name: "greedy" },
+      ...sh("sleep 1000 & while :; do tail -c 200m /dev/zero; done"),
+      linux: { resources: { memory_limit_in_bytes: long(32 * mebibyte) } },
+    });
+    let told: (OomReport & { container: string })[] = [];
+    for (const until = Date.now() + 60_000; told.length === 0; ) {
+      assert.ok(Date.now() < until, "the kernel has killed nothing");
+      told = JSON.parse(await berth("oom", "--json", greedy.slice(0, 12)));
+    }
+    const [report] = told;
+    assert.equal(report?.container, "greedy");
+    assert.equal(report?.victim.name, "tail");
+    assert.equal(report?.limitBytes, 32 * mebibyte);
+    assert.ok(report.tasks.some(({ pid, name }) => pid === report.victim.pid && name === "tail"));
+    assert.ok(report.tasks.length >= 3);
+    assert.ok(Math.abs(report.timeMs - Date.now()) < 300_000);
+    const text = await berth("oom", pod.id.slice(0, 12));
+    assert.match(
+      text,
+      /^\S+Z {2}test\/\S+ greedy [0-9a-f]{12}\n {2}killed: tail \(\d+, uid 0\), when tail asked for more$/m,
+    );
+    assert.match(text, /^\* \d+ +0 +[23]\d\.\d MiB .* tail$/m);
+    assert.match(await berth("oom", idle), /the kernel's log tells of none/);
+    await assert.rejects(berth("oom", "feedfacefeed"), /no pod or container is known/);
+    await agent.client.call("RemoveContainer", { container_id: greedy });
+  });
+
   it("berth cgroup names the files, which say the same", async () => {
     type Told = { name: string; path: string; values: CgroupValue[] }[];
     const [told, ...none] = JSON.parse(await berth("cgroup", "--json", idle.slice(0, 12))) as Told;
@@ -89,3 +142,12 @@ describe("what people see of statistics", () => {
     await assert.rejects(berth("cgroup", "feedfacefeed"), /is not known/);
   });
 });
+
+function mayReadKernelLog(): boolean {
+  try {
+    closeSync(openSync("/dev/kmsg", "r"));
+    return true;
+  } catch {
+    return false;
+  }
+}

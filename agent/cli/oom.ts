@@ -1,0 +1,125 @@
+import { closeSync, constants, openSync, readFileSync, readSync } from "node:fs";
+import type { Command } from "commander";
+import { addClientOptions, type Client, type ClientOptions, withClient } from "./client.js";
+import { type OomReport, oomReports } from "./oom-reports.js";
+import { printable, printJson, printTable, shortId } from "./output.js";
+import { size } from "./usage.js";
+
+interface OomOptions extends ClientOptions {
+  all?: boolean;
+}
+
+/** What is known of a report's container; empty: it is none that the agent knows. */
+interface Told extends OomReport {
+  pod: string;
+  container: string;
+  containerId: string;
+}
+
+export function addTo(parent: Command): void {
+  const command = parent
+    .command("oom")
+    .description("tell which processes of containers the kernel killed for memory, and among which it chose")
+    .argument("[ID]", "a beginning of a pod's or a container's id; all containers when there is none")
+    .option("--all", "those of other programs of this machine, too");
+  addClientOptions(command).action(oom);
+}
+
+async function oom(id: string | undefined, options: OomOptions): Promise<void> {
+  await withClient(options, async (client) => {
+    const owners = await ownersOf(client);
+    if (id !== undefined && !owners.some((owner) => owner.containerId.startsWith(id) || owner.podId.startsWith(id))) {
+      throw new Error(`no pod or container is known whose id begins with "${id}"`);
+    }
+    const told: Told[] = [];
+    for (const report of oomReports(kernelLog(), bootMs())) {
+      const owner = owners.find(({ containerId }) => report.cgroup.split("/").includes(containerId));
+      if (owner === undefined && (id !== undefined || !options.all)) continue;
+      if (id !== undefined && !owner?.containerId.startsWith(id) && !owner?.podId.startsWith(id)) continue;
+      const { pod = "", container = "", containerId = "" } = owner ?? {};
+      told.push({ ...report, pod, container, containerId });
+    }
+    if (options.json) return printJson(told);
+    if (told.length === 0) process.stdout.write("the kernel's log tells of none (it keeps the latest messages only)\n");
+    for (const [index, report] of told.entries()) {
+      if (index > 0) process.stdout.write("\n");
+      print(report);
+    }
+  });
+}
+
+function print({ timeMs, victim, tasks, limited, cgroup, ...report }: Told): void {
+  const whose = report.containerId === "" ? cgroup : `${report.pod} ${report.container} ${shortId(report.containerId)}`;
+  const lines = [
+    `${new Date(timeMs).toISOString()}  ${whose}`,
+    `  killed: ${victim.name} (${victim.pid}, uid ${victim.uid}), when ${report.askedBy} asked for more`,
+    limited === "" ? "  the machine had no more memory" : `  the limit of ${limited}: ${used(report)}`,
+  ];
+  process.stdout.write(printable(`${lines.join("\n")}\n`));
+  printTable(
+    ["  PID", "UID", "RSS", "ANONYMOUS", "SWAP", "ADJUSTMENT", "NAME"],
+    tasks.map((task) => [
+      `${task.pid === victim.pid ? "* " : "  "}${task.pid}`,
+      String(task.uid),
+      size(task.rssBytes),
+      size(task.anonBytes),
+      size(task.swapBytes),
+      String(task.oomScoreAdj),
+      task.name,
+    ]),
+  );
+}
+
+function used({ usageBytes, limitBytes, failures }: Pick<OomReport, "usageBytes" | "limitBytes" | "failures">): string {
+  const met = failures ? `, met ${failures} times so far` : "";
+  return `${size(usageBytes)} of ${size(limitBytes)} in use${met}`;
+}
+
+interface Owner {
+  pod: string;
+  podId: string;
+  container: string;
+  containerId: string;
+}
+
+async function ownersOf(client: Client): Promise<Owner[]> {
+  const { containers } = await client.call("ListContainers", {});
+  const { items } = await client.call("ListPodSandbox", {});
+  const pods = new Map(items.map(({ id, metadata }) => [id ?? "", `${metadata?.namespace}/${metadata?.name}`]));
+  return containers.map(({ id, pod_sandbox_id: podId, metadata }) => ({
+    pod: pods.get(podId ?? "") ?? "",
+    podId: podId ?? "",
+    container: metadata?.name ?? "",
+    containerId: id ?? "",
+  }));
+}
+
+/** All records that the kernel still has. @throws Error: it lets only others read them */
+function* kernelLog(): Generator<string> {
+  let log: number;
+  try {
+    log = openSync("/dev/kmsg", constants.O_RDONLY | constants.O_NONBLOCK);
+  } catch (error) {
+    throw new Error(`the kernel's log cannot be read: ${error instanceof Error ? error.message : error}`);
+  }
+  try {
+    // a read is a record
+    const buffer = Buffer.alloc(8192);
+    for (;;) {
+      try {
+        yield buffer.toString("utf8", 0, readSync(log, buffer));
+      } catch (error) {
+        const { code } = error as NodeJS.ErrnoException;
+        if (code === "EAGAIN") return;
+        // it was overwritten before it was read: the next read is of the oldest that is there
+        if (code !== "EPIPE") throw error;
+      }
+    }
+  } finally {
+    closeSync(log);
+  }
+}
+
+function bootMs(): number {
+  return Date.now() - Number(readFileSync("/proc/uptime", "utf8").split(" ")[0]) * 1000;
+}
