@@ -59,11 +59,15 @@ function isName(part: string): boolean {
   return part !== "." && part !== ".." && !/[\0\n]/.test(part) && Buffer.byteLength(part) <= maxNameBytes;
 }
 
-/** Makes the cgroup in which the monitor is started. */
+/**
+ * Makes the cgroup in which the monitor is started. A scope has its controllers from systemd, which until then takes away
+ * what it did not give.
+ */
 export async function makePodCgroup(node: SandboxNode, pod: Pod): Promise<void> {
-  const made = await node.cgroups.create(firstCgroup(pod), {});
+  const hasScope = pod.record.scope !== undefined;
+  const made = await node.cgroups.create(firstCgroup(pod), {}, { withoutControllers: hasScope });
   // more than was missing before, when somebody has removed a parent meanwhile
-  if (pod.record.scope === undefined) careForParents(node, pod, made);
+  if (!hasScope) careForParents(node, pod, made);
 }
 
 /** The monitor's first cgroup: a scope can only be made around a process, and that process stands at its top then. */

@@ -81,6 +81,11 @@ export interface Hierarchy {
   name: string;
 }
 
+export interface CreateOptions {
+  /** cgroup v2's controllers are handed down by somebody else, later */
+  withoutControllers?: boolean;
+}
+
 export interface CgroupManager {
   readonly mode: "v1" | "hybrid" | "v2";
   readonly hierarchies: readonly Hierarchy[];
@@ -91,7 +96,7 @@ export interface CgroupManager {
   missingParents(path: string): string[];
   /** mkdir in every hierarchy (parents too; answers the directories of parents that were missing, as missingParents()
    *  does), limits written. InvalidArgumentError names a resource field that the kernel refuses; then nothing is left */
-  create(path: string, resources: LinuxResources): Promise<string[]>;
+  create(path: string, resources: LinuxResources, options?: CreateOptions): Promise<string[]>;
   /** moves a process (with its threads) from the parent, which has no other, to this cgroup, made where it is missing;
    *  from then on controllers can be handed down below the parent */
   enter(path: string, pid: number): Promise<void>;

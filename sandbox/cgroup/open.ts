@@ -94,11 +94,12 @@ function managerOf(
     missingControllers: wantedControllers[mode === "v2" ? "v2" : "v1"].filter((name) => !controllers.has(name)),
     missingParents,
 
-    async create(path, resources) {
+    async create(path, resources, { withoutControllers = false } = {}) {
       const made = missingParents(path);
       checkNeeds(resources, hierarchies);
+      const prepared = withoutControllers ? parts.filter(isFirstVersion) : parts;
       const settings = [
-        ...parts.flatMap((part) => part.preparation(path)),
+        ...prepared.flatMap((part) => part.preparation(path)),
         ...parts.flatMap((part) => part.settings(path, resources, { fresh: true })),
       ];
       const directories = roots.map((root) => join(root, path));
@@ -127,8 +128,7 @@ function managerOf(
         ]);
         const preparation = writesOf(part.preparation(path));
         // v1 takes no process into an empty cpuset; v2 hands nothing down past a cgroup that still has a process
-        const isFirst = part.hierarchies.every(({ version }) => version === 1);
-        return isFirst ? [...preparation, ...moves] : [...moves, ...preparation];
+        return isFirstVersion(part) ? [...preparation, ...moves] : [...moves, ...preparation];
       });
       await native.createCgroups({ directories: roots.map((root) => join(root, path)), writes });
     },
@@ -256,6 +256,10 @@ function handlesOf(
         ? ""
         : join(memory.mountPoint, path, memory.version === 2 ? "memory.events" : "memory.oom_control"),
   };
+}
+
+function isFirstVersion({ hierarchies }: CgroupPart): boolean {
+  return hierarchies.every(({ version }) => version === 1);
 }
 
 function contentOf(read: FileRead): string | undefined {

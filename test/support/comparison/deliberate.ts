@@ -101,8 +101,14 @@ export const deliberate: readonly Deliberate[] = [
     },
   },
   {
-    reason: "nothing of the host comes into a container's root by propagation; runc leaves that a slave",
-    change: (line) => line.replace(/^(mount \/ .*) \[master\] /, "$1 [] "),
+    reason:
+      "nothing of the host comes into a container's root by propagation; runc leaves that a slave, and its readonly paths, too",
+    change: (line) => line.replace(/^(mount .*) \[master\] (overlay overlay )/, "$1 [] $2"),
+  },
+  {
+    reason:
+      "a limit of huge pages is one of their reservation, too, so that mmap tells it and no signal (runc from 1.2 on)",
+    change: ignore(/^cgroup-of-host \S+\.rsvd\./),
   },
   {
     reason: "runc allows /dev/net/tun to everybody by itself (until 1.2)",
