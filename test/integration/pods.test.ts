@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { existsSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, afterEach, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import { leftCgroups, leftProcesses } from "../support/leaks.js";
 import {
@@ -11,6 +12,7 @@ import {
   exec,
   fails,
   importBusybox,
+  long,
   NamespaceMode,
   namespaceOf,
   out,
@@ -21,6 +23,7 @@ import {
   removePod,
   runContainer,
   runPod,
+  sh,
   waitExited,
 } from "../support/workload.js";
 
@@ -209,6 +212,26 @@ describe("namespaces", () => {
     const two = await runContainer(agent, pod, { command: ["sleep", "1002"], linux });
     assert.equal(await namespaceOf(agent, one, "pid"), await namespaceOf(agent, two, "pid"));
     assert.match(await out(agent, one, ["ps"]), /sleep 1002/);
+  });
+
+  test("a pod-wide PID namespace: its init reaps what others leave, and a stop takes all of a container", async () => {
+    const linux = { security_context: { namespace_options: { pid: NamespaceMode.POD } } };
+    const pod = await runPod(agent, { linux });
+    const watcher = await runContainer(agent, pod, { linux });
+    const leaves = "(setsid sleep 1003 &); (setsid true &); exec sleep 1004";
+    const leaving = await runContainer(agent, pod, { ...sh(leaves), linux });
+    await out(agent, watcher, "for i in 1 2 3 4 5 6 7 8 9; do (setsid sleep 0.1 &); done");
+    const states = "cat /proc/[0-9]*/stat 2>/dev/null | sed 's/.*(\\(.*\\)) \\(.\\) \\([0-9]*\\) .*/\\1 \\2 \\3/'";
+    let found = "";
+    // what has lost its parent is the init's: only the one that runs is left of those
+    const isReaped = () => !/^\S+ Z/m.test(found) && found.match(/^sleep \S 1$/gm)?.length === 1;
+    for (const until = Date.now() + 20_000; !isReaped(); await sleep(50)) {
+      assert.ok(Date.now() < until, found);
+      found = await out(agent, watcher, states);
+    }
+    await agent.client.call("StopContainer", { container_id: leaving, timeout: long(0) });
+    assert.doesNotMatch(await out(agent, watcher, ["ps"]), /sleep 100[34]/);
+    await removePod(agent, pod);
   });
 
   test("the hostname is the pod's, and changing it inside leaves the host's alone", async () => {
