@@ -9,25 +9,34 @@ const patienceMs = 500;
 const pauseMs = 10;
 
 /**
- * Makes the state directories, for nobody but root, and takes the lock of each. The locks are held by open descriptors:
- * the kernel drops them with the process, however it ends.
+ * Makes the state directories, for nobody but root, and takes the lock of each. The locks are held by the descriptors that
+ * it answers: the kernel drops them with the process, however it ends.
  * @throws FailedPreconditionError when another agent works there
  */
-export async function lockDirectories(native: Pick<Addon, "lockFile">, directories: readonly string[]): Promise<void> {
+export async function lockDirectories(
+  native: Pick<Addon, "lockFile">,
+  directories: readonly string[],
+): Promise<number[]> {
+  const locks: number[] = [];
   for (const directory of directories) {
     mkdirSync(directory, { recursive: true, mode: 0o700 });
     const until = Date.now() + patienceMs;
-    while (!tryToLock(native, directory, Date.now() > until)) await pause(pauseMs);
+    let lock = tryToLock(native, directory, false);
+    while (lock === null) {
+      await pause(pauseMs);
+      lock = tryToLock(native, directory, Date.now() > until);
+    }
+    locks.push(lock);
   }
+  return locks;
 }
 
-function tryToLock(native: Pick<Addon, "lockFile">, directory: string, isLast: boolean): boolean {
+function tryToLock(native: Pick<Addon, "lockFile">, directory: string, isLast: boolean): number | null {
   try {
-    native.lockFile(join(directory, "lock"));
-    return true;
+    return native.lockFile(join(directory, "lock"));
   } catch (error) {
     if (!isSystemError(error) || (error.errnoName !== "EWOULDBLOCK" && error.errnoName !== "EAGAIN")) throw error;
-    if (!isLast) return false;
+    if (!isLast) return null;
     throw new FailedPreconditionError(`another agent works in ${directory}; give this one directories of its own`, {
       cause: error,
     });

@@ -6,16 +6,13 @@ import { openWebConfig } from "../metrics/web-config.js";
 import { native } from "../native/binding.js";
 import { FailedPreconditionError, messageOf } from "../sandbox/errors.js";
 import type { SandboxNode } from "../sandbox/node.js";
-import { recover } from "../sandbox/recover.js";
+import { bootRuntime } from "./boot.js";
 import { callTable } from "./call-table.js";
 import type { Config } from "./config.js";
 import { keepTexts, type StartConfig } from "./configuration/in-force.js";
 import { type ConfigSource, followConfig } from "./configuration/reload.js";
 import type { Finding } from "./doctor.js";
-import { lockDirectories } from "./lock.js";
 import { type Log, openLog } from "./log.js";
-import { logHappenings } from "./log-happenings.js";
-import { createRuntime } from "./runtime.js";
 import { serveCri } from "./server.js";
 import { runtimeVersion } from "./version.js";
 
@@ -26,17 +23,8 @@ const releaseEveryMs = 60_000;
 export async function runAgent({ config, texts, refused }: StartConfig, source: ConfigSource): Promise<void> {
   const log = openLog(config.logLevel);
   if (refused !== null) log.error(`the configuration is refused, and the one before stays in force: ${refused}`);
-  await lockDirectories(native, [config.root, config.run]);
-
-  const runtime = await createRuntime(config);
+  const { runtime } = await bootRuntime(config, log);
   const { node } = runtime;
-  logHappenings(node.observer, log);
-
-  for (const sentence of runtime.clampedSettings) log.warn(sentence);
-
-  await recover(node);
-  // layers that a crash left between their commit and their image's record
-  await runtime.images.store.collect();
   tellFindings(await runtime.examine(), log);
 
   await runtime.streams.listen();

@@ -10,6 +10,7 @@ const shutdownTimeoutMs = 10_000;
 interface MonitorProcess {
   pidfd: number;
   ended: Latch;
+  watch: { close(): void };
 }
 
 /** The monitors of the pods that are ready: their processes, and a connection to each. */
@@ -19,13 +20,13 @@ export class Monitors {
 
   /** Keeps a monitor's pidfd until the process has ended; reaps it when this agent is its parent. */
   watch(podId: string, pidfd: number): void {
-    const watched: MonitorProcess = { pidfd, ended: new Latch() };
-    this.#processes.set(podId, watched);
-    native.watchProcess(pidfd, () => {
+    const ended = new Latch();
+    const watch = native.watchProcess(pidfd, () => {
       this.#processes.delete(podId);
       native.closeDescriptor(pidfd);
-      watched.ended.open();
+      ended.open();
     });
+    this.#processes.set(podId, { pidfd, ended, watch });
   }
 
   /** Connects to the pod's monitor and keeps the connection. UnavailableError: nobody answers. */
@@ -69,6 +70,16 @@ export class Monitors {
     native.sendSignal(watched.pidfd, 9);
     await watched.ended.wait(shutdownTimeoutMs);
     return false;
+  }
+
+  /** Ends every connection without an event, and watches no process any more: pods run on without this process. */
+  close(): void {
+    for (const podId of [...this.#clients.keys()]) this.disconnect(podId);
+    for (const { watch, pidfd } of this.#processes.values()) {
+      watch.close();
+      native.closeDescriptor(pidfd);
+    }
+    this.#processes.clear();
   }
 
   /** Ends the connection without an event. */

@@ -33,6 +33,10 @@ export class ChosenNetwork implements NetworkProvider {
     await Promise.all([...this.#used].map((provider) => provider.start()));
   }
 
+  close(): void {
+    for (const provider of this.#used) provider.close?.();
+  }
+
   status(): NetworkStatus {
     return this.#chosen.status();
   }
