@@ -31,6 +31,14 @@ function tell(happening: Happening, log: Log): void {
         );
       break;
     }
+    case "exec-output-cut": {
+      const { podId, containerId, command, bytes } = happening;
+      log.warn(
+        { pod: podId, container: containerId, command, bytes },
+        "an exec's output was cut: it is too long for an answer",
+      );
+      break;
+    }
     case "container-event":
       log.debug({ pod: happening.podId, container: happening.containerId }, `container ${happening.event}`);
       break;

@@ -68,6 +68,12 @@ export const berthInstruments = {
     type: "counter",
     labels: [],
   },
+  execDropped: {
+    name: "berth_exec_output_dropped_bytes_total",
+    help: "Bytes of ExecSync's output since the agent started that were more than an answer can carry",
+    type: "counter",
+    labels: [],
+  },
   monitorsLost: {
     name: "berth_monitors_lost_total",
     help: "Monitors that ended without being told to",

@@ -67,6 +67,7 @@ function countHappenings(values: MakeValues, distributions: MakeDistributions): 
   const exits = values(berthInstruments.exits);
   const oomNotices = values(berthInstruments.oomNotices);
   const logDropped = values(berthInstruments.logDropped);
+  const execDropped = values(berthInstruments.execDropped);
   const monitorsLost = values(berthInstruments.monitorsLost);
   const repaired = values(berthInstruments.repaired);
   const restored = values(berthInstruments.restored);
@@ -77,7 +78,8 @@ function countHappenings(values: MakeValues, distributions: MakeDistributions): 
   const storeWrites = distributions(berthInstruments.storeWriteDuration);
   const storeFailures = values(berthInstruments.storeWriteFailures);
   // a rate needs a beginning, and what is 0 is not unknown
-  for (const counter of [oomNotices, logDropped, monitorsLost, restored, pullBytes, storeFailures]) counter.set({}, 0);
+  for (const counter of [oomNotices, logDropped, execDropped, monitorsLost, restored, pullBytes, storeFailures])
+    counter.set({}, 0);
   for (const priority of ["normal", "low"]) pullsInFlight.set({ priority }, 0);
   return (happening) => {
     switch (happening.type) {
@@ -89,6 +91,8 @@ function countHappenings(values: MakeValues, distributions: MakeDistributions): 
         return oomNotices.add({});
       case "log-dropped":
         return logDropped.add({}, happening.bytes);
+      case "exec-output-cut":
+        return execDropped.add({}, happening.bytes);
       case "monitor-lost":
         return monitorsLost.add({});
       case "pull-begun":

@@ -47,6 +47,10 @@ export async function execInContainer(
         (stream, data) => output[stream === stdoutStream ? "stdout" : "stderr"].push(data),
         signal,
       );
+    if (outcome.droppedBytes > 0) {
+      const command = options.command[0] ?? "";
+      node.observer.emit({ type: "exec-output-cut", podId, containerId: id, command, bytes: outcome.droppedBytes });
+    }
     if (outcome.timedOut) {
       throw new DeadlineExceededError(
         `the command ${JSON.stringify(options.command[0])} in container ${id} ran into its timeout of ${options.timeoutMs / 1000} s`,

@@ -10,6 +10,8 @@ export type Happening =
   | { type: "oom"; podId: string; containerId: string }
   /** output that could not be written to its container's log; `begins`: for the first time, or again */
   | { type: "log-dropped"; podId: string; containerId: string; bytes: number; errno: number; begins: boolean }
+  /** output of an ExecSync that its answer had no room for */
+  | { type: "exec-output-cut"; podId: string; containerId: string; command: string; bytes: number }
   /** each once, in this order; one that was never started is only created, stopped and deleted */
   | { type: "container-event"; event: LifeEvent; podId: string; containerId: string }
   /** of the sandbox itself; told when it is so */

@@ -90,6 +90,10 @@ test("output beyond what an answer can carry is cut, and memory stays bounded", 
   assert.equal(exitCode, 4);
   assert.ok(stdout.length + stderr.length <= 16 * 1024 * 1024);
   assert.ok(stdout.length > 1_000_000);
+  const cut = 80_000_000 - stdout.length - stderr.length;
+  const text = await (await fetch(agent.metricsUrl)).text();
+  assert.equal(Number(/^berth_exec_output_dropped_bytes_total (\d+)/m.exec(text)?.[1]), cut);
+  assert.match(agent.logs(), new RegExp(`"container":"${fresh}"[^\\n]*"bytes":${cut}[^\\n]*output was cut`));
 });
 
 test("a program that is not there is an error that names it", async () => {
