@@ -16,10 +16,13 @@ import {
 } from "../sandbox/errors.js";
 import type { Log } from "./log.js";
 import { recordedTrace } from "./trace-context.js";
+import type { Tracer } from "./tracing/tracer.js";
 
 export interface CallSurroundings {
   log: Log;
   observeCall: (call: FinishedCall) => void;
+  /** absent: nobody wants traces */
+  tracer?: Tracer | undefined;
 }
 
 export type UnaryHandler<Q, A> = (request: Q, signal: AbortSignal) => A | Promise<A>;
@@ -72,7 +75,9 @@ export function wrapUnary<Q, A>(
     const ended = beginCall(method, call, around);
     const abort = abortWhenCancelled(call);
     const answer = async () => handle(call.request, abort.signal);
-    answer().then(
+    const { tracer } = around;
+    const traced = tracer?.trace(method, call.metadata, subjectsOf(call.request), answer) ?? answer();
+    traced.then(
       (response) => {
         ended(null);
         callback(null, response);

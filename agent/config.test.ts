@@ -45,6 +45,7 @@ test("defaults", () => {
     logLineBytes: 16_384,
     logRate: 0,
     logLevel: "info",
+    traces: null,
     rlimits: [],
     runtimes: [],
     blockio: null,
@@ -115,6 +116,7 @@ const wrong: [WrittenSettings, RegExp][] = [
   [{ subnet: "10.0.0.0/16,10.1.0.0/16" }, /two CIDRs of a family/],
   [{ bridge: "a-name-that-is-too-long" }, /no name for a network interface/],
   [{ "cgroup-root": "/" }, /not a path below/],
+  [{ traces: "localhost:4318" }, /^--traces "localhost:4318" is neither http/],
   [{ network: "calico" }, /is not builtin, cni or none/],
   [{ "cgroup-driver": "docker" }, /is not cgroupfs or systemd/],
 ];

@@ -55,6 +55,8 @@ export interface Config {
   /** bytes a second of each container; 0: no limit */
   readonly logRate: number;
   readonly logLevel: "debug" | "info" | "warn" | "error";
+  /** of a receiver of OTLP/HTTP; null: no traces */
+  readonly traces: string | null;
   /** what containers' programs begin with, as it is written */
   readonly rlimits: readonly PosixRlimit[];
   /** OCI runtimes behind a RuntimeClass */
@@ -184,6 +186,14 @@ const schema = v.strictObject({
   "log-line-bytes": wholeNumber(256, 131_072),
   "log-rate": wholeNumber(0, Number.MAX_SAFE_INTEGER),
   "log-level": v.picklist(["debug", "info", "warn", "error"], "is not debug, info, warn or error"),
+  traces: v.pipe(
+    v.string(),
+    v.check(
+      (text) => text === "off" || (/^https?:/.test(text) && URL.canParse(text)),
+      'is neither http(s)://... nor "off"',
+    ),
+    v.transform((text) => (text === "off" ? null : text)),
+  ),
   // after run, from which it may be made: the one that was written wrongly is the one to be named
   listen: socketPath,
 });
@@ -290,6 +300,7 @@ function freeze(
     logLineBytes: checked["log-line-bytes"],
     logRate: checked["log-rate"],
     logLevel: checked["log-level"],
+    traces: checked.traces,
     rlimits: Object.freeze(tables.rlimits),
     runtimes: Object.freeze(tables.runtimes),
     blockio: tables.blockio,

@@ -14,6 +14,7 @@ import { type ConfigSource, followConfig } from "./configuration/reload.js";
 import type { Finding } from "./doctor.js";
 import { type Log, openLog } from "./log.js";
 import { serveCri } from "./server.js";
+import type { Tracer } from "./tracing/tracer.js";
 import { runtimeVersion } from "./version.js";
 
 const releaseAfterStartMs = 5_000;
@@ -32,7 +33,8 @@ export async function runAgent({ config, texts, refused }: StartConfig, source: 
   const observeCall = (call: FinishedCall) => metrics?.observeCall(call);
 
   // everything is known before the first call: whoever gets an answer from Version can go on
-  const server = await serveCri(config.listen, runtime, callTable, { log, observeCall });
+  const tracer = await openTracer(config, node, log);
+  const server = await serveCri(config.listen, runtime, callTable, { log, observeCall, tracer });
   log.info({ listen: config.listen, metrics: metrics?.where ?? null, pods: node.pods.size }, "ready");
 
   releaseMemoryAtTimes(log);
@@ -60,6 +62,19 @@ async function serveMetrics(config: Config, node: SandboxNode): Promise<MetricsS
       cause: error,
     });
   }
+}
+
+/** What it needs is loaded only when somebody wants traces. */
+async function openTracer({ traces }: Config, node: SandboxNode, log: Log): Promise<Tracer | undefined> {
+  if (traces === null) return undefined;
+  const [{ Tracer }, { SpanSender }] = await Promise.all([
+    import("./tracing/tracer.js"),
+    import("./tracing/span-sender.js"),
+  ]);
+  const sender = new SpanSender(new URL(traces), log);
+  const tracer = new Tracer((span) => sender.send(span));
+  tracer.listen(node.observer);
+  return tracer;
 }
 
 /**

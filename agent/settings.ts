@@ -29,7 +29,8 @@ export type SettingName =
   | "pinned-images"
   | "log-line-bytes"
   | "log-rate"
-  | "log-level";
+  | "log-level"
+  | "traces";
 
 export interface Setting {
   readonly argument: string;
@@ -215,6 +216,12 @@ export const settings: Readonly<Record<SettingName, Setting>> = {
     help: "what is written to stderr; debug has a line for every call",
     default: "info",
     live: true,
+  },
+  traces: {
+    argument: "URL",
+    help: 'where spans of calls go, OTLP/HTTP in JSON, as http://127.0.0.1:4318/v1/traces; "off": nowhere',
+    // who has no collector should not pay for spans
+    default: "off",
   },
 };
 

@@ -1,14 +1,11 @@
 /** Lines as OpenTelemetry's log records: OTLP/HTTP in JSON (opentelemetry-proto, collector/logs/v1). */
 import { isUtf8 } from "node:buffer";
-import type { Dispatcher } from "undici";
 import { messageOf } from "../../sandbox/errors.js";
+import { attribute, postOtlp, retryable } from "../otlp-http.js";
 import type { LogLine } from "./log-tail.js";
 import { Backoff, type LogSource, type Sink, SinkRefusal } from "./sink.js";
 
 const timeoutMs = 30_000;
-/** Of the specification, section "Retryable Response Codes". */
-const retryable = new Set([429, 502, 503, 504]);
-const longestAnswer = 4096;
 
 export interface OtlpOptions {
   /** of the receiver: .../v1/logs */
@@ -35,7 +32,7 @@ export async function openOtlp({ url, headers, onTrouble, signal }: OtlpOptions)
       for (;;) {
         let waitMs = 0;
         try {
-          const answer = await post(dispatcher, url, headers, body, signal);
+          const answer = await postOtlp(dispatcher, url, headers, body, signal);
           if (answer.status >= 200 && answer.status < 300) {
             if (troubled) onTrouble(`${url.href}: takes lines again`);
             troubled = false;
@@ -56,39 +53,6 @@ export async function openOtlp({ url, headers, onTrouble, signal }: OtlpOptions)
     close: () => dispatcher.close(),
   };
 }
-
-interface Answer {
-  status: number;
-  text: string;
-  retryAfterMs: number;
-}
-
-async function post(
-  dispatcher: Dispatcher,
-  url: URL,
-  headers: Record<string, string>,
-  body: string,
-  signal: AbortSignal,
-): Promise<Answer> {
-  const answer = await dispatcher.request({
-    origin: url.origin,
-    path: url.pathname + url.search,
-    method: "POST",
-    headers: { "content-type": "application/json", ...headers },
-    body,
-    signal,
-  });
-  let text = "";
-  for await (const part of answer.body) if (text.length < longestAnswer) text += String(part);
-  const seconds = Number(answer.headers["retry-after"] ?? 0);
-  return {
-    status: answer.statusCode,
-    text: text.slice(0, longestAnswer),
-    retryAfterMs: Number.isFinite(seconds) ? seconds * 1000 : 0,
-  };
-}
-
-const attribute = (key: string, value: string) => ({ key, value: { stringValue: value } });
 
 /** ExportLogsServiceRequest. The names are those of the semantic conventions. */
 export function toRequest(source: LogSource, lines: readonly LogLine[]) {

@@ -1,0 +1,41 @@
+/** OTLP/HTTP in JSON (opentelemetry-proto, docs/specification.md, section "OTLP/HTTP"). */
+import type { Dispatcher } from "undici";
+
+/** Of the specification, section "Retryable Response Codes". */
+export const retryable = new Set([429, 502, 503, 504]);
+
+const longestAnswer = 4096;
+
+export interface OtlpAnswer {
+  status: number;
+  text: string;
+  retryAfterMs: number;
+}
+
+export async function postOtlp(
+  dispatcher: Dispatcher,
+  url: URL,
+  headers: Record<string, string>,
+  body: string,
+  signal: AbortSignal,
+): Promise<OtlpAnswer> {
+  const answer = await dispatcher.request({
+    origin: url.origin,
+    path: url.pathname + url.search,
+    method: "POST",
+    headers: { "content-type": "application/json", ...headers },
+    body,
+    signal,
+  });
+  let text = "";
+  for await (const part of answer.body) if (text.length < longestAnswer) text += String(part);
+  const seconds = Number(answer.headers["retry-after"] ?? 0);
+  return {
+    status: answer.statusCode,
+    text: text.slice(0, longestAnswer),
+    retryAfterMs: Number.isFinite(seconds) ? seconds * 1000 : 0,
+  };
+}
+
+/** KeyValue */
+export const attribute = (key: string, value: string) => ({ key, value: { stringValue: value } });
