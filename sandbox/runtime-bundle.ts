@@ -2,7 +2,7 @@
  * The bundle that an OCI runtime makes a container from, in the pod's run directory: config.json, and the places where
  * the root and the volumes are attached, in a mount namespace that only the runtime sees.
  */
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import Long from "long";
 import { runtime as cri } from "../cri-proto/generated/runtime.js";
@@ -73,9 +73,23 @@ export function makeBundle(
         hidden_mounts: hidden.map(({ mountPoint }) => mountPoint),
         timeout_ms: Long.fromNumber(runtime.timeoutMs, true),
         exec_cgroups: runtime.execCgroups,
+        cpu_tasks_file: agentsTasksFile(node.cgroups.hierarchies, readFileSync("/proc/self/cgroup", "utf8")),
       },
     },
   };
+}
+
+/**
+ * Of the agent's own cgroup, for the processor, on cgroup v1: the runtime's commands run there. Empty: there is none to be
+ * seen. @param membership the agent's /proc/self/cgroup
+ */
+export function agentsTasksFile(hierarchies: readonly Hierarchy[], membership: string): string {
+  const place = hierarchies.find(({ version, controllers }) => version === 1 && controllers.includes("cpu"));
+  const own = membership.split("\n").map((line) => /^\d+:([^:]*):(.*)$/.exec(line));
+  const path = own.find((match) => match?.[1]?.split(",").includes("cpu"))?.[2];
+  if (place === undefined || path === undefined) return "";
+  const file = join(place.mountPoint, path, "tasks");
+  return existsSync(file) ? file : "";
 }
 
 /** The controllers of the hierarchies that an OCI runtime sees. */

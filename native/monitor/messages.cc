@@ -167,6 +167,7 @@ bool decode(std::string_view bytes, OciRuntime& message) {
       case 4: message.hidden_mounts.push_back(reader.text()); break;
       case 5: message.timeout_ms = reader.number(); break;
       case 6: message.exec_cgroups = reader.number() != 0; break;
+      case 7: message.cpu_tasks_file = reader.text(); break;
     }
   }
   return reader.ok();

@@ -135,6 +135,7 @@ struct OciRuntime {
   std::vector<std::string> hidden_mounts;
   uint64_t timeout_ms = 0;
   bool exec_cgroups = false;
+  std::string cpu_tasks_file;
 };
 
 struct Plan {

@@ -96,6 +96,9 @@ std::optional<Failure> check_oci_runtime(const Plan& plan) {
   if (!all_plain(runtime.hidden_mounts)) {
     return invalid("oci_runtime.hidden_mounts", "paths must be absolute, without . and ..");
   }
+  if (!runtime.cpu_tasks_file.empty() && !is_plain_path(runtime.cpu_tasks_file)) {
+    return invalid("oci_runtime.cpu_tasks_file", "it must be absolute, without . and ..");
+  }
   for (const Mount& mount : plan.mounts) {
     if (mount.source_fd == 0 && mount.type != "shm") {
       return invalid(mount.destination, "a mount for an OCI runtime must have a source_fd, or be the pod's shm");

@@ -49,6 +49,10 @@ before(async () => {
     mode: 0o755,
   });
   tables.push(`[runtimes.slow]\npath = "${join(scratch, "slow")}"\ntimeout = 1\n`);
+  // tells where its commands run
+  const wrapper = `#!/bin/sh\ncat /proc/self/cgroup >> ${join(scratch, "cgroups")}\nexec ${candidates.runc} "$@"\n`;
+  writeFileSync(join(scratch, "telling"), wrapper, { mode: 0o755 });
+  tables.push(`[runtimes.telling]\npath = "${join(scratch, "telling")}"\n`);
   tables.push('[runtimes.missing]\npath = "/nowhere/runtime"\n', '[rlimits]\nnofile = "1000:2000"\n');
   writeFileSync(config, tables.join(""));
   agent = await startAgent({ flags: { config } });
@@ -70,6 +74,32 @@ const bundles = (pod: RunningPod) => {
   const directory = join(agent.paths.run, "pods", pod.id, "oci");
   return existsSync(directory) ? readdirSync(directory) : [];
 };
+
+const cpuPathOf = (membership: string) => membership.split("\n").find((line) => /:(.*,)?cpu(,.*)?:/.test(line));
+
+test("a runtime's commands get the processor as the agent does, not as the pod", {
+  skip: !existsSync(candidates.runc)
+    ? "runc is not installed"
+    : cpuPathOf(readFileSync("/proc/self/cgroup", "utf8")) === undefined && "the processor is shared by cgroup v2 here",
+}, async () => {
+  const pod = await runPodOf("telling");
+  writeFileSync(join(scratch, "cgroups"), "");
+  const id = await runContainer(agent, pod);
+  assert.equal(await out(agent, id, "echo done"), "done");
+  const own = cpuPathOf(readFileSync(`/proc/${agent.pid}/cgroup`, "utf8"));
+  const told = readFileSync(join(scratch, "cgroups"), "utf8")
+    .split("\n")
+    .filter((line) => cpuPathOf(line) !== undefined);
+  // create, start, exec
+  assert.ok(told.length >= 3, told.join("\n"));
+  assert.deepEqual([...new Set(told)], [own]);
+  // and the container's programs as it is for them
+  assert.ok(
+    cpuPathOf(await out(agent, id, "cat /proc/self/cgroup"))?.endsWith(":/"),
+    "below its cgroup namespace's root",
+  );
+  await removePod(agent, pod);
+});
 
 for (const [handler, path] of Object.entries(candidates)) {
   const skip = existsSync(path) ? false : `${path} is not installed`;
