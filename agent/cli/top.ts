@@ -21,7 +21,15 @@ export function addTo(parent: Command): void {
   addClientOptions(command).action(top);
 }
 
-const keys: Record<string, SortKey> = { c: "cpu", m: "memory", s: "swap", w: "written", p: "pressure", n: "name" };
+const keys: Record<string, SortKey> = {
+  c: "cpu",
+  m: "memory",
+  s: "swap",
+  w: "written",
+  i: "io",
+  p: "pressure",
+  n: "name",
+};
 const enterScreen = "\u001b[?1049h\u001b[?25l";
 const leaveScreen = "\u001b[?25h\u001b[?1049l";
 
@@ -78,7 +86,7 @@ function screen(usages: readonly Usage[], order: SortKey): string {
   const table = [usageHeader, ...sorted(usages, order).map(usageRow)];
   const widths = usageHeader.map((_, column) => Math.max(...table.map((row) => row[column]?.length ?? 0)));
   const lines = table.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  "));
-  const head = `berth top: ${usages.length} by ${order}   c cpu  m memory  s swap  w written  p pressure  n name  q quit`;
+  const head = `berth top: ${usages.length} by ${order}   c cpu  m memory  s swap  w written  i io  p pressure  n name  q quit`;
   const shown = [head, "", ...lines].slice(0, rows - 1).map((line) => printable(line).slice(0, columns));
   return `\u001b[H${shown.map((line) => `${line}\u001b[K`).join("\r\n")}\u001b[J`;
 }

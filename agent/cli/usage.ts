@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { runtime } from "../../cri-proto/generated/runtime.js";
 import type { Client } from "./client.js";
+import { IoCounters } from "./io-counters.js";
 import { shortId } from "./output.js";
 
 export interface Usage {
@@ -17,25 +18,29 @@ export interface Usage {
   swapBytes?: number;
   writtenBytes?: number;
   processes?: number;
+  /** read from and written to block devices, in a second */
+  ioBytes?: number;
   /** percentages of the last ten seconds in which some task waited */
   pressure: { cpu?: number; memory?: number; io?: number };
 }
 
-export type SortKey = "cpu" | "memory" | "swap" | "written" | "pressure" | "name";
-export const sortKeys: readonly SortKey[] = ["cpu", "memory", "swap", "written", "pressure", "name"];
+export type SortKey = "cpu" | "memory" | "swap" | "written" | "io" | "pressure" | "name";
+export const sortKeys: readonly SortKey[] = ["cpu", "memory", "swap", "written", "io", "pressure", "name"];
 
 interface Reading {
   usage: Usage;
   timestamp: number;
   cpuNs: number;
+  ioBytes?: number;
 }
 
 /** One after another, the first after `intervalMs`. */
 export async function* usages(client: Client, intervalMs: number, pods: boolean): AsyncGenerator<Usage[]> {
-  let last = await read(client, pods);
+  const io = new IoCounters(client);
+  let last = await read(client, io, pods);
   for (;;) {
     await sleep(intervalMs);
-    const next = await read(client, pods);
+    const next = await read(client, io, pods);
     yield [...next].map(([id, reading]) => withRate(reading, last.get(id)));
     last = next;
   }
@@ -52,6 +57,8 @@ export function sorted(usages: readonly Usage[], key: SortKey): Usage[] {
         return usage.swapBytes ?? 0;
       case "written":
         return usage.writtenBytes ?? 0;
+      case "io":
+        return usage.ioBytes ?? 0;
       case "pressure":
         return Math.max(usage.pressure.cpu ?? 0, usage.pressure.memory ?? 0, usage.pressure.io ?? 0);
       case "name":
@@ -73,6 +80,7 @@ export const usageHeader = [
   "LIMIT",
   "SWAP",
   "WRITTEN",
+  "IO/S",
   "PROCS",
   "WAITED (CPU MEM IO)",
 ];
@@ -89,6 +97,7 @@ export function usageRow(usage: Usage): string[] {
     usage.memoryLimitBytes === undefined ? "none" : size(usage.memoryLimitBytes),
     size(usage.swapBytes),
     size(usage.writtenBytes),
+    size(usage.ioBytes === undefined ? undefined : Math.round(usage.ioBytes)),
     usage.processes?.toString() ?? "-",
     waited.join(" "),
   ];
@@ -104,8 +113,11 @@ export function size(bytes: number | undefined): string {
   return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`;
 }
 
-async function read(client: Client, pods: boolean): Promise<Map<string, Reading>> {
+async function read(client: Client, io: IoCounters, pods: boolean): Promise<Map<string, Reading>> {
   const { stats } = await client.call("ListPodSandboxStats", {});
+  const counters = await io.read(
+    stats.flatMap(({ linux }) => (linux?.containers ?? []).map(({ attributes }) => attributes?.id ?? "")),
+  );
   const readings = new Map<string, Reading>();
   for (const { attributes, linux } of stats) {
     const pod = `${attributes?.metadata?.namespace ?? ""}/${attributes?.metadata?.name ?? ""}`;
@@ -113,11 +125,17 @@ async function read(client: Client, pods: boolean): Promise<Map<string, Reading>
       const usage = usageOf(attributes?.id ?? "", pod, "", linux);
       const processes = linux?.process?.process_count;
       if (processes) usage.usage.processes = Number(processes.value);
+      for (const { attributes: of } of linux?.containers ?? []) {
+        const bytes = counters.get(of?.id ?? "");
+        if (bytes !== undefined) usage.ioBytes = (usage.ioBytes ?? 0) + bytes;
+      }
       readings.set(usage.usage.id, usage);
       continue;
     }
     for (const container of linux?.containers ?? []) {
       const usage = usageOf(container.attributes?.id ?? "", pod, container.attributes?.metadata?.name ?? "", container);
+      const bytes = counters.get(usage.usage.id);
+      if (bytes !== undefined) usage.ioBytes = bytes;
       readings.set(usage.usage.id, usage);
     }
   }
@@ -155,8 +173,10 @@ function usageOf(id: string, pod: string, container: string, stats: Stats): Read
   return { usage, timestamp: Number(cpu?.timestamp ?? 0), cpuNs: counter ? Number(counter.value) : Number.NaN };
 }
 
-function withRate({ usage, timestamp, cpuNs }: Reading, before: Reading | undefined): Usage {
+function withRate({ usage, timestamp, cpuNs, ioBytes }: Reading, before: Reading | undefined): Usage {
   const passed = timestamp - (before?.timestamp ?? timestamp);
-  const used = cpuNs - (before?.cpuNs ?? Number.NaN);
-  return passed > 0 && used >= 0 ? { ...usage, cpu: used / passed } : usage;
+  if (!(passed > 0)) return usage;
+  const cpu = (cpuNs - (before?.cpuNs ?? Number.NaN)) / passed;
+  const io = (((ioBytes ?? Number.NaN) - (before?.ioBytes ?? Number.NaN)) * 1e9) / passed;
+  return { ...usage, ...(cpu >= 0 && { cpu }), ...(io >= 0 && { ioBytes: io }) };
 }

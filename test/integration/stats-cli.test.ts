@@ -9,6 +9,7 @@ import type { CgroupValue } from "../../agent/cli/cgroup-values.js";
 import type { MemoryNow, WhatIf } from "../../agent/cli/memory-what-if.js";
 import type { OomReport } from "../../agent/cli/oom-reports.js";
 import type { Usage } from "../../agent/cli/usage.js";
+import { openCgroupManager } from "../../sandbox/cgroup/open.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import { importBusybox, long, type RunningPod, runContainer, runPod, sh, untilWritten } from "../support/workload.js";
 
@@ -70,6 +71,24 @@ describe("what people see of statistics", () => {
       assert.match(header, /^POD /);
       assert.match(first, / idle /);
       assert.match(second, / busy /);
+    }
+  });
+
+  it("berth stats --sort io has the one that writes first", {
+    skip: hasIoController() ? false : "this host counts no IO",
+  }, async () => {
+    const writer = await runContainer(agent, pod, {
+      metadata: { name: "writer" },
+      ...sh("while :; do dd if=/dev/zero of=/w bs=1M count=4 oflag=direct conv=fsync 2>/dev/null || exit 1; done"),
+    });
+    try {
+      for (const until = Date.now() + 60_000; ; ) {
+        const [first] = JSON.parse(await berth("stats", "--json", "--sort", "io", "--interval", "0.5")) as Usage[];
+        if (first?.container === "writer" && (first.ioBytes ?? 0) > 0) break;
+        assert.ok(Date.now() < until, JSON.stringify(first));
+      }
+    } finally {
+      await agent.client.call("RemoveContainer", { container_id: writer });
     }
   });
 
@@ -142,6 +161,11 @@ describe("what people see of statistics", () => {
     await assert.rejects(berth("cgroup", "feedfacefeed"), /is not known/);
   });
 });
+
+function hasIoController(): boolean {
+  const { hierarchies } = openCgroupManager();
+  return hierarchies.some(({ controllers }) => controllers.includes("blkio") || controllers.includes("io"));
+}
 
 function mayReadKernelLog(): boolean {
   try {
