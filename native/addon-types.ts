@@ -98,6 +98,8 @@ export interface ByteStream {
   hasInput(): boolean;
   /** a terminal's size */
   resize(columns: number, rows: number): void;
+  /** of TCP: a silent peer that has vanished without a word is missed after twice so many seconds; reading fails then */
+  watchPeer(seconds: number): void;
   /** a socket's peer is told that nothing more comes */
   endOutput(): void;
   close(): void;

@@ -34,9 +34,9 @@ export class DescriptorCarrier implements Carrier {
    */
   constructor(socket: Socket, head: Buffer) {
     socket.setNoDelay(true);
-    socket.setKeepAlive(true, keepAliveMs);
     this.#endpoint = new Endpoint(native.duplicateDescriptor(descriptorOf(socket) ?? -1));
     socket.destroy();
+    this.#endpoint.stream.watchPeer(keepAliveMs / 1000);
     this.#endpoint.onReadable = () => this.#read();
     this.#endpoint.onWritable = () => this.#flush();
     this.#head = head;

@@ -2,6 +2,8 @@
 // (their writes would block the loop) and allocate for each read; here the caller brings the buffer, and is told when it
 // can go on.
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -40,6 +42,7 @@ class ByteStream : public Napi::ObjectWrap<ByteStream> {
                        {method<&ByteStream::read>("read"), method<&ByteStream::write>("write"),
                         method<&ByteStream::listen>("listen"), method<&ByteStream::has_input>("hasInput"),
                         method<&ByteStream::resize>("resize"), method<&ByteStream::end_output>("endOutput"),
+                        method<&ByteStream::watch_peer>("watchPeer"),
                         method<&ByteStream::close>("close")});
   }
 
@@ -134,6 +137,22 @@ class ByteStream : public Napi::ObjectWrap<ByteStream> {
     // What is no socket has nothing to shut down: it is closed.
     ::shutdown(fd_.get(), SHUT_WR);
     return info.Env().Undefined();
+  }
+
+  Napi::Value watch_peer(const Napi::CallbackInfo& info) {
+    const int seconds = int_argument(info, 0, "seconds");
+    const int probes = 3;
+    const int interval = seconds / probes;
+    set_option(SOL_SOCKET, SO_KEEPALIVE, 1);
+    set_option(IPPROTO_TCP, TCP_KEEPIDLE, seconds);
+    set_option(IPPROTO_TCP, TCP_KEEPINTVL, interval);
+    set_option(IPPROTO_TCP, TCP_KEEPCNT, probes);
+    // Not TCP_USER_TIMEOUT: it would also end a peer that is there and does not read for a while.
+    return info.Env().Undefined();
+  }
+
+  void set_option(int level, int option, int value) {
+    if (setsockopt(fd_.get(), level, option, &value, sizeof value) != 0) throw_errno("setsockopt", "the connection");
   }
 
   Napi::Value close(const Napi::CallbackInfo& info) {
