@@ -28,6 +28,7 @@ import { mountBundle } from "./calls/mount-bundle.js";
 import { podSandboxStats } from "./calls/pod-sandbox-stats.js";
 import { podSandboxStatus } from "./calls/pod-sandbox-status.js";
 import { portForward } from "./calls/port-forward.js";
+import { prefetchImage } from "./calls/prefetch-image.js";
 import { pruneImages } from "./calls/prune-images.js";
 import { pullImage } from "./calls/pull-image.js";
 import { pullWithProgress } from "./calls/pull-with-progress.js";
@@ -54,6 +55,7 @@ import { updateContainerResources } from "./calls/update-container-resources.js"
 import { updatePodSandboxResources } from "./calls/update-pod-sandbox-resources.js";
 import { updateRuntimeConfig } from "./calls/update-runtime-config.js";
 import { version } from "./calls/version.js";
+import { watchHappenings } from "./calls/watch-happenings.js";
 import type { Runtime } from "./runtime.js";
 import type { AnyMethod, adminService, imageService, runtimeService } from "./services.js";
 
@@ -138,4 +140,6 @@ export const callTable: CallTable = {
   ListNetworkRemovals: listNetworkRemovals,
   InspectNetwork: inspectNetwork,
   CollectNetworkGarbage: collectNetworkGarbage,
+  PrefetchImage: prefetchImage,
+  WatchHappenings: watchHappenings,
 };

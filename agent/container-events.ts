@@ -1,5 +1,4 @@
 /** What happens to pods and containers, for those who subscribe to it over the CRI (the kubelet's evented PLEG). */
-import { once } from "node:events";
 import { runtime as proto } from "../cri-proto/generated/runtime.js";
 import { ResourceExhaustedError, UnavailableError } from "../sandbox/errors.js";
 import type { SandboxNode } from "../sandbox/node.js";
@@ -8,6 +7,7 @@ import { containerStatus } from "./container-status.js";
 import type { Images } from "./images/images.js";
 import { podStatus } from "./pod-status.js";
 import { toInt64 } from "./states.js";
+import { Subscription } from "./subscription.js";
 
 /** So many events may wait for a subscriber who does not take them; then it has to begin anew. */
 const mostWaiting = 1_000;
@@ -20,7 +20,7 @@ const types: Record<LifeEvent, proto.v1.ContainerEventType> = {
 };
 
 export class ContainerEvents {
-  readonly #subscriptions = new Set<Subscription>();
+  readonly #subscriptions = new Set<Subscription<proto.v1.IContainerEventResponse>>();
   #stopListening: (() => void) | undefined;
   #lastTime = 0n;
 
@@ -35,7 +35,7 @@ export class ContainerEvents {
    * @throws ResourceExhaustedError when too many wait to be taken, UnavailableError when the agent ends
    */
   async *subscribe(signal: AbortSignal): AsyncGenerator<proto.v1.IContainerEventResponse> {
-    const subscription = new Subscription();
+    const subscription = new Subscription<proto.v1.IContainerEventResponse>(mostWaiting);
     this.#subscriptions.add(subscription);
     this.#stopListening ??= this.node.observer.subscribe((happening) => this.#tell(happening));
     try {
@@ -69,7 +69,7 @@ export class ContainerEvents {
     }
   }
 
-  #remove(subscription: Subscription): void {
+  #remove(subscription: Subscription<proto.v1.IContainerEventResponse>): void {
     this.#subscriptions.delete(subscription);
     if (this.#subscriptions.size > 0) return;
     this.#stopListening?.();
@@ -93,35 +93,5 @@ export class ContainerEvents {
     const now = BigInt(Date.now()) * 1_000_000n;
     this.#lastTime = now > this.#lastTime ? now : this.#lastTime + 1n;
     return this.#lastTime;
-  }
-}
-
-class Subscription {
-  readonly #waiting: proto.v1.IContainerEventResponse[] = [];
-  readonly #changed = new EventTarget();
-  #failure: Error | undefined;
-
-  /** False: it is full. */
-  push(event: proto.v1.IContainerEventResponse): boolean {
-    if (this.#waiting.length >= mostWaiting) return false;
-    this.#waiting.push(event);
-    this.#changed.dispatchEvent(new Event("changed"));
-    return true;
-  }
-
-  /** What waits is dropped. */
-  fail(error: Error): void {
-    this.#failure = error;
-    this.#waiting.length = 0;
-    this.#changed.dispatchEvent(new Event("changed"));
-  }
-
-  async next(signal: AbortSignal): Promise<proto.v1.IContainerEventResponse> {
-    for (;;) {
-      if (this.#failure !== undefined) throw this.#failure;
-      const event = this.#waiting.shift();
-      if (event !== undefined) return event;
-      await once(this.#changed, "changed", { signal });
-    }
   }
 }

@@ -43,6 +43,7 @@ export async function runAgent({ config, texts, refused }: StartConfig, source: 
   const signal = await untilTold();
   log.info({ signal }, "ending; pods run on");
   runtime.events.close();
+  runtime.happenings.close();
   await server.close();
   runtime.streams.close();
   await metrics?.close();

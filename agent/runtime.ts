@@ -29,6 +29,7 @@ import type { Config } from "./config.js";
 import { liveSettings } from "./configuration/live-settings.js";
 import { ContainerEvents } from "./container-events.js";
 import { examineHost, type Finding } from "./doctor.js";
+import { Happenings } from "./happenings.js";
 import { type Images, openImages } from "./images/images.js";
 import { forwardDrops, probeNftables } from "./nftables-probe.js";
 import { StreamingServer } from "./streaming/server.js";
@@ -40,6 +41,7 @@ export interface Runtime {
   readonly images: Images;
   readonly cpuRates: CpuRates;
   readonly events: ContainerEvents;
+  readonly happenings: Happenings;
   readonly streams: StreamingServer;
   /** settings that this host does not allow as they are written, a sentence each */
   readonly clampedSettings: readonly string[];
@@ -105,6 +107,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
     images,
     cpuRates: new CpuRates(),
     events: new ContainerEvents(node, images),
+    happenings: new Happenings(node),
     streams: new StreamingServer(config.streams, config.streamsTls),
     clampedSettings: clamped,
     examine: () =>

@@ -94,6 +94,8 @@ export const adminService = {
   ListNetworkRemovals: unary(berth.v1.ListNetworkRemovalsRequest, berth.v1.ListNetworkRemovalsResponse),
   InspectNetwork: unary(berth.v1.InspectNetworkRequest, berth.v1.InspectNetworkResponse),
   CollectNetworkGarbage: unary(berth.v1.CollectNetworkGarbageRequest, berth.v1.ListNetworkRemovalsResponse),
+  PrefetchImage: unary(berth.v1.PrefetchImageRequest, berth.v1.PrefetchImageResponse),
+  WatchHappenings: stream(berth.v1.WatchHappeningsRequest, berth.v1.Happening),
 } as const;
 
 /** By the names that gRPC paths carry: /<service>/<method>. */

@@ -99,7 +99,7 @@ function countHappenings(values: MakeValues, distributions: MakeDistributions): 
         return pullsInFlight.add({ priority: happening.priority });
       case "pull-ended":
         pullsInFlight.add({ priority: happening.priority }, -1);
-        if (happening.failure !== undefined) pullErrors.add({ kind: happening.failure });
+        if (happening.failure !== undefined) pullErrors.add({ kind: happening.failure.kind });
         return;
       case "pull-bytes":
         return pullBytes.add({}, happening.bytes);

@@ -2,6 +2,13 @@ import type { FailureKind } from "./errors.js";
 
 export type LifeEvent = "created" | "started" | "stopped" | "deleted";
 
+/** What Kubernetes calls a pod. */
+export interface PodNames {
+  namespace: string;
+  name: string;
+  uid: string;
+}
+
 /** What happened, typed. Metrics and the log subscribe; nothing here knows them. */
 export type Happening =
   /** a step of a longer operation: "start-pod" / "network" */
@@ -19,19 +26,33 @@ export type Happening =
   | { type: "monitor-lost"; podId: string }
   /** a pull of an image; `failure` is undefined when it succeeded */
   | { type: "pull-begun"; priority: "normal" | "low" }
-  | { type: "pull-ended"; priority: "normal" | "low"; failure: FailureKind | undefined }
+  | {
+      type: "pull-ended";
+      priority: "normal" | "low";
+      /** the whole reference */
+      image: string;
+      failure: { kind: FailureKind; sentence: string } | undefined;
+    }
   /** of layers, as a registry sends them */
   | { type: "pull-bytes"; bytes: number }
   /** a record of a pod or a container, or a change of one, was written, or could not be */
   | { type: "record-written"; seconds: number; failed: boolean }
   /** something that a crash left was found and removed */
-  | { type: "repaired"; what: string; subject: string }
+  | { type: "repaired"; what: string; subject: string; pod?: PodNames }
   /** something of ours that another program took away was made again */
   | { type: "restored"; what: string; subject: string }
   /** something that was asked for and is done otherwise here; each sentence once in an agent's life */
   | { type: "limitation"; sentence: string }
   /** an undo or a removal that failed and will be tried again */
-  | { type: "trouble"; what: string; subject: string; error: unknown };
+  | {
+      type: "trouble";
+      what: string;
+      subject: string;
+      error: unknown;
+      pod?: PodNames;
+      /** so often it has failed, where that is counted */
+      attempts?: number;
+    };
 
 export type Listener = (happening: Happening) => void;
 

@@ -11,6 +11,7 @@ import type { runtime } from "../cri-proto/generated/runtime.js";
 import type { PodScope } from "./cgroup/systemd/scopes.js";
 import { FailedPreconditionError } from "./errors.js";
 import type { NetworkLease } from "./network/provider.js";
+import type { PodNames } from "./observer.js";
 import type { SelinuxLabels } from "./spec/selinux.js";
 
 export type PodSandboxConfig = runtime.v1.IPodSandboxConfig;
@@ -70,4 +71,9 @@ export function checkPodTransition(record: PodRecord, to: PodPhase): void {
   if (!transitions[record.phase].includes(to)) {
     throw new FailedPreconditionError(`pod sandbox ${record.id} is ${record.phase}; it cannot become ${to}`);
   }
+}
+
+export function podNames({ record }: Pod): PodNames {
+  const { namespace = "", name = "", uid = "" } = (record.config["metadata"] ?? {}) as Partial<PodNames>;
+  return { namespace, name, uid };
 }

@@ -15,7 +15,8 @@ import { removeEmptyDirectories } from "./made-directories.js";
 import { toBigInt } from "./monitor-client.js";
 import { monitorEvents } from "./monitor-events.js";
 import type { SandboxNode } from "./node.js";
-import type { Pod, PodRecord } from "./pod.js";
+import type { PodNames } from "./observer.js";
+import { type Pod, type PodRecord, podNames } from "./pod.js";
 import { readTablesOfProcess } from "./propagation.js";
 import { clearReflected, findReflected, type ReflectedMount } from "./reflected-mounts.js";
 import { forgetInMonitor, removeContainer } from "./remove-container.js";
@@ -69,8 +70,9 @@ async function finishRemovals(node: SandboxNode): Promise<void> {
     if (container.record.phase !== "exited" || rootfs.has(container.record.id)) continue;
     const { id } = container.record;
     await attempt(node, "finish the removal of the container", id, async () => {
+      const pod = podNamesOf(node.pods.find(container.record.podId));
       await removeContainer(node, container);
-      node.observer.emit({ type: "repaired", what: "half-removed container", subject: id });
+      node.observer.emit({ type: "repaired", what: "half-removed container", subject: id, ...pod });
     });
   }
 }
@@ -86,7 +88,7 @@ async function recoverPod(node: SandboxNode, pod: Pod, halfMade: readonly Contai
     await stopPod(node, pod);
     removeEmptyDirectories(pod.record.madeDirectories ?? []);
     await forgetPod(node, pod);
-    node.observer.emit({ type: "repaired", what: "half-made pod", subject: id });
+    node.observer.emit({ type: "repaired", what: "half-made pod", subject: id, ...podNamesOf(pod) });
   } else if (phase === "stopping" || (phase === "ready" && !(await reconnect(node, pod, halfMade)))) {
     await stopPod(node, pod);
   }
@@ -156,7 +158,12 @@ async function removeHalfMade(node: SandboxNode, record: ContainerRecord): Promi
   removeBundle(node, record.podId, record.id);
   removeEmptyDirectories(record.madeDirectories ?? []);
   node.store.containers.delete(record.id);
-  node.observer.emit({ type: "repaired", what: "half-made container", subject: record.id });
+  const pod = podNamesOf(node.pods.find(record.podId));
+  node.observer.emit({ type: "repaired", what: "half-made container", subject: record.id, ...pod });
+}
+
+function podNamesOf(pod: Pod | undefined): { pod?: PodNames } {
+  return pod === undefined ? {} : { pod: podNames(pod) };
 }
 
 /** Directories that no record speaks of. Both are the agent's own, so that nobody else's can be among them. */

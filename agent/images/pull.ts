@@ -47,7 +47,8 @@ export async function pullImage(deps: PullDeps, request: PullRequest): Promise<I
   const reference = parseReference(request.reference);
   const signal = request.signal ?? new AbortController().signal;
   const priority = request.pace === undefined ? "normal" : "low";
-  return deps.pulls.join(keyOf(request), priority, signal, (flightSignal, progress) =>
+  const pull = { key: keyOf(request), image: formatReference(reference) };
+  return deps.pulls.join(pull, priority, signal, (flightSignal, progress) =>
     pullFromAny(deps, reference, request, progress, flightSignal),
   );
 }

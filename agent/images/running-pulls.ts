@@ -1,5 +1,5 @@
 /** The pulls that run: those that want the same share one flight, and whoever asks sees how far each one is. */
-import { BerthError, type FailureKind } from "../../sandbox/errors.js";
+import { BerthError, type FailureKind, messageOf } from "../../sandbox/errors.js";
 import { Flights } from "../../sandbox/flights.js";
 import type { Observer } from "../../sandbox/observer.js";
 import type { ImageRecord } from "./image-store.js";
@@ -25,15 +25,15 @@ export class RunningPulls {
     this.#observer = observer;
   }
 
-  /** @param key what the pull is for: two with one key are one pull */
+  /** @param key what the pull is for: two with one key are one pull; @param image the reference */
   join(
-    key: string,
+    { key, image }: { key: string; image: string },
     priority: PullPriority,
     signal: AbortSignal,
     run: (signal: AbortSignal, progress: PullProgress) => Promise<ImageRecord>,
   ): Promise<ImageRecord> {
     return joinFlight(this.#flights, `${priority} ${key}`, signal, (flightSignal) =>
-      this.#fly(key, priority, (progress) => run(flightSignal, progress)),
+      this.#fly(key, image, priority, (progress) => run(flightSignal, progress)),
     );
   }
 
@@ -64,6 +64,7 @@ export class RunningPulls {
 
   async #fly(
     key: string,
+    image: string,
     priority: PullPriority,
     run: (progress: PullProgress) => Promise<ImageRecord>,
   ): Promise<ImageRecord> {
@@ -72,16 +73,16 @@ export class RunningPulls {
     if (priority === "normal" || !this.#progress.has(key)) this.#progress.set(key, progress);
     if (priority === "normal") this.#normal += 1;
     this.#observer.emit({ type: "pull-begun", priority });
-    let failure: FailureKind | undefined;
+    let failure: { kind: FailureKind; sentence: string } | undefined;
     try {
       return await run(progress);
     } catch (error) {
-      failure = error instanceof BerthError ? error.kind : "INTERNAL";
+      failure = { kind: error instanceof BerthError ? error.kind : "INTERNAL", sentence: messageOf(error) };
       throw error;
     } finally {
       if (this.#progress.get(key) === progress) this.#progress.delete(key);
       if (priority === "normal") this.#normal -= 1;
-      this.#observer.emit({ type: "pull-ended", priority, failure });
+      this.#observer.emit({ type: "pull-ended", priority, image, failure });
       if (!this.busy) for (const go of [...this.#waiting]) go();
     }
   }

@@ -5,7 +5,7 @@
 import { statfsSync } from "node:fs";
 import type { Addon } from "../../../native/binding.js";
 import { InternalError, messageOf, UnavailableError } from "../../errors.js";
-import type { Observer } from "../../observer.js";
+import type { Observer, PodNames } from "../../observer.js";
 import type {
   CniLease,
   NetworkedPod,
@@ -79,9 +79,10 @@ export class CniNetwork implements NetworkProvider {
     this.#removals = new Removals({
       directory: options.removalsDirectory,
       remove: (removal) => this.#lock.shared(() => this.#remove(removal)),
-      onFailure: ({ podId, error, attempts }) => {
-        const what = `take the pod's network away (attempt ${attempts}; it is tried again)`;
-        this.#trouble(what, podId, new Error(error));
+      onFailure: ({ podId, error: why, attempts, lease }) => {
+        const error = new Error(`${why} (attempt ${attempts}; it is tried again)`);
+        const [what, pod] = ["take the pod's network away", namesIn(lease)];
+        this.#observer.emit({ type: "trouble", what, subject: podId, error, pod, attempts });
       },
     });
   }
@@ -268,6 +269,13 @@ export class CniNetwork implements NetworkProvider {
 function cniOf(lease: NetworkLease): CniLease {
   if (lease.cni === undefined) throw new InternalError("the lease is not of a CNI network");
   return lease.cni;
+}
+
+/** A pod may be gone long before its network is. */
+function namesIn(lease: NetworkLease): PodNames {
+  const args = new Map(cniOf(lease).args);
+  const of = (name: string) => args.get(name) ?? "";
+  return { namespace: of("K8S_POD_NAMESPACE"), name: of("K8S_POD_NAME"), uid: of("K8S_POD_UID") };
 }
 
 function plan(podId: string, lease: NetworkLease): { network: NetworkConfiguration; at: Attachment } {

@@ -1,0 +1,11 @@
+import type { berth as proto } from "../../cri-proto/generated/admin.js";
+import type { Runtime } from "../runtime.js";
+
+/** For `berth events` and `berth kube`. */
+export function watchHappenings(
+  { happenings }: Runtime,
+  request: proto.v1.WatchHappeningsRequest,
+  signal: AbortSignal,
+): AsyncGenerator<proto.v1.IHappening> {
+  return happenings.watch({ after: BigInt(String(request.after ?? 0)), types: request.types }, signal);
+}
