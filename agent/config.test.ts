@@ -30,6 +30,7 @@ test("defaults", () => {
     registries: ["/etc/berth/certs.d"],
     cdiDirectories: ["/etc/cdi", "/var/run/cdi"],
     hooksDirectory: null,
+    specHooks: [],
     network: "builtin",
     cniConf: "/etc/cni/net.d",
     cniBin: ["/opt/cni/bin", "/usr/lib/cni"],

@@ -36,6 +36,8 @@ export interface Config {
   readonly cdiDirectories: readonly string[];
   /** null: there are no hooks */
   readonly hooksDirectory: string | null;
+  /** modules that adjust specs, in order */
+  readonly specHooks: readonly string[];
   readonly network: "builtin" | "cni" | "none";
   readonly cniConf: string;
   /** searched in order */
@@ -167,6 +169,13 @@ const schema = v.strictObject({
     absolutePath,
   ]),
   "cdi-dirs": pathList,
+  "spec-hooks": v.union([
+    v.pipe(
+      v.literal(""),
+      v.transform((): string[] => []),
+    ),
+    pathList,
+  ]),
   network: v.picklist(["builtin", "cni", "none"], "is not builtin, cni or none"),
   bridge: v.pipe(v.string(), v.regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,14}$/, "is no name for a network interface")),
   subnet: subnets,
@@ -285,6 +294,7 @@ function freeze(
     registries: checked.registries,
     hooksDirectory: checked["hooks-dir"],
     cdiDirectories: Object.freeze(checked["cdi-dirs"]),
+    specHooks: Object.freeze(checked["spec-hooks"]),
     network: checked.network,
     cniConf: checked["cni-conf"],
     cniBin: Object.freeze(checked["cni-bin"]),

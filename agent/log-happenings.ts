@@ -63,6 +63,12 @@ function tell(happening: Happening, log: Log): void {
         `removed or changed by another program, and made again: ${happening.what}`,
       );
       break;
+    case "adjusted":
+      log.info(
+        { container: happening.subject, module: happening.path, changed: happening.changed },
+        "its spec was adjusted",
+      );
+      break;
     case "limitation":
       log.warn(happening.sentence);
       break;

@@ -2,6 +2,7 @@
 import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { native } from "../native/binding.js";
+import type { AdjustSpec } from "../sandbox/adjust-spec.js";
 import { openCgroupManager } from "../sandbox/cgroup/open.js";
 import { openPodScopes } from "../sandbox/cgroup/systemd/scopes.js";
 import { Rdt } from "../sandbox/classes/rdt.js";
@@ -74,6 +75,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
     cgroups: openCgroupManager(),
     scopes: config.cgroupDriver === "systemd" ? await openPodScopes() : null,
     snapshots: await openSnapshots(config.root, layers),
+    adjustSpec: await openAdjustment(config.specHooks, observer),
     observer,
     serial: new Serial(),
     podFlights: new Flights<Pod>(),
@@ -129,6 +131,15 @@ export async function createRuntime(config: Config): Promise<Runtime> {
       }),
   };
   return runtime;
+}
+
+/** What it needs is loaded only where there are modules. */
+async function openAdjustment(modules: readonly string[], observer: Observer): Promise<AdjustSpec | null> {
+  if (modules.length === 0) return null;
+  const { openSpecHooks } = await import("./spec-hooks/adjust.js");
+  return openSpecHooks(modules, (subject, path, changed) =>
+    observer.emit({ type: "adjusted", subject, path, changed }),
+  );
 }
 
 function openNetwork(config: Config, observer: Observer): NetworkProvider {

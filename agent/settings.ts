@@ -18,6 +18,7 @@ export type SettingName =
   | "cni-cache"
   | "cdi-dirs"
   | "hooks-dir"
+  | "spec-hooks"
   | "network"
   | "bridge"
   | "subnet"
@@ -139,6 +140,12 @@ export const settings: Readonly<Record<SettingName, Setting>> = {
     // what runs as root beside every container is for the administrator to name
     default: "off",
     live: true,
+  },
+  "spec-hooks": {
+    argument: "FILE[,FILE...]",
+    help: "JavaScript modules that may adjust containers' OCI specs, one after the other (docs/spec-hooks.md)",
+    // they decide over every container of the node
+    default: "",
   },
   network: {
     argument: "builtin|cni|none",

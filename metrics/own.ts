@@ -116,6 +116,7 @@ function countHappenings(values: MakeValues, distributions: MakeDistributions): 
       case "container-event":
       case "pod-event":
       case "limitation":
+      case "adjusted":
         return;
       default:
         happening satisfies never;

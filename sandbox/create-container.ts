@@ -1,6 +1,7 @@
 import { dirname, join, normalize } from "node:path";
 import { runtime } from "../cri-proto/generated/runtime.js";
 import { native } from "../native/binding.js";
+import { specSubject } from "./adjust-spec.js";
 import { applyCdiEdits } from "./cdi/apply-edits.js";
 import { askedDevices } from "./cdi/names.js";
 import { findCdiEdits } from "./cdi/registry.js";
@@ -199,7 +200,9 @@ async function makeContainer(
         cgroupPath,
       });
       const edited = await applyCdiEdits(spec, await findCdiEdits(askedDevices(config), node.cdiDirectories));
-      return withHooks(edited, await findHooks(node.hooksDirectory, hookSubject(config, pod.config, edited)));
+      const ids = { podId: pod.record.id, containerId: id };
+      const adjusted = (await node.adjustSpec?.(edited, specSubject(ids, config, pod.config))) ?? edited;
+      return withHooks(adjusted, await findHooks(node.hooksDirectory, hookSubject(config, pod.config, adjusted)));
     });
     tellOfClamping(node, config, spec);
 

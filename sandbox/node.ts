@@ -3,6 +3,7 @@
  * Operations are functions that take the node first: startPod(node, ...), execInContainer(node, ...).
  */
 import type { KernelFeatures } from "../native/binding.js";
+import type { AdjustSpec } from "./adjust-spec.js";
 import type { CgroupManager } from "./cgroup/manager.js";
 import type { PodScopes } from "./cgroup/systemd/scopes.js";
 import type { BlockioRule } from "./classes/blockio.js";
@@ -68,6 +69,8 @@ export interface SandboxNode extends LiveSettings {
   /** null: the cgroupfs driver */
   readonly scopes: PodScopes | null;
   readonly snapshots: Snapshots;
+  /** null: specs are as they follow from requests */
+  readonly adjustSpec: AdjustSpec | null;
   readonly observer: Observer;
   /** stops and removals, one at a time per pod or container id */
   readonly serial: Serial;

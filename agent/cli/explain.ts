@@ -1,9 +1,10 @@
 import type { Command } from "commander";
+import { adjustedAnnotation } from "../../sandbox/adjust-spec.js";
 import type { ContainerConfig } from "../../sandbox/container.js";
 import type { PodSandboxConfig } from "../../sandbox/pod.js";
 import type { OciSpec } from "../../sandbox/spec/oci.js";
 import { addClientOptions, type ClientOptions, withClient } from "./client.js";
-import type { Section, Subject } from "./explain/fact.js";
+import { fact, type Section, type Subject } from "./explain/fact.js";
 import { deviceFacts, fileFacts } from "./explain/files.js";
 import { limitFacts } from "./explain/limits.js";
 import { namespaceFacts } from "./explain/namespaces.js";
@@ -45,7 +46,16 @@ export function explained(subject: Subject): Section[] {
     limitFacts(subject),
     privilegeFacts(subject),
     processFacts(subject),
+    ...adjustments(subject),
   ];
+}
+
+/** What modules of the administrator's have changed of what is told above. */
+function adjustments({ spec }: Subject): Section[] {
+  const changed = JSON.parse(spec.annotations?.[adjustedAnnotation] ?? "[]") as string[];
+  if (changed.length === 0) return [];
+  const facts = changed.map((text) => fact(text, "spec-hooks of Berth's configuration", "as it is told above"));
+  return [{ title: "Adjusted: what differs from the request", facts }];
 }
 
 function print(sections: readonly Section[]): void {

@@ -11,7 +11,10 @@ import type { Runtime as Parts } from "../runtime.js";
 import { call } from "./calls.js";
 import { Pod, type PodRequest, podConfig, podLogs } from "./pod.js";
 
+export type { SpecSubject } from "../../sandbox/adjust-spec.js";
 export { BerthError } from "../../sandbox/errors.js";
+export type { OciSpec } from "../../sandbox/spec/oci.js";
+export type { SpecHook } from "../spec-hooks/spec-hook.js";
 export type { Container, ContainerEnd, ExecResult } from "./container.js";
 export type { LogLine } from "./log-lines.js";
 export type { ContainerRequest, MountRequest, Pod, PodRequest } from "./pod.js";
