@@ -41,6 +41,7 @@ test("defaults", () => {
     cgroupRoot: "/berth",
     netnsDir: "/run/netns",
     storageDriver: "overlay",
+    thinPool: { device: undefined, sizeBytes: 100 * 1024 ** 3, deviceBytes: 10 * 1024 ** 3 },
     writableLimitBytes: undefined,
     pinnedImages: [],
     logLineBytes: 16_384,

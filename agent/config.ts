@@ -7,6 +7,7 @@ import type { BlockioRule } from "../sandbox/classes/blockio.js";
 import type { RdtClass } from "../sandbox/classes/rdt.js";
 import { InvalidArgumentError, messageOf } from "../sandbox/errors.js";
 import { type StorageDriverName, storageDriverNames } from "../sandbox/rootfs/drivers/driver.js";
+import type { ThinPoolOptions } from "../sandbox/rootfs/drivers/open.js";
 import type { PosixRlimit } from "../sandbox/spec/oci.js";
 import { parseByteQuantity } from "../sandbox/writable-limit.js";
 import { closest } from "./configuration/closest.js";
@@ -50,6 +51,8 @@ export interface Config {
   readonly cgroupRoot: string;
   readonly netnsDir: string;
   readonly storageDriver: StorageDriverName;
+  /** of the driver devmapper */
+  readonly thinPool: ThinPoolOptions;
   /** undefined: none */
   readonly writableLimitBytes: number | undefined;
   readonly pinnedImages: readonly ImagePattern[];
@@ -130,6 +133,14 @@ function parsed<T>(parse: (text: string) => T) {
   );
 }
 
+function byteQuantity(least: number) {
+  return v.pipe(
+    v.string(),
+    v.transform((text) => parseByteQuantity(text) ?? 0),
+    v.check((bytes) => bytes >= least, `is no size of at least ${least} bytes, as "10Gi"`),
+  );
+}
+
 const subnets = v.pipe(
   v.string(),
   v.transform((text) => text.split(",").map((part) => part.trim())),
@@ -186,6 +197,9 @@ const schema = v.strictObject({
   ),
   "netns-dir": absolutePath,
   "storage-driver": v.picklist(storageDriverNames, `is not ${oneOf(storageDriverNames)}`),
+  "devmapper-device": v.union([v.literal(""), absolutePath], "is not an absolute path"),
+  "devmapper-size": byteQuantity(320 * 1024 ** 2),
+  "devmapper-root-size": byteQuantity(32 * 1024 ** 2),
   "writable-layer-limit": v.pipe(
     v.string(),
     v.check((text) => text === "" || parseByteQuantity(text) !== undefined, 'is no size, as 1000000 or "10Gi"'),
@@ -305,6 +319,11 @@ function freeze(
     cgroupRoot: checked["cgroup-root"],
     netnsDir: checked["netns-dir"],
     storageDriver: checked["storage-driver"],
+    thinPool: Object.freeze({
+      device: checked["devmapper-device"] || undefined,
+      sizeBytes: checked["devmapper-size"],
+      deviceBytes: checked["devmapper-root-size"],
+    }),
     writableLimitBytes: checked["writable-layer-limit"],
     pinnedImages: Object.freeze(checked["pinned-images"]),
     logLineBytes: checked["log-line-bytes"],

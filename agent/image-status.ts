@@ -38,7 +38,8 @@ export function filteredImages(images: Images, filter: proto.v1.IImageFilter | n
  * What ImageStatus tells when it is asked to be verbose: one JSON text, whose `chainID` and `imageSpec` are containerd's.
  * `imageSpec` is the whole configuration as the image brought it.
  */
-export function verboseInfo(image: ImageRecord, images: Images): Record<string, string> {
+export async function verboseInfo(image: ImageRecord, images: Images): Promise<Record<string, string>> {
+  const { parsed, config } = await images.store.configurationOf(image);
   const records = new Map(images.layers.list().map((layer) => [layer.chainId, layer]));
   const layers = image.layers.map((chainId, index) => ({
     chainID: chainId,
@@ -49,8 +50,8 @@ export function verboseInfo(image: ImageRecord, images: Images): Record<string, 
   return {
     info: JSON.stringify({
       chainID: image.layers.at(-1) ?? "",
-      imageSpec: image.configuration === undefined ? image.config : JSON.parse(image.configuration),
-      labels: image.config.config.Labels,
+      imageSpec: parsed,
+      labels: config.config.Labels,
       annotations: image.annotations ?? {},
       layers,
       pulledAt: new Date(Number(BigInt(image.pulledAt) / 1_000_000n)).toISOString(),

@@ -54,7 +54,10 @@ export interface Runtime {
 export async function createRuntime(config: Config): Promise<Runtime> {
   for (const directory of [config.run, config.root]) mkdirSync(directory, { recursive: true, mode: 0o700 });
   const containers = new Containers();
-  const layers = await openLayerStore(config.root, await openStorageDriver(config.storageDriver, config.root));
+  const layers = await openLayerStore(
+    config.root,
+    await openStorageDriver(config.storageDriver, config.root, config.thinPool),
+  );
   const observer = new Observer();
   const features = native.probeFeatures();
   const clamped: string[] = [];

@@ -26,6 +26,9 @@ export type SettingName =
   | "cgroup-root"
   | "netns-dir"
   | "storage-driver"
+  | "devmapper-device"
+  | "devmapper-size"
+  | "devmapper-root-size"
   | "writable-layer-limit"
   | "pinned-images"
   | "log-line-bytes"
@@ -183,10 +186,27 @@ export const settings: Readonly<Record<SettingName, Setting>> = {
     default: "/run/netns",
   },
   "storage-driver": {
-    argument: "overlay|btrfs|copy",
+    argument: "overlay|btrfs|copy|devmapper",
     help: "how layers and containers' root file systems lie on the disk",
     // on every kernel, on nearly every file system, and a container costs two directories
     default: "overlay",
+  },
+  "devmapper-device": {
+    argument: "DEVICE",
+    help: "the block device for devmapper's blocks, empty at first; a sparse file in the state directory when it is not given",
+    // a file needs nothing to be prepared
+    default: "",
+  },
+  "devmapper-size": {
+    argument: "SIZE",
+    help: "of devmapper's file",
+    // it takes what is written to it; LVM's and Docker's
+    default: "100Gi",
+  },
+  "devmapper-root-size": {
+    argument: "SIZE",
+    help: "of devmapper's file systems, each container's root; that of the first start counts",
+    default: "10Gi",
   },
   "writable-layer-limit": {
     argument: "SIZE",

@@ -124,6 +124,34 @@ export interface OverlayOptions {
   scratchNamespace?: boolean;
 }
 
+export interface DeviceOptions {
+  name: string;
+  /** "thin", "thin-pool", ... */
+  target: string;
+  parameters: string;
+  /** of 512 bytes */
+  sectors: number;
+  readOnly?: boolean;
+}
+
+export interface BlockMountOptions {
+  /** absolute */
+  device: string;
+  /** "ext4", ... */
+  type: string;
+  /** "key" or "key=value" */
+  options?: string[];
+  readOnly?: boolean;
+  /** of this mount alone: the file system may be mounted elsewhere, where it is written to */
+  mountReadOnly?: boolean;
+  /** only this directory or file of it, resolved within it (RESOLVE_IN_ROOT) */
+  subPath?: string;
+  /** files show their ids as this user namespace maps them */
+  userNamespaceFd?: number;
+  /** SELinux label of all its files (the mount option `context`) */
+  context?: string;
+}
+
 export interface MountAttributes {
   /** MOUNT_ATTR_* bits */
   set?: number;

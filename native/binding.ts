@@ -8,8 +8,10 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import type {
+  BlockMountOptions,
   BridgeOptions,
   ByteStream,
+  DeviceOptions,
   FileRead,
   IdMaps,
   KernelFeatures,
@@ -174,7 +176,8 @@ export interface Addon {
   // inherit_directories.cc
   /** gives directories of a layer the mode, owner, time and attributes of the topmost directory of that path among the layers
    *  below; what is none is left alone. @param options.lower topmost first @param options.paths each ends with a NUL; the
-   *  empty one is the layer's root */
+   *  empty one is the layer's root. One that begins with a slash holds nothing but whiteouts: it goes when there is
+   *  none below. Out of one that begins with two, whiteouts go when nothing below shows through */
   inheritDirectories(options: { directory: string; lower: string[]; paths: Buffer }): Promise<void>;
 
   // btrfs.cc: paths are absolute
@@ -189,6 +192,27 @@ export interface Addon {
   limitSubvolume(path: string, limitBytes: number): Promise<void>;
   /** begins to free what subvolumes took that were deleted; by itself btrfs does that every 30 s */
   cleanBtrfs(path: string): Promise<void>;
+
+  // device_mapper.cc: ENOENT of /dev/mapper/control: the kernel has none
+  /** A device of one target. EBUSY: there is one of that name. EINVAL: the kernel has no such target, or it refuses the
+   *  parameters. @returns its path */
+  createDevice(options: DeviceOptions): Promise<string>;
+  /** EBUSY when somebody has it open; deferred: then it goes with the last one. ENXIO: there is none */
+  removeDevice(name: string, deferred: boolean): Promise<void>;
+  /** its path, and what its target says of itself; ENXIO: there is none */
+  deviceStatus(name: string): Promise<{ path: string; status: string }>;
+  /** to its target; ENXIO: there is none */
+  messageDevice(name: string, message: string): Promise<void>;
+  listDevices(): Promise<string[]>;
+
+  // block_mount.cc
+  /** a file as a block device, until the last descriptor of that is closed. @param options.direct past the kernel's cache */
+  attachLoop(options: { path: string; direct: boolean }): Promise<{ fd: number; device: string }>;
+  blockDeviceSize(path: string): Promise<number>;
+  /** of all its content. @param fd writable */
+  discardDevice(fd: number): Promise<void>;
+  /** a detached mount of a file system that lies on a block device, or of a part of it */
+  mountBlock(options: BlockMountOptions): Promise<number>;
 
   // project_quota.cc
   /** what is made in the directory from here on belongs to the project, too. EOPNOTSUPP, ENOTTY: the file system knows none */

@@ -16,7 +16,6 @@ import type { Container } from "./container.js";
 import { FailedPreconditionError, InvalidArgumentError, messageOf } from "./errors.js";
 import type { SandboxNode } from "./node.js";
 import type { Pod } from "./pod.js";
-import { removeTree } from "./rootfs/remove-tree.js";
 import { controllersForRuntimes } from "./runtime-bundle.js";
 import { completeSpec } from "./seccomp-filters.js";
 import { type BundlePlace, bundleAnnotation, bundleSpec, specToJson } from "./spec/bundle-spec.js";
@@ -43,7 +42,7 @@ export async function mountBundle(node: SandboxNode, container: Container, path:
   try {
     await mkdir(directory, { recursive: true, mode: 0o700 });
     if ((await readdir(directory)).length > 0) throw new InvalidArgumentError(`directory: ${directory} is not empty`);
-    undo.push("remove what is in the bundle", () => removeContent(directory));
+    undo.push("remove what is in the bundle", () => removeContent(node, directory));
     const home = join(directory, "layer");
     await mkdir(home);
     await attach(join(directory, "rootfs"), (await node.snapshots.prepareRootfsIn({ home, layers })).rootFd, undo);
@@ -63,7 +62,7 @@ export async function mountBundle(node: SandboxNode, container: Container, path:
 }
 
 /** Unmounts and removes a bundle, of whatever container it was. InvalidArgumentError: it is none of ours. */
-export async function unmountBundle(path: string): Promise<void> {
+export async function unmountBundle(node: SandboxNode, path: string): Promise<void> {
   const directory = checkedDirectory(path);
   let spec: Partial<OciSpec>;
   try {
@@ -77,7 +76,7 @@ export async function unmountBundle(path: string): Promise<void> {
   for (const name of await namesIn(join(directory, "volumes")))
     await unmountIfMounted(join(directory, "volumes", name));
   await unmountIfMounted(join(directory, "rootfs"));
-  await removeContent(directory);
+  await removeContent(node, directory);
   await rm(directory, { recursive: true });
 }
 
@@ -112,12 +111,12 @@ async function unmountIfMounted(path: string): Promise<void> {
 }
 
 /** Takes nothing away that is still mounted: what is a mount point cannot be removed. */
-async function removeContent(directory: string): Promise<void> {
+async function removeContent(node: SandboxNode, directory: string): Promise<void> {
   const volumes = join(directory, "volumes");
   for (const name of await namesIn(volumes)) await removeMountPoint(join(volumes, name));
   await removeMountPoint(volumes);
   await removeMountPoint(join(directory, "rootfs"));
-  await removeTree(join(directory, "layer"));
+  await node.snapshots.removeRootfsIn(join(directory, "layer"));
   await rm(join(directory, "config.json"), { force: true });
 }
 

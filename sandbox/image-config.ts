@@ -47,6 +47,7 @@ export interface ImageHistory {
 
 const maxListEntries = 10_000;
 const maxLayers = 500;
+const maxDefaultsLength = 512 * 1024;
 const digestPattern = /^sha256:[0-9a-f]{64}$/;
 
 /**
@@ -82,6 +83,13 @@ export function parseImageConfig(json: unknown): OciImageConfig {
 
 function parseDefaults(json: unknown): ImageDefaults {
   const config = json === undefined || json === null ? {} : asObject(json, "config");
+  const { Labels, ...rest } = config;
+  // no program can be given so much; and it is kept in memory, for each image
+  if (JSON.stringify(rest).length > maxDefaultsLength) {
+    throw new InvalidArgumentError(
+      `image configuration: config has more than ${maxDefaultsLength} bytes besides its labels`,
+    );
+  }
   return {
     User: asString(config.User, "config.User"),
     Env: asStrings(config.Env, "config.Env", maxListEntries),
@@ -89,7 +97,7 @@ function parseDefaults(json: unknown): ImageDefaults {
     Cmd: asStrings(config.Cmd, "config.Cmd", maxListEntries),
     WorkingDir: asString(config.WorkingDir, "config.WorkingDir"),
     Volumes: asKeys(config.Volumes, "config.Volumes"),
-    Labels: asStringMap(config.Labels, "config.Labels"),
+    Labels: asStringMap(Labels, "config.Labels"),
     StopSignal: asString(config.StopSignal, "config.StopSignal"),
     ExposedPorts: asKeys(config.ExposedPorts, "config.ExposedPorts"),
   };

@@ -17,8 +17,12 @@ export async function* diffContainer(
   signal: AbortSignal,
 ): AsyncGenerator<proto.v1.IDiffContainerResponse> {
   const { id, layers } = node.containers.resolve(required(request.container_id, "container_id")).record;
-  const comparison = node.snapshots.compareRootfs(id, layers);
-  for await (const piece of rootChanges(comparison, signal)) {
-    yield { changes: piece.map(({ kind, path }) => ({ kind: kinds[kind], path })) };
+  const comparison = await node.snapshots.compareRootfs(id, layers);
+  try {
+    for await (const piece of rootChanges(comparison, signal)) {
+      yield { changes: piece.map(({ kind, path }) => ({ kind: kinds[kind], path })) };
+    }
+  } finally {
+    await comparison.close();
   }
 }

@@ -5,9 +5,9 @@ import type { Runtime } from "../runtime.js";
 
 /** `berth inspect --bundle DIR --unmount`. */
 export async function unmountBundle(
-  _runtime: Runtime,
+  { node }: Runtime,
   request: proto.v1.UnmountBundleRequest,
 ): Promise<proto.v1.IUnmountBundleResponse> {
-  await unmount(required(request.directory, "directory"));
+  await unmount(node, required(request.directory, "directory"));
   return {};
 }

@@ -9,7 +9,7 @@ import { FailedPreconditionError } from "../../sandbox/errors.js";
 import { checkLayers, type LayersCheck } from "../../sandbox/rootfs/check-layers.js";
 import type { LayerStore } from "../../sandbox/rootfs/layer-store.js";
 import type { Snapshots } from "../../sandbox/rootfs/snapshots.js";
-import type { ImageRecord, ImageStore } from "./image-store.js";
+import { type ImageRecord, type ImageStore, isWhole, remember, type StoredImage } from "./image-store.js";
 
 export interface StoreProblem {
   /** a layer's or an image's id, or a path */
@@ -90,7 +90,7 @@ async function imageRecords(images: ImageStore): Promise<StoreProblem[]> {
   for (const record of images.list()) {
     const name = `${record.id.slice("sha256:".length)}.json`;
     const path = join(images.directory, name);
-    if (!files.delete(name) || !isDeepStrictEqual(await readRecord(path), asWritten(record))) {
+    if (!files.delete(name) || !(await isAsRemembered(path, record))) {
       problems.push({
         subject: record.id,
         what: `the image's record ${path} is missing or damaged`,
@@ -105,8 +105,10 @@ async function imageRecords(images: ImageStore): Promise<StoreProblem[]> {
   return problems;
 }
 
-function asWritten(record: ImageRecord): unknown {
-  return JSON.parse(JSON.stringify(record));
+async function isAsRemembered(path: string, record: ImageRecord): Promise<boolean> {
+  const stored = (await readRecord(path)) as StoredImage | undefined;
+  if (stored?.config === undefined || !isWhole(stored, record.id)) return false;
+  return isDeepStrictEqual(remember(stored), JSON.parse(JSON.stringify(record)));
 }
 
 async function readRecord(path: string): Promise<unknown> {

@@ -67,7 +67,7 @@ export async function exportImages(
 }
 
 async function writeLayout(
-  deps: Pick<InstallDeps, "layers">,
+  deps: Pick<InstallDeps, "images" | "layers">,
   layout: LayoutWriter,
   images: readonly ImageRecord[],
   signal: AbortSignal,
@@ -83,7 +83,11 @@ async function writeLayout(
       packed.set(chainId, await layout.addBlob((fd) => packLayer(deps.layers, chainId, below, fd, signal)));
     }
     const layers = image.layers.map((chainId) => packed.get(chainId) as PackedLayer);
-    const config = await addJson(layout, configType, configurationWith(image, layers));
+    const config = await addJson(layout, configType, {
+      // as it came, with the diff ids of the layers that were made anew
+      ...(await deps.images.configurationOf(image)).parsed,
+      rootfs: { type: "layers", diff_ids: layers.map(({ diffId }) => diffId) },
+    });
     const manifest = await addJson(layout, manifestType, {
       schemaVersion: 2,
       mediaType: manifestType,
@@ -108,12 +112,6 @@ async function addJson(layout: LayoutWriter, mediaType: string, value: unknown):
   const digest = digestOf(bytes);
   await layout.addBytes(digest, bytes);
   return { mediaType, digest, size: bytes.length };
-}
-
-/** As it came, with the diff ids of the layers that were made anew. */
-function configurationWith(image: ImageRecord, layers: readonly PackedLayer[]): unknown {
-  const configuration: object = image.configuration === undefined ? image.config : JSON.parse(image.configuration);
-  return { ...configuration, rootfs: { type: "layers", diff_ids: layers.map(({ diffId }) => diffId) } };
 }
 
 /** The complete name for containerd and us; for skopeo and umoci the tag, if it means one image only. */

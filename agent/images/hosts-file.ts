@@ -3,6 +3,7 @@ import { X509Certificate } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { isAbsolute, join } from "node:path";
 import { createSecureContext } from "node:tls";
+import { isDeepStrictEqual } from "node:util";
 import { parse, TomlError } from "smol-toml";
 import { FailedPreconditionError, messageOf } from "../../sandbox/errors.js";
 import { type RegistryHost, upstream } from "./registries.js";
@@ -51,7 +52,19 @@ async function readHosts(document: Table, directory: string, registry: string): 
   const root = new HostReader(directory, registry, [], document);
   const { server = "" } = document;
   if (typeof server !== "string") throw new SettingError(["server"], "server is no string");
-  return [...hosts, server === "" ? await root.upstream() : await root.host(server)];
+  const own = server === "" ? await root.upstream() : await root.host(server);
+  return hosts.some((host) => asksTheSame(host, own)) ? hosts : [...hosts, own];
+}
+
+/** A registry that is listed among its hosts, too, is asked once, unless it is to be reached otherwise than there. */
+function asksTheSame(listed: RegistryHost, own: RegistryHost): boolean {
+  const isCovered = (listed.resolves || !own.resolves) && (listed.pulls || !own.pulls);
+  const hasOwnSettings = own.skipVerify || own.triesTls || own.ca.length + own.clients.length > 0;
+  return (
+    listed.baseUrl === own.baseUrl &&
+    isCovered &&
+    (!hasOwnSettings || isDeepStrictEqual({ ...listed, resolves: own.resolves, pulls: own.pulls }, own))
+  );
 }
 
 /** Reads the settings of one host: those at the top of the file are the registry's own. */

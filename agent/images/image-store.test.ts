@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 import { InvalidArgumentError } from "../../sandbox/errors.js";
 import { parseImageConfig } from "../../sandbox/image-config.js";
 import { type LayerStore, openLayerStore } from "../../sandbox/rootfs/layer-store.js";
+import { digestOf } from "./digest.js";
 import { type ImageRecord, type ImageStore, openImageStore } from "./image-store.js";
 
 const id = (prefix: string): string => `sha256:${prefix.padEnd(64, "0")}`;
@@ -47,7 +48,7 @@ describe("the image store", () => {
   });
   afterEach(async () => {
     await layers.settle();
-    await rm(root, { recursive: true, force: true });
+    await rm(root, { recursive: true, force: true, maxRetries: 5 });
   });
 
   it("survives a restart with names and order", async () => {
@@ -114,6 +115,30 @@ describe("the image store", () => {
       [id("1")],
     );
     assert.equal(await store.remove(id("a")), undefined);
+  });
+
+  it("keeps labels, history and the text of a configuration on the disk only, whatever is done to its names", async () => {
+    const text = JSON.stringify({
+      rootfs: { type: "layers", diff_ids: [] },
+      config: { User: "me", Labels: { a: "1" } },
+      history: [{ comment: "x" }],
+      own: "field",
+    });
+    const [imageId, parsed] = [digestOf(text), JSON.parse(text)];
+    const whole = { ...record("a"), id: imageId, configuration: text, config: parseImageConfig(parsed) };
+    const tags = ["docker.io/library/a:1", "docker.io/library/a:2"];
+    const put = await store.put({ ...whole, repoTags: tags });
+    await store.put(record("b", { repoTags: tags.slice(0, 1) }));
+    await store.rewrite(imageId);
+    const before = store.find(imageId);
+    await open();
+    for (const image of [put, before, store.find("a:2")]) {
+      assert.ok(image);
+      assert.deepEqual([image.config.config.User, image.config.config.Labels, image.config.history], ["me", {}, []]);
+      assert.ok(!("configuration" in image));
+      const told = await store.configurationOf(image);
+      assert.deepEqual([told.text, told.parsed, told.config], [text, parsed, whole.config]);
+    }
   });
 
   it("drops records that are torn or whose layers are missing", async () => {

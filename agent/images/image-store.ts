@@ -8,6 +8,7 @@ import { InvalidArgumentError } from "../../sandbox/errors.js";
 import type { OciImageConfig } from "../../sandbox/image-config.js";
 import type { LayerStore } from "../../sandbox/rootfs/layer-store.js";
 import { Serial } from "../../sandbox/serial.js";
+import { digestOf } from "./digest.js";
 import { formatReference, parseReference } from "./reference.js";
 
 export interface ImageRecord {
@@ -22,15 +23,20 @@ export interface ImageRecord {
   sizeBytes: number;
   /** chain ids, bottom first */
   layers: string[];
+  /** what its containers need of the configuration: in memory without labels and history, which can be megabytes */
   config: OciImageConfig;
-  /** the configuration as it came, byte for byte; absent when it is no UTF-8, and in records of before */
-  configuration?: string;
   /** of the manifest; absent when there are none, or far too many */
   annotations?: Record<string, string>;
   /** the same digest as the id */
   configDigest: string;
   /** nanoseconds since the epoch, decimal: when it came to this machine */
   pulledAt: string;
+}
+
+/** As it is on the disk. */
+export interface StoredImage extends ImageRecord {
+  /** the configuration as it came, byte for byte; absent when it is no UTF-8, and in records of before */
+  configuration?: string;
 }
 
 export interface ImageStoreOptions {
@@ -40,6 +46,15 @@ export interface ImageStoreOptions {
   inUse?: () => Iterable<string>;
   /** a file that is no whole record, or names a layer that is not there; it has been removed */
   onBroken?: (path: string, why: string) => void;
+}
+
+export interface ImageConfiguration {
+  /** byte for byte; undefined: nobody has kept it */
+  text: string | undefined;
+  /** as its JSON says */
+  parsed: object;
+  /** checked, with labels and history */
+  config: OciImageConfig;
 }
 
 export interface ImageStore {
@@ -52,8 +67,10 @@ export interface ImageStore {
    * @throws InvalidArgumentError when a prefix is not unique
    */
   find(reference: string): ImageRecord | undefined;
+  /** An image's configuration as it came; what is left of it when its record on the disk is damaged. */
+  configurationOf(record: ImageRecord): Promise<ImageConfiguration>;
   /** Adds an image, or names to one that is known. A tag that another image had moves to this one. */
-  put(record: ImageRecord): Promise<ImageRecord>;
+  put(record: StoredImage): Promise<ImageRecord>;
   /**
    * Removes the image with all its names, and the layers that nobody else needs. The CRI's RemoveImage: an image that
    * is not there is success (undefined).
@@ -65,7 +82,7 @@ export interface ImageStore {
   unneeded(): string[];
   /** Removes them. */
   collect(): Promise<void>;
-  /** Writes the record of an image that is known as it is in memory. */
+  /** Writes the record of an image that is known as it is in memory, with what can still be read of its configuration. */
   rewrite(id: string): Promise<void>;
   /** Removes a file of the directory that is no image's record; it is left alone when it has become one. */
   removeFile(name: string): Promise<void>;
@@ -96,9 +113,16 @@ export async function openImageStore(options: ImageStoreOptions): Promise<ImageS
   };
   for (const record of images.values()) index(record);
 
-  const store = async (record: ImageRecord): Promise<void> => {
-    await writeDurably(directory, pathOf(record.id), record);
-    index(record);
+  const store = async (record: StoredImage): Promise<ImageRecord> => {
+    const whole =
+      record.configuration === undefined && images.has(record.id)
+        ? await readStored(pathOf(record.id)).catch(() => undefined)
+        : undefined;
+    const kept = whole !== undefined && isWhole(whole, record.id) ? fromDisk(whole) : {};
+    await writeDurably(directory, pathOf(record.id), { ...record, ...kept });
+    const remembered = remember(record);
+    index(remembered);
+    return remembered;
   };
 
   const unneeded = (): string[] => {
@@ -134,23 +158,37 @@ export async function openImageStore(options: ImageStoreOptions): Promise<ImageS
     directory,
     list: () => [...images.values()],
     find,
+    async configurationOf(record) {
+      try {
+        const stored = await readStored(pathOf(record.id));
+        if (!isWhole(stored, record.id)) throw new Error("damaged");
+        const { configuration, config } = stored;
+        return {
+          text: configuration,
+          parsed: configuration === undefined ? config : JSON.parse(configuration),
+          config,
+        };
+      } catch {
+        return { text: undefined, parsed: record.config, config: record.config };
+      }
+    },
     put: (record) =>
       changes.run(serialKey, async () => {
         const known = images.get(record.id);
-        const merged: ImageRecord = {
+        const merged = {
           ...record,
           repoTags: union(known?.repoTags, record.repoTags),
           repoDigests: union(known?.repoDigests, record.repoDigests),
           pulledAt: known?.pulledAt ?? record.pulledAt,
         };
         // the new owner of a tag is written first: a crash in between leaves the tag twice, never nowhere
-        await store(merged);
+        const remembered = await store(merged);
         for (const other of images.values()) {
           if (other.id === record.id || !other.repoTags.some((tag) => record.repoTags.includes(tag))) continue;
           await store({ ...other, repoTags: other.repoTags.filter((tag) => !record.repoTags.includes(tag)) });
         }
-        index(merged);
-        return merged;
+        index(remembered);
+        return remembered;
       }),
     remove: (reference) =>
       changes.run(serialKey, async () => {
@@ -210,7 +248,7 @@ async function load(directory: string, options: ImageStoreOptions): Promise<Map<
     const path = join(directory, name);
     try {
       if (!name.endsWith(".json")) throw new Error("a record that was not finished");
-      const record = JSON.parse(await readFile(path, "utf8")) as ImageRecord;
+      const record = remember(await readStored(path));
       if (record.version !== 1) throw new Error(`version ${record.version} is not 1`);
       const missing = record.layers.find((chainId) => !options.layers.has(chainId));
       if (missing !== undefined) throw new Error(`layer ${missing} is missing`);
@@ -224,7 +262,26 @@ async function load(directory: string, options: ImageStoreOptions): Promise<Map<
   return new Map(records.map((record) => [record.id, record]));
 }
 
-async function writeDurably(directory: string, path: string, record: ImageRecord): Promise<void> {
+async function readStored(path: string): Promise<StoredImage> {
+  return JSON.parse(await readFile(path, "utf8")) as StoredImage;
+}
+
+/** An image's id is its configuration's digest. */
+export function isWhole({ id, configuration }: StoredImage, expected: string): boolean {
+  return id === expected && (configuration === undefined || digestOf(configuration) === id);
+}
+
+/** What is kept in memory of a record. */
+export function remember({ configuration: _, ...record }: StoredImage): ImageRecord {
+  const { config } = record;
+  return { ...record, config: { ...config, config: { ...config.config, Labels: {} }, history: [] } };
+}
+
+function fromDisk({ config, configuration }: StoredImage): Partial<StoredImage> {
+  return { config, ...(configuration !== undefined && { configuration }) };
+}
+
+async function writeDurably(directory: string, path: string, record: StoredImage): Promise<void> {
   try {
     const file = await open(`${path}.new`, "w", 0o600);
     try {

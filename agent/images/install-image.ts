@@ -2,7 +2,7 @@ import { InternalError, InvalidArgumentError } from "../../sandbox/errors.js";
 import { type OciImageConfig, parseImageConfig } from "../../sandbox/image-config.js";
 import type { LayerStore } from "../../sandbox/rootfs/layer-store.js";
 import { chainIdsOf, digestOf } from "./digest.js";
-import type { ImageRecord, ImageStore } from "./image-store.js";
+import type { ImageRecord, ImageStore, StoredImage } from "./image-store.js";
 import { shapeProblem } from "./json-shape.js";
 import type { LayerFetcher } from "./layer-fetcher.js";
 import { formatPlatform, hostPlatform, platformFit } from "./platform.js";
@@ -87,7 +87,7 @@ export async function installImage(
 /** What lists of images carry: a node with hundreds of them must be able to tell of all. */
 const maxAnnotationBytes = 16 * 1024;
 
-function kept(image: ImageToInstall, id: string): Pick<ImageRecord, "configuration" | "annotations"> {
+function kept(image: ImageToInstall, id: string): Pick<StoredImage, "configuration" | "annotations"> {
   const configuration = image.configuration.toString("utf8");
   const annotations = image.annotations ?? {};
   const bytes = Buffer.byteLength(JSON.stringify(annotations));

@@ -134,8 +134,9 @@ async function completeDirectories(
   lower: readonly string[],
 ): Promise<void> {
   const directories = lower.map((chainId) => layers.path(chainId)).reverse();
-  if (directories.length === 0) return;
-  const root = unpacked.rootIsImplicit ? Buffer.from("\0") : Buffer.alloc(0);
+  // at the bottom, only directories of whiteouts alone are asked for
+  if (directories.length === 0 && !unpacked.implicit.includes("/")) return;
+  const root = unpacked.rootIsImplicit && directories.length > 0 ? Buffer.from("\0") : Buffer.alloc(0);
   const paths = Buffer.concat([root, unpacked.implicit]);
   if (paths.length > 0) await native.inheritDirectories({ directory: staging.directory, lower: directories, paths });
 }

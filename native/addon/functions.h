@@ -22,11 +22,13 @@ void export_function(Napi::Object exports, const char* name) {
   exports.Set(name, Napi::Function::New<guarded<function>>(exports.Env(), name));
 }
 
+void register_block_mount(Napi::Object exports);
 void register_bpf_device(Napi::Object exports);
 void register_btrfs(Napi::Object exports);
 void register_byte_stream(Napi::Object exports);
 void register_conntrack(Napi::Object exports);
 void register_cgroup(Napi::Object exports);
+void register_device_mapper(Napi::Object exports);
 void register_disk_usage(Napi::Object exports);
 void register_features(Napi::Object exports);
 void register_filesystem(Napi::Object exports);

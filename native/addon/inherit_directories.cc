@@ -1,16 +1,19 @@
 // Directories that a layer holds without describing them look like those of the layers below.
 //
 // The names come from the layer, and the trees may be hostile: the layer's own links lead nowhere out of it, and those of
-// the layers below are not followed at all.
+// the layers below are not followed at all. Whiteouts that hide nothing go, and directories of nothing else.
+#include <dirent.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -64,19 +67,87 @@ void copy_attributes(int from, int to, const std::string& path) {
   if (futimens(to, times) != 0) throw_errno("futimens", path);
 }
 
-void inherit_one(int root, const std::string& path, const std::vector<UniqueFd>& lower) {
+UniqueFd open_in_root(int root, const std::string& path) {
   open_how how{};
   how.flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
   how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
-  const UniqueFd to(static_cast<int>(syscall(SYS_openat2, root, path.empty() ? "." : path.c_str(), &how, sizeof how)));
+  return UniqueFd(static_cast<int>(syscall(SYS_openat2, root, path.empty() ? "." : path.c_str(), &how, sizeof how)));
+}
+
+// The directory of that path that shows through from the layers below; none: nothing does.
+UniqueFd find_below(const std::string& path, const std::vector<UniqueFd>& lower) {
+  bool hides_below = false;
+  for (const UniqueFd& layer : lower) {
+    UniqueFd found = find_directory(layer.get(), path, hides_below);
+    if (found || hides_below) return found;
+  }
+  return UniqueFd();
+}
+
+void inherit_one(int root, const std::string& path, const std::vector<UniqueFd>& lower) {
+  const UniqueFd to = open_in_root(root, path);
   // a later entry of the layer may have replaced it
   if (!to) return;
-  for (const UniqueFd& layer : lower) {
-    bool hides_below = false;
-    const UniqueFd from = find_directory(layer.get(), path, hides_below);
-    if (from) return copy_attributes(from.get(), to.get(), path);
-    if (hides_below) return;
+  if (const UniqueFd from = find_below(path, lower)) copy_attributes(from.get(), to.get(), path);
+}
+
+// Takes the whiteouts out of a directory; with directories, also those of nothing but whiteouts.
+void remove_whiteouts(UniqueFd opened, bool with_directories, const std::string& path) {
+  const std::unique_ptr<DIR, int (*)(DIR*)> directory(fdopendir(opened.get()), closedir);
+  if (!directory) throw_errno("fdopendir", path);
+  const int inside = opened.release();
+  while (const dirent* item = readdir(directory.get())) {
+    if (strcmp(item->d_name, ".") == 0 || strcmp(item->d_name, "..") == 0) continue;
+    struct stat status {};
+    if (fstatat(inside, item->d_name, &status, AT_SYMLINK_NOFOLLOW) != 0) throw_errno("fstatat", path);
+    const bool is_whiteout = S_ISCHR(status.st_mode) && status.st_rdev == makedev(0, 0);
+    if (!is_whiteout && !(with_directories && S_ISDIR(status.st_mode))) continue;
+    if (!is_whiteout) {
+      UniqueFd next(openat(inside, item->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+      if (!next) throw_errno("openat", path);
+      remove_whiteouts(std::move(next), true, path);
+    }
+    if (unlinkat(inside, item->d_name, is_whiteout ? 0 : AT_REMOVEDIR) != 0) throw_errno("unlinkat", path);
   }
+}
+
+// What is done to a directory leaves it its time.
+void keep_time(int directory, const struct stat& before, const std::string& path) {
+  const timespec times[2] = {{0, UTIME_OMIT}, before.st_mtim};
+  if (futimens(directory, times) != 0) throw_errno("futimens", path);
+}
+
+// A directory of this layer with nothing but whiteouts in it: without one below, there would not be any.
+void remove_unless_below(int root, const std::string& path, const std::vector<UniqueFd>& lower) {
+  const size_t slash = path.rfind('/');
+  const std::string parent = slash == std::string::npos ? "" : path.substr(0, slash);
+  bool is_hidden = false;
+  find_directory(root, parent, is_hidden);
+  if (!is_hidden && find_below(path, lower)) return inherit_one(root, path, lower);
+  UniqueFd directory = open_in_root(root, path);
+  // one that it was in is gone already
+  if (!directory) return;
+  remove_whiteouts(std::move(directory), true, path);
+  const UniqueFd above = open_in_root(root, parent);
+  if (!above) throw_errno("openat2", path);
+  const std::string name = slash == std::string::npos ? path : path.substr(slash + 1);
+  struct stat before {};
+  if (fstat(above.get(), &before) != 0) throw_errno("fstat", path);
+  if (unlinkat(above.get(), name.c_str(), AT_REMOVEDIR) != 0) throw_errno("unlinkat", path);
+  keep_time(above.get(), before, path);
+}
+
+// Where nothing shows through, whiteouts hide nothing; and overlayfs lists them there as files that cannot be found.
+void drop_idle_whiteouts(int root, const std::string& path, const std::vector<UniqueFd>& lower) {
+  bool is_hidden = false;
+  find_directory(root, path, is_hidden);
+  if (!is_hidden && find_below(path, lower)) return;
+  const UniqueFd directory = open_in_root(root, path);
+  struct stat before {};
+  if (!directory) return;
+  if (fstat(directory.get(), &before) != 0) throw_errno("fstat", path);
+  remove_whiteouts(open_in_root(root, path), false, path);
+  keep_time(directory.get(), before, path);
 }
 
 struct Options {
@@ -92,7 +163,11 @@ void inherit(const Options& options) {
   for (const std::string& path : options.lower) lower.push_back(open_file(path, flags));
   for (size_t begin = 0; begin < options.paths.size();) {
     const size_t end = std::min(options.paths.find('\0', begin), options.paths.size());
-    inherit_one(root.get(), clean_path(options.paths.substr(begin, end - begin)), lower);
+    const std::string told = options.paths.substr(begin, end - begin);
+    const std::string path = clean_path(told);
+    if (told.starts_with("//")) drop_idle_whiteouts(root.get(), path, lower);
+    else if (told.starts_with('/')) remove_unless_below(root.get(), path, lower);
+    else inherit_one(root.get(), path, lower);
     begin = end + 1;
   }
 }

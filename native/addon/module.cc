@@ -14,6 +14,8 @@ static Napi::Object init(Napi::Env, Napi::Object exports) {
   register_byte_stream(exports);
   register_loopback_connect(exports);
   register_mount(exports);
+  register_block_mount(exports);
+  register_device_mapper(exports);
   register_namespace_pin(exports);
   register_cgroup(exports);
   register_bpf_device(exports);

@@ -100,6 +100,7 @@ void LayerWriter::forget_parents() {
 
 int LayerWriter::open_parent(const std::string& path, CachedParent& cache, bool make) {
   const std::string parent = parent_of(path);
+  if (make && !hiding_ && hiding_only_ > 0) use_directories(parent);
   if (cache.fd && cache.path == parent) return cache.fd.get();
   UniqueFd fd = open_in_root(root_.get(), parent, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
   // a link of the layers below is replaced by a directory, as overlayfs shows it
@@ -113,6 +114,30 @@ int LayerWriter::open_parent(const std::string& path, CachedParent& cache, bool 
   cache.path = parent;
   cache.fd = std::move(fd);
   return cache.fd.get();
+}
+
+void LayerWriter::use_directories(const std::string& path) {
+  for (size_t end = 0; end < path.size();) {
+    end = std::min(path.find('/', end == 0 ? 0 : end + 1), path.size());
+    const auto found = implicit_.find(path.substr(0, end));
+    if (found == implicit_.end() || !found->second) continue;
+    found->second = false;
+    hiding_only_--;
+  }
+}
+
+// Of a whiteout, in a tree of the layers below.
+int LayerWriter::open_lower_parent(const std::string& path) {
+  const std::string parent = parent_of(path);
+  UniqueFd fd = open_in_root(root_.get(), parent, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
+  if (!fd) {
+    if (errno == ENOENT || errno == ENOTDIR || errno == ELOOP) return -1;
+    fail("open the parent of", path);
+  }
+  keep_time(fd.get(), parent);
+  parent_.path = parent;
+  parent_.fd = std::move(fd);
+  return parent_.fd.get();
 }
 
 // Before something comes into a directory that no entry of this layer describes. One that an entry describes later takes its
@@ -142,13 +167,17 @@ UniqueFd LayerWriter::make_parents(const std::string& path) {
     const std::string prefix = path.substr(0, end);
     keep_time(current.get(), path.substr(0, begin == 0 ? 0 : begin - 1));
     const bool is_new = make_directory(current.get(), name, prefix);
-    if (is_new && !apply_) implicit_.insert(prefix);
+    if (is_new && !apply_) {
+      implicit_[prefix] = hiding_;
+      hiding_only_ += hiding_;
+    }
     if (!is_new && apply_) replace_lower(current.get(), name, prefix);
     UniqueFd next = open_in_root(root_.get(), prefix, O_PATH | O_DIRECTORY, 0);
     if (!next && errno == ENOTDIR) {
       struct stat status {};
       if (fstatat(current.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) fail("stat", prefix);
-      if (apply_ || !is_whiteout(status)) {
+      // what is taken away has nothing that could be hidden
+      if (apply_ || hiding_ || !is_whiteout(status)) {
         errno = ENOTDIR;
         fail("open", prefix);
       }
@@ -252,7 +281,10 @@ void LayerWriter::write_directory(const Entry& entry, const std::string& path) {
       if (was_whiteout) set_opaque(reopened, name, path);
     }
   }
-  if (!implicit_.empty()) implicit_.erase(path);
+  if (!implicit_.empty()) {
+    if (hiding_only_ > 0) use_directories(path);
+    implicit_.erase(path);
+  }
   const UniqueFd fd(path.empty() ? open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
                                  : openat(open_parent(path, parent_, true), name.c_str(),
                                           O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <cstdint>
+#include <map>
 #include <set>
 #include <string>
 #include <unordered_set>
@@ -28,8 +29,11 @@ class LayerWriter {
 
   uint64_t bytes() const { return bytes_; }
   uint64_t inodes() const { return inodes_; }
-  // Directories that no entry describes: they look like the same directory of the layers below.
-  const std::set<std::string>& implicit_directories() const { return implicit_; }
+  // Directories that no entry describes: they look like the same directory of the layers below. The value: there is nothing but
+  // whiteouts in it; without a directory below, it is none.
+  const std::map<std::string, bool>& implicit_directories() const { return implicit_; }
+  // Directories that have whiteouts in them.
+  const std::set<std::string>& directories_of_whiteouts() const { return of_whiteouts_; }
   bool root_is_implicit() const { return root_is_implicit_; }
 
  private:
@@ -50,9 +54,12 @@ class LayerWriter {
   void replace_lower(int parent, const std::string& name, const std::string& path);
   void check_depth(int parent, const std::string& path);
   void forget_parents();
+  // Of a directory and those that it is in: an entry comes into it.
+  void use_directories(const std::string& path);
 
   bool write_whiteout(const std::string& path);
   int open_hiding_parent(const std::string& path);
+  int open_lower_parent(const std::string& path);
   void write_directory(const Entry& entry, const std::string& path);
   void write_file(const Entry& entry, const std::string& path, TarReader& data);
   void write_content(int fd, const Entry& entry, TarReader& data);
@@ -76,7 +83,12 @@ class LayerWriter {
   CachedParent parent_;
   CachedParent link_parent_;
   std::vector<DirectoryEnd> directory_ends_;
-  std::set<std::string> implicit_;
+  std::map<std::string, bool> implicit_;
+  std::set<std::string> of_whiteouts_;
+  // how many of the implicit ones are there for whiteouts alone
+  size_t hiding_only_ = 0;
+  // a whiteout is being written
+  bool hiding_ = false;
   // apply: the inodes of what this layer has made or described, which its own whiteouts do not hide
   std::unordered_set<ino_t> made_;
   // apply: the inodes of directories of the layers below that keep their time, whatever comes into them

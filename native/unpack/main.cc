@@ -4,7 +4,8 @@
 //                                                             tree of the layers below (see layer_writer.h)
 //
 // Standard output: {"diffId":"sha256:...","bytes":N,"inodes":N,"rootIsImplicit":B}, a newline, and the paths of the
-// directories that no entry describes, each with a NUL at its end.
+// directories that no entry describes, each with a NUL at its end; those that hold nothing but whiteouts begin with a slash.
+// Then those that have whiteouts in them, with two slashes before.
 // On failure: {"step":"...","path":"...","errno":N,"message":"..."} on standard error, and exit code 1.
 #include <signal.h>
 #include <sys/prctl.h>
@@ -61,11 +62,18 @@ std::string unpack_layer(LayerStream& stream, bool apply) {
   std::string told = "{\"diffId\":" + quoted(stream.finish()) + ",\"bytes\":" + std::to_string(writer.bytes()) +
                      ",\"inodes\":" + std::to_string(writer.inodes()) +
                      ",\"rootIsImplicit\":" + (writer.root_is_implicit() ? "true" : "false") + "}\n";
-  for (const std::string& path : writer.implicit_directories()) {
+  const auto tell = [&told](std::string_view mark, const std::string& path) {
+    told += mark;
     told += path;
     told += '\0';
-    if (told.size() > kMaxToldBytes) refuse("make", path, "too many directories that no entry describes");
+    if (told.size() > kMaxToldBytes) {
+      refuse("make", path, "too many directories that no entry describes, or that have whiteouts");
+    }
+  };
+  for (const auto& [path, only_hides] : writer.implicit_directories()) {
+    tell(only_hides ? "/" : "", path);
   }
+  for (const std::string& path : writer.directories_of_whiteouts()) tell("//", path);
   return told;
 }
 

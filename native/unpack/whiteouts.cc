@@ -22,6 +22,11 @@ constexpr std::string_view kWhiteout = ".wh.";
 constexpr std::string_view kWhiteoutMeta = ".wh..wh.";
 constexpr std::string_view kOpaqueMarker = ".wh..wh..opq";
 
+std::string path_beside(const std::string& path, const std::string& name) {
+  const std::string parent = parent_of(path);
+  return parent.empty() ? name : parent + "/" + name;
+}
+
 }  // namespace
 
 // A whiteout hides what the layers below hold, never what this layer holds itself.
@@ -48,21 +53,39 @@ bool LayerWriter::write_whiteout(const std::string& path) {
     return true;
   }
   if (mknodat(parent, hidden.c_str(), S_IFCHR, makedev(0, 0)) == 0) {
+    of_whiteouts_.insert(parent_of(path));
     inodes_++;
     return true;
   }
   if (errno != EEXIST) fail("mknod a whiteout", path);
   struct stat status {};
   if (fstatat(parent, hidden.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) fail("stat", path);
-  if (S_ISDIR(status.st_mode)) set_opaque(parent, hidden, path);
+  if (!S_ISDIR(status.st_mode)) return true;
+  const auto implicit = implicit_.find(path_beside(path, hidden));
+  if (implicit == implicit_.end() || !implicit->second) {
+    set_opaque(parent, hidden, path);
+    return true;
+  }
+  // there are only whiteouts in it
+  remove_existing(parent, hidden, path);
+  if (mknodat(open_parent(path, parent_, false), hidden.c_str(), S_IFCHR, makedev(0, 0)) != 0) {
+    fail("mknod a whiteout", path);
+  }
+  of_whiteouts_.insert(parent_of(path));
   return true;
 }
 
-// What is no directory (any more) hides all that was below it by itself: then -1. umoci tells of it nevertheless.
+// -1: what is no directory (any more), or is not there, has nothing that could be hidden. umoci tells of it nevertheless.
 int LayerWriter::open_hiding_parent(const std::string& path) {
+  // the layers below are there already; a link of theirs is no directory
+  if (apply_) return open_lower_parent(path);
+  hiding_ = true;
   try {
-    return open_parent(path, parent_, true);
+    const int parent = open_parent(path, parent_, true);
+    hiding_ = false;
+    return parent;
   } catch (const Failure& failure) {
+    hiding_ = false;
     if (failure.errno_value == ENOTDIR) return -1;
     throw;
   }

@@ -5,7 +5,7 @@ import { isDeepStrictEqual } from "node:util";
 import { native } from "../../native/binding.js";
 import { messageOf } from "../errors.js";
 import { filesOf } from "./drivers/driver.js";
-import type { LayerStore, StoredRecord } from "./layer-store.js";
+import type { LayerRecord, LayerStore, StoredRecord } from "./layer-store.js";
 
 export interface LayersCheck {
   /** chain ids of layers that are known, but of which something is missing, and what */
@@ -33,23 +33,28 @@ export async function checkLayers(layers: LayerStore, signal?: AbortSignal): Pro
   for (const record of known.values()) {
     signal?.throwIfAborted();
     if (!layers.has(record.chainId)) continue;
-    const problem = await problemOf(layers.home(record.chainId), record);
+    const problem = await problemOf(layers, record);
     if (problem !== undefined && layers.has(record.chainId)) damaged.set(record.chainId, problem);
   }
   return { damaged, strangers };
 }
 
-async function problemOf(home: string, record: unknown): Promise<string | undefined> {
+async function problemOf(layers: LayerStore, record: LayerRecord): Promise<string | undefined> {
+  const home = layers.home(record.chainId);
+  let hide: (() => Promise<void>) | undefined;
   try {
     const { unsyncedIn: _, ...stored } = JSON.parse(await readFile(join(home, "layer.json"), "utf8")) as StoredRecord;
     if (!isDeepStrictEqual(stored, record)) {
       return "its record on disk says something else than the one in memory";
     }
+    hide = await layers.show([record.chainId]);
     const walk = native.openUsageWalk(filesOf(home));
     while (!(await walk.step(1_000)).done);
     return undefined;
   } catch (error) {
     return messageOf(error);
+  } finally {
+    await hide?.();
   }
 }
 

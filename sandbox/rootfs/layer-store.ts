@@ -13,7 +13,7 @@ import { basename, dirname, join } from "node:path";
 import { native } from "../../native/binding.js";
 import { InternalError, InvalidArgumentError } from "../errors.js";
 import { Serial } from "../serial.js";
-import { filesOf, type StorageDriver } from "./drivers/driver.js";
+import { filesOf, type StorageDriver, showFiles } from "./drivers/driver.js";
 import { openOverlayDriver } from "./drivers/overlay.js";
 import { UnsyncedLayers } from "./unsynced-layers.js";
 
@@ -45,8 +45,10 @@ export interface LayerStore {
   /** the directory that has all layers' homes in it */
   readonly directory: string;
   has(chainId: string): boolean;
-  /** The layer's directory. @throws InternalError when the layer is not there */
+  /** The layer's directory, which some drivers show only when they are asked to. @throws InternalError when the layer is not there */
   path(chainId: string): string;
+  /** Sees to it that the layers' directories can be read until the answered function is called. */
+  show(chainIds: readonly string[]): Promise<() => Promise<void>>;
   /** The directory that the driver keeps the layer in. @throws InternalError when the layer is not there */
   home(chainId: string): string;
   list(): LayerRecord[];
@@ -150,6 +152,7 @@ export async function openLayerStore(
     directory: base,
     has: (chainId) => records.has(chainId),
     path: (chainId) => filesOf(home(chainId)),
+    show: (chainIds) => showFiles(driver, chainIds.map(home)),
     home,
     list: () => [...records.values()],
     async stage(chainId, parent) {

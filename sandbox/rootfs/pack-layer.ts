@@ -26,11 +26,16 @@ export async function packLayer(
 ): Promise<PackedLayer> {
   const isDifference = layers.driver.wholeTrees && below !== undefined;
   const args = ["pack", "--directory", layers.path(chainId), ...(isDifference ? ["--lower", layers.path(below)] : [])];
-  const told = await runArchiveProgram(
-    args,
-    ["ignore", "pipe", "pipe", target],
-    `layer ${chainId} could not be read`,
-    signal,
-  );
-  return JSON.parse(told) as PackedLayer;
+  const hide = await layers.show(isDifference ? [chainId, below] : [chainId]);
+  try {
+    const told = await runArchiveProgram(
+      args,
+      ["ignore", "pipe", "pipe", target],
+      `layer ${chainId} could not be read`,
+      signal,
+    );
+    return JSON.parse(told) as PackedLayer;
+  } finally {
+    await hide();
+  }
 }

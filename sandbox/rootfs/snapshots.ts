@@ -7,7 +7,7 @@ import { mkdir, readdir, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { isDiskFull } from "../errno.js";
 import { BerthError, InvalidArgumentError, messageOf, NotFoundError, ResourceExhaustedError } from "../errors.js";
-import type { MappedIds, Rootfs, StorageDriver } from "./drivers/driver.js";
+import { type MappedIds, type Rootfs, type StorageDriver, showFiles } from "./drivers/driver.js";
 import type { LayerStore } from "./layer-store.js";
 import { PacedWalks, type TreeUsage } from "./paced-walks.js";
 import type { RootComparison } from "./root-changes.js";
@@ -45,7 +45,8 @@ export interface Snapshots {
     mountLabel?: string | undefined;
   }): Promise<number>;
   /**
-   * The same as prepareRootfs for a directory of the caller's own, which is empty. The caller removes what is made in it.
+   * The same as prepareRootfs for a directory of the caller's own, which is empty. What it leaves when it fails, too,
+   * removeRootfsIn() takes away.
    */
   prepareRootfsIn(options: {
     home: string;
@@ -54,8 +55,13 @@ export interface Snapshots {
     mountLabel?: string | undefined;
     limitBytes?: number | undefined;
   }): Promise<Rootfs>;
-  /** For rootChanges(). @param layers chain ids, bottom first */
-  compareRootfs(containerId: string, layers: readonly string[]): RootComparison;
+  /** For rootChanges(). The caller closes it. @param layers chain ids, bottom first */
+  compareRootfs(
+    containerId: string,
+    layers: readonly string[],
+  ): Promise<RootComparison & { close: () => Promise<void> }>;
+  /** Of prepareRootfsIn; already gone is success. */
+  removeRootfsIn(home: string): Promise<void>;
   /** Already gone is success. */
   removeRootfs(containerId: string): Promise<void>;
   /** ids of the containers that have a writable directory */
@@ -133,14 +139,15 @@ export async function openSnapshots(root: string, layers: LayerStore): Promise<S
     prepareRootfsIn,
     mountImage: async ({ layers: chainIds, ...options }) =>
       driver.mountImage({ ...options, layers: chainIds.map((chainId) => layers.home(chainId)) }),
-    compareRootfs: (containerId, chainIds) => ({
-      ...driver.comparisonOf({
-        home: directoryOf(containerId),
-        layers: chainIds.map((chainId) => layers.home(chainId)),
-      }),
-      whole: driver.wholeTrees,
-    }),
+    async compareRootfs(containerId, chainIds) {
+      const home = directoryOf(containerId);
+      const homes = chainIds.map((chainId) => layers.home(chainId));
+      const compared = driver.wholeTrees ? homes.slice(-1) : homes;
+      const close = await showFiles(driver, [home, ...compared]);
+      return { ...driver.comparisonOf({ home, layers: homes }), whole: driver.wholeTrees, close };
+    },
     removeRootfs,
+    removeRootfsIn: (home) => driver.remove(home),
     async listRootfs() {
       return (await readdir(directory)).filter((name) => !name.startsWith("."));
     },

@@ -12,7 +12,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { chainIdsOf } from "../../agent/images/digest.js";
 import type { StorageDriverName } from "../../sandbox/rootfs/drivers/driver.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
-import { type FileSystemKind, lacksFileSystem, makeFileSystem, type TestFileSystem } from "../support/file-systems.js";
+import { type FileSystemKind, lacksStorage, makeFileSystem, type TestFileSystem } from "../support/file-systems.js";
 import { type BuiltImage, buildImage, digestOf } from "../support/image-builder.js";
 import { type LyingRegistry, startLyingRegistry } from "../support/lying-registry.js";
 import type { TarEntry } from "../support/tar-writer.js";
@@ -21,6 +21,7 @@ const cases: { driver: StorageDriverName; kills: number; on?: FileSystemKind }[]
   { driver: "overlay", kills: 6 },
   { driver: "copy", kills: 4 },
   { driver: "btrfs", kills: 4, on: "btrfs" },
+  { driver: "devmapper", kills: 4, on: "ext4" },
 ];
 const filesInLayer = 60;
 const layerNames = [
@@ -74,7 +75,7 @@ async function filesBelow(directory: string): Promise<Map<string, number>> {
 }
 
 for (const { driver, kills: usual, on } of cases) {
-  describe(`storage driver ${driver}`, { skip: (on && lacksFileSystem(on)) ?? false }, () => {
+  describe(`storage driver ${driver}`, { skip: (on && lacksStorage(driver, on)) ?? false }, () => {
     const kills = Number(process.env["BERTH_KILLS"] ?? usual);
     let fileSystem: TestFileSystem | undefined;
     let agent: TestAgent;
@@ -122,7 +123,8 @@ for (const { driver, kills: usual, on } of cases) {
         names = await readdir(layers);
       }
       assert.deepEqual(names.sort(), [...needed].map((chainId) => chainId.slice(7, 39)).sort());
-      for (const chainId of needed) {
+      // devmapper's are not mounted; check has read them
+      for (const chainId of driver === "devmapper" ? [] : needed) {
         assert.deepEqual(await filesBelow(join(layers, chainId.slice(7, 39), "fs")), expected.get(chainId));
       }
       const records = await readdir(join(root, "images"));

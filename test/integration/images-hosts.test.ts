@@ -50,6 +50,20 @@ describe("registries", () => {
     assert.deepEqual([remote?.triesTls, remote?.skipVerify], [false, false]);
   });
 
+  it("are asked once when they are listed among their hosts, too", async () => {
+    const own = 'server = "https://listed.example"\n[host."https://m.example"]\n[host."https://listed.example"]\n';
+    const [mirror, itself] = ["https://m.example/v2", "https://listed.example/v2"];
+    await write("listed.example", own);
+    assert.deepEqual(await urls("listed.example"), [mirror, itself]);
+    await write("listed.example", own.slice(own.indexOf("\n") + 1));
+    assert.deepEqual(await urls("listed.example"), [mirror, itself]);
+    // what a host may not be asked, or how it is reached, may be otherwise at the end
+    await write("listed.example", `${own}capabilities = ["pull"]\n`);
+    assert.deepEqual(await urls("listed.example"), [mirror, itself, itself]);
+    await write("listed.example", `skip_verify = true\n${own}`);
+    assert.deepEqual(await urls("listed.example"), [mirror, itself, itself]);
+  });
+
   it("are asked as their file says, in its order, themselves last", async () => {
     await copyFile(authority.certificate, join(directory, "ca.pem"));
     await write(

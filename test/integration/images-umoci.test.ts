@@ -11,6 +11,7 @@ import { native } from "../../native/binding.js";
 import { openSnapshots } from "../../sandbox/rootfs/snapshots.js";
 import { openTestImages, type TestImages } from "../support/image-service.js";
 import { startRegistry, type TestRegistry } from "../support/registry.js";
+import { type TarEntry, writeTar } from "../support/tar-writer.js";
 import { attributesOf, describeTree } from "../support/trees.js";
 
 const run = promisify(execFile);
@@ -34,6 +35,13 @@ describe("an image of Debian's packages", { skip }, () => {
     await run("umoci", ["repack", "--image", `${at("layout")}:${number + 1}`, at("bundle")]);
   }
 
+  /** A layer that umoci would not make. */
+  async function rawLayer(number: number, entries: TarEntry[]): Promise<void> {
+    await writeFile(at("layer.tar"), writeTar(entries));
+    const image = ["--image", `${at("layout")}:${number}`, "--tag", String(number + 1)];
+    await run("umoci", ["raw", "add-layer", ...image, at("layer.tar")]);
+  }
+
   async function install(name: string): Promise<void> {
     const { stdout } = await run("dpkg", ["-L", name]);
     const files = stdout.split("\n").filter((path) => /^\/(?:usr|etc|var)(?:\/|$)/.test(path) && existsSync(path));
@@ -52,6 +60,7 @@ describe("an image of Debian's packages", { skip }, () => {
     await layer(0, async () => {
       for (const name of packages) await install(name);
       await mkdir(root("kinds/deep/er"), { recursive: true });
+      await mkdir(root("kinds/going/er"), { recursive: true });
       await writeFile(root("kinds/file"), "1");
       await link(root("kinds/file"), root("kinds/hard"));
       await symlink("../../../nowhere", root("kinds/link"));
@@ -86,12 +95,29 @@ describe("an image of Debian's packages", { skip }, () => {
       await mkdir(root("kinds/deep/er/and"), { recursive: true });
       await chown(root("kinds/file"), 5, 6);
     });
+    // of what is not there, or not any more
+    await rawLayer(3, [
+      // umoci gives others the time of the unpacking
+      ...["", "etc/", "etc/made/", "kinds/"].map((path) => ({
+        path: `./${path}`,
+        type: "directory" as const,
+        mode: 0o755,
+      })),
+      { path: "kinds/.wh.going" },
+      { path: "kinds/going/.wh.er" },
+      { path: "etc/.wh.new" },
+      { path: "never/deep/.wh.x" },
+      { path: "etc/never/.wh..wh..opq" },
+      { path: "etc/made/.wh.x" },
+      { path: "etc/made/file", content: "4" },
+    ]);
+    await rawLayer(4, [{ path: "kinds/going/.wh.and" }, { path: "kinds/going/er/.wh..wh..opq" }]);
     await run("skopeo", [
       ...["copy", "--dest-tls-verify=false", "--insecure-policy"],
-      ...[`oci:${at("layout")}:3`, `docker://${registry.host}/debian:1`],
+      ...[`oci:${at("layout")}:5`, `docker://${registry.host}/debian:1`],
     ]);
     rmSync(at("bundle"), { recursive: true, force: true });
-    await run("umoci", ["unpack", "--image", `${at("layout")}:3`, at("bundle")]);
+    await run("umoci", ["unpack", "--image", `${at("layout")}:5`, at("bundle")]);
   });
   after(async () => {
     await service.close();
@@ -101,7 +127,7 @@ describe("an image of Debian's packages", { skip }, () => {
 
   it("has the same content, modes, owners, times, links, devices and attributes", async () => {
     const { layers } = await service.images.pull({ reference: `${registry.host}/debian:1` });
-    assert.equal(layers.length, 3);
+    assert.equal(layers.length, 5);
     const snapshots = await openSnapshots(service.root, service.layers);
     const fd = await snapshots.mountImage({ layers, subPath: "" });
     await mkdir(at("mount"));

@@ -10,7 +10,7 @@ import { kernelFeatures } from "../../native/features.js";
 import type { StorageDriverName } from "../../sandbox/rootfs/drivers/driver.js";
 import { supportsUserNamespaces } from "../../sandbox/user-namespaces.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
-import { type FileSystemKind, lacksFileSystem, makeFileSystem, type TestFileSystem } from "../support/file-systems.js";
+import { type FileSystemKind, lacksStorage, makeFileSystem, type TestFileSystem } from "../support/file-systems.js";
 import {
   busyboxName,
   importBusybox,
@@ -25,11 +25,12 @@ const cases: { driver: StorageDriverName; on: FileSystemKind }[] = [
   { driver: "overlay", on: "xfs" },
   { driver: "copy", on: "xfs" },
   { driver: "btrfs", on: "btrfs" },
+  { driver: "devmapper", on: "ext4" },
 ];
 const program = fileURLToPath(new URL("../../agent/cli/main.js", import.meta.url));
 
 for (const { driver, on } of cases) {
-  describe(`pods with storage driver ${driver} on ${on}`, { skip: lacksFileSystem(on) ?? false }, () => {
+  describe(`pods with storage driver ${driver} on ${on}`, { skip: lacksStorage(driver, on) ?? false }, () => {
     let fileSystem: TestFileSystem;
     let agent: TestAgent;
     let root: string;

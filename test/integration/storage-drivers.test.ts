@@ -25,7 +25,7 @@ import { native } from "../../native/binding.js";
 import type { StorageDriverName } from "../../sandbox/rootfs/drivers/driver.js";
 import { rootChanges } from "../../sandbox/rootfs/root-changes.js";
 import { openSnapshots, type Snapshots } from "../../sandbox/rootfs/snapshots.js";
-import { type FileSystemKind, lacksFileSystem, makeFileSystem, type TestFileSystem } from "../support/file-systems.js";
+import { type FileSystemKind, lacksStorage, makeFileSystem, type TestFileSystem } from "../support/file-systems.js";
 import { type BuiltImage, buildImage } from "../support/image-builder.js";
 import { openTestImages, type TestImages } from "../support/image-service.js";
 import { startLyingRegistry } from "../support/lying-registry.js";
@@ -37,6 +37,7 @@ const cases: { driver: StorageDriverName; on: FileSystemKind; sharesBlocks: bool
   { driver: "copy", on: "ext4", sharesBlocks: false },
   { driver: "copy", on: "xfs", sharesBlocks: true },
   { driver: "btrfs", on: "btrfs", sharesBlocks: true },
+  { driver: "devmapper", on: "ext4", sharesBlocks: true },
 ];
 
 const signal = new AbortController().signal;
@@ -74,6 +75,9 @@ const layers: TarEntry[][] = [
     { path: "setgid/", type: "directory", mode: 0o2775, gid: 7 },
     { path: "inheriting/", type: "directory", pax: { "SCHILY.xattr.system.posix_acl_default": defaultAcl } },
     { path: "bulk", content: bulk },
+    ...["ghost-1/x", "ghost-2/x", "ghost-3/x"].map((path) => ({ path, content: "1" })),
+    { path: "ghost-link", type: "symlink", link: "etc" },
+    { path: "ghost-bottom/deep/.wh.x" },
   ],
   [
     { path: "etc/.wh.gone" },
@@ -96,8 +100,23 @@ const layers: TarEntry[][] = [
     { path: "to-merged/own", content: "2" },
     { path: "setgid/inside", content: "2" },
     { path: "setgid/implicit/deep", content: "2" },
+    // what is not there, or not any more, has nothing to hide, and does not come into being by that
+    { path: "ghost-never/deep/.wh.x" },
+    { path: "ghost-opaque/.wh..wh..opq" },
+    { path: "etc/ghost-inside/.wh.x" },
+    { path: ".wh.ghost-1" },
+    { path: "ghost-1/.wh.x" },
+    { path: "ghost-1/deep/.wh..wh..opq" },
+    { path: "ghost-2/.wh.x" },
+    { path: ".wh.ghost-2" },
+    { path: ".wh.ghost-3" },
+    { path: "ghost-link/.wh.one" },
+    { path: "used/.wh.x" },
+    { path: "used/deep/.wh.x" },
+    { path: "used/deep/file", content: "2" },
   ],
   [
+    { path: "ghost-3/.wh.x" },
     { path: "inheriting/made", content: "3" },
     { path: "inheriting/implicit/made", content: "3" },
     { path: "links/c", content: "linked", uid: 6 },
@@ -166,7 +185,7 @@ before(async () => {
 after(() => reference.close());
 
 for (const { driver, on, sharesBlocks } of cases) {
-  const skip = lacksFileSystem(on) ?? false;
+  const skip = lacksStorage(driver, on) ?? false;
   describe(`storage driver ${driver} on ${on}`, { skip }, () => {
     let fileSystem: TestFileSystem;
     let service: TestImages;
@@ -181,7 +200,10 @@ for (const { driver, on, sharesBlocks } of cases) {
       place = await mkdtemp(join(fileSystem.path, "mount-"));
       chain = await pull(service, image);
     });
-    after(() => fileSystem.close());
+    after(async () => {
+      service.layers.driver.close?.();
+      await fileSystem.close();
+    });
 
     const check = async (): Promise<string[]> => {
       const parts = { images: service.images.store, layers: service.layers, snapshots };
@@ -216,6 +238,10 @@ for (const { driver, on, sharesBlocks } of cases) {
         // further names that files have in other layers
         const names = (tree: Map<string, string>) => [...tree.keys()].sort();
         assert.deepEqual(names(shown), names(expected));
+        const ghosts = names(shown).filter((name) => name.includes("ghost"));
+        assert.deepEqual(ghosts, ["ghost-link"]);
+        assert.equal(await readFile(join(place, "etc/one"), "utf8"), "3");
+        assert.deepEqual(await readdir(join(place, "used/deep")), ["file"]);
         const attributes = attributesOf(join(place, "ping"));
         assert.equal(attributes.get("security.capability"), capability);
         assert.equal(attributesOf(join(place, "noted")).get("user.below"), undefined);
@@ -243,7 +269,13 @@ for (const { driver, on, sharesBlocks } of cases) {
       }));
 
     it("keeps containers and layers apart", async () => {
-      const before = await described(service.layers.path(chain.at(-1) as string));
+      const top = async (): Promise<Map<string, string>> => {
+        const hide = await service.layers.show(chain.slice(-1));
+        const shown = await described(service.layers.path(chain.at(-1) as string));
+        await hide();
+        return shown;
+      };
+      const before = await top();
       await withRoot("one", async () => {
         await appendFile(join(place, "etc/one"), "changed");
         await writeFile(join(place, "links/a"), "changed");
@@ -260,7 +292,7 @@ for (const { driver, on, sharesBlocks } of cases) {
         assert.equal((await stat(join(place, "ping"))).mode & 0o7777, 0o4755);
         assert.ok((await readFile(join(place, "bulk"))).equals(bulk));
       });
-      assert.deepEqual(await described(service.layers.path(chain.at(-1) as string)), before);
+      assert.deepEqual(await top(), before);
     });
 
     it("measures what a container has written, not its image", () =>
@@ -294,9 +326,11 @@ for (const { driver, on, sharesBlocks } of cases) {
         await writeFile(join(place, "times"), "other");
         await unlink(join(place, "links/d"));
         const told: string[] = [];
-        for await (const changes of rootChanges(snapshots.compareRootfs("changed", chain), signal)) {
+        const comparison = await snapshots.compareRootfs("changed", chain);
+        for await (const changes of rootChanges(comparison, signal)) {
           for (const { kind, path } of changes) told.push(`${kind} ${path.toString()}`);
         }
+        await comparison.close();
         assert.deepEqual(told, ["changed etc", "added etc/new", "changed links", "deleted links/d", "changed times"]);
       }));
 
@@ -343,6 +377,7 @@ for (const { driver, on, sharesBlocks } of cases) {
       await service.layers.stage(`sha256:${"5".repeat(64)}`, chain.at(-1));
       const { rootFd } = await snapshots.prepareRootfs({ containerId: "left", layers: chain });
       native.closeDescriptor(rootFd);
+      service.layers.driver.close?.();
       service = await openTestImages({ root: service.root, driver });
       snapshots = await openSnapshots(service.root, service.layers);
       assert.equal((await service.layerNames()).length, 3);

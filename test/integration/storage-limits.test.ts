@@ -1,12 +1,13 @@
 /** How much a container may write to its root, when there is a limit; and what is said where there can be none. */
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { StorageDriverName } from "../../sandbox/rootfs/drivers/driver.js";
 import { writableLimitAnnotation } from "../../sandbox/writable-limit.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
-import { lacksFileSystem, lacksProjectQuotas, makeFileSystem, type TestFileSystem } from "../support/file-systems.js";
+import { lacksProjectQuotas, lacksStorage, makeFileSystem, type TestFileSystem } from "../support/file-systems.js";
 import {
   createContainer,
   exec,
@@ -24,17 +25,20 @@ const cases: { driver: StorageDriverName; on: "ext4" | "xfs" | "btrfs" }[] = [
   { driver: "overlay", on: "xfs" },
   { driver: "copy", on: "xfs" },
   { driver: "btrfs", on: "btrfs" },
+  { driver: "devmapper", on: "ext4" },
 ];
+/** The quota is that of the file system of the state directory. */
+const ofHost: readonly StorageDriverName[] = ["overlay", "copy"];
 const asking = (limit: string) => ({ annotations: { [writableLimitAnnotation]: limit } });
 
 for (const { driver, on } of cases) {
-  const skip = (on === "btrfs" ? lacksFileSystem(on) : lacksProjectQuotas(on)) ?? false;
+  const skip = (ofHost.includes(driver) && on !== "btrfs" ? lacksProjectQuotas(on) : lacksStorage(driver, on)) ?? false;
   describe(`a limit of the writable layer with storage driver ${driver} on ${on}`, { skip }, () => {
     let fileSystem: TestFileSystem;
     let agent: TestAgent;
 
     before(async () => {
-      fileSystem = makeFileSystem(on, 400, { projectQuotas: on !== "btrfs" });
+      fileSystem = makeFileSystem(on, 400, { projectQuotas: on !== "btrfs" && ofHost.includes(driver) });
       const flags = { root: join(fileSystem.path, "root"), "storage-driver": driver, "writable-layer-limit": "40Mi" };
       agent = await startAgent({ flags });
       await importBusybox(agent);
@@ -77,6 +81,20 @@ for (const { driver, on } of cases) {
       await removePod(agent, small);
       await removePod(agent, usual);
       assert.deepEqual((await agent.client.call("CheckImages", {})).problems, []);
+    });
+
+    it("leaves no qgroup behind", { skip: driver !== "btrfs" && "there are none" }, async () => {
+      const listed = (...args: string[]): string[] =>
+        execFileSync("btrfs", [...args, fileSystem.path], { encoding: "utf8" }).match(/^(?:ID |0\/)[0-9]+/gm) ?? [];
+      for (let tries = 0; ; tries++) {
+        const subvolumes = listed("subvolume", "list").map((text) => text.slice(3));
+        // 5 is the file system's own top
+        const groups = listed("qgroup", "show").map((text) => text.slice(2));
+        if (groups.every((id) => id === "5" || subvolumes.includes(id))) break;
+        assert.ok(tries < 600, `qgroups ${groups.join(" ")}, subvolumes ${subvolumes.join(" ")}`);
+        execFileSync("sync", ["--file-system", fileSystem.path]);
+        await sleep(50);
+      }
     });
 
     it("is refused when it is none", async () => {

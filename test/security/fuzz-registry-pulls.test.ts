@@ -107,36 +107,39 @@ test(`pulls from a registry that is nearly right, seed ${fuzzSeed}`, async (t) =
   let rounds = 0;
   let pulled = 0;
   const registry = await serveBlobs(image, (_request, response, path) => misbehave(random, response, path, others));
-  for (const end = performance.now() + fuzzSeconds * 1000; performance.now() < end; rounds++) {
-    random = randomFrom(fuzzSeed * 1_000_003 + rounds);
-    const round = `round ${rounds} of seed ${fuzzSeed}`;
-    registry.seen.length = 0;
-    serveSomething(random, registry, image, others);
-    const reference = `${registry.host}/x/y:1`;
-    const begun = performance.now();
-    try {
-      const { id, repoTags } = await service.images.pull({
-        reference,
-        signal: AbortSignal.timeout(longestMs),
-        auth: oneOf(random, [{}, { username: "a", password: "b" }, { identityToken: "t" }, { registryToken: "t" }]),
-      });
-      assert.deepEqual(repoTags, [reference]);
-      await service.images.store.remove(id);
-      pulled += 1;
-    } catch (error) {
-      const { message } = error as Error;
-      const isRefusal = error instanceof BerthError && expected.includes(error.kind) && message.length < 4_000;
-      // so that a sentence which quotes the registry is not taken for a mistake, only unmistakable ones count
-      const isMistake = mistake.test(message.replaceAll(/"[^"]*"/g, "")) && !(error instanceof BerthError);
-      if (!isRefusal || isMistake) assert.fail(`${round}: ${String((error as Error).stack).slice(0, 3_000)}`);
+  try {
+    for (const end = performance.now() + fuzzSeconds * 1000; performance.now() < end; rounds++) {
+      random = randomFrom(fuzzSeed * 1_000_003 + rounds);
+      const round = `round ${rounds} of seed ${fuzzSeed}`;
+      registry.seen.length = 0;
+      serveSomething(random, registry, image, others);
+      const reference = `${registry.host}/x/y:1`;
+      const begun = performance.now();
+      try {
+        const { id, repoTags } = await service.images.pull({
+          reference,
+          signal: AbortSignal.timeout(longestMs),
+          auth: oneOf(random, [{}, { username: "a", password: "b" }, { identityToken: "t" }, { registryToken: "t" }]),
+        });
+        assert.deepEqual(repoTags, [reference]);
+        await service.images.store.remove(id);
+        pulled += 1;
+      } catch (error) {
+        const { message } = error as Error;
+        const isRefusal = error instanceof BerthError && expected.includes(error.kind) && message.length < 4_000;
+        // so that a sentence which quotes the registry is not taken for a mistake, only unmistakable ones count
+        const isMistake = mistake.test(message.replaceAll(/"[^"]*"/g, "")) && !(error instanceof BerthError);
+        if (!isRefusal || isMistake) assert.fail(`${round}: ${String((error as Error).stack).slice(0, 3_000)}`);
+      }
+      assert.ok(performance.now() - begun < longestMs, `${round} took too long`);
+      assert.ok(registry.seen.length < 200, `${round}: ${registry.seen.length} requests`);
+      assert.deepEqual(service.images.store.list(), [], round);
+      assert.deepEqual(await service.layerNames(), [], round);
     }
-    assert.ok(performance.now() - begun < longestMs, `${round} took too long`);
-    assert.ok(registry.seen.length < 200, `${round}: ${registry.seen.length} requests`);
-    assert.deepEqual(service.images.store.list(), [], round);
-    assert.deepEqual(await service.layerNames(), [], round);
+  } finally {
+    await registry.stop();
+    await service.close();
   }
-  await registry.stop();
-  await service.close();
   t.diagnostic(`${rounds} pulls, ${pulled} succeeded`);
   assert.ok(pulled > 0 || rounds < 200, "some succeed");
 });

@@ -1,9 +1,10 @@
 /** Small file systems of any kind, on loop devices. */
 import { execFileSync, spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { StorageDriverName } from "../../sandbox/rootfs/drivers/driver.js";
 
 export type FileSystemKind = "ext4" | "xfs" | "btrfs" | "tmpfs";
 
@@ -22,6 +23,12 @@ export function lacksFileSystem(kind: FileSystemKind): string | undefined {
   if (spawnSync("losetup", ["--find"]).status !== 0) return "there is no loop device";
   if (spawnSync(`mkfs.${kind}`, ["-V"]).error !== undefined) return `there is no mkfs.${kind}`;
   return undefined;
+}
+
+/** Why the machine cannot have this driver on a file system of this kind; undefined: it can. */
+export function lacksStorage(driver: StorageDriverName, kind: FileSystemKind): string | undefined {
+  if (driver === "devmapper" && !existsSync("/dev/mapper/control")) return "the kernel has no device mapper";
+  return lacksFileSystem(kind);
 }
 
 /** Why there are no project quotas on this kind here; undefined: there are. */

@@ -39,7 +39,8 @@ export async function openTestImages(
     },
     async close() {
       await layers.settle();
-      await rm(root, { recursive: true, force: true });
+      layers.driver.close?.();
+      await rm(root, { recursive: true, force: true, maxRetries: 5 });
     },
   };
 }

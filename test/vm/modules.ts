@@ -16,6 +16,7 @@ export const nodeModules = [
   "btrfs",
   "xfs",
   "quota_v2",
+  "dm_thin_pool",
   "nf_conntrack",
   "nf_tables",
   "nft_chain_nat",

@@ -10,7 +10,7 @@ import type { TreeUsage } from "../paced-walks.js";
 import { removeTree } from "../remove-tree.js";
 import { filesOf, type StorageDriver } from "./driver.js";
 import { makeEmptyLayer, makeMountPoints } from "./own-trees.js";
-import { checkNoLabel, notedUsage, noteUsage, openTreeAsRoot, showImage, usageSince } from "./whole-trees.js";
+import { notedUsage, noteUsage, openTreeAsRoot, showImage, usageSince } from "./whole-trees.js";
 
 /** linux/magic.h */
 const btrfsMagic = 0x9123683e;
@@ -61,10 +61,7 @@ export async function openBtrfsDriver(root: string): Promise<StorageDriver> {
       if (limitBytes !== undefined) await native.limitSubvolume(files, limitBytes);
       return { rootFd: await openTreeAsRoot(files, users?.fd, mountLabel), upperDirectory: files };
     },
-    mountImage({ layers, subPath, userNamespaceFd, mountLabel }) {
-      checkNoLabel("btrfs", mountLabel);
-      return showImage(topOf(layers), subPath, userNamespaceFd);
-    },
+    mountImage: ({ layers, ...options }) => showImage(topOf(layers), emptyLayer, options),
     comparisonOf: ({ home, layers }) => ({ upper: filesOf(home), lower: [topOf(layers), mountPoints] }),
     async remove(home) {
       try {

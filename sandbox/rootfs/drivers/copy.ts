@@ -11,7 +11,7 @@ import { removeTree } from "../remove-tree.js";
 import { filesOf, type StorageDriver } from "./driver.js";
 import { makeEmptyLayer, makeMountPoints } from "./own-trees.js";
 import { beginProject, endProject } from "./project-quota.js";
-import { checkNoLabel, noteUsage, openTreeAsRoot, showImage, usageSince } from "./whole-trees.js";
+import { noteUsage, openTreeAsRoot, showImage, usageSince } from "./whole-trees.js";
 
 /** @param root the agent's state directory */
 export async function openCopyDriver(root: string): Promise<StorageDriver> {
@@ -42,10 +42,7 @@ export async function openCopyDriver(root: string): Promise<StorageDriver> {
       }
       return { rootFd: await openTreeAsRoot(files, users?.fd, mountLabel), upperDirectory: files };
     },
-    mountImage({ layers, subPath, userNamespaceFd, mountLabel }) {
-      checkNoLabel("copy", mountLabel);
-      return showImage(topOf(layers), subPath, userNamespaceFd);
-    },
+    mountImage: ({ layers, ...options }) => showImage(topOf(layers), emptyLayer, options),
     comparisonOf: ({ home, layers }) => ({ upper: filesOf(home), lower: [topOf(layers), mountPoints] }),
     async remove(home) {
       await endProject(home);

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import type { UserNamespace } from "../../spec/user-namespace.js";
 import type { TreeUsage } from "../paced-walks.js";
 
-export const storageDriverNames = ["overlay", "btrfs", "copy"] as const;
+export const storageDriverNames = ["overlay", "btrfs", "copy", "devmapper"] as const;
 export type StorageDriverName = (typeof storageDriverNames)[number];
 
 export interface Rootfs {
@@ -64,8 +64,20 @@ export interface StorageDriver {
   comparisonOf(options: { home: string; layers: readonly string[] }): { upper: string; lower: string[] };
   /** Removes the home of a layer or of a container with all that is in it; already gone is success. */
   remove(home: string): Promise<void>;
+  /**
+   * Makes the files of layers and of containers' roots readable at filesOf(home), until the answered function is called. Absent:
+   * they always are.
+   */
+  show?(homes: readonly string[]): Promise<() => Promise<void>>;
+  /** Lets go what it holds of the kernel's; what runs keeps what it needs. */
+  close?(): void;
   /** What a container has written. ENOENT: it has no root. @param walk counts a tree, in its own time */
   usage(home: string, walk: (directory: string) => Promise<TreeUsage>): Promise<TreeUsage>;
+}
+
+/** See StorageDriver.show. */
+export async function showFiles(driver: StorageDriver, homes: readonly string[]): Promise<() => Promise<void>> {
+  return driver.show === undefined ? async () => {} : driver.show(homes);
 }
 
 /** Where a layer's files are. */

@@ -5,14 +5,25 @@ import { join } from "node:path";
 import { FailedPreconditionError } from "../../errors.js";
 import { openBtrfsDriver } from "./btrfs.js";
 import { openCopyDriver } from "./copy.js";
+import { openDevmapperDriver } from "./devmapper.js";
 import type { StorageDriver, StorageDriverName } from "./driver.js";
 import { openOverlayDriver } from "./overlay.js";
+import type { ThinPoolOptions } from "./thin-pool.js";
+
+export type { ThinPoolOptions };
+
+const gibibyte = 1024 ** 3;
 
 /**
  * @param root the agent's state directory; `<root>/storage-driver` names the driver that its layers and containers are of
+ * @param thinPool for devmapper
  * @throws FailedPreconditionError when the driver cannot work there, or what is there is another one's
  */
-export async function openStorageDriver(name: StorageDriverName, root: string): Promise<StorageDriver> {
+export async function openStorageDriver(
+  name: StorageDriverName,
+  root: string,
+  thinPool: ThinPoolOptions = { sizeBytes: 100 * gibibyte, deviceBytes: 10 * gibibyte },
+): Promise<StorageDriver> {
   mkdirSync(root, { recursive: true, mode: 0o700 });
   const note = join(root, "storage-driver");
   const before = await readNote(note);
@@ -26,12 +37,12 @@ export async function openStorageDriver(name: StorageDriverName, root: string): 
       );
     }
   }
-  const driver = await open(name, root);
+  const driver = await open(name, root, thinPool);
   if (before !== name) await writeFile(note, `${name}\n`, { mode: 0o600 });
   return driver;
 }
 
-function open(name: StorageDriverName, root: string): Promise<StorageDriver> {
+function open(name: StorageDriverName, root: string, thinPool: ThinPoolOptions): Promise<StorageDriver> {
   switch (name) {
     case "overlay":
       return openOverlayDriver(root);
@@ -39,6 +50,8 @@ function open(name: StorageDriverName, root: string): Promise<StorageDriver> {
       return openBtrfsDriver(root);
     case "copy":
       return openCopyDriver(root);
+    case "devmapper":
+      return openDevmapperDriver(root, thinPool);
     default:
       return name satisfies never;
   }

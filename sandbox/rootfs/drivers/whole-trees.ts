@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { isSystemError, native } from "../../../native/binding.js";
 import { FailedPreconditionError } from "../../errors.js";
 import type { TreeUsage } from "../paced-walks.js";
-import { filesOf } from "./driver.js";
+import { filesOf, type ImageMountOptions } from "./driver.js";
 
 /** Keeps what a container's root takes when it is made. */
 export async function noteUsage(home: string, usage: TreeUsage): Promise<void> {
@@ -60,19 +60,23 @@ async function labelTree(directory: string, label: string): Promise<void> {
   }
 }
 
-/** A detached, read-only mount of a layer's tree, or of a part of it. */
-export function showImage(directory: string, subPath: string, userNamespaceFd: number | undefined): Promise<number> {
+/**
+ * A detached, read-only mount of a layer's tree, or of a part of it.
+ * @param emptyLayer see makeEmptyLayer; with it below, the tree is an overlay, which can have labels of its own
+ */
+export function showImage(
+  directory: string,
+  emptyLayer: string,
+  { subPath, userNamespaceFd, mountLabel }: Omit<ImageMountOptions, "layers">,
+): Promise<number> {
   return explainIdmap(
     directory,
-    native.mountOverlay({ lower: [directory], subPath, ...(userNamespaceFd !== undefined && { userNamespaceFd }) }),
-  );
-}
-
-/** All containers see an image volume's files with the labels that they have: there is no mount that shows others. */
-export function checkNoLabel(driver: string, mountLabel: string | undefined): void {
-  if (mountLabel === undefined) return;
-  throw new FailedPreconditionError(
-    `the storage driver ${driver} has no image volumes where SELinux labels are wanted`,
+    native.mountOverlay({
+      lower: mountLabel === undefined ? [directory] : [directory, emptyLayer],
+      subPath,
+      ...(userNamespaceFd !== undefined && { userNamespaceFd }),
+      ...(mountLabel !== undefined && { context: mountLabel }),
+    }),
   );
 }
 
