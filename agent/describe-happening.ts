@@ -76,6 +76,11 @@ export function describeHappening(happening: Happening, known: Known): Described
       const message = `removed or changed by another program, and made again: ${what} (${subject})`;
       return { type, severity: "warning", message, details: { what, subject } };
     }
+    case "adjusted": {
+      const { subject, path, changed } = happening;
+      const message = `its spec was adjusted by ${path}: ${changed.join("; ")}`;
+      return { type, ...namesOfSubject(known, subject), severity: "info", message, details: { module: path } };
+    }
     case "limitation":
       return { type, severity: "warning", message: happening.sentence };
     case "trouble": {
