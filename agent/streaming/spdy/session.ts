@@ -62,12 +62,14 @@ export class SpdySession {
   #lastId = 0;
   #window = largestWindow;
   #closing: NodeJS.Timeout | null = null;
+  /** the client has said that it goes: what it still sends counts no more, however it was cut */
+  #left = false;
 
   constructor(private readonly carrier: Carrier) {
     this.#parser = new FrameParser({
       control: (type, flags, content) => this.#onControl(type, flags, content),
       data: (id, bytes) => this.#onData(id, bytes),
-      fin: (id) => this.#onFin(id),
+      fin: (id) => this.#left || this.#onFin(id),
     });
     carrier.onData = (bytes) => this.#push(bytes);
     carrier.onDrain = () => this.onDrain();
@@ -115,7 +117,7 @@ export class SpdySession {
   // ---- what comes ----
 
   #push(bytes: Buffer): void {
-    if (this.#closing !== null || this.problem !== "") return;
+    if (this.#closing !== null || this.problem !== "" || this.#left) return;
     try {
       this.#parser.push(bytes);
     } catch (error) {
@@ -128,7 +130,7 @@ export class SpdySession {
   }
 
   #onControl(type: number, flags: number, content: Buffer): void {
-    if (this.#closing !== null) return;
+    if (this.#closing !== null || this.#left) return;
     const number = (at: number): number => {
       if (content.length < at + 4) throw new SpdyError("a control frame is cut off");
       return content.readUInt32BE(at) & 0x7fffffff;
@@ -155,6 +157,7 @@ export class SpdySession {
       case FrameType.goAway:
         // It is how Kubernetes' clients close. One that closes while its streams are still being opened resets none of them,
         // and then waits until the other side is gone: for ever, if this side waited for it.
+        this.#left = true;
         this.carrier.destroy();
         return;
       case FrameType.synReply:
@@ -190,7 +193,7 @@ export class SpdySession {
   }
 
   #onData(id: number, bytes: Buffer): void {
-    if (this.#closing !== null) return;
+    if (this.#closing !== null || this.#left) return;
     if (id === 0 || id > this.#lastId) throw new SpdyError(`there is no stream ${id}`);
     this.#window = this.#consume(0, this.#window, bytes.length);
     const stream = this.#streams.get(id);
