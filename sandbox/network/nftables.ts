@@ -15,25 +15,24 @@ export function tableName(bridge: string): string {
   return `berth_${bridge}`;
 }
 
-/** The whole table in one transaction: made when it is not there, all that is in it replaced when it is. */
+/**
+ * The whole table in one transaction, in place of the one that may be there: whatever an older agent had in it, or another
+ * program.
+ */
 export function tableDocument(bridge: string, subnets: readonly string[], ports: readonly PublishedPorts[]): string {
   const table = tableName(bridge);
-  const commands: Json[] = [{ add: { table: { family: "inet", name: table } } }];
+  const object = { table: { family: "inet", name: table } };
+  const commands: Json[] = [{ add: object }, { delete: object }, { add: object }];
   for (const set of sets) {
     commands.push({ add: { [set.map === undefined ? "set" : "map"]: { family: "inet", table, ...set } } });
   }
   for (const chain of chains) commands.push({ add: { chain: { family: "inet", table, ...chain } } });
-  for (const chain of chains) commands.push({ flush: { chain: { family: "inet", table, name: chain.name } } });
   for (const [chain, ...rules] of rulesOf(bridge)) {
     for (const expr of rules) commands.push({ add: { rule: { family: "inet", table, chain, expr } } });
   }
   for (const family of families) {
-    commands.push({ flush: { set: { family: "inet", table, name: `subnets${family}` } } });
     const elem = subnets.filter((subnet) => familyOf(subnet) === family).map(prefixOf);
     if (elem.length > 0) commands.push(element("add", table, `subnets${family}`, elem));
-  }
-  for (const { name, map } of sets.filter((set) => !set.name.startsWith("subnets"))) {
-    commands.push({ flush: { [map === undefined ? "set" : "map"]: { family: "inet", table, name } } });
   }
   for (const published of ports) {
     for (const port of portElements(published)) commands.push(element("add", table, port.set, [toJson(port)]));
@@ -110,12 +109,14 @@ type SetDefinition = {
   type: Json;
   map?: string;
   flags?: string[];
+  /** seconds */
+  timeout?: number;
   "auto-merge"?: boolean;
 };
 
 // The target of a host port is two maps, one for the address and one for the port: a map whose data is a concatenation
 // cannot be written in the JSON of libnftables 1.0.6. "any" is for mappings without a host address, "bound" for those
-// with one. "hairpin" has the targets.
+// with one. "hairpin" has the targets, "asking" the pods' connections to the node that began just now.
 const sets: SetDefinition[] = families.flatMap((family) => {
   const address = addressType[family];
   return [
@@ -125,6 +126,7 @@ const sets: SetDefinition[] = families.flatMap((family) => {
     { name: `bound_address${family}`, type: [address, "inet_proto", "inet_service"], map: address },
     { name: `bound_port${family}`, type: [address, "inet_proto", "inet_service"], map: "inet_service" },
     { name: `hairpin${family}`, type: [address, "inet_proto", "inet_service"] },
+    { name: `asking${family}`, type: [address, "inet_proto", "inet_service"], flags: ["timeout"], timeout: 10 },
   ];
 });
 
@@ -160,13 +162,22 @@ function rulesOf(bridge: string): [chain: string, ...rules: Json[][]][] {
       [to, equals(payload("icmp", "type"), "redirect"), { drop: null }],
       [to, equals(payload("icmpv6", "type"), "nd-redirect"), { drop: null }],
     ],
-    ["host_ports", ...families.flatMap(leadingRules)],
+    ["host_ports", ...families.map((family) => [from, remember(family)]), ...families.flatMap(leadingRules)],
     [
       "postrouting",
       [to, equals(payload("ip", "saddr"), loopback4), { masquerade: null }],
       ...families.flatMap((family) => leavingRules(family, to, bridge)),
     ],
   ];
+}
+
+/** Who asks, as it is known after the destination was translated, too. */
+function asker(family: Family): Json {
+  return { concat: [payload(protocolName[family], "saddr"), l4proto, payload("th", "sport")] };
+}
+
+function remember(family: Family): Json {
+  return { set: { op: "update", elem: asker(family), set: `@asking${family}` } };
 }
 
 function leadingRules(family: Family): Json[][] {
@@ -194,11 +205,13 @@ function leavingRules(family: Family, toBridge: Json, bridge: string): Json[][] 
   const fromPods = equals(saddr, `@subnets${family}`);
   const multicast = family === 4 ? { addr: "224.0.0.0", len: 4 } : { addr: "ff00::", len: 8 };
   return [
-    // from pod to pod by a host port of ours: the answer must come back through the node
+    // From pod to pod by a host port of ours: the answer must come back through the node. Who came by a service asked for
+    // another address than the node's, and is shown as who it is.
     [
       toBridge,
       fromPods,
       { match: { op: "in", left: { ct: { key: "status" } }, right: "dnat" } },
+      equals(asker(family), `@asking${family}`),
       equals({ concat: [daddr, l4proto, payload("th", "dport")] }, `@hairpin${family}`),
       { masquerade: null },
     ],

@@ -89,7 +89,7 @@ export async function openTestNetwork(): Promise<TestNetwork> {
     async portElements() {
       const objects = (await listTable(slot.bridge)).map((object) => object.map ?? object.set);
       return objects.reduce((sum, object) => {
-        return sum + (object === undefined || object.name.startsWith("subnets") ? 0 : (object.elem?.length ?? 0));
+        return sum + (object === undefined || /^(subnets|asking)/.test(object.name) ? 0 : (object.elem?.length ?? 0));
       }, 0);
     },
     rules: async () => (await listTable(slot.bridge)).filter((object) => object.rule !== undefined).length,
@@ -110,7 +110,11 @@ export async function openTestNetwork(): Promise<TestNetwork> {
     },
   };
   await self.network.start();
-  assert.deepEqual({ ...self.network.status(), message: "" }, { ready: true, reason: "", message: "" });
+  const { ready, message } = self.network.status();
+  if (!ready) {
+    await self.stop();
+    throw new Error(message);
+  }
   return self;
 }
 

@@ -22,9 +22,10 @@ export function kernelView({ slot, paths, cgroupRoot }: TestAgent, hostPorts: re
       .filter(ours)
       .map((line) => `route ${line.replace(/ linkdown/, "")}`),
     ...lines("ip", "rule").filter(ours),
-    ...lines("nft", "list", "table", "inet", tableName(bridge)).map((line) =>
-      line.replace(/packets \d+ bytes \d+/, ""),
-    ),
+    ...lines("nft", "list", "table", "inet", tableName(bridge))
+      .map((line) => line.replace(/packets \d+ bytes \d+/, ""))
+      // who has asked by a host port just now is forgotten after ten seconds
+      .filter((line) => !line.includes(" expires ")),
     ...lines("ss", "-Hlntu").filter((line) => hostPorts.some((port) => line.includes(`:${port} `))),
     // what was led to a host port of UDP; connections of TCP that have ended stay for two minutes
     ...connections().filter(

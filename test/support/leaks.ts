@@ -96,7 +96,7 @@ async function leftPorts(bridge: string): Promise<string[]> {
   const { nftables } = JSON.parse(output) as { nftables: Record<string, { name: string; elem?: unknown[] }>[] };
   return nftables
     .map((object) => object["map"] ?? object["set"])
-    .filter((object) => object?.elem !== undefined && !object.name.startsWith("subnets"))
+    .filter((object) => object?.elem !== undefined && !/^(subnets|asking)/.test(object.name))
     .map((object) => `port rules ${object?.name} ${JSON.stringify(object?.elem)}`);
 }
 
