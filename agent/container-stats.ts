@@ -1,7 +1,7 @@
 /** Statistics of containers, as the CRI's ContainerStats has them. */
 import Long from "long";
 import type { runtime as proto } from "../cri-proto/generated/runtime.js";
-import { containerCgroups } from "../metrics/collect.js";
+import { type ContainerReadings, containerUsages } from "../metrics/collect.js";
 import type { CgroupSample } from "../sandbox/cgroup/manager.js";
 import type { Container } from "../sandbox/container.js";
 import type { DiskUsage } from "../sandbox/rootfs/snapshots.js";
@@ -13,9 +13,10 @@ import { toUint64 } from "./states.js";
 export async function containerStats(
   runtime: Runtime,
   containers: readonly Container[],
+  readings: ContainerReadings = containerUsages,
 ): Promise<proto.v1.IContainerStats[]> {
   const [samples, usages] = await Promise.all([
-    containerCgroups.of(runtime.node, containers),
+    readings.of(runtime.node, containers),
     Promise.all(containers.map((container) => writtenBy(runtime, container))),
   ]);
   return containers.map((container, index) => statsOf(runtime, container, samples.get(container), usages[index]));

@@ -23,7 +23,8 @@ export async function podStats(runtime: Runtime, pods: readonly Pod[]): Promise<
   const containers = runningContainers(runtime, pods);
   const all = [...containers.values()].flat();
   const [stats, containerSamples, cgroups, networks] = await Promise.all([
-    containerStats(runtime, all),
+    // the same pass
+    containerStats(runtime, all, containerCgroups),
     containerCgroups.of(node, all),
     podCgroups.of(node, pods),
     podNetworks.of(node, pods),

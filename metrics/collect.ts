@@ -1,6 +1,7 @@
 /** One pass over the statistics of all pods and containers: each file is read once, however many ask at the time. */
 import { type LinkStatistics, native } from "../native/binding.js";
 import type { CgroupSample } from "../sandbox/cgroup/manager.js";
+import type { Container } from "../sandbox/container.js";
 import type { SandboxNode } from "../sandbox/node.js";
 import type { Pod } from "../sandbox/pod.js";
 import { SharedReadings } from "./passes.js";
@@ -28,14 +29,23 @@ export interface PodNetworkSample {
 }
 
 /** By container; of one that has ended there is none. Callers within 100 ms share a pass. */
-export const containerCgroups = new SharedReadings(
-  (node: ObservedNode) => node.containers.list(),
-  ({ record }) => record.phase === "created" || record.phase === "running",
-  async (node, containers) => {
-    const samples = await node.cgroups.sample(containers.map(({ record }) => record.cgroupPath));
-    return mapped(containers, ({ record }) => samples.get(record.cgroupPath));
-  },
-);
+export const containerCgroups = containerReadings(true);
+/** The same without what only metrics have. */
+export const containerUsages = containerReadings(false);
+
+export type ContainerReadings = SharedReadings<ObservedNode, Container, CgroupSample>;
+
+function containerReadings(details: boolean): ContainerReadings {
+  return new SharedReadings(
+    (node: ObservedNode) => node.containers.list(),
+    ({ record }) => record.phase === "created" || record.phase === "running",
+    async (node, containers) => {
+      const paths = containers.map(({ record }) => record.cgroupPath);
+      const samples = await node.cgroups.sample(paths, { details });
+      return mapped(containers, ({ record }) => samples.get(record.cgroupPath));
+    },
+  );
+}
 
 /** By pod; of one that is not ready there is none. */
 export const podCgroups = new SharedReadings(

@@ -30,7 +30,7 @@ export async function readHugePages(
   const result = new Map<string, HugePages[]>();
   const source = sourceOf(cgroups);
   if (source === null || paths.length === 0) return result;
-  const values = await source.sampler.sample(paths);
+  const values = await source.sampler.sample(paths, true);
   const width = 1 + source.pageSizes.length * valuesOfSize;
   for (const [index, path] of paths.entries()) {
     const pages: HugePages[] = [];

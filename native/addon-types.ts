@@ -309,6 +309,8 @@ export interface SampledFile {
   file: string;
   /** the one value of the file is the number of its lines, in the cgroup and all below it; it has no keys */
   counted?: boolean;
+  /** it is not read in a pass without details */
+  detail?: boolean;
   /** a value each: "" is the file's one number, "name" the word after the name at a line's beginning, "word name" what stands
    *  after "name=" in the line that begins with the word. Numbers are multiplied by the factor */
   keys: { key: string; factor?: number }[];
@@ -317,8 +319,9 @@ export interface SampledFile {
 /** Reads those files of many cgroups in one pass; descriptors stay open from pass to pass. */
 export interface Sampler {
   /** for each path a row: the time of its reading (nanoseconds since the epoch), and a value for each file's keys in order.
-   *  NaN: the kernel does not tell it (or the cgroup is gone); Infinity: "max" */
-  sample(paths: readonly string[]): Promise<Float64Array>;
+   *  NaN: the kernel does not tell it (or the cgroup is gone, or
+   *  it is a detail that was not asked for); Infinity: "max" */
+  sample(paths: readonly string[], details: boolean): Promise<Float64Array>;
   /** the cgroup was removed: the next pass closes its files */
   forget(path: string): void;
 }

@@ -54,6 +54,8 @@ struct File {
   std::string name;
   // Counted lines of the file in the cgroup and all below it, instead of keys.
   bool counted = false;
+  // Not read in a pass without details.
+  bool detail = false;
   std::vector<Key> keys;
 };
 
@@ -122,14 +124,14 @@ class Sampler {
   }
 
   // For each path the time of its reading, and then the columns in the order of the files' keys.
-  std::vector<double> sample(const std::vector<std::string>& paths) {
+  std::vector<double> sample(const std::vector<std::string>& paths, bool details) {
     std::lock_guard one_at_a_time(mutex_);
     std::vector<double> values(paths.size() * (columns_ + 1), unknown);
     Clock::time_point now = Clock::now();
     close_forgotten();
     double* row = values.data();
     for (const std::string& path : paths) {
-      sample_one(path, now, row);
+      sample_one(path, now, details, row);
       row += columns_ + 1;
     }
     for (auto entry = open_.begin(); entry != open_.end();) {
@@ -176,7 +178,7 @@ class Sampler {
     }
   }
 
-  void sample_one(const std::string& path, Clock::time_point now, double* row) {
+  void sample_one(const std::string& path, Clock::time_point now, bool details, double* row) {
     timespec time;
     clock_gettime(CLOCK_REALTIME, &time);
     row[0] = static_cast<double>(time.tv_sec) * 1e9 + static_cast<double>(time.tv_nsec);
@@ -184,10 +186,10 @@ class Sampler {
     if (fresh) entry->second.descriptors.resize(files_.size());
     entry->second.used = now;
     // A descriptor of a cgroup that was removed: perhaps another has been made in its place.
-    if (!read_all(path, &entry->second, row + 1)) {
+    if (!read_all(path, details, &entry->second, row + 1)) {
       close(&entry->second);
       std::fill(row + 1, row + 1 + columns_, unknown);
-      read_all(path, &entry->second, row + 1);
+      read_all(path, details, &entry->second, row + 1);
     }
     bool any = std::any_of(entry->second.descriptors.begin(), entry->second.descriptors.end(),
                            [](const UniqueFd& fd) { return static_cast<bool>(fd); });
@@ -195,10 +197,14 @@ class Sampler {
   }
 
   // False: a descriptor was stale.
-  bool read_all(const std::string& path, Entry* entry, double* values) {
+  bool read_all(const std::string& path, bool details, Entry* entry, double* values) {
     std::string name;
     for (size_t i = 0; i < files_.size(); i++) {
       const File& file = files_[i];
+      if (file.detail && !details) {
+        values += file.counted ? 1 : file.keys.size();
+        continue;
+      }
       name.assign(file.root).append(path);
       if (file.counted) {
         *values++ = count_below(&name, file.name, 0);
@@ -277,7 +283,8 @@ Key to_key(const Napi::Object& value) {
 }
 
 File to_file(const Napi::Object& value) {
-  File file{text_field(value, "root"), text_field(value, "file"), bool_field(value, "counted"), {}};
+  File file{text_field(value, "root"), text_field(value, "file"), bool_field(value, "counted"),
+            bool_field(value, "detail"), {}};
   if (file.counted) return file;
   Napi::Array keys = object_field(value, "keys").As<Napi::Array>();
   for (uint32_t i = 0; i < keys.Length(); i++) file.keys.push_back(to_key(keys.Get(i).As<Napi::Object>()));
@@ -293,8 +300,9 @@ Napi::Value open_sampler(const Napi::CallbackInfo& info) {
   Napi::Object result = Napi::Object::New(env);
   result.Set("sample", Napi::Function::New(env, [sampler](const Napi::CallbackInfo& call) -> Napi::Value {
                std::vector<std::string> paths = to_texts(call[0], "paths");
-               return on_own_thread(call.Env(), [sampler, paths = std::move(paths)]() -> Settle {
-                 auto values = std::make_shared<std::vector<double>>(sampler->sample(paths));
+               bool details = call[1].ToBoolean();
+               return on_own_thread(call.Env(), [sampler, paths = std::move(paths), details]() -> Settle {
+                 auto values = std::make_shared<std::vector<double>>(sampler->sample(paths, details));
                  return [values](Napi::Env in) {
                    Napi::Float64Array array = Napi::Float64Array::New(in, values->size());
                    std::copy(values->begin(), values->end(), array.Data());

@@ -188,7 +188,7 @@ function managerOf(
 
     handles: (path) => handlesOf(path, { tasksRoots, unifiedRoot, memory }),
 
-    sample: (paths) => samples.take(paths),
+    sample: (paths, { details = true } = {}) => samples.take(paths, details),
   };
 }
 

@@ -22,12 +22,33 @@ function scratch(t: TestContext, files: Record<string, string>): string {
 
 async function sampleOf(files: readonly SampleFile[], path: string): Promise<Partial<CgroupSample> | undefined> {
   const before = Date.now() * 1e6;
-  const sample = (await openSamples(files).take([path])).get(path);
+  const sample = (await openSamples(files).take([path], true)).get(path);
   if (sample === undefined) return undefined;
   const { timestamp, ...values } = sample;
   assert.ok(timestamp > before - 1e9 && timestamp < Date.now() * 1e6 + 1e9);
   return values;
 }
+
+describe("samples without details", () => {
+  it("have what the CRI's statistics of containers tell, of both versions", async (t) => {
+    const root = scratch(t, {
+      "p/memory.usage_in_bytes": "1000\n",
+      "p/memory.failcnt": "7\n",
+      "p/memory.current": "1000\n",
+      "p/memory.peak": "2000\n",
+      "p/pids.current": "3\n",
+      "p/cgroup.procs": "1\n22\n",
+    });
+    const v1 = new Map(["cpu", "cpuacct", "memory", "pids"].map((controller) => [controller, root]));
+    for (const files of [v1SampleFiles(v1), v2SampleFiles(root, controllers)]) {
+      const samples = openSamples(files);
+      const { timestamp: _, ...plain } = (await samples.take(["/p"], false)).get("/p") ?? { timestamp: 0 };
+      assert.deepEqual(plain, { memoryUsageBytes: 1000, memoryWorkingSetBytes: 1000 });
+      const whole = (await samples.take(["/p"], true)).get("/p");
+      assert.deepEqual([whole?.processes, whole?.threads], [2, 3]);
+    }
+  });
+});
 
 describe("v1 samples", () => {
   const roots = (root: string) =>
@@ -163,7 +184,7 @@ describe("v2 samples", () => {
     const root = scratch(t, { "p/pids.current": "3\n", "q/pids.current": "4\n" });
     const samples = openSamples(v2SampleFiles(root, new Set(["pids"])));
     const threads = async () => {
-      const taken = await samples.take(["/p", "/q", "/r"]);
+      const taken = await samples.take(["/p", "/q", "/r"], true);
       return ["/p", "/q", "/r"].map((path) => taken.get(path)?.threads);
     };
     assert.deepEqual(await threads(), [3, 4, undefined]);

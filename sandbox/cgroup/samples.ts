@@ -21,12 +21,14 @@ export interface SampleFile {
   file: string;
   /** the number of the file's lines, in the cgroup and all below it */
   countedAs?: Column;
+  /** of metrics alone: the CRI's statistics have nothing of it */
+  detail?: boolean;
   keys?: readonly SampleKey[];
 }
 
 export interface Samples {
   /** one pass over all paths; a path that is gone has no entry */
-  take(paths: Iterable<string>): Promise<Map<string, CgroupSample>>;
+  take(paths: Iterable<string>, details: boolean): Promise<Map<string, CgroupSample>>;
   /** the cgroup was removed */
   forget(path: string): void;
 }
@@ -40,21 +42,22 @@ export function openSamples(files: readonly SampleFile[]): Samples {
     countedAs === undefined ? keys.map(([, column]) => column) : [countedAs],
   );
   const sampler = native.openSampler(
-    files.map(({ root, file, countedAs, keys = [] }) => ({
+    files.map(({ root, file, countedAs, detail = false, keys = [] }) => ({
       root,
       file,
+      detail,
       counted: countedAs !== undefined,
       keys: keys.map(([key, , factor = 1]) => ({ key, factor })),
     })),
   );
   return {
     forget: (path) => sampler.forget(path),
-    async take(paths) {
+    async take(paths, details) {
       const wanted = [...paths];
       for (const path of wanted) checkCgroupPath(path);
       const samples = new Map<string, CgroupSample>();
       // also of none: it is then that the files of what is gone are closed
-      const values = await sampler.sample(wanted);
+      const values = await sampler.sample(wanted, details);
       let at = 0;
       for (const path of wanted) {
         const sample = toSample(values, at, columns);

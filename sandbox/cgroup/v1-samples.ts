@@ -4,11 +4,12 @@ import type { SampleFile, SampleKey } from "./samples.js";
 /** cpuacct.stat counts in USER_HZ, which is 100 on every architecture that Linux' ABI knows. */
 const userTickNs = 10_000_000;
 
-const files: { controller: string; file: string; keys: readonly SampleKey[] }[] = [
+const files: { controller: string; file: string; detail?: true; keys: readonly SampleKey[] }[] = [
   { controller: "cpuacct", file: "cpuacct.usage", keys: [["", "cpuUsageNs"]] },
   {
     controller: "cpuacct",
     file: "cpuacct.stat",
+    detail: true,
     keys: [
       ["user", "cpuUserNs", userTickNs],
       ["system", "cpuSystemNs", userTickNs],
@@ -17,6 +18,7 @@ const files: { controller: string; file: string; keys: readonly SampleKey[] }[] 
   {
     controller: "cpu",
     file: "cpu.stat",
+    detail: true,
     keys: [
       ["nr_periods", "cpuPeriods"],
       ["nr_throttled", "cpuThrottledPeriods"],
@@ -44,20 +46,22 @@ const files: { controller: string; file: string; keys: readonly SampleKey[] }[] 
     ],
   },
   { controller: "memory", file: "memory.limit_in_bytes", keys: [["", "memoryLimitBytes"]] },
-  { controller: "memory", file: "memory.max_usage_in_bytes", keys: [["", "memoryMaxUsageBytes"]] },
-  { controller: "memory", file: "memory.failcnt", keys: [["", "memoryFailures"]] },
-  { controller: "memory", file: "memory.kmem.usage_in_bytes", keys: [["", "memoryKernelBytes"]] },
-  { controller: "memory", file: "memory.oom_control", keys: [["oom_kill", "oomKills"]] },
-  { controller: "pids", file: "pids.current", keys: [["", "threads"]] },
-  { controller: "pids", file: "pids.max", keys: [["", "pidsLimit"]] },
+  { controller: "memory", file: "memory.max_usage_in_bytes", detail: true, keys: [["", "memoryMaxUsageBytes"]] },
+  { controller: "memory", file: "memory.failcnt", detail: true, keys: [["", "memoryFailures"]] },
+  { controller: "memory", file: "memory.kmem.usage_in_bytes", detail: true, keys: [["", "memoryKernelBytes"]] },
+  { controller: "memory", file: "memory.oom_control", detail: true, keys: [["oom_kill", "oomKills"]] },
+  { controller: "pids", file: "pids.current", detail: true, keys: [["", "threads"]] },
+  { controller: "pids", file: "pids.max", detail: true, keys: [["", "pidsLimit"]] },
 ];
 
 /** `roots`: where each controller's hierarchy is mounted. */
 export function v1SampleFiles(roots: ReadonlyMap<string, string>): SampleFile[] {
-  const known: SampleFile[] = files.flatMap(({ controller, file, keys }) => {
+  const known: SampleFile[] = files.flatMap(({ controller, ...file }) => {
     const root = roots.get(controller);
-    return root === undefined ? [] : [{ root, file, keys }];
+    return root === undefined ? [] : [{ root, ...file }];
   });
   const pids = roots.get("pids");
-  return pids === undefined ? known : [...known, { root: pids, file: "cgroup.procs", countedAs: "processes" }];
+  return pids === undefined
+    ? known
+    : [...known, { root: pids, file: "cgroup.procs", detail: true, countedAs: "processes" }];
 }

@@ -5,7 +5,7 @@ import type { SampleFile, SampleKey } from "./samples.js";
 
 const microsecondNs = 1000;
 
-const files: { controller: string; file: string; keys: readonly SampleKey[] }[] = [
+const files: { controller: string; file: string; detail?: true; keys: readonly SampleKey[] }[] = [
   {
     controller: "cpu",
     file: "cpu.stat",
@@ -35,10 +35,11 @@ const files: { controller: string; file: string; keys: readonly SampleKey[] }[] 
     ],
   },
   { controller: "memory", file: "memory.max", keys: [["", "memoryLimitBytes"]] },
-  { controller: "memory", file: "memory.peak", keys: [["", "memoryMaxUsageBytes"]] },
+  { controller: "memory", file: "memory.peak", detail: true, keys: [["", "memoryMaxUsageBytes"]] },
   {
     controller: "memory",
     file: "memory.events",
+    detail: true,
     keys: [
       ["max", "memoryFailures"],
       ["oom_kill", "oomKills"],
@@ -46,8 +47,8 @@ const files: { controller: string; file: string; keys: readonly SampleKey[] }[] 
   },
   { controller: "memory", file: "memory.swap.current", keys: [["", "swapUsageBytes"]] },
   { controller: "memory", file: "memory.swap.max", keys: [["", "swapLimitBytes"]] },
-  { controller: "pids", file: "pids.current", keys: [["", "threads"]] },
-  { controller: "pids", file: "pids.max", keys: [["", "pidsLimit"]] },
+  { controller: "pids", file: "pids.current", detail: true, keys: [["", "threads"]] },
+  { controller: "pids", file: "pids.max", detail: true, keys: [["", "pidsLimit"]] },
 ];
 
 /** Pressure (PSI) needs no controller; a kernel without it has no such files. */
@@ -71,8 +72,8 @@ const pressureFiles: { file: string; keys: readonly SampleKey[] }[] = (["cpu", "
 export function v2SampleFiles(root: string, controllers: ReadonlySet<string>): SampleFile[] {
   const result: SampleFile[] = files
     .filter(({ controller }) => controllers.has(controller))
-    .map(({ file, keys }) => ({ root, file, keys }));
+    .map(({ controller: _, ...file }) => ({ root, ...file }));
   for (const { file, keys } of pressureFiles) if (existsSync(join(root, file))) result.push({ root, file, keys });
-  if (controllers.has("pids")) result.push({ root, file: "cgroup.procs", countedAs: "processes" });
+  if (controllers.has("pids")) result.push({ root, file: "cgroup.procs", detail: true, countedAs: "processes" });
   return result;
 }
