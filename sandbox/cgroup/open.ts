@@ -13,7 +13,7 @@ import type { CgroupPart } from "./part.js";
 import { checkCgroupPath, parentsOf } from "./paths.js";
 import { checkResources } from "./resources.js";
 import { openSamples } from "./samples.js";
-import { refusal, writesOf } from "./settings.js";
+import { isOfPreparation, refusal, writesOf } from "./settings.js";
 import { v1Part } from "./v1.js";
 import { v2Part } from "./v2.js";
 
@@ -27,6 +27,9 @@ const wantedControllers = {
 const killTimeoutMs = 10_000;
 /** A cgroup stays busy for a moment after its last process was reaped. */
 const removeTimeoutMs = 2_000;
+
+/** A cgroup is prepared so often, when its parents change meanwhile. */
+const mostTries = 5;
 
 export interface CgroupManagerOptions {
   mountinfoPath?: string;
@@ -98,15 +101,20 @@ function managerOf(
       const made = missingParents(path);
       checkNeeds(resources, hierarchies);
       const prepared = withoutControllers ? parts.filter(isFirstVersion) : parts;
-      const settings = [
-        ...prepared.flatMap((part) => part.preparation(path)),
-        ...parts.flatMap((part) => part.settings(path, resources, { fresh: true })),
-      ];
       const directories = roots.map((root) => join(root, path));
-      try {
-        await native.createCgroups({ directories, writes: writesOf(settings) });
-      } catch (error) {
-        throw refusal(error, settings, path);
+      for (let tries = 1; ; tries++) {
+        const settings = [
+          ...prepared.flatMap((part) => part.preparation(path)),
+          ...parts.flatMap((part) => part.settings(path, resources, { fresh: true })),
+        ];
+        try {
+          await native.createCgroups({ directories, writes: writesOf(settings) });
+          break;
+        } catch (error) {
+          // somebody has removed the empty parent after it was looked at, and it was made anew, without what it had
+          if (tries < mostTries && isOfPreparation(error, settings)) continue;
+          throw refusal(error, settings, path);
+        }
       }
       if (!controllers.has("devices")) {
         try {

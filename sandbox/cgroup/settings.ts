@@ -27,6 +27,13 @@ export function blockIoSetting(file: string, value: string): Setting {
   return { file, value, field: "the block-IO class'", given: `${basename(file)} ${value}` };
 }
 
+/** Was it one of Berth's own writes that failed, and nothing that was asked for? */
+export function isOfPreparation(error: unknown, settings: readonly Setting[]): boolean {
+  if (!isSystemError(error)) return false;
+  const written = settings.filter(({ file }) => file === error.subject);
+  return written.length > 0 && written.every(({ field }) => field === "");
+}
+
 /** What a failed create or update is to its caller. */
 export function refusal(error: unknown, settings: readonly Setting[], path: string): Error {
   if (error instanceof BerthError || !isSystemError(error))

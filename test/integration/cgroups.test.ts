@@ -354,6 +354,21 @@ describe(`cgroups (${manager.mode})`, () => {
     assert.ok(median(passes) < 1000);
   });
 
+  it("is made while others take the parent away that they no longer need", async () => {
+    const parents = [`${root}/comes`, `${root}/comes/goes`];
+    const directories = manager.hierarchies.flatMap(({ mountPoint }) => parents.map((path) => join(mountPoint, path)));
+    const lane = async (number: number) => {
+      for (let round = 0; round < 100; round++) {
+        const path = `${root}/comes/goes/${number}`;
+        await manager.create(path, {});
+        await manager.remove(path);
+        await manager.removeParents(directories);
+      }
+    };
+    await Promise.all([0, 1, 2, 3, 4, 5].map(lane));
+    await manager.remove(`${root}/comes`);
+  });
+
   it("is made by many at once under a parent that none has made yet", async () => {
     const paths = Array.from({ length: 20 }, (_, index) => `${root}/crowd/sub/${index}`);
     await Promise.all(paths.map((path) => manager.create(path, { cpu: { shares: 10 } })));
