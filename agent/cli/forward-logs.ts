@@ -15,6 +15,8 @@ interface ForwardLogsOptions extends ClientOptions {
 }
 
 const journalSocket = "/run/systemd/journal/socket";
+/** What a receiver has left for its answer when this is to end. */
+const lastAnswerMs = 5_000;
 const collect = (value: string, before: string[]): string[] => [...before, value];
 
 export function addTo(parent: Command): void {
@@ -30,15 +32,22 @@ export function addTo(parent: Command): void {
 }
 
 async function forwardLogs(options: ForwardLogsOptions): Promise<void> {
-  const abort = new AbortController();
-  for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => abort.abort());
+  const stop = new AbortController();
+  const giveUp = new AbortController();
+  for (const signal of ["SIGTERM", "SIGINT"] as const) {
+    process.once(signal, () => {
+      stop.abort();
+      // what is on its way is waited for: sent again by the next one, it would be there twice
+      setTimeout(() => giveUp.abort(), lastAnswerMs).unref();
+    });
+  }
   const tell = (sentence: string): void => void process.stderr.write(`${sentence}\n`);
   const positions = new Positions(options.state);
-  const sink = await openSink(options, tell, abort.signal);
+  const sink = await openSink(options, tell, giveUp.signal);
   const client = connect(options.socket);
   try {
     const { namespace: namespaces } = options;
-    await new Forwarder({ client, sink, positions, namespaces, tell, signal: abort.signal }).run();
+    await new Forwarder({ client, sink, positions, namespaces, tell, signal: stop.signal }).run();
   } finally {
     client.close();
     await sink.close();

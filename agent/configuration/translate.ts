@@ -168,7 +168,13 @@ function logLevel(value: Value): Record<string, unknown> {
 }
 
 function snapshotter(value: Value): Record<string, unknown> | string | undefined {
-  const drivers: Record<string, string> = { overlayfs: "overlay", overlay: "overlay", btrfs: "btrfs", native: "copy", devmapper: "devmapper" };
+  const drivers: Record<string, string> = {
+    overlayfs: "overlay",
+    overlay: "overlay",
+    btrfs: "btrfs",
+    native: "copy",
+    devmapper: "devmapper",
+  };
   const driver = drivers[String(value)];
   return driver === undefined
     ? `Berth has no storage driver for ${JSON.stringify(value)}`
