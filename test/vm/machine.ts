@@ -1,10 +1,18 @@
 /** One virtual machine from start to end: qemu with TCG (no /dev/kvm needed), no network, results over a virtio port. */
 import { spawn } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
 import { setPriority } from "node:os";
 import { createInterface } from "node:readline";
 import { type GuestRecord, type Order, resultsPort } from "./guest/records.js";
 
 export type SecurityModule = "apparmor" | "selinux";
+
+/** What a test file took of the host. */
+export interface Took {
+  wallMs: number;
+  /** of a core, which does not depend on what else the host does */
+  cpuMs: number;
+}
 
 export interface MachineOptions {
   kernel: string;
@@ -14,13 +22,13 @@ export interface MachineOptions {
   consolePath: string;
   /** the one that the kernel starts with; it has both */
   securityModule: SecurityModule;
+  init: "script" | "systemd";
   timeoutMs: number;
   signal: AbortSignal;
   /** the next test file's path in the guest, until there are no more */
   nextTest: () => string | undefined;
   onRecord: (record: GuestRecord) => void;
-  /** a test file is through, after so much of the host's time */
-  onFileEnd: (file: string, durationMs: number) => void;
+  onFileEnd: (file: string, took: Took) => void;
 }
 
 export interface MachineEnd {
@@ -54,10 +62,14 @@ export async function runMachine(options: MachineOptions): Promise<MachineEnd> {
   const onExit = (): void => void child.kill("SIGKILL");
   process.once("exit", onExit);
 
-  let since = performance.now();
+  const spent = (): Took => ({ wallMs: performance.now(), cpuMs: cpuMsOf(child.pid) });
+  let before = spent();
   const order = (): void => {
-    if (running !== undefined) options.onFileEnd(running, performance.now() - since);
-    since = performance.now();
+    const now = spent();
+    if (running !== undefined) {
+      options.onFileEnd(running, { wallMs: now.wallMs - before.wallMs, cpuMs: now.cpuMs - before.cpuMs });
+    }
+    before = now;
     running = options.nextTest();
     const answer: Order = running === undefined ? { end: true } : { run: running, settings: settings() };
     child.stdin.write(`${JSON.stringify(answer)}\n`);
@@ -93,6 +105,15 @@ export async function runMachine(options: MachineOptions): Promise<MachineEnd> {
   return { problem, ended, running };
 }
 
+/** User and system time of a process, in the kernel's hundredths of a second. */
+function cpuMsOf(pid: number | undefined): number {
+  if (pid === undefined || !existsSync(`/proc/${pid}/stat`)) return 0;
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8")
+    .replace(/^.*\) /, "")
+    .split(" ");
+  return (Number(fields[11]) + Number(fields[12])) * 10;
+}
+
 /** qemu 7.2 leaves wrong flags after cmpxchg16b, by which a kernel may corrupt its memory. */
 const cpu = "max,-cx16";
 
@@ -119,6 +140,7 @@ function qemuArguments(options: MachineOptions): string[] {
     "init_on_alloc=0",
     "random.trust_cpu=on",
     `security=${options.securityModule}`,
+    `berth.init=${options.init}`,
   ];
   return [
     ...[

@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import type { TestRecord } from "./guest/records.js";
 import { buildImage } from "./image.js";
 import { buildInitramfs } from "./initramfs.js";
-import { findKernels, type Kernel } from "./kernel.js";
+import { findKernels } from "./kernel.js";
 import { type MachineEnd, runMachine } from "./machine.js";
 import { guestRepository, payloadOf } from "./payload.js";
 import { createReport } from "./report.js";
@@ -45,46 +45,63 @@ export async function main(arguments_: readonly string[]): Promise<number> {
   const signal = abortOnSignals();
   const endings: MachineEnd[] = [];
   const consoles: string[] = [];
-  for (const lane of lanes) {
-    const queue = tests
-      .filter((test) => laneOf(test) === lane)
-      .map((test) => join(guestRepository, relative(repository, test)));
+  const queues = new Map(
+    lanes.map((lane) => {
+      const files = tests.filter((test) => laneOf(test) === lane);
+      return [lane, files.map((test) => join(guestRepository, relative(repository, test)))];
+    }),
+  );
+  const boot = async ({ lane, name }: Place): Promise<void> => {
+    const queue = queues.get(lane) ?? [];
     const kernel = kernels[lane.kernel];
-    if (kernel === undefined) {
-      for (const file of queue) report.add(withoutKernel(file, lane));
-      continue;
-    }
-    const initramfs = join(scratch, `initramfs-${kernel.release}`);
+    if (kernel === undefined) for (const file of queue.splice(0)) report.add(withoutKernel(file, lane));
+    if (kernel === undefined || queue.length === 0 || signal.aborted) return;
+    const machine = `machine ${name}, Linux ${kernel.release}`;
+    const consolePath = join(scratch, `console-${name}`);
+    const initramfs = join(scratch, `initramfs-${name}`);
     await buildInitramfs(initramfs, kernel);
-    const machines = machineNames(lane, queue.length).map((name) => join(scratch, `console-${name}`));
-    if (machines.length > 0) console.log(`${nameOf(lane, kernel)}: consoles ${machines.join(" ")}`);
-    consoles.push(...machines);
-    const laneStarted = performance.now();
-    const ended = machines.map((consolePath) =>
-      runMachine({
-        kernel: kernel.image,
-        initramfs,
-        disk: image.path,
-        consolePath,
-        securityModule: lane.securityModule,
-        timeoutMs: timeoutMs(),
-        signal,
-        nextTest: () => queue.shift(),
-        onRecord: report.add,
-        onFileEnd: (file, ms) => console.log(`        ${relative(guestRepository, file)} took ${seconds(ms)}`),
-      }),
-    );
-    endings.push(...(await Promise.all(ended)));
-    if (machines.length > 0) console.log(`${nameOf(lane, kernel)}: ${seconds(performance.now() - laneStarted)}`);
-  }
+    console.log(`${machine}: console ${consolePath}`);
+    const bootedAt = performance.now();
+    const ending = await runMachine({
+      kernel: kernel.image,
+      initramfs,
+      disk: image.path,
+      consolePath,
+      securityModule: lane.securityModule,
+      init: lane.init,
+      timeoutMs: timeoutMs(),
+      signal,
+      nextTest: () => queue.shift(),
+      onRecord: report.add,
+      onFileEnd: (file, { wallMs, cpuMs }) =>
+        console.log(`        ${relative(guestRepository, file)} took ${seconds(wallMs)}, ${seconds(cpuMs)} of a core`),
+    });
+    endings.push(ending);
+    consoles.push(consolePath);
+    console.log(`${machine}: ${seconds(performance.now() - bootedAt)}`);
+  };
+  const places = placesFor(lanes);
+  const work = async (): Promise<void> => {
+    for (let place = places.shift(); place !== undefined; place = places.shift()) await boot(place);
+  };
+  await Promise.all(Array.from({ length: machinesAtOnce() }, work));
   const ok = report.finish(endings, performance.now() - started);
   if (ok) await rm(scratch, { recursive: true });
   else await showConsoles(endings, consoles);
   return ok ? 0 : 1;
 }
 
-function nameOf({ securityModule }: Lane, { release }: Kernel): string {
-  return `machines with Linux ${release} and ${securityModule}`;
+/** A machine that may be booted, unless its lane has nothing left to do by then. */
+interface Place {
+  lane: Lane;
+  name: string;
+}
+
+/** One machine of each lane first; then more of those that are not through. */
+function placesFor(all: readonly Lane[]): Place[] {
+  return Array.from({ length: mostMachines }, (_, index) =>
+    all.map((lane) => ({ lane, name: [lane.kernel, lane.securityModule, lane.init, index].join("-") })),
+  ).flat();
 }
 
 /** Of the host's time, not the guest's. */
@@ -97,14 +114,8 @@ function withoutKernel(file: string, { kernel }: Lane): TestRecord {
   return { type: "test", file, name: [], result: "skipped", durationMs: 0, reason };
 }
 
-function machineNames({ kernel, securityModule }: Lane, tests: number): string[] {
-  const count = Math.min(
-    mostMachines,
-    tests,
-    availableParallelism(),
-    Math.max(1, Math.floor(freemem() / machineBytes)),
-  );
-  return Array.from({ length: count }, (_, index) => `${kernel}-${securityModule}-${index}`);
+function machinesAtOnce(): number {
+  return Math.min(mostMachines, availableParallelism(), Math.max(1, Math.floor(freemem() / machineBytes)));
 }
 
 function timeoutMs(): number {

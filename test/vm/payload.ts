@@ -66,7 +66,7 @@ export async function payloadOf(repository: string, kernels: readonly Kernel[]):
   const programs = await programPaths();
   const built = [...(await repositoryEntries(repository)), ...(await probeEntries(repository))];
   const compiler = await compilerFiles();
-  const systemd = await systemdFiles();
+  const systemd = await systemdFiles(repository);
   const elf = await elfFiles([...built, ...compiler, ...systemd]);
   const binaries = [...programs.map((program) => program.source), ...elf];
   const entries: PayloadEntry[] = [
@@ -167,12 +167,16 @@ async function compilerFiles(): Promise<PayloadEntry[]> {
   return files.flat().map((path) => ({ path: usrPath(path), source: path, executable: true }));
 }
 
-async function systemdFiles(): Promise<PayloadEntry[]> {
+async function systemdFiles(repository: string): Promise<PayloadEntry[]> {
   const { stdout } = await run("dpkg", ["-L", ...systemdPackages]).catch(() => ({ stdout: "" }));
   const wanted = /^(\/usr)?\/lib\/systemd\/systemd|^(\/usr)?\/bin\/|^\/usr\/share\/dbus-1\//;
   const paths = stdout.split("\n").filter((path) => wanted.test(path));
   const files = await Promise.all(paths.map(async (path) => ((await isFile(path)) ? [path] : [])));
-  return files.flat().map((path) => ({ path: usrPath(path), source: path, executable: true }));
+  const units = join(repository, "test/vm/guest/systemd");
+  return [
+    ...files.flat().map((path) => ({ path: usrPath(path), source: path, executable: true })),
+    ...(await readdir(units)).map((name) => ({ path: `/etc/systemd/system/${name}`, source: join(units, name) })),
+  ];
 }
 
 /** What a bare system has in /etc, with no network but loopback. */

@@ -25,20 +25,24 @@ export interface Lane {
   kernel: KernelName;
   /** the one that its kernel is started with; Debian's own choice is AppArmor */
   securityModule: SecurityModule;
+  /** its first process: a script (guest/init.sh), or what that starts in its place */
+  init: "script" | "systemd";
 }
 
 /** In the order in which they run. */
 export const lanes: readonly Lane[] = [
-  { kernel: "debian", securityModule: "apparmor" },
-  { kernel: "debian", securityModule: "selinux" },
-  { kernel: "backports", securityModule: "apparmor" },
+  { kernel: "debian", securityModule: "apparmor", init: "script" },
+  { kernel: "debian", securityModule: "apparmor", init: "systemd" },
+  { kernel: "debian", securityModule: "selinux", init: "script" },
+  { kernel: "backports", securityModule: "apparmor", init: "script" },
 ];
 
 /** Of a test file. */
 export function laneOf(path: string): Lane {
-  if (/\/selinux[^/]*$/.test(path)) return lanes[1] as Lane;
+  if (/\/systemd-[^/]*$/.test(path)) return lanes[1] as Lane;
+  if (/\/selinux[^/]*$/.test(path)) return lanes[2] as Lane;
   // pods with a user namespace need ids mapped on tmpfs mounts: Linux 6.3
-  if (/\/user-namespace[^/]*$/.test(path)) return lanes[2] as Lane;
+  if (/\/user-namespace[^/]*$/.test(path)) return lanes[3] as Lane;
   return lanes[0] as Lane;
 }
 

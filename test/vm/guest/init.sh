@@ -23,6 +23,9 @@ hostname berth-vm
 ip link set lo up
 ulimit -n 65536
 ulimit -c 0
+if grep -q berth.init=systemd /proc/cmdline; then
+  exec /usr/lib/systemd/systemd --unit=berth-vm.target --log-target=console --log-level=notice --show-status=no
+fi
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
 cd /berth
 node dist/test/vm/guest/main.js || echo "init: the runner ended with $?"
