@@ -20,6 +20,8 @@ interface Wish {
   after: bigint;
   /** empty: all */
   types: readonly string[];
+  /** it ends with what is remembered */
+  rememberedOnly?: boolean;
 }
 
 export class Happenings {
@@ -36,11 +38,17 @@ export class Happenings {
   }
 
   /** What is remembered, then what happens, in its order. */
-  async *watch({ after, types }: Wish, signal: AbortSignal): AsyncGenerator<proto.v1.IHappening> {
+  async *watch(
+    { after, types, rememberedOnly = false }: Wish,
+    signal: AbortSignal,
+  ): AsyncGenerator<proto.v1.IHappening> {
+    const wanted = this.#remembered.filter(({ at, happening }) => at > after && wants(types, happening));
     const watcher = { types, subscription: new Subscription<proto.v1.IHappening>(mostWaiting) };
-    for (const { at, happening } of this.#remembered) {
-      if (at > after && wants(types, happening)) watcher.subscription.push(happening);
+    if (rememberedOnly) {
+      for (const { happening } of wanted) yield happening;
+      return;
     }
+    for (const { happening } of wanted) watcher.subscription.push(happening);
     this.#watchers.add(watcher);
     try {
       for (;;) yield await watcher.subscription.next(signal);

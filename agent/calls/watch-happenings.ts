@@ -7,5 +7,6 @@ export function watchHappenings(
   request: proto.v1.WatchHappeningsRequest,
   signal: AbortSignal,
 ): AsyncGenerator<proto.v1.IHappening> {
-  return happenings.watch({ after: BigInt(String(request.after ?? 0)), types: request.types }, signal);
+  const { types, remembered_only: rememberedOnly } = request;
+  return happenings.watch({ after: BigInt(String(request.after ?? 0)), types, rememberedOnly }, signal);
 }

@@ -50,6 +50,10 @@ const commands: Record<string, Entry> = {
     summary: "print a container's OCI spec, or write a bundle that another OCI runtime can run",
     load: async () => [await import("./inspect.js")],
   },
+  events: {
+    summary: "tell what has happened on this node, and what happens",
+    load: async () => [await import("./events.js")],
+  },
   explain: {
     summary: "tell every isolation and limit of a container: where it comes from, and what has set it",
     load: async () => [await import("./explain.js")],

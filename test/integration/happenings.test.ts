@@ -1,8 +1,11 @@
 /** WatchHappenings and PrefetchImage: what `berth events` and `berth kube` live on. */
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { after, before, describe, it } from "node:test";
+import { fileURLToPath } from "node:url";
 import type { berth } from "../../cri-proto/generated/admin.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import { type BuiltImage, buildImage } from "../support/image-builder.js";
@@ -118,5 +121,48 @@ describe("WatchHappenings", () => {
       [happening.pod_namespace, happening.pod_name, happening.pod_uid, happening.severity],
       ["ns", "half", "u-1", "info"],
     );
+  });
+});
+
+describe("berth events", () => {
+  const program = fileURLToPath(new URL("../../agent/cli/main.js", import.meta.url));
+  let agent: TestAgent;
+  before(async () => {
+    agent = await startAgent();
+    await importBusybox(agent);
+  });
+  after(() => agent.stop());
+
+  const berth = (...args: string[]) =>
+    spawn(process.execPath, [program, "events", ...args], {
+      env: { ...process.env, BERTH_SOCKET: agent.socket },
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+
+  async function textOf(stream: AsyncIterable<Buffer>): Promise<string> {
+    let text = "";
+    for await (const part of stream) text += part.toString();
+    return text;
+  }
+
+  it("tells what is remembered, and with -f what comes", async () => {
+    const following = berth("-f", "--type", "container-exit", "--json");
+    const pod = await runPod(agent);
+    const { id } = await runToEnd(agent, pod, sh("exit 7"));
+    const told: string[] = [];
+    for await (const line of createInterface({ input: following.stdout })) {
+      told.push(line);
+      if (line.includes(id)) break;
+    }
+    following.kill();
+    const [event] = told.map((line) => JSON.parse(line) as Record<string, unknown>);
+    assert.equal(event?.["container_id"], id);
+    assert.equal(event?.["type"], "container-exit");
+    assert.equal(typeof event?.["at"], "string");
+    await removePod(agent, pod);
+
+    const text = await textOf(berth("--type", "container-exit").stdout);
+    assert.match(text, /^\d{4}-\d\d-\d\dT[\d:.]+Z \w+ +container-exit +test\/pod-[0-9a-f]+\S*: .*7/);
+    assert.equal(await textOf(berth("--since", "2100-01-01T00:00:00Z").stdout), "");
   });
 });
