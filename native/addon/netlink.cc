@@ -1,9 +1,11 @@
 // Links, addresses and routes of the built-in pod network.
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <linux/if_bridge.h>
 #include <linux/if_link.h>
 #include <linux/veth.h>
 #include <net/if.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -16,6 +18,7 @@
 #include "addon/functions.h"
 #include "addon/netlink_socket.h"
 #include "addon/own_thread.h"
+#include "common/unique_fd.h"
 
 namespace berth {
 namespace {
@@ -280,8 +283,18 @@ Napi::Value join_bridge_call(const Napi::CallbackInfo& info) {
   });
 }
 
+// The pod has its routes: what another pod says of routers is not for it, and it need not ask all others for one. A kernel
+// without IPv6 has no such file.
+void ignore_routers(const std::string& name) {
+  std::string path = "/proc/sys/net/ipv6/conf/" + name + "/accept_ra";
+  UniqueFd file(open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (!file && errno == ENOENT) return;
+  if (!file || write(file.get(), "0", 1) != 1) throw_errno("write", path);
+}
+
 void set_up_pod_end(const Veth& veth, const std::vector<IpPrefix>& addresses, const std::vector<IpAddress>& gateways) {
   enter_network_namespace(veth.name_space);
+  ignore_routers(veth.pod_name);
   NetlinkSocket pod;
   int index = index_of(veth.pod_name);
   NetlinkRequests requests;

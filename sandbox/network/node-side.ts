@@ -1,5 +1,5 @@
 /** What all pods of the built-in network share on the host: the bridge, the table, and the host's own settings. */
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import type { Addon, NetworkChange } from "../../native/binding.js";
 import { FailedPreconditionError, messageOf } from "../errors.js";
 import type { Observer } from "../observer.js";
@@ -86,6 +86,8 @@ export class NodeSide {
     // the rule that guards route_localnet comes first
     await table.write();
     setSwitch(`ipv4/conf/${bridge}/route_localnet`, "1");
+    // a pod may say that it is a router: the host must not go by it (CVE-2020-10749)
+    if (existsSync("/proc/sys/net/ipv6")) setSwitch(`ipv6/conf/${bridge}/accept_ra`, "0");
     // pods that were there before the bridge
     await addon.joinBridge({ bridge, interfaces: interfaces() });
     return enableForwarding(subnets.hasFamily("IPv6"));

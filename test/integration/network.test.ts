@@ -69,6 +69,13 @@ test("a pod has its addresses, its MAC and a loopback", async () => {
   assert.match(await pod.run("busybox", "ip", "link", "show", "eth0"), new RegExp(pod.lease.mac));
 });
 
+test("neither the host nor a pod goes by what a pod says of routers", async () => {
+  const pod = await net.startPod();
+  const file = (name: string) => `/proc/sys/net/ipv6/conf/${name}/accept_ra`;
+  assert.equal((await pod.run("cat", file("eth0"))).trim(), "0");
+  assert.equal(readFileSync(file(net.slot.bridge), "utf8").trim(), "0");
+});
+
 test("pods reach each other under their own addresses, IPv4 and IPv6", async () => {
   const [one, two] = [await net.startPod(), await net.startPod()];
   await two.serve(80);
