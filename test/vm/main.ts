@@ -56,6 +56,8 @@ export async function main(arguments_: readonly string[]): Promise<number> {
     const kernel = kernels[lane.kernel];
     if (kernel === undefined) for (const file of queue.splice(0)) report.add(withoutKernel(file, lane));
     if (kernel === undefined || queue.length === 0 || signal.aborted) return;
+    // so that no second machine is booted for a single file
+    const reserved = queue.splice(0, 1);
     const machine = `machine ${name}, Linux ${kernel.release}`;
     const consolePath = join(scratch, `console-${name}`);
     const initramfs = join(scratch, `initramfs-${name}`);
@@ -71,7 +73,7 @@ export async function main(arguments_: readonly string[]): Promise<number> {
       init: lane.init,
       timeoutMs: timeoutMs(),
       signal,
-      nextTest: () => queue.shift(),
+      nextTest: () => reserved.shift() ?? queue.shift(),
       onRecord: report.add,
       onFileEnd: (file, { wallMs, cpuMs }) =>
         console.log(`        ${relative(guestRepository, file)} took ${seconds(wallMs)}, ${seconds(cpuMs)} of a core`),
