@@ -25,7 +25,7 @@ export interface OwnSeries {
 }
 
 export function openOwnSeries(node: ObservedNode, version: string): OwnSeries {
-  const all: { write(openMetrics: boolean): string }[] = [];
+  const all: { write(openMetrics: boolean): Promise<string> }[] = [];
   const values = <I extends Instrument>(instrument: I) => added(all, new Values(instrument));
   const distributions = <I extends Instrument>(instrument: I) => added(all, new Distributions(instrument));
 
@@ -44,7 +44,7 @@ export function openOwnSeries(node: ObservedNode, version: string): OwnSeries {
       await lookAtNode();
       ownProcess.look();
       collecting.set({}, collectSeconds);
-      return all.map((series) => series.write(openMetrics)).join("");
+      return (await Promise.all(all.map((series) => series.write(openMetrics)))).join("");
     },
     close() {
       unsubscribe();
