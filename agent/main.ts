@@ -14,6 +14,7 @@ import { type ConfigSource, followConfig } from "./configuration/reload.js";
 import type { Finding } from "./doctor.js";
 import { type Log, openLog } from "./log.js";
 import { serveCri } from "./server.js";
+import { openServiceManager } from "./service-manager.js";
 import type { Tracer } from "./tracing/tracer.js";
 import { runtimeVersion } from "./version.js";
 
@@ -23,6 +24,7 @@ const releaseEveryMs = 60_000;
 /** Runs until SIGTERM or SIGINT. Pods do not notice its end, whichever way it comes. */
 export async function runAgent({ config, texts, refused }: StartConfig, source: ConfigSource): Promise<void> {
   const log = openLog(config.logLevel);
+  const manager = openServiceManager(process.env, log);
   if (refused !== null) log.error(`the configuration is refused, and the one before stays in force: ${refused}`);
   const { runtime } = await bootRuntime(config, log);
   const { node } = runtime;
@@ -34,19 +36,26 @@ export async function runAgent({ config, texts, refused }: StartConfig, source: 
 
   // everything is known before the first call: whoever gets an answer from Version can go on
   const tracer = await openTracer(config, node, log);
-  const server = await serveCri(config.listen, runtime, callTable, { log, observeCall, tracer });
+  const socket = { path: config.listen, passed: manager.listener };
+  const server = await serveCri(socket, runtime, callTable, { log, observeCall, tracer });
   log.info({ listen: config.listen, metrics: metrics?.where ?? null, pods: node.pods.size }, "ready");
 
   releaseMemoryAtTimes(log);
   keepTexts(config.run, texts);
-  followConfig(runtime, source, texts, log);
-  const signal = await untilTold();
+  followConfig(runtime, source, texts, log, manager);
+  const told = untilTold();
+  manager.ready(
+    refused === null ? "serving" : `the configuration is refused, and the one before stays in force: ${refused}`,
+  );
+  const signal = await told;
   log.info({ signal }, "ending; pods run on");
+  const managerKnows = manager.stopping();
   runtime.events.close();
   runtime.happenings.close();
   await server.close();
   runtime.streams.close();
   await metrics?.close();
+  await managerKnows;
   // monitors' connections and watched processes would keep the event loop alive
   process.exit(0);
 }

@@ -1,5 +1,6 @@
 /** The gRPC server on the CRI socket. */
 import { chmodSync } from "node:fs";
+import { createServer, type Server } from "node:net";
 import * as grpc from "@grpc/grpc-js";
 import { FailedPreconditionError, InvalidArgumentError, messageOf } from "../sandbox/errors.js";
 import { makeWayForSocket } from "../sandbox/listening-socket.js";
@@ -11,14 +12,23 @@ import { type Method, messageLimitBytes, methodDefinition, services } from "./se
 /** How long calls in flight may go on after the server was told to close. */
 const closeTimeoutMs = 5_000;
 
+/** Connections that wait to be accepted. */
+const backlog = 511;
+
 export interface CriServer {
   /** Refuses new calls, lets those in flight end (for a while), removes the socket. */
   close(): Promise<void>;
 }
 
-/** Binds the socket (mode 0660) and serves; the socket answers when this returns. */
+export interface CriSocket {
+  readonly path: string;
+  /** it listens already: who started the agent has made it, and keeps it */
+  readonly passed: { readonly fd: number; readonly path: string } | null;
+}
+
+/** Binds the socket (mode 0660), unless it was passed, and serves; the socket answers when this returns. */
 export async function serveCri(
-  path: string,
+  socket: CriSocket,
   runtime: Runtime,
   calls: CallTable,
   around: CallSurroundings,
@@ -28,16 +38,26 @@ export async function serveCri(
     "grpc.max_send_message_length": messageLimitBytes,
   });
   addCalls(server, runtime, calls, around);
-  await makeWayForSocket(path);
+  // grpc-js cannot listen on a descriptor: it is given the connections
+  const injector = server.createConnectionInjector(grpc.ServerCredentials.createInsecure());
+  const listener = createServer((connection) => injector.injectConnection(connection));
+  await listenOn(listener, socket);
+  return { close: () => close(listener, server) };
+}
+
+async function listenOn(listener: Server, { path, passed }: CriSocket): Promise<void> {
+  if (passed !== null && passed.path !== path) {
+    const what = `systemd listens on ${passed.path}, and "listen" is ${path}`;
+    throw new FailedPreconditionError(`${what}: berth.socket's ListenStream and the setting must be the same`);
+  }
+  if (passed === null) await makeWayForSocket(path);
   await new Promise<void>((resolve, reject) => {
-    server.bindAsync(`unix://${path}`, grpc.ServerCredentials.createInsecure(), (error) => {
-      if (error === null) resolve();
-      else
-        reject(new FailedPreconditionError(`the socket ${path} cannot be bound: ${error.message}`, { cause: error }));
+    listener.once("error", (error) => {
+      reject(new FailedPreconditionError(`the socket ${path} cannot be bound: ${error.message}`, { cause: error }));
     });
+    listener.listen(passed === null ? { path, backlog } : { fd: passed.fd }, resolve);
   });
-  chmodSync(path, 0o660);
-  return { close: () => close(server) };
+  if (passed === null) chmodSync(path, 0o660);
 }
 
 function addCalls(server: grpc.Server, runtime: Runtime, calls: CallTable, around: CallSurroundings): void {
@@ -88,7 +108,8 @@ function readable(request: unknown): unknown {
   throw new InvalidArgumentError(`the request cannot be read: ${messageOf(error)}`, { cause: error });
 }
 
-async function close(server: grpc.Server): Promise<void> {
+async function close(listener: Server, server: grpc.Server): Promise<void> {
+  listener.close();
   await new Promise<void>((resolve) => {
     const timer = setTimeout(() => {
       server.forceShutdown();

@@ -311,6 +311,13 @@ export interface Addon {
   /** keys come one by one, and nothing is done to input or output; the function that is answered takes it back */
   makeTerminalRaw(fd: number): () => void;
 
+  // service_manager.cc
+  /** a datagram to $NOTIFY_SOCKET (a path, or an abstract name after "@"): sd_notify(3) */
+  notifyServiceManager(address: string, text: string): Promise<void>;
+  /** makes a socket that systemd has passed close-on-exec, and answers its path. EINVAL: it is no listening unix stream
+   *  socket */
+  takeListener(fd: number): string;
+
   // lock.cc
   /** flock(LOCK_EX|LOCK_NB) on a file it makes; the descriptor holds the lock. EAGAIN: somebody has it */
   lockFile(path: string): number;

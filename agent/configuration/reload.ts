@@ -10,6 +10,7 @@ import { messageOf } from "../../sandbox/errors.js";
 import { type Config, checkConfig, settingValues, type WrittenSettings } from "../config.js";
 import type { Log } from "../log.js";
 import type { Runtime } from "../runtime.js";
+import type { ServiceManager } from "../service-manager.js";
 import { defaultConfigFile, type SettingName, settings, settingTables } from "../settings.js";
 import { type ConfigText, dropIns, mergeConfigTexts, readConfigTexts } from "./files.js";
 import { keepTexts } from "./in-force.js";
@@ -29,16 +30,21 @@ export function followConfig(
   source: ConfigSource,
   texts: readonly ConfigText[],
   log: Log,
+  manager: Pick<ServiceManager, "reloading" | "ready">,
 ): { close(): void } {
   let inForce = texts;
   let seen = signature(source);
   const look = async (): Promise<void> => {
     seen = signature(source);
+    manager.reloading();
+    let status = "serving";
     try {
       inForce = await reload(runtime, source, inForce, log);
     } catch (error) {
-      log.error(`the configuration is refused, and the one before stays in force: ${messageOf(error)}`);
+      status = `the configuration is refused, and the one before stays in force: ${messageOf(error)}`;
+      log.error(status);
     }
+    manager.ready(status);
   };
   // one at a time: a reading waits for the one before
   let last = Promise.resolve();

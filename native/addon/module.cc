@@ -22,6 +22,7 @@ static Napi::Object init(Napi::Env, Napi::Object exports) {
   register_stats(exports);
   register_sampler(exports);
   register_series_text(exports);
+  register_service_manager(exports);
   register_processes(exports);
   register_disk_usage(exports);
   register_filesystem(exports);
