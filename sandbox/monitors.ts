@@ -17,6 +17,8 @@ interface MonitorProcess {
 export class Monitors {
   readonly #clients = new Map<string, MonitorClient>();
   readonly #processes = new Map<string, MonitorProcess>();
+  /** pods whose monitors live, and speak versions of the protocol that this agent does not */
+  readonly #strangers = new Set<string>();
 
   /** Keeps a monitor's pidfd until the process has ended; reaps it when this agent is its parent. */
   watch(podId: string, pidfd: number): void {
@@ -49,8 +51,17 @@ export class Monitors {
   /** FailedPreconditionError when the pod has no monitor (it was stopped, or has lost it). */
   get(podId: string): MonitorClient {
     const client = this.#clients.get(podId);
-    if (client === undefined) throw new FailedPreconditionError(`pod sandbox ${podId} is not ready`);
-    return client;
+    if (client !== undefined) return client;
+    throw new FailedPreconditionError(
+      this.#strangers.has(podId)
+        ? `pod sandbox ${podId} runs on under a monitor of another version of Berth, which this agent cannot talk to: stop the pod, or install that version again`
+        : `pod sandbox ${podId} is not ready`,
+    );
+  }
+
+  /** From here on the pod is known to live with a monitor that cannot be talked to; stopping it kills all of it. */
+  leaveToItself(podId: string): void {
+    this.#strangers.add(podId);
   }
 
   /** Ends the monitor with all of its containers; back when the process is gone. False: it had to be killed. */
@@ -64,6 +75,7 @@ export class Monitors {
       ended === undefined ? new Promise<never>(() => undefined) : ended.wait(shutdownTimeoutMs).then(() => false),
     ]);
     this.disconnect(podId);
+    this.#strangers.delete(podId);
     const watched = this.#processes.get(podId);
     if (watched === undefined) return clean;
     if (clean && (await watched.ended.wait(shutdownTimeoutMs))) return true;

@@ -12,7 +12,7 @@ import type { Container, ContainerRecord } from "./container.js";
 import { recordExit, recordUnknownExit } from "./container-end.js";
 import { Latch } from "./latch.js";
 import { removeEmptyDirectories } from "./made-directories.js";
-import { toBigInt } from "./monitor-client.js";
+import { MonitorStepError, toBigInt } from "./monitor-client.js";
 import { monitorEvents } from "./monitor-events.js";
 import type { SandboxNode } from "./node.js";
 import type { PodNames } from "./observer.js";
@@ -94,7 +94,7 @@ async function recoverPod(node: SandboxNode, pod: Pod, halfMade: readonly Contai
   }
 }
 
-/** False: the monitor is gone. */
+/** False: the monitor is gone. True also when it lives, and speaks another version of the protocol. */
 async function reconnect(node: SandboxNode, pod: Pod, halfMade: readonly ContainerRecord[]): Promise<boolean> {
   const { id, bootId } = pod.record;
   if (bootId !== node.bootId) return false;
@@ -122,7 +122,11 @@ async function reconnect(node: SandboxNode, pod: Pod, halfMade: readonly Contain
   } catch (error) {
     node.monitors.disconnect(id);
     node.observer.emit({ type: "trouble", what: "connect to the pod's monitor", subject: id, error });
-    return false;
+    if (!(error instanceof MonitorStepError && error.kind === berth.monitor.v1.Error.Kind.UNSUPPORTED_VERSION))
+      return false;
+    // after an upgrade: what runs is not ended for it
+    node.monitors.leaveToItself(id);
+    return true;
   }
 }
 

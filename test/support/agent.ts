@@ -57,6 +57,8 @@ export interface AgentOptions {
   flags?: Record<string, string>;
   /** further environment */
   env?: Record<string, string>;
+  /** another build's main.js; looked at whenever it is started */
+  program?: string;
   /** the caller catches SIGTERM and SIGINT, and calls stop() */
   catchesSignals?: boolean;
 }
@@ -91,7 +93,7 @@ export async function startAgent(options: AgentOptions = {}): Promise<TestAgent>
   };
   const args = () => [
     ...nodeFlags,
-    program,
+    options.program ?? program,
     "serve",
     ...Object.entries(flags).map(([name, value]) => `--${name}=${value}`),
   ];
