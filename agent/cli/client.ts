@@ -79,6 +79,8 @@ export function connect(socket: string): Client {
   const connection = new grpc.Client(`unix://${socketPath(socket)}`, grpc.credentials.createInsecure(), {
     "grpc.max_receive_message_length": messageLimitBytes,
     "grpc.max_send_message_length": messageLimitBytes,
+    // it costs nothing to look whether an agent is back on a unix socket
+    "grpc.max_reconnect_backoff_ms": 3_000,
   });
   return {
     call: (name, request, timeoutMs) =>

@@ -90,6 +90,10 @@ const commands: Record<string, Entry> = {
     summary: "print, check or translate the configuration",
     load: async () => [await import("./config.js")],
   },
+  kube: {
+    summary: "tell the API server of this node's runtime, and prefetch images: a process of its own, without root",
+    load: async () => [await import("./kube.js")],
+  },
   doctor: { summary: "say what this host has and lacks", load: async () => [await import("./doctor.js")] },
   completion: {
     summary: "print a completion script for bash, zsh or fish",
