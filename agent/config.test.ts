@@ -20,6 +20,7 @@ test("defaults", () => {
   const config = loadConfig({}, empty());
   assert.deepEqual(config, {
     listen: "/run/berth/berth.sock",
+    kubeSocket: null,
     run: "/run/berth",
     root: "/var/lib/berth",
     metrics: { host: "127.0.0.1", port: 9464 },

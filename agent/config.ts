@@ -21,6 +21,8 @@ import { defaultConfigFile, type SettingName, settings, settingTables } from "./
 export interface Config {
   /** absolute path of the CRI socket */
   readonly listen: string;
+  /** null: there is none */
+  readonly kubeSocket: { readonly path: string; readonly group: string } | null;
   readonly run: string;
   readonly root: string;
   /** null: /metrics is not served */
@@ -149,6 +151,14 @@ const subnets = v.pipe(
 );
 
 const schema = v.strictObject({
+  "kube-socket": v.union([
+    v.pipe(
+      v.literal("off"),
+      v.transform(() => null),
+    ),
+    socketPath,
+  ]),
+  "kube-group": v.pipe(v.string(), v.regex(/^[A-Za-z0-9_][A-Za-z0-9_.-]*$/, "is not a group")),
   run: absolutePath,
   root: absolutePath,
   metrics: v.union([socketAddress, address], 'is neither HOST:PORT nor unix:///PATH nor "off"'),
@@ -298,6 +308,10 @@ function freeze(
 ): Config {
   return Object.freeze({
     listen: checked.listen,
+    kubeSocket:
+      checked["kube-socket"] === null
+        ? null
+        : Object.freeze({ path: checked["kube-socket"], group: checked["kube-group"] }),
     run: checked.run,
     root: checked.root,
     metrics: checked.metrics === null ? null : Object.freeze(checked.metrics),

@@ -26,7 +26,7 @@ export function describeHappening(happening: Happening, known: Known): Described
       return { ...about(podId, containerId), severity: "info", message, details };
     }
     case "oom": {
-      const message = "the kernel killed a process of the container: its memory limit was reached";
+      const message = "memory ran out, and the kernel killed a process of the container";
       return { ...about(happening.podId, happening.containerId), severity: "warning", message };
     }
     case "log-dropped": {

@@ -3,10 +3,12 @@ import type { berth as proto } from "../cri-proto/generated/admin.js";
 import { ResourceExhaustedError, UnavailableError } from "../sandbox/errors.js";
 import type { SandboxNode } from "../sandbox/node.js";
 import { describeHappening } from "./describe-happening.js";
+import { describeVictim } from "./oom-victim.js";
 import { toInt64 } from "./states.js";
 import { Subscription } from "./subscription.js";
 
 const mostRemembered = 200;
+const victimAfterMs = 250;
 /** for a watcher who does not take them */
 const mostWaiting = 1_000;
 
@@ -27,13 +29,21 @@ interface Wish {
 export class Happenings {
   readonly #remembered: Told[] = [];
   readonly #watchers = new Set<{ types: readonly string[]; subscription: Subscription<proto.v1.IHappening> }>();
+  readonly #victimsAwaited = new Set<string>();
   #lastTime = 0n;
 
   /** It listens from now on, so that what recovery repairs is told, too. */
   constructor(node: Pick<SandboxNode, "pods" | "containers" | "observer">) {
     node.observer.subscribe((happening) => {
       const described = describeHappening(happening, node);
-      if (described !== null) this.#tell(described);
+      if (described === null) return;
+      if (happening.type === "oom") this.#tellWithVictim(described, happening.containerId);
+      else
+        this.#tell(
+          happening.type === "container-exit" && happening.oomKilled
+            ? withVictim(described, happening.containerId)
+            : described,
+        );
     });
   }
 
@@ -62,6 +72,16 @@ export class Happenings {
     for (const { subscription } of this.#watchers) subscription.fail(new UnavailableError("the agent ends"));
   }
 
+  /** The kernel tells first that it has to kill, and then, in its log, whom. Its log is read once for many of a moment. */
+  #tellWithVictim(described: proto.v1.IHappening, containerId: string): void {
+    if (this.#victimsAwaited.has(containerId)) return;
+    this.#victimsAwaited.add(containerId);
+    setTimeout(() => {
+      this.#victimsAwaited.delete(containerId);
+      this.#tell(withVictim(described, containerId));
+    }, victimAfterMs).unref();
+  }
+
   #tell(described: proto.v1.IHappening): void {
     const at = this.#time();
     const happening = { ...described, at: toInt64(at) };
@@ -80,6 +100,10 @@ export class Happenings {
     this.#lastTime = now > this.#lastTime ? now : this.#lastTime + 1n;
     return this.#lastTime;
   }
+}
+
+function withVictim(described: proto.v1.IHappening, containerId: string): proto.v1.IHappening {
+  return { ...described, message: `${described.message}: ${describeVictim(containerId)}` };
 }
 
 function wants(types: readonly string[], { type }: proto.v1.IHappening): boolean {

@@ -8,11 +8,14 @@ import { FailedPreconditionError, messageOf } from "../sandbox/errors.js";
 import type { SandboxNode } from "../sandbox/node.js";
 import { bootRuntime } from "./boot.js";
 import { callTable } from "./call-table.js";
+import type { CallSurroundings } from "./call-wrapper.js";
 import type { Config } from "./config.js";
 import { keepTexts, type StartConfig } from "./configuration/in-force.js";
 import { type ConfigSource, followConfig } from "./configuration/reload.js";
 import type { Finding } from "./doctor.js";
+import { serveKube } from "./kube-socket.js";
 import { type Log, openLog } from "./log.js";
+import type { Runtime } from "./runtime.js";
 import { serveCri } from "./server.js";
 import { openServiceManager } from "./service-manager.js";
 import type { Tracer } from "./tracing/tracer.js";
@@ -36,8 +39,10 @@ export async function runAgent({ config, texts, refused }: StartConfig, source: 
 
   // everything is known before the first call: whoever gets an answer from Version can go on
   const tracer = await openTracer(config, node, log);
+  const around = { log, observeCall, tracer };
   const socket = { path: config.listen, passed: manager.listener };
-  const server = await serveCri(socket, runtime, callTable, { log, observeCall, tracer });
+  const server = await serveCri(socket, runtime, callTable, around);
+  const kubeServer = await serveKubeIfAsked(config, runtime, around);
   log.info({ listen: config.listen, metrics: metrics?.where ?? null, pods: node.pods.size }, "ready");
 
   releaseMemoryAtTimes(log);
@@ -52,12 +57,23 @@ export async function runAgent({ config, texts, refused }: StartConfig, source: 
   const managerKnows = manager.stopping();
   runtime.events.close();
   runtime.happenings.close();
-  await server.close();
+  await Promise.all([server.close(), kubeServer?.close()]);
   runtime.streams.close();
   await metrics?.close();
   await managerKnows;
   // monitors' connections and watched processes would keep the event loop alive
   process.exit(0);
+}
+
+/** Pods do not need it: what is in its way is told, and no more. */
+async function serveKubeIfAsked({ kubeSocket }: Config, runtime: Runtime, around: CallSurroundings) {
+  if (kubeSocket === null) return undefined;
+  try {
+    return await serveKube(kubeSocket, runtime, callTable, around);
+  } catch (error) {
+    around.log.error(`kube-socket cannot be served: ${messageOf(error)}`);
+    return undefined;
+  }
 }
 
 async function serveMetrics(config: Config, node: SandboxNode): Promise<MetricsServer | null> {

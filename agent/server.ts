@@ -33,11 +33,22 @@ export async function serveCri(
   calls: CallTable,
   around: CallSurroundings,
 ): Promise<CriServer> {
+  return serve(socket, runtime, calls, around, () => true);
+}
+
+/** The same with some of the calls. */
+export async function serve(
+  socket: CriSocket,
+  runtime: Runtime,
+  calls: CallTable,
+  around: CallSurroundings,
+  has: (name: string) => boolean,
+): Promise<CriServer> {
   const server = new grpc.Server({
     "grpc.max_receive_message_length": messageLimitBytes,
     "grpc.max_send_message_length": messageLimitBytes,
   });
-  addCalls(server, runtime, calls, around);
+  addCalls(server, runtime, calls, around, has);
   // grpc-js cannot listen on a descriptor: it is given the connections
   const injector = server.createConnectionInjector(grpc.ServerCredentials.createInsecure());
   const listener = createServer((connection) => injector.injectConnection(connection));
@@ -60,12 +71,19 @@ async function listenOn(listener: Server, { path, passed }: CriSocket): Promise<
   if (passed === null) chmodSync(path, 0o660);
 }
 
-function addCalls(server: grpc.Server, runtime: Runtime, calls: CallTable, around: CallSurroundings): void {
+function addCalls(
+  server: grpc.Server,
+  runtime: Runtime,
+  calls: CallTable,
+  around: CallSurroundings,
+  has: (name: string) => boolean,
+): void {
   for (const [service, methods] of Object.entries(services)) {
     const definition: Record<string, grpc.MethodDefinition<unknown, unknown>> = {};
     const implementation: grpc.UntypedServiceImplementation = {};
     // each handler fits its own method (the call table's type says so), which a loop over all of them cannot express
     for (const [name, method] of Object.entries<Method<unknown, unknown, unknown, unknown>>(methods)) {
+      if (!has(name)) continue;
       const handle = calls[name as keyof CallTable] as (
         runtime: Runtime,
         request: unknown,

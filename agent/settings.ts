@@ -4,6 +4,8 @@
  */
 export type SettingName =
   | "listen"
+  | "kube-socket"
+  | "kube-group"
   | "run"
   | "root"
   | "metrics"
@@ -61,6 +63,17 @@ export const settings: Readonly<Record<SettingName, Setting>> = {
     help: "the CRI socket; RUN/berth.sock when it is not given",
     // follows --run, so that an agent on private paths needs one flag fewer
     default: null,
+  },
+  "kube-socket": {
+    argument: "unix:///PATH",
+    help: 'a second socket, for "berth kube" without root: the few calls that it makes, and no others; "off": none',
+    // whoever may call the CRI is root on this node: a process that holds cluster credentials should not be
+    default: "off",
+  },
+  "kube-group": {
+    argument: "GROUP",
+    help: "who may connect to kube-socket, beside root: a group's name or number",
+    default: "berth-kube",
   },
   run: {
     argument: "DIR",

@@ -1,5 +1,5 @@
-import { closeSync, constants, openSync, readFileSync, readSync } from "node:fs";
 import type { Command } from "commander";
+import { bootMs, kernelLog } from "../kernel-log.js";
 import { addClientOptions, type Client, type ClientOptions, withClient } from "./client.js";
 import { type OomReport, oomReports } from "./oom-reports.js";
 import { printable, printJson, printTable, shortId } from "./output.js";
@@ -92,34 +92,4 @@ async function ownersOf(client: Client): Promise<Owner[]> {
     container: metadata?.name ?? "",
     containerId: id ?? "",
   }));
-}
-
-/** All records that the kernel still has. @throws Error: it lets only others read them */
-function* kernelLog(): Generator<string> {
-  let log: number;
-  try {
-    log = openSync("/dev/kmsg", constants.O_RDONLY | constants.O_NONBLOCK);
-  } catch (error) {
-    throw new Error(`the kernel's log cannot be read: ${error instanceof Error ? error.message : error}`);
-  }
-  try {
-    // a read is a record
-    const buffer = Buffer.alloc(8192);
-    for (;;) {
-      try {
-        yield buffer.toString("utf8", 0, readSync(log, buffer));
-      } catch (error) {
-        const { code } = error as NodeJS.ErrnoException;
-        if (code === "EAGAIN") return;
-        // it was overwritten before it was read: the next read is of the oldest that is there
-        if (code !== "EPIPE") throw error;
-      }
-    }
-  } finally {
-    closeSync(log);
-  }
-}
-
-function bootMs(): number {
-  return Date.now() - Number(readFileSync("/proc/uptime", "utf8").split(" ")[0]) * 1000;
 }

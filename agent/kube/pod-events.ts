@@ -6,15 +6,17 @@ import type { KnownPod } from "./pods.js";
 
 type Reason = Pick<PodEvent, "type" | "reason">;
 
+const outOfMemory: Reason = { type: "Warning", reason: "OutOfMemory" };
+
 const reasons: Record<string, Reason> = {
-  oom: { type: "Warning", reason: "OutOfMemory" },
+  oom: outOfMemory,
   "log-dropped": { type: "Warning", reason: "LogOutputLost" },
   "monitor-lost": { type: "Warning", reason: "PodMonitorLost" },
   repaired: { type: "Normal", reason: "LeakRepaired" },
 };
 
 /** The types of happenings to be asked for. */
-export const toldTypes = [...Object.keys(reasons), "pull-ended", "trouble"];
+export const toldTypes = [...Object.keys(reasons), "container-exit", "pull-ended", "trouble"];
 
 export function podEventsOf(happening: berth.v1.Happening, pods: Iterable<KnownPod>): PodEvent[] {
   const { type, message, container_name: container, details } = happening;
@@ -33,9 +35,15 @@ export function podEventsOf(happening: berth.v1.Happening, pods: Iterable<KnownP
     }));
   }
   const pod: PodNames = { namespace: happening.pod_namespace, name: happening.pod_name, uid: happening.pod_uid };
-  const reason = type === "trouble" ? reasonOfTrouble(details) : reasons[type];
+  const reason = reasonOf(type, details);
   if (reason === undefined || pod.name === "" || pod.namespace === "") return [];
   return [{ pod, container, ...reason, message, at }];
+}
+
+function reasonOf(type: string, details: Record<string, string>): Reason | undefined {
+  // a container that ends with its first victim has no other happening for it
+  if (type === "container-exit") return details["oom_killed"] === "true" ? outOfMemory : undefined;
+  return type === "trouble" ? reasonOfTrouble(details) : reasons[type];
 }
 
 /** A plugin that fails once and succeeds a second later is no news. */

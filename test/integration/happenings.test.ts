@@ -10,7 +10,7 @@ import type { berth } from "../../cri-proto/generated/admin.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import { type BuiltImage, buildImage } from "../support/image-builder.js";
 import { startLyingRegistry } from "../support/lying-registry.js";
-import { importBusybox, removePod, runPod, runToEnd, sh } from "../support/workload.js";
+import { importBusybox, long, removePod, runContainer, runPod, runToEnd, sh } from "../support/workload.js";
 
 type Happening = berth.v1.Happening;
 const patienceMs = 30_000;
@@ -97,6 +97,18 @@ describe("WatchHappenings", () => {
     assert.equal(happening.details["failure"], "INTERNAL");
     assert.match(happening.message, new RegExp(image.layers[0]?.digest ?? "-"));
     await registry.stop();
+  });
+
+  it("tells whom the kernel has killed for memory, and among which it chose", async () => {
+    const told = first(agent, { types: ["oom"] }, () => true);
+    const pod = await runPod(agent);
+    const linux = { resources: { memory_limit_in_bytes: long(16 * 1024 * 1024) } };
+    // it lives on: only the cgroup's counter, and nothing of the container's end, tells of it
+    await runContainer(agent, pod, { ...sh("while :; do tail -c 200m /dev/zero; done"), linux });
+    const { message, severity } = await told;
+    assert.match(message, /killed tail \(\d+\) at the limit of 16.0 MiB, among .*tail \(\d+\) \d|kernel's log/);
+    assert.equal(severity, "warning");
+    await removePod(agent, pod);
   });
 
   it("prefetches an image at low priority", async () => {

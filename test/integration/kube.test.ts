@@ -1,21 +1,23 @@
 /** `berth kube`, a real process, between a real agent and a small real API server. */
 import assert from "node:assert/strict";
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { writeFileSync } from "node:fs";
+import { chmodSync, chownSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
+import { connect } from "../../agent/cli/client.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import { type ApiServerObject, TestApiServer } from "../support/api-server.js";
 import { makeAuthority, type TestAuthority } from "../support/certificates.js";
 import { type BuiltImage, buildImage } from "../support/image-builder.js";
 import { type LyingRegistry, startLyingRegistry } from "../support/lying-registry.js";
 import { until } from "../support/until.js";
-import { importBusybox, removePod, runPod, runToEnd, sh } from "../support/workload.js";
+import { importBusybox, long, removePod, runPod, runToEnd, sh } from "../support/workload.js";
 
 const program = fileURLToPath(new URL("../../agent/cli/main.js", import.meta.url));
 const node = "node-1";
+const nobody = 65_534;
 const patienceMs = 60_000;
 
 interface PatchBody {
@@ -31,6 +33,12 @@ interface EventBody {
   involvedObject: { name: string; uid: string; fieldPath?: string };
 }
 
+/** A working copy may lie where only root may go: then it runs as root here. */
+function isForAll(path: string): boolean {
+  const look = `require("node:fs").accessSync(${JSON.stringify(path)})`;
+  return spawnSync(process.execPath, ["-e", look], { uid: nobody, gid: nobody }).status === 0;
+}
+
 describe("berth kube", () => {
   let agent: TestAgent;
   let authority: TestAuthority;
@@ -43,6 +51,8 @@ describe("berth kube", () => {
 
   before(async () => {
     agent = await startAgent();
+    const kubeSocket = `unix://${agent.paths.base}/kube/agent.sock`;
+    await agent.restart({ "kube-socket": kubeSocket, "kube-group": String(nobody) });
     await importBusybox(agent);
     authority = await makeAuthority();
     server = new TestApiServer({ tls: await authority.server("IP:127.0.0.1"), tokens: new Set(["secret"]) });
@@ -61,8 +71,13 @@ describe("berth kube", () => {
     };
     const kubeconfig = join(agent.paths.base, "kubeconfig");
     writeFileSync(kubeconfig, JSON.stringify(config));
-    const args = ["kube", "--socket", agent.socket, "--kubeconfig", kubeconfig, "--node", node];
-    kube = spawn(process.execPath, [program, ...args], { stdio: ["ignore", "ignore", "pipe"] });
+    const args = ["kube", "--socket", kubeSocket, "--kubeconfig", kubeconfig, "--node", node];
+    // without root: it gets at its own socket and its kubeconfig, and at nothing else of the agent's
+    chmodSync(agent.paths.base, 0o711);
+    chownSync(kubeconfig, nobody, nobody);
+    chmodSync(authority.directory, 0o755);
+    const user = isForAll(program) ? { uid: nobody, gid: nobody } : {};
+    kube = spawn(process.execPath, [program, ...args], { ...user, stdio: ["ignore", "ignore", "pipe"] });
     kube.stderr?.on("data", (piece: Buffer) => {
       log += piece;
     });
@@ -118,6 +133,14 @@ describe("berth kube", () => {
     assert.match(annotations?.["berth.dev/version"] ?? "", /^\d/);
   });
 
+  it("has a socket with the calls that it makes, and no others", async () => {
+    const client = connect(`unix://${agent.paths.base}/kube/agent.sock`);
+    await client.call("Version", {});
+    await assert.rejects(client.call("ListPodSandbox", {}), { code: 12 });
+    await assert.rejects(client.call("RunPodSandbox", {}), { code: 12 });
+    client.close();
+  });
+
   it("prefetches what a pod of this node waits for, and a ConfigMap names, and a DaemonSet will have", async () => {
     const named = (name: string) => `${registry.host}/x/${name}:1`;
     server.put("/api/v1/pods", bound("web", { images: [named("web")], owner: "ds-1" }));
@@ -160,6 +183,17 @@ describe("berth kube", () => {
     const counted = server.requests("PATCH", /\/events\//).at(-1)?.body as EventBody;
     assert.ok(counted.count >= 2, JSON.stringify(counted));
     assert.equal(events().filter(({ reason }) => reason === "ImageContentMismatch").length, 1);
+  });
+
+  it("tells whom the kernel has killed for memory", async () => {
+    const pod = await runPod(agent);
+    const linux = { resources: { memory_limit_in_bytes: long(16 * 1024 * 1024) } };
+    await runToEnd(agent, pod, { ...sh("exec tail -c 200m /dev/zero"), linux });
+    const event = () => events().find(({ reason }) => reason === "OutOfMemory");
+    await until(() => event() !== undefined, patienceMs);
+    assert.equal(event()?.involvedObject.uid, pod.config.metadata?.uid);
+    assert.match(event()?.message ?? "", /killed tail \(\d+\) at the limit of 16.0 MiB, among tail|kernel's log/);
+    await removePod(agent, pod);
   });
 
   it("changes nothing on the node while the API server is away, and tells afterwards how it is", async () => {
