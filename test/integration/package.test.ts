@@ -1,6 +1,8 @@
 /**
  * The Debian package: made of the built tree, installed, upgraded, removed and purged by dpkg in a copy of this machine's
- * root (an overlay, in namespaces of its own), where it finds the packages that it depends on.
+ * root (an overlay, in namespaces of its own), where it finds the packages that it depends on. With BERTH_DEBIAN_ROOT=DIR the
+ * copy is of that directory, with this machine's Node as the package berth-node:
+ *   debootstrap --variant=minbase --include=systemd,init-system-helpers,libnftables1,libisal2,libzstd1,libssl3 bookworm DIR
  */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -15,6 +17,7 @@ const run = promisify(execFile);
 const repository = fileURLToPath(new URL("../../..", import.meta.url));
 const scratch = mkdtempSync(join(tmpdir(), "berth-package-test-"));
 const debs = join(scratch, "debs");
+const cleanRoot = process.env["BERTH_DEBIAN_ROOT"];
 // man-db's trigger would look at all of this machine's pages
 const dpkg = "dpkg --force-unsafe-io --no-triggers";
 let first: string;
@@ -26,7 +29,7 @@ after(() => rmSync(scratch, { recursive: true }));
 async function inCopy(script: string): Promise<string> {
   const [upper, work, root] = ["upper", "work", "root"].map((name) => join(scratch, name));
   const enter = [
-    `mount -t overlay overlay -o lowerdir=/,upperdir=${upper},workdir=${work} ${root}`,
+    `mount -t overlay overlay -o lowerdir=${cleanRoot ?? "/"},upperdir=${upper},workdir=${work} ${root}`,
     `mount -t proc proc ${root}/proc && mount --rbind /dev ${root}/dev && mount --bind ${scratch} ${root}/mnt`,
     // no /run/systemd: no systemd is asked; what pods leave there stays between scripts
     `mount --bind ${scratch}/run ${root}/run`,
@@ -47,6 +50,7 @@ function whatIsMissing(): string | undefined {
   for (const path of ["/usr/bin/dpkg-shlibdeps", "/usr/bin/strip", "/usr/bin/deb-systemd-helper", "/usr/bin/unshare"]) {
     if (!existsSync(path)) return `${path} is not installed`;
   }
+  if (cleanRoot !== undefined) return undefined;
   const packages = existsSync("/var/lib/dpkg/status") ? readFileSync("/var/lib/dpkg/status", "utf8") : "";
   const node = /^Package: nodejs\n(?:.+\n)*?Version: (\d+)\./m.exec(packages);
   if (node === null || Number(node[1]) < 20) return "Node 20 is not installed by dpkg";
@@ -57,7 +61,8 @@ describe("the package", { skip: whatIsMissing() ?? false }, () => {
   before(async () => {
     for (const name of ["upper", "work", "root", "run"]) mkdirSync(join(scratch, name));
     const build = join(repository, "deploy/deb/build.mjs");
-    const { stdout } = await run(process.execPath, [build, "--output", debs, "--compression", "none"]);
+    const withNode = cleanRoot === undefined ? [] : ["--with-node"];
+    const { stdout } = await run(process.execPath, [build, "--output", debs, "--compression", "none", ...withNode]);
     first = /^(\S+): /.exec(stdout)?.[1] ?? "";
     const unpacked = join(scratch, "unpacked");
     await run("dpkg-deb", ["-R", first, unpacked]);
@@ -92,7 +97,7 @@ describe("the package", { skip: whatIsMissing() ?? false }, () => {
 
   test("installed, the command runs, its configuration is accepted, and the service is enabled", async () => {
     const output = await inCopy(`
-      ${dpkg} -i /mnt/debs/${first.split("/").at(-1)}
+      ${dpkg} -i /mnt/debs/*_*.deb
       berth config check
       berth doctor --json >/dev/null || test $? -lt 2
       berth version
@@ -132,7 +137,9 @@ describe("the package", { skip: whatIsMissing() ?? false }, () => {
     );
     assert.doesNotMatch(removed, /^purged$/m);
 
-    await inCopy(`${dpkg} --purge berth; test ! -e /var/lib/berth; test ! -e /run/berth; test ! -e /etc/berth`);
+    await inCopy(
+      `${dpkg} --purge berth ${cleanRoot === undefined ? "" : "berth-node"}; test ! -e /var/lib/berth; test ! -e /run/berth; test ! -e /etc/berth`,
+    );
     const left = readdirSync(join(scratch, "upper"), { recursive: true, withFileTypes: true })
       .filter((entry) => !entry.isCharacterDevice() && entry.name.includes("berth"))
       .map((entry) => join(entry.parentPath ?? entry.path, entry.name));
