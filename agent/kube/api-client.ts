@@ -9,8 +9,6 @@ export class ApiError extends Error {
     /** HTTP's */
     readonly status: number,
     message: string,
-    /** what the server asks to wait, when it does */
-    readonly retryAfterMs: number | undefined = undefined,
   ) {
     super(message);
     this.name = "ApiError";
@@ -102,13 +100,8 @@ function exchange({ server, options }: Access, question: ApiRequest, timeoutMs: 
 async function refusal(response: IncomingMessage, { method, path }: ApiRequest): Promise<ApiError> {
   const text = await readAll(response).catch(() => "");
   const said = reasonIn(text) ?? response.statusMessage ?? "";
-  const retryAfter = Number(response.headers["retry-after"]);
   const status = response.statusCode ?? 0;
-  return new ApiError(
-    status,
-    `${method} ${path}: ${status} ${said.slice(0, 500)}`,
-    retryAfter > 0 ? retryAfter * 1000 : undefined,
-  );
+  return new ApiError(status, `${method} ${path}: ${status} ${said.slice(0, 500)}`);
 }
 
 function reasonIn(text: string): string | undefined {
