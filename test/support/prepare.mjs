@@ -27,10 +27,21 @@ const toRun = ["busybox-static", "docker-registry"];
 const packagesFor = {
   build: toBuild,
   // the OCI runtimes that a RuntimeClass can name, CNI plugins, readers of exported images, what other programs of a
-  // node do to its network, makers of file systems, systemd for its cgroup driver, Prometheus, and certificates
+  // node do to its network, makers of file systems, systemd for its cgroup driver, Prometheus, certificates, packages
   test: [
     ...[...toBuild, ...toRun, "runc", "crun", "containernetworking-plugins", "skopeo", "umoci"],
-    ...["iproute2", "nftables", "e2fsprogs", "xfsprogs", "btrfs-progs", "systemd", "dbus", "prometheus", "openssl"],
+    ...[
+      "iproute2",
+      "nftables",
+      "e2fsprogs",
+      "xfsprogs",
+      "btrfs-progs",
+      "systemd",
+      "dbus",
+      "prometheus",
+      "openssl",
+      "dpkg-dev",
+    ],
   ],
   demo: [...toBuild, ...toRun],
   // the network is measured beside what is made by hand, and CNI beside its plugins
