@@ -119,7 +119,8 @@ describe("importing images from files", () => {
       const record = await service.images.importRootfs({ path, name: "rooted:1", changes });
       assert.deepEqual(record.repoTags, ["docker.io/library/rooted:1"]);
       assert.deepEqual(record.layers, [digestOf(tar)]);
-      const { Cmd, Env, User, ExposedPorts, Labels } = record.config.config;
+      const { config } = await service.images.store.configurationOf(record);
+      const { Cmd, Env, User, ExposedPorts, Labels } = config.config;
       assert.deepEqual([Cmd, Env, User], [["busybox", "sh"], ["PATH=/bin", "A=b=c"], "7"]);
       assert.deepEqual([ExposedPorts, Labels], [{ "80/tcp": {} }, { x: "y" }]);
       assert.equal(record.config.created, "2023-11-14T22:13:20.000Z");
