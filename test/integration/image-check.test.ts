@@ -75,8 +75,8 @@ describe("a check of the store", () => {
 
   it("gives up damaged layers with their images, which can be had again", async () => {
     const [first, second] = (await homes()).sort();
-    await rm(join(layers, first ?? "", "fs"), { recursive: true });
-    await rm(join(layers, second ?? ""), { recursive: true });
+    await rm(join(layers, first ?? "", "fs"), { recursive: true, maxRetries: 5 });
+    await rm(join(layers, second ?? ""), { recursive: true, maxRetries: 5 });
     const problems = await check(true);
     assert.equal(problems.length, 2);
     for (const { what, repaired } of problems) {
