@@ -7,8 +7,11 @@ import type { Runtime } from "./runtime.js";
 
 const { MetricType } = proto.v1;
 
+/** Those that the kubelet serves; what is told of a host without huge pages' controller must be among what it knows. */
+const criFamilies = families.filter(({ name }) => name !== "container_hugetlb_failcnt");
+
 export function metricDescriptors(): proto.v1.IMetricDescriptor[] {
-  return families.map(({ name, help, labels }) => ({ name, help, label_keys: [...labels] }));
+  return criFamilies.map(({ name, help, labels }) => ({ name, help, label_keys: [...labels] }));
 }
 
 /** Of every pod that is ready; of its containers those that run. */
@@ -21,7 +24,7 @@ export async function podMetrics({ node }: Runtime): Promise<proto.v1.IPodSandbo
       pod = { pod_sandbox_id: id, metrics: [], container_metrics: [] };
       pods.set(id, pod);
     }
-    const metrics = families.flatMap((family) => metricsOf(family, subject));
+    const metrics = criFamilies.flatMap((family) => metricsOf(family, subject));
     if (subject.container === undefined) pod.metrics.push(...metrics);
     else pod.container_metrics?.push({ container_id: subject.container.record.id, metrics });
   }
