@@ -215,12 +215,12 @@ function unifiedSettings(at: At, { unified }: LinuxResources): Setting[] {
   });
 }
 
-/** The words of a small file; none when there is no such file (yet). */
+/** The words of a small file; none when there is no such file (yet), or its cgroup goes while it is read. */
 function words(file: string): string[] {
   try {
     return readFileSync(file, "utf8").split(/\s+/).filter(Boolean);
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") return [];
+    if (error instanceof Error && "code" in error && ["ENOENT", "ENODEV"].includes(String(error.code))) return [];
     throw new FailedPreconditionError(`${file} cannot be read`, { cause: error });
   }
 }
