@@ -216,12 +216,12 @@ const throttleFiles = [
   ["throttleWriteIOPSDevice", "blkio.throttle.write_iops_device"],
 ] as const;
 
-/** The content without its newline; "" when there is no such file (yet). */
+/** The content without its newline; "" when there is no such file (yet), or its cgroup goes while it is read. */
 function readTrimmed(file: string): string {
   try {
     return readFileSync(file, "utf8").trim();
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") return "";
+    if (error instanceof Error && "code" in error && ["ENOENT", "ENODEV"].includes(String(error.code))) return "";
     throw new FailedPreconditionError(`${file} cannot be read`, { cause: error });
   }
 }
