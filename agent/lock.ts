@@ -14,19 +14,24 @@ const pauseMs = 10;
  * @throws FailedPreconditionError when another agent works there
  */
 export async function lockDirectories(
-  native: Pick<Addon, "lockFile">,
+  native: Pick<Addon, "lockFile" | "closeDescriptor">,
   directories: readonly string[],
 ): Promise<number[]> {
   const locks: number[] = [];
   for (const directory of directories) {
     mkdirSync(directory, { recursive: true, mode: 0o700 });
     const until = Date.now() + patienceMs;
-    let lock = tryToLock(native, directory, false);
-    while (lock === null) {
-      await pause(pauseMs);
-      lock = tryToLock(native, directory, Date.now() > until);
+    try {
+      let lock = tryToLock(native, directory, false);
+      while (lock === null) {
+        await pause(pauseMs);
+        lock = tryToLock(native, directory, Date.now() > until);
+      }
+      locks.push(lock);
+    } catch (error) {
+      for (const held of locks) native.closeDescriptor(held);
+      throw error;
     }
-    locks.push(lock);
   }
   return locks;
 }

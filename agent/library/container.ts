@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import Long from "long";
 import { runtime as proto } from "../../cri-proto/generated/runtime.js";
 import { CancelledError } from "../../sandbox/errors.js";
@@ -32,22 +33,23 @@ export class Container {
     for (;;) {
       // before the state is looked at, so that no end comes in between
       const next = this.#nextEnd(signal);
-      const end = await this.#end();
-      if (end !== undefined) {
+      try {
+        const end = await this.#end();
+        if (end !== undefined) return end;
+        await next.came;
+      } finally {
         next.forget();
-        return end;
       }
-      await next.came;
     }
   }
 
   /** Its lines, from the first one to the last that it writes. The signal ends the reading. */
   lines(signal?: AbortSignal): AsyncIterable<LogLine> {
     return readLogLines(this.logPath, async () => {
-      const next = this.#nextEnd(signal);
       const ended = (await this.#end()) !== undefined;
       // what it has written shows itself in the file alone
-      await Promise.race([next.came, ended ? undefined : pause(signal)]).finally(() => next.forget());
+      if (!ended) await sleep(lookAgainMs, undefined, signal === undefined ? {} : { signal }).catch(() => undefined);
+      if (signal?.aborted) throw new CancelledError("the caller reads no more");
       return !ended;
     });
   }
@@ -102,17 +104,3 @@ export class Container {
 }
 
 const lookAgainMs = 50;
-
-function pause(signal: AbortSignal | undefined): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, lookAgainMs);
-    signal?.addEventListener(
-      "abort",
-      () => {
-        clearTimeout(timer);
-        resolve();
-      },
-      { once: true },
-    );
-  });
-}
