@@ -1,5 +1,6 @@
 /** The agent's boot order: configuration, locks, what the host can do, recovery, metrics, and then the socket. */
 
+import type { Check } from "../metrics/health.js";
 import type { FinishedCall } from "../metrics/own.js";
 import { type MetricsServer, startMetricsServer } from "../metrics/server.js";
 import { openWebConfig } from "../metrics/web-config.js";
@@ -15,6 +16,7 @@ import { type ConfigSource, followConfig } from "./configuration/reload.js";
 import type { Finding } from "./doctor.js";
 import { serveKube } from "./kube-socket.js";
 import { type Log, openLog } from "./log.js";
+import { readinessOf } from "./readiness.js";
 import type { Runtime } from "./runtime.js";
 import { serveCri } from "./server.js";
 import { openServiceManager } from "./service-manager.js";
@@ -34,7 +36,11 @@ export async function runAgent({ config, texts, refused }: StartConfig, source: 
   tellFindings(await runtime.examine(), log);
 
   await runtime.streams.listen();
-  const metrics = await serveMetrics(config, node);
+  let isEnding = false;
+  const metrics = await serveMetrics(
+    runtime,
+    readinessOf(runtime, () => isEnding),
+  );
   const observeCall = (call: FinishedCall) => metrics?.observeCall(call);
 
   // everything is known before the first call: whoever gets an answer from Version can go on
@@ -54,6 +60,7 @@ export async function runAgent({ config, texts, refused }: StartConfig, source: 
   );
   const signal = await told;
   log.info({ signal }, "ending; pods run on");
+  isEnding = true;
   const managerKnows = manager.stopping();
   runtime.events.close();
   runtime.happenings.close();
@@ -76,12 +83,12 @@ async function serveKubeIfAsked({ kubeSocket }: Config, runtime: Runtime, around
   }
 }
 
-async function serveMetrics(config: Config, node: SandboxNode): Promise<MetricsServer | null> {
+async function serveMetrics({ config, node }: Runtime, readiness: readonly Check[]): Promise<MetricsServer | null> {
   const { metrics: address, metricsWebConfig, metricsPodLabels: podLabels } = config;
   if (address === null) return null;
   const webConfig = metricsWebConfig === null ? null : openWebConfig(metricsWebConfig);
   try {
-    return await startMetricsServer({ ...address, version: runtimeVersion, webConfig, podLabels }, node);
+    return await startMetricsServer({ ...address, version: runtimeVersion, webConfig, podLabels, readiness }, node);
   } catch (error) {
     const where = "path" in address ? `unix://${address.path}` : `${address.host}:${address.port}`;
     throw new FailedPreconditionError(`/metrics cannot be served (--metrics ${where}): ${messageOf(error)}`, {

@@ -1,4 +1,4 @@
-/** /metrics over HTTP. It reads, and never steers. */
+/** /metrics over HTTP, and whether the agent is well. It reads, and never steers. */
 import { chmodSync } from "node:fs";
 import {
   createServer,
@@ -14,6 +14,7 @@ import { createGzip } from "node:zlib";
 import { makeWayForSocket } from "../sandbox/listening-socket.js";
 import type { ObservedNode } from "./collect.js";
 import { contentTypes, createExposition, type Exposition } from "./exposition.js";
+import { answerHealth, type Check } from "./health.js";
 import { negotiate } from "./negotiation.js";
 import type { FinishedCall } from "./own.js";
 import type { PodLabel } from "./pod-labels.js";
@@ -29,6 +30,8 @@ export type MetricsServerOptions = ListenAddress & {
   readonly webConfig?: WebConfig | null;
   /** that series have beside cAdvisor's */
   readonly podLabels?: readonly PodLabel[];
+  /** what /readyz asks */
+  readonly readiness?: readonly Check[];
 };
 
 export interface MetricsServer {
@@ -48,11 +51,11 @@ const patienceMs = 10_000;
 
 /** Listens, and answers when it does. Rejects with node's own error (EADDRINUSE) when it cannot. */
 export async function startMetricsServer(options: MetricsServerOptions, node: ObservedNode): Promise<MetricsServer> {
-  const { version, webConfig = null, podLabels = [] } = options;
+  const { version, webConfig = null, podLabels = [], readiness = [] } = options;
   const exposition = createExposition(node, { version, podLabels });
   const server = createServerOf(webConfig, (request, response) => {
     admitted(webConfig, request, response)
-      .then((admits) => (admits ? answer(exposition, request, response) : undefined))
+      .then((admits) => (admits ? answer(exposition, readiness, request, response) : undefined))
       .catch(() => response.destroy());
   });
   server.maxConnections = connectionLimit;
@@ -105,13 +108,22 @@ async function admitted(
   return false;
 }
 
-async function answer(exposition: Exposition, request: IncomingMessage, response: ServerResponse): Promise<void> {
+async function answer(
+  exposition: Exposition,
+  readiness: readonly Check[],
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
   request.resume();
-  const [path] = (request.url ?? "").split("?");
-  if (path !== "/metrics") return end(response, 404, "metrics are at /metrics\n");
+  const [path = "", query] = (request.url ?? "").split("?");
   if (request.method !== "GET") {
     response.setHeader("Allow", "GET");
     return end(response, 405, "only GET is answered here\n");
+  }
+  if (path !== "/metrics") {
+    const health = await answerHealth(path, new URLSearchParams(query), readiness);
+    if (health !== undefined) return end(response, health.status, health.text);
+    return end(response, 404, "there are /metrics, /healthz and /readyz\n");
   }
   const { openMetrics, gzip } = negotiate(request.headers.accept, request.headers["accept-encoding"]);
   const pieces = exposition.render(openMetrics);
