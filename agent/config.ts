@@ -359,7 +359,8 @@ function tlsFiles(certificate: string, key: string): Config["streamsTls"] {
 }
 
 /** "127.0.0.1:80", "localhost:80", "[::1]:80"; null when it is none of these. Port 0 is one that the kernel picks. */
-function parseAddress(text: string): { host: string; port: number } | null {
+/** "HOST:PORT"; null: it is none */
+export function parseAddress(text: string): { host: string; port: number } | null {
   const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]\s]+)):([0-9]{1,5})$/.exec(text);
   const host = match?.[1] ?? match?.[2];
   const port = Number(match?.[3]);

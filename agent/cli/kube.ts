@@ -10,6 +10,7 @@ interface KubeCommandOptions extends ClientOptions {
   prefetch: boolean;
   prefetchRate: string;
   prefetchConfigmap: string;
+  metrics: string;
   logLevel: string;
 }
 
@@ -29,6 +30,7 @@ export function addTo(parent: Command): void {
       "a ConfigMap whose data.images names images to prefetch, one a line",
       "berth-system/image-prefetch",
     )
+    .option("--metrics <HOST:PORT|unix:///PATH>", 'where pods\' owners are served to Prometheus; "off": nowhere', "off")
     .option("--log-level <debug|info|warn|error>", "what is written to stderr", "info");
   addClientOptions(command).action(kube);
 }
@@ -40,6 +42,7 @@ async function kube(options: KubeCommandOptions): Promise<void> {
   }
   if (!/^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/.test(node)) throw new Error(`--node ${node} is not a node's name`);
   const prefetch = options.prefetch ? parsePrefetch(options) : null;
+  const metrics = await parseMetrics(options.metrics);
   const { openLog } = await import("../log.js");
   const log = openLog(parseLevel(options.logLevel));
   const { inClusterSource } = await import("../kube/credentials.js");
@@ -47,7 +50,7 @@ async function kube(options: KubeCommandOptions): Promise<void> {
   const abort = new AbortController();
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => abort.abort());
   const source = kubeconfig === undefined ? inClusterSource(process.env) : { kubeconfig, allowExec };
-  await runKube({ socket, source, node, prefetch, log, signal: abort.signal });
+  await runKube({ socket, source, node, prefetch, metrics, log, signal: abort.signal });
   // a prefetch that the agent is at would hold it
   process.exit(0);
 }
@@ -60,6 +63,15 @@ function parsePrefetch({ prefetchRate, prefetchConfigmap }: KubeCommandOptions) 
   const [, namespace = "", name = ""] = /^([-a-z0-9]+)\/([-.a-z0-9]+)$/.exec(prefetchConfigmap) ?? [];
   if (name === "") throw new Error(`--prefetch-configmap ${prefetchConfigmap} is not NAMESPACE/NAME`);
   return { bytesPerSecond, configMap: { namespace, name } };
+}
+
+async function parseMetrics(text: string): Promise<{ host: string; port: number } | { path: string } | null> {
+  if (text === "off") return null;
+  if (text.startsWith("unix:///")) return { path: text.slice("unix://".length) };
+  const { parseAddress } = await import("../config.js");
+  const address = parseAddress(text);
+  if (address === null) throw new Error(`--metrics ${text} is neither HOST:PORT nor unix:///PATH nor "off"`);
+  return address;
 }
 
 function parseLevel(text: string): "debug" | "info" | "warn" | "error" {

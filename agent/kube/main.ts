@@ -10,6 +10,7 @@ import { EventSender } from "./event-sender.js";
 import { followHappenings } from "./happenings.js";
 import { Informer, type InformerTiming } from "./informer.js";
 import { tellNodeStatus } from "./node-status.js";
+import { type ListenAddress, serveOwners } from "./owner-metrics.js";
 import { podEventsOf, toldTypes } from "./pod-events.js";
 import {
   imagesOfPending,
@@ -36,6 +37,8 @@ export interface KubeOptions {
     /** "NAMESPACE/NAME" */
     configMap: { namespace: string; name: string };
   } | null;
+  /** of /metrics; null: nowhere */
+  metrics: ListenAddress | null;
   log: Log;
   signal: AbortSignal;
   timing?: Partial<InformerTiming>;
@@ -54,6 +57,10 @@ export async function runKube(options: KubeOptions): Promise<void> {
   log.info({ server: server.origin, node, socket: options.socket }, "begins");
 
   let pods: ReadonlyMap<string, KnownPod> = new Map();
+  if (options.metrics !== null) {
+    const where = await serveOwners(options.metrics, () => pods.values(), signal);
+    log.info({ where }, "serves metrics");
+  }
   const events = new EventSender({ api, said, node, signal });
   const work = [
     events.run(),

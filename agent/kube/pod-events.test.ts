@@ -47,7 +47,8 @@ test("a DaemonSet without a pod here is not prefetched", () => {
     ["here", { images: ["new", "old"] }],
     ["there", { images: ["far"] }],
   ]);
-  const pod = { namespace: "", name: "", uid: "", images: ["old"], pending: false, owners: ["here", "gone"] };
+  const ownerReferences = ["here", "gone"].map((uid) => ({ uid }));
+  const pod = { ...keepPod({ metadata: { ownerReferences } } as never), images: ["old"] };
   assert.deepEqual(imagesOfRolling([pod], sets), ["new"]);
 });
 

@@ -2,6 +2,7 @@
 import type { V1ConfigMap, V1DaemonSet, V1Pod, V1PodSpec } from "@kubernetes/client-node";
 import { formatReference, parseReference } from "../images/reference.js";
 import type { ApiObject } from "./informer.js";
+import { type Workload, workloadOf } from "./workloads.js";
 
 export interface KnownPod {
   namespace: string;
@@ -12,6 +13,7 @@ export interface KnownPod {
   /** it is bound, and not all of its containers have been started */
   pending: boolean;
   owners: readonly string[];
+  workload: Workload;
 }
 
 export interface KnownDaemonSet {
@@ -29,6 +31,7 @@ export function keepPod(object: ApiObject): KnownPod {
     images: imagesOf(spec),
     pending: status?.phase === "Pending" && metadata?.deletionTimestamp === undefined,
     owners: (metadata?.ownerReferences ?? []).map(({ uid }) => uid),
+    workload: workloadOf(metadata ?? {}),
   };
 }
 

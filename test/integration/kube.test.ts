@@ -71,7 +71,8 @@ describe("berth kube", () => {
     };
     const kubeconfig = join(agent.paths.base, "kubeconfig");
     writeFileSync(kubeconfig, JSON.stringify(config));
-    const args = ["kube", "--socket", kubeSocket, "--kubeconfig", kubeconfig, "--node", node];
+    const sockets = ["--socket", kubeSocket, "--metrics", "127.0.0.1:0"];
+    const args = ["kube", ...sockets, "--kubeconfig", kubeconfig, "--node", node];
     // without root: it gets at its own socket and its kubeconfig, and at nothing else of the agent's
     chmodSync(agent.paths.base, 0o711);
     chownSync(kubeconfig, nobody, nobody);
@@ -183,6 +184,20 @@ describe("berth kube", () => {
     const counted = server.requests("PATCH", /\/events\//).at(-1)?.body as EventBody;
     assert.ok(counted.count >= 2, JSON.stringify(counted));
     assert.equal(events().filter(({ reason }) => reason === "ImageContentMismatch").length, 1);
+  });
+
+  it("tells whose a pod is, on metrics of its own", async () => {
+    const owner = { apiVersion: "apps/v1", kind: "ReplicaSet", name: "shop-59d6", uid: "rs", controller: true };
+    const labels = { "pod-template-hash": "59d6" };
+    const metadata = { name: "shop-59d6-x", namespace: "test", uid: "shop", labels, ownerReferences: [owner] };
+    server.put("/api/v1/pods", { metadata, spec: { nodeName: node } });
+    const where = /"where":"([^"]+)"/.exec(log)?.[1];
+    const series = `berth_pod_owner{namespace="test",pod="shop-59d6-x",uid="shop",owner_kind="Deployment",owner_name="shop"} 1\n`;
+    const seen = async () => (await (await fetch(`http://${where}/metrics`)).text()).includes(series);
+    for (const end = Date.now() + patienceMs; !(await seen()); ) assert.ok(Date.now() < end, log);
+    server.remove("/api/v1/pods", "shop");
+    for (const end = Date.now() + patienceMs; await seen(); ) assert.ok(Date.now() < end, log);
+    assert.equal((await fetch(`http://${where}/`)).status, 404);
   });
 
   it("tells whom the kernel has killed for memory", async () => {
