@@ -15,8 +15,8 @@ export interface OtlpAnswer {
 export async function postOtlp(
   dispatcher: Dispatcher,
   url: URL,
-  headers: Record<string, string>,
-  body: string,
+  headers: Readonly<Record<string, string>>,
+  body: string | Buffer,
   signal: AbortSignal,
 ): Promise<OtlpAnswer> {
   const answer = await dispatcher.request({

@@ -36,6 +36,10 @@ const commands: Record<string, Entry> = {
     summary: "pass on what containers write to the journal or to an OpenTelemetry collector",
     load: async () => [await import("./forward-logs.js")],
   },
+  "push-metrics": {
+    summary: "send what /metrics says to a Prometheus or an OpenTelemetry collector",
+    load: async () => [await import("./push-metrics.js")],
+  },
   "port-forward": {
     summary: "lead local ports to ports of a pod",
     load: async () => [await import("./port-forward.js")],

@@ -5,6 +5,7 @@ import { openOtlp } from "../log-forwarding/otlp.js";
 import { Positions } from "../log-forwarding/positions.js";
 import type { Sink } from "../log-forwarding/sink.js";
 import { addClientOptions, type ClientOptions, connect } from "./client.js";
+import { collect, parseHeaders, parseHttpUrl } from "./http-options.js";
 
 interface ForwardLogsOptions extends ClientOptions {
   journald?: string | true;
@@ -17,7 +18,6 @@ interface ForwardLogsOptions extends ClientOptions {
 const journalSocket = "/run/systemd/journal/socket";
 /** What a receiver has left for its answer when this is to end. */
 const lastAnswerMs = 5_000;
-const collect = (value: string, before: string[]): string[] => [...before, value];
 
 export function addTo(parent: Command): void {
   const command = parent
@@ -60,22 +60,11 @@ async function openSink(options: ForwardLogsOptions, tell: (sentence: string) =>
   const sink: Sink =
     otlp === undefined
       ? openJournald(journald === true || journald === undefined ? journalSocket : journald, tell, signal)
-      : await openOtlp({ url: parseUrl(otlp), headers: parseHeaders(options.header), onTrouble: tell, signal });
+      : await openOtlp({
+          url: parseHttpUrl("--otlp", otlp),
+          headers: parseHeaders(options.header),
+          onTrouble: tell,
+          signal,
+        });
   return sink;
-}
-
-function parseUrl(text: string): URL {
-  const url = URL.canParse(text) ? new URL(text) : null;
-  if (url === null || !/^https?:$/.test(url.protocol)) throw new Error(`--otlp ${text} is not http://HOST:PORT/PATH`);
-  return url;
-}
-
-function parseHeaders(texts: readonly string[]): Record<string, string> {
-  return Object.fromEntries(
-    texts.map((text) => {
-      const [, name = "", value = ""] = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+)=(.*)$/s.exec(text) ?? [];
-      if (name === "") throw new Error(`--header ${text} is not NAME=VALUE`);
-      return [name.toLowerCase(), value];
-    }),
-  );
 }

@@ -9,6 +9,8 @@ import { freePort } from "./agent.js";
 export interface TestPrometheus {
   /** the result of an instant query; an Error has Prometheus' own words */
   query(expression: string): Promise<PrometheusSample[]>;
+  /** where it takes remote writes */
+  writeUrl: string;
   stop(): Promise<void>;
 }
 
@@ -25,14 +27,15 @@ export function whatPrometheusLacks(): string | undefined {
   return missing && `${missing} is not installed`;
 }
 
-/** `target` is HOST:PORT of the job "berth". */
-export async function startPrometheus(options: { target: string; rules: string }): Promise<TestPrometheus> {
+/** `target` is HOST:PORT of the job "berth"; without one it scrapes nothing. */
+export async function startPrometheus(options: { target?: string; rules?: string }): Promise<TestPrometheus> {
+  const { target, rules } = options;
   const directory = await mkdtemp("/tmp/berth-prometheus-");
   const address = `127.0.0.1:${await freePort()}`;
   const config = {
     global: { scrape_interval: "1s", evaluation_interval: "1s" },
-    rule_files: [options.rules],
-    scrape_configs: [{ job_name: "berth", static_configs: [{ targets: [options.target] }] }],
+    rule_files: rules === undefined ? [] : [rules],
+    scrape_configs: target === undefined ? [] : [{ job_name: "berth", static_configs: [{ targets: [target] }] }],
   };
   // JSON is YAML
   await writeFile(join(directory, "prometheus.yml"), JSON.stringify(config));
@@ -42,6 +45,7 @@ export async function startPrometheus(options: { target: string; rules: string }
       `--config.file=${directory}/prometheus.yml`,
       `--storage.tsdb.path=${directory}/data`,
       `--web.listen-address=${address}`,
+      "--web.enable-remote-write-receiver",
       "--log.level=warn",
     ],
     { stdio: ["ignore", "ignore", "pipe"] },
@@ -70,6 +74,7 @@ export async function startPrometheus(options: { target: string; rules: string }
       if (data === undefined) throw new Error(`${expression}: ${error}`);
       return data.result.map(({ metric, value }) => ({ metric, value: Number(value[1]) }));
     },
+    writeUrl: `http://${address}/api/v1/write`,
     stop,
   };
 }
