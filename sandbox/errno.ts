@@ -1,4 +1,11 @@
-import { getSystemErrorName } from "node:util";
+import { constants } from "node:os";
+
+// util.getSystemErrorName knows libuv's alone, and neither ENOEXEC nor EDQUOT is one; of two names the first counts
+const names = new Map(
+  Object.entries(constants.errno)
+    .reverse()
+    .map(([name, number]) => [number, name]),
+);
 
 const sentences: Record<string, string> = {
   E2BIG: "the arguments and the environment are too long together",
@@ -10,7 +17,8 @@ const sentences: Record<string, string> = {
   ELOOP: "it is, or leads through, a symbolic link that is not followed",
   ENAMETOOLONG: "the name is too long",
   ENOENT: "no such file or directory",
-  ENOEXEC: "it is not a program that this kernel can execute",
+  EDQUOT: "a quota is used up",
+  ENOEXEC: "exec format error: it is no program, or one of another architecture",
   ENOMEM: "no memory",
   ENOSPC: "no space is left",
   ENOTDIR: "a part of the path is not a directory",
@@ -22,12 +30,8 @@ const sentences: Record<string, string> = {
 
 /** "ENOENT (no such file or directory)" of an errno. */
 export function describeErrno(errno: number): string {
-  let name: string;
-  try {
-    name = getSystemErrorName(-errno);
-  } catch {
-    return `errno ${errno}`;
-  }
+  const name = names.get(errno);
+  if (name === undefined) return `errno ${errno}`;
   const sentence = sentences[name];
   return sentence === undefined ? name : `${name} (${sentence})`;
 }
@@ -45,5 +49,5 @@ export function isDiskFull(error: unknown): boolean {
 
 /** The same of the number that another process tells. */
 export function isDiskFullErrno(errno: number): boolean {
-  return errno !== 0 && fullDisk.has(getSystemErrorName(-errno));
+  return fullDisk.has(names.get(errno) ?? "");
 }

@@ -23,15 +23,14 @@ export async function readHostFiles(config: ContainerConfig, apparmor: Apparmor)
   const context = config.linux?.security_context;
   const apparmorProfile = (await findApparmorProfile(apparmorChoice(context), apparmor)) ?? null;
   const choice = seccompChoice(context);
-  const seccompProfile = choice.kind === "localhost" ? await readProfile(choice.path) : null;
+  const seccompProfile = choice.kind === "localhost" ? await readProfile(choice) : null;
   const requested = await Promise.all((config.devices ?? []).map(requestedDevices));
   const ofHost = context?.privileged ? await devicesBelow("/dev", "/dev", "rwm") : [];
   const unasked = ofHost.map((device): HostDevice => ({ ...device, ofPrivilege: true }));
   return { devices: [...unasked, ...requested.flat()], seccompProfile, apparmorProfile };
 }
 
-async function readProfile(path: string): Promise<string> {
-  const field = "config.linux.security_context.seccomp.localhost_ref";
+async function readProfile({ path, field }: { path: string; field: string }): Promise<string> {
   try {
     const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
     try {

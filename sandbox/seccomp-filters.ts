@@ -49,7 +49,7 @@ function compile(profile: LinuxSeccomp): Uint8Array {
     if (!isSystemError(error)) throw error;
     const { subject, message } = error;
     throw new InvalidArgumentError(
-      `config.linux.security_context.seccomp.localhost_ref: the profile's ${subject} cannot be compiled: ${message}`,
+      `config.linux.security_context.seccomp: the profile's ${subject} cannot be compiled: ${message}`,
       { cause: error },
     );
   }

@@ -7,7 +7,7 @@ import type { SandboxNode } from "./node.js";
 import { isForeign } from "./oci-runtimes.js";
 import { controllersForRuntimes } from "./runtime-bundle.js";
 import type { LinuxResources } from "./spec/oci.js";
-import { linuxResources } from "./spec/resources.js";
+import { linuxResources, oomScoreAdj } from "./spec/resources.js";
 import { runtimeResources } from "./spec/runtime-config.js";
 import { update } from "./store.js";
 
@@ -16,13 +16,14 @@ type Resources = runtime.v1.ILinuxContainerResources;
 /**
  * Changes the limits of a container that is created or running. What the request leaves out stays as it is; a value that
  * the kernel refuses is an InvalidArgumentError that names it, a memory limit below what is in use a
- * FailedPreconditionError; nothing is changed then. oom_score_adj is of the program's start: it is not changed.
+ * FailedPreconditionError; nothing is changed then. oom_score_adj is of the program's start: it is checked, and not changed.
  */
 export function updateContainer(node: SandboxNode, container: Container, resources: Resources): Promise<void> {
   const { id } = container.record;
   return node.serial.run(id, async () => {
     const { podId, phase, spec, cgroupPath } = container.record;
     if (phase === "exited" || spec === null) throw new FailedPreconditionError(`container ${id} is ${phase}`);
+    oomScoreAdj(resources, "linux");
     const old = container.config.linux?.resources ?? {};
     const asked = completed(resources, old);
     const changed = linuxResources(asked, { field: "linux", cgroupMode: node.cgroups.mode });
@@ -60,8 +61,8 @@ function mergeResources(old: Resources, asked: Resources): Resources {
   const { LinuxContainerResources: Message } = runtime.v1;
   const options = { longs: String, arrays: false, objects: false, defaults: false } as const;
   const said = Object.entries(Message.toObject(Message.fromObject(asked), options)).filter(
-    // on the wire 0 and "" are not said
-    ([, value]) => value !== "0" && value !== "",
+    // on the wire 0 and "" are not said; the "0" of a cpuset is its first CPU or node
+    ([field, value]) => value !== "" && (value !== "0" || field.startsWith("cpuset_")),
   );
   return Message.fromObject({ ...Message.toObject(Message.fromObject(old), options), ...Object.fromEntries(said) });
 }

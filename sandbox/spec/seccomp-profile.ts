@@ -48,18 +48,19 @@ const maxErrno = 4095;
 const maxRules = 10_000;
 
 export interface ProfileConditions {
-  /** of the file, for messages */
+  /** of the file, and the field of the request that names it, for messages */
   path: string;
+  field: string;
   bounding: readonly string[];
   arch: string;
   /** "6.1.0-18-amd64" */
   kernelRelease: string;
 }
 
-/** Checks a profile and applies its conditions. InvalidArgumentError names the file and the property. */
+/** Checks a profile and applies its conditions. InvalidArgumentError names the field, the file and the property. */
 export function parseSeccompProfile(text: string, conditions: ProfileConditions): LinuxSeccomp {
   const wrong = (what: string): InvalidArgumentError =>
-    new InvalidArgumentError(`the seccomp profile ${conditions.path}: ${what}`);
+    new InvalidArgumentError(`${conditions.field}: the seccomp profile ${conditions.path}: ${what}`);
   let json: unknown;
   try {
     json = JSON.parse(quoteLargeNumbers(text));

@@ -16,11 +16,16 @@ test("the profile that is chosen", () => {
   assert.deepEqual(choose({ seccomp: { profile_type: "Localhost", localhost_ref: "/p.json" } }), {
     kind: "localhost",
     path: "/p.json",
+    field: "config.linux.security_context.seccomp.localhost_ref",
   });
   assert.deepEqual(choose({ privileged: true, seccomp: {} }), { kind: "unconfined" });
   assert.deepEqual(choose({ seccomp_profile_path: "runtime/default" }), { kind: "default" });
   assert.deepEqual(choose({ seccomp_profile_path: "unconfined" }), { kind: "unconfined" });
-  assert.deepEqual(choose({ seccomp_profile_path: "localhost//p.json" }), { kind: "localhost", path: "/p.json" });
+  assert.deepEqual(choose({ seccomp_profile_path: "localhost//p.json" }), {
+    kind: "localhost",
+    path: "/p.json",
+    field: "config.linux.security_context.seccomp_profile_path",
+  });
   assert.deepEqual(choose({ seccomp: { profile_type: "Unconfined" }, seccomp_profile_path: "runtime/default" }), {
     kind: "unconfined",
   });
@@ -77,6 +82,7 @@ test("an archMap says which architectures' programs run beside the machine's own
   const parse = (profile: object, arch = "x64") =>
     parseSeccompProfile(JSON.stringify({ defaultAction: "SCMP_ACT_ALLOW", ...profile }), {
       path: "/p",
+      field: "f",
       bounding: [],
       arch,
       kernelRelease: "6.1",
@@ -106,7 +112,13 @@ test("the default profile follows the architecture", () => {
   assert.ok(!arm.syscalls?.[1]?.names.includes("arch_prctl"));
 });
 
-const conditions = { path: "/p.json", bounding: ["CAP_SYS_TIME"], arch: "x64", kernelRelease: "6.1.0-18-amd64" };
+const conditions = {
+  path: "/p.json",
+  field: "seccomp.localhost_ref",
+  bounding: ["CAP_SYS_TIME"],
+  arch: "x64",
+  kernelRelease: "6.1.0-18-amd64",
+};
 const parse = (profile: unknown) =>
   parseSeccompProfile(typeof profile === "string" ? profile : JSON.stringify(profile), conditions);
 
@@ -154,10 +166,10 @@ test("numbers of 64 bits keep their digits", () => {
   ]);
 });
 
-test("bad profiles name the file and the property", () => {
+test("bad profiles name the field, the file and the property", () => {
   const good = { defaultAction: "SCMP_ACT_ALLOW" };
   const bad: [unknown, RegExp][] = [
-    ["{", /the seccomp profile \/p\.json: it is not JSON/],
+    ["{", /^seccomp\.localhost_ref: the seccomp profile \/p\.json: it is not JSON/],
     ["[]", /the profile: it is no object/],
     [{}, /defaultAction/],
     [{ ...good, listenerPath: "/s" }, /SCMP_ACT_NOTIFY/],

@@ -9,7 +9,10 @@ const { ProfileType } = runtime.v1.SecurityProfile;
 
 const field = "config.linux.security_context";
 
-export type SeccompChoice = { kind: "unconfined" } | { kind: "default" } | { kind: "localhost"; path: string };
+export type SeccompChoice =
+  | { kind: "unconfined" }
+  | { kind: "default" }
+  | { kind: "localhost"; path: string; field: string };
 
 type SeccompContext = Pick<
   runtime.v1.ILinuxContainerSecurityContext,
@@ -34,7 +37,7 @@ export function seccompChoice(context: SeccompContext | null | undefined): Secco
     case ProfileType.Unconfined:
       return { kind: "unconfined" };
     case ProfileType.Localhost:
-      return { kind: "localhost", path: absolutePath(profile.localhost_ref, `${field}.seccomp.localhost_ref`) };
+      return localhost(profile.localhost_ref, `${field}.seccomp.localhost_ref`);
     default:
       throw new InvalidArgumentError(`${field}.seccomp.profile_type: ${type} is no ProfileType`);
   }
@@ -43,10 +46,13 @@ export function seccompChoice(context: SeccompContext | null | undefined): Secco
 function deprecatedChoice(path: string): SeccompChoice {
   if (path === "" || path === "unconfined") return { kind: "unconfined" };
   if (path === "runtime/default" || path === "docker/default") return { kind: "default" };
-  if (path.startsWith("localhost/")) {
-    return { kind: "localhost", path: absolutePath(path.slice("localhost/".length), `${field}.seccomp_profile_path`) };
-  }
-  throw new InvalidArgumentError(`${field}.seccomp_profile_path: ${JSON.stringify(path)} is no profile`);
+  const own = `${field}.seccomp_profile_path`;
+  if (path.startsWith("localhost/")) return localhost(path.slice("localhost/".length), own);
+  throw new InvalidArgumentError(`${own}: ${JSON.stringify(path)} is no profile`);
+}
+
+function localhost(path: string | null | undefined, field: string): SeccompChoice {
+  return { kind: "localhost", path: absolutePath(path, field), field };
 }
 
 /** What linux.seccomp becomes; undefined: unconfined. `localhostProfile` is the text of the chosen file. */
@@ -60,7 +66,7 @@ export function seccomp(
     case "default":
       return defaultSeccompProfile(options.bounding, options.arch);
     case "localhost":
-      return parseSeccompProfile(options.localhostProfile ?? "", { ...options, path: choice.path });
+      return parseSeccompProfile(options.localhostProfile ?? "", { ...options, ...choice });
     default:
       return choice satisfies never;
   }

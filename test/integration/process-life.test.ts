@@ -67,6 +67,16 @@ test("a program that cannot be started: StartError, 128, and a message that name
   assert.match(status.message ?? "", /\/no\/such\/program/);
 });
 
+test("a program of another architecture: the words that people look for", async () => {
+  const image = { image: "berth.test/foreign:1" };
+  await importBusybox(agent, image.image, {
+    layers: [[{ path: "program", mode: 0o755, content: "\x7fELF of elsewhere" }]],
+  });
+  const id = await createContainer(agent, pod, { image, command: ["/program"] });
+  const sentence = /execve "\/program": ENOEXEC \(exec format error/;
+  await fails(agent.client.call("StartContainer", { container_id: id }), "INVALID_ARGUMENT", sentence);
+});
+
 test("the file for a container's last words is the kubelet's", async () => {
   const host_path = join(agent.paths.base, "termination-log");
   writeFileSync(host_path, "", { mode: 0o666 });

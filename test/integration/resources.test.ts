@@ -89,8 +89,17 @@ test("an update changes what it says and nothing else, up and down, in either or
   const told = await toldOf(id);
   assert.equal(String(told?.memory_limit_in_bytes), String(256 * megabyte));
   assert.equal(String(told?.memory_swap_limit_in_bytes), String(300 * megabyte));
-  await agent.client.call("UpdateContainerResources", { container_id: id, linux: { cpuset_cpus: "0" } });
+  await agent.client.call("UpdateContainerResources", {
+    container_id: id,
+    linux: { cpuset_cpus: "0", cpuset_mems: "0" },
+  });
   assert.equal(readFileSync(controlFile(id, "cpuset.cpus", "cpuset.cpus"), "utf8").trim(), "0");
+  // what runs on the first CPU alone says so, also when it has ended
+  for (const stop of [false, true]) {
+    if (stop) await agent.client.call("StopContainer", { container_id: id });
+    const last = await toldOf(id);
+    assert.deepEqual([last?.cpuset_cpus, last?.cpuset_mems, String(last?.cpu_quota)], ["0", "0", "50000"]);
+  }
 });
 
 test("a memory limit below what is in use is refused, the container lives, and nothing else was changed", async () => {

@@ -238,7 +238,7 @@ describe("seccomp, AppArmor, SELinux", () => {
       "the file is JSON",
       () => localhost(profile),
       "INVALID_ARGUMENT",
-      /the seccomp profile .*profile\.json: it is not JSON/,
+      /^config\.linux\.security_context\.seccomp\.localhost_ref: the seccomp profile .*profile\.json: it is not JSON/,
     ],
     [
       "the type is one that there is",
@@ -257,6 +257,18 @@ describe("seccomp, AppArmor, SELinux", () => {
       context({ seccomp_profile_path: "localhost/p.json" }),
       "INVALID_ARGUMENT",
       /seccomp_profile_path: "p\.json" is not absolute/,
+    ],
+    [
+      "the old field's file is there",
+      context({ seccomp_profile_path: "localhost//nowhere/profile.json" }),
+      "INVALID_ARGUMENT",
+      /^config\.linux\.security_context\.seccomp_profile_path: the seccomp profile cannot be read: .*ENOENT/,
+    ],
+    [
+      "the old field's file is JSON",
+      () => context({ seccomp_profile_path: `localhost/${profile}` }),
+      "INVALID_ARGUMENT",
+      /^config\.linux\.security_context\.seccomp_profile_path: the seccomp profile .*profile\.json: it is not JSON/,
     ],
     [
       "an AppArmor profile's name goes with Localhost alone",

@@ -125,6 +125,13 @@ const rows: Row[] = [
     "INVALID_ARGUMENT",
     /FIELD\.unified\["pids\.max"\]/,
   ],
+  [
+    "oom_score_adj is at least -1000",
+    { oom_score_adj: long(-1001) },
+    "INVALID_ARGUMENT",
+    /FIELD\.oom_score_adj: -1001 is not within -1000 and 1000/,
+  ],
+  ["oom_score_adj is at most 1000", { oom_score_adj: long(1001) }, "INVALID_ARGUMENT", /FIELD\.oom_score_adj: 1001/],
 ];
 const inField = (sentence: RegExp, field: string) => new RegExp(sentence.source.replace("FIELD", field));
 
@@ -143,18 +150,6 @@ describe("when a container is made", () => {
       { linux: { resources: { memory_swap_limit_in_bytes: long(64 << 20) } } },
       "INVALID_ARGUMENT",
       /resources\.memory_swap_limit_in_bytes: it needs a memory_limit_in_bytes/,
-    ],
-    [
-      "oom_score_adj is at least -1000",
-      { linux: { resources: { oom_score_adj: long(-1001) } } },
-      "INVALID_ARGUMENT",
-      /^config\.linux\.resources\.oom_score_adj: -1001 is not within -1000 and 1000/,
-    ],
-    [
-      "oom_score_adj is at most 1000",
-      { linux: { resources: { oom_score_adj: long(1001) } } },
-      "INVALID_ARGUMENT",
-      /^config\.linux\.resources\.oom_score_adj: 1001/,
     ],
   ]);
 
