@@ -38,7 +38,7 @@ export interface ContainerRecord {
   /** chain ids of its image volumes by image id, bottom first: they are in use, too. Absent: it has none */
   volumeLayers?: Record<string, string[]>;
   /** the OCI runtime spec that it runs, without linux.seccomp (found again from the config when an exec needs it); null
-   *  while it is being made */
+   *  while it is being made, unless it has poststop hooks */
   spec: OciSpec | null;
   cgroupPath: string;
   /** on the host, the outermost first; taken back, where they are empty, when the creation does not come to its end */

@@ -21,7 +21,6 @@ import {
   planHooks,
   runCreateRuntimeHooks,
   runLaterHooks,
-  runtimeHooks,
   writeHookBundle,
 } from "./hooks/container-hooks.js";
 import { findHooks } from "./hooks/directory.js";
@@ -251,8 +250,11 @@ async function makeContainer(
     seccompFilter: seccompFilter(spec),
     pidTarget: pidTargetOf(node, pod, config),
   });
-  if (foreign === null && runtimeHooks(spec).length > 0) {
+  const stored = storedSpec(foreign === null ? spec : withoutHooks(spec), config);
+  if (foreign === null && (spec.hooks?.poststop ?? []).length > 0) {
     undo.push("run the poststop hooks", () => runLaterHooks(node, "poststop", { id, spec }, 0));
+    // an agent that is killed from now on finds them in the record
+    update(node.store.containers, planned, { spec: stored });
   }
   if (foreign !== null) undo.push("remove the bundle", () => removeBundle(node, pod.record.id, id));
   const { plan, descriptors } = foreign === null ? launch : makeBundle(node, pod, { spec, launch, runtime: foreign });
@@ -286,7 +288,6 @@ async function makeContainer(
   await step("created", () => {
     // a stop of the pod that came in between has not seen this container
     checkReady(pod);
-    const stored = storedSpec(foreign === null ? spec : withoutHooks(spec), config);
     update(node.store.containers, container, { phase: "created", spec: stored });
     node.containers.add(container);
     observer.emit({ type: "container-event", event: "created", podId: pod.record.id, containerId: id });

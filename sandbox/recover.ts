@@ -10,6 +10,7 @@ import { runtime } from "../cri-proto/generated/runtime.js";
 import { native } from "../native/binding.js";
 import type { Container, ContainerRecord } from "./container.js";
 import { recordExit, recordUnknownExit } from "./container-end.js";
+import { runLaterHooks } from "./hooks/container-hooks.js";
 import { Latch } from "./latch.js";
 import { removeEmptyDirectories } from "./made-directories.js";
 import { MonitorStepError, toBigInt } from "./monitor-client.js";
@@ -158,6 +159,7 @@ async function removeHalfMade(node: SandboxNode, record: ContainerRecord): Promi
   await node.cgroups.kill(record.cgroupPath);
   await clearReflected(node, record.reflectedMounts ?? []);
   await node.cgroups.remove(record.cgroupPath);
+  await runLaterHooks(node, "poststop", record, 0);
   await node.snapshots.removeRootfs(record.id);
   removeBundle(node, record.podId, record.id);
   removeEmptyDirectories(record.madeDirectories ?? []);

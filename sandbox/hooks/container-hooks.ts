@@ -64,7 +64,7 @@ function toPlan(hook: Hook): berth.monitor.v1.IHook {
 }
 
 /** In the order in which they run; prestart's place is the same. */
-export function runtimeHooks(spec: OciSpec): { stage: HookStage; hook: Hook }[] {
+function runtimeHooks(spec: OciSpec): { stage: HookStage; hook: Hook }[] {
   return (["prestart", "createRuntime"] as const).flatMap((stage) =>
     (spec.hooks?.[stage] ?? []).map((hook) => ({ stage, hook })),
   );

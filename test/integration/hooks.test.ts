@@ -184,6 +184,9 @@ test("a hook that fails stops the creation or the start, with what it wrote; not
   addHook("poststop", `echo $1 > ${base}/out/poststop`);
   await fails(createContainer(agent, pod, forStages("createRuntime", "poststop")), "FAILED_PRECONDITION", /code 7/);
   assert.equal(told("poststop"), "poststop\n");
+  rmSync(join(base, "out", "poststop"));
+  await fails(createContainer(agent, pod, forStages("createContainer", "poststop")), "INVALID_ARGUMENT", /code 7/);
+  assert.equal(told("poststop"), "poststop\n");
 
   addHook("createContainer", "echo slow; sleep 100", { timeout: 1 });
   await fails(
@@ -317,25 +320,28 @@ test("hooks of CDI devices; a hook file that cannot be used stops every creation
   await fails(createContainer(agent, pod), "FAILED_PRECONDITION", /the hook file .*broken\.json cannot be used/);
 });
 
-test("killed in the middle of a creation, the agent takes back the directory that it made for a volume", async () => {
+test("killed in the middle of a creation, the agent takes back the directory that it made for a volume, and runs the poststop hooks", async () => {
   const go = join(base, "go");
-  addHook("createRuntime", `while [ ! -e ${go} ]; do sleep 0.05; done`);
+  addHook("createRuntime", `echo > ${base}/out/begun; while [ ! -e ${go} ]; do sleep 0.05; done`);
+  addHook("poststop", `cat > ${base}/out/poststop-of-half`);
   const volume = join(base, "volumes", "missing");
   const kept = join(base, "kept");
   mkdirSync(kept);
   const labels = { "io.kubernetes.container.name": "c" };
   const creation = createContainer(agent, pod, {
-    ...forStages("createRuntime"),
+    ...forStages("createRuntime", "poststop"),
     labels,
     mounts: [volume, kept].map((host_path, index) => ({ container_path: `/m${index}`, host_path })),
   });
   creation.catch(() => undefined);
-  while (!existsSync(volume)) await sleep(10);
+  while (!existsSync(join(base, "out", "begun"))) await sleep(10);
+  assert.ok(existsSync(volume));
   await agent.kill9();
   await agent.restart();
   writeFileSync(go, "");
   assert.ok(!existsSync(join(base, "volumes")));
   assert.ok(existsSync(kept));
+  assert.equal((JSON.parse(told("poststop-of-half")) as State).status, "stopped");
   const filter = { label_selector: labels };
   assert.deepEqual((await agent.client.call("ListContainers", { filter })).containers, []);
 });

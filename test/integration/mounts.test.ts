@@ -8,6 +8,7 @@ import { native } from "../../native/binding.js";
 import { mountPropagation } from "../../sandbox/mount-options.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import {
+  containerStatus,
   createContainer,
   exec,
   fails,
@@ -189,6 +190,32 @@ test("bidirectional: what a privileged container mounts is on the host", async (
     assert.deepEqual(readdirSync(join(shared, "inner")), []);
   } finally {
     await native.unmount(shared);
+  }
+});
+
+test("read-only is the volume's own mount, recursively read-only is everything below it, too", async () => {
+  const outer = hostDirectory("read-only");
+  const inner = hostDirectory("below-read-only");
+  mkdirSync(join(outer, "sub"));
+  await bindOver(inner, join(outer, "sub"));
+  try {
+    const mount = (container_path: string, recursive_read_only: boolean) => ({
+      container_path,
+      host_path: outer,
+      readonly: true,
+      recursive_read_only,
+    });
+    const id = await runContainer(agent, pod, { mounts: [mount("/ro", false), mount("/rro", true)] });
+    const writes = "for d in /ro /ro/sub /rro /rro/sub; do touch $d/x 2>/dev/null && echo $d; done; true";
+    assert.equal(await out(agent, id, writes), "/ro/sub");
+    assert.deepEqual(readdirSync(inner), ["x"]);
+    const status = await containerStatus(agent, id);
+    assert.deepEqual(
+      status.mounts?.map(({ recursive_read_only }) => recursive_read_only),
+      [false, true],
+    );
+  } finally {
+    await native.unmount(join(outer, "sub"));
   }
 });
 

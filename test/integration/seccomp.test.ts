@@ -1,11 +1,21 @@
 /** Seccomp profiles in containers: the runtime's own for 32-bit programs, and files of the node. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { startAgent, type TestAgent } from "../support/agent.js";
-import { createContainer, fails, importBusybox, type RunningPod, runPod, runToEnd } from "../support/workload.js";
+import {
+  createContainer,
+  fails,
+  importBusybox,
+  out,
+  type RunningPod,
+  runContainer,
+  runPod,
+  runToEnd,
+  sh,
+} from "../support/workload.js";
 
 const skip = process.arch === "x64" ? false : "32-bit programs are built for x86_64's machines here";
 const image = { image: "berth.test/32-bit:1" };
@@ -103,6 +113,36 @@ describe("32-bit programs", { skip }, () => {
       assert.deepEqual([code, told["mount"]], [7, -99], JSON.stringify(named));
     }
   });
+});
+
+test("a profile of the node: its arguments, errnos and flags hold, in execs, too, also when the file has gone and the agent was killed", async () => {
+  const seccomp = profile({
+    defaultAction: "SCMP_ACT_ALLOW",
+    flags: ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"],
+    syscalls: [
+      // the sticky bit alone
+      ...[
+        ["chmod", 1],
+        ["fchmodat", 2],
+        ["fchmodat2", 2],
+      ].map(([name, index]) => ({
+        names: [name],
+        action: "SCMP_ACT_ERRNO",
+        errnoRet: 122,
+        args: [{ index, value: 0o1000, valueTwo: 0o1000, op: "SCMP_CMP_MASKED_EQ" }],
+      })),
+    ],
+  });
+  const script = "mkdir -p /d && chmod 755 /d && echo plain; chmod 1755 /d 2>&1; grep Seccomp: /proc/self/status";
+  const expected = "plain\nchmod: /d: Disk quota exceeded\nSeccomp:\t2";
+  const { output } = await runToEnd(agent, pod, { ...sh(script), linux: { security_context: { seccomp } } });
+  assert.equal(output.trimEnd(), expected);
+  const id = await runContainer(agent, pod, { linux: { security_context: { seccomp } } });
+  assert.equal(await out(agent, id, script), expected);
+  rmSync(seccomp.localhost_ref);
+  await agent.kill9();
+  await agent.restart();
+  assert.equal(await out(agent, id, script), expected);
 });
 
 test("what is wrong in a file is told with its path and its place in it", async () => {
