@@ -9,6 +9,7 @@ import { diffContainer } from "./calls/diff-container.js";
 import { exec } from "./calls/exec.js";
 import { execSync } from "./calls/exec-sync.js";
 import { exportImages } from "./calls/export-images.js";
+import { findLeaks } from "./calls/find-leaks.js";
 import { getContainerEvents } from "./calls/get-container-events.js";
 import { imageDiskUsage } from "./calls/image-disk-usage.js";
 import { imageFsInfo } from "./calls/image-fs-info.js";
@@ -140,6 +141,7 @@ export const callTable: CallTable = {
   ListNetworkRemovals: listNetworkRemovals,
   InspectNetwork: inspectNetwork,
   CollectNetworkGarbage: collectNetworkGarbage,
+  FindLeaks: findLeaks,
   PrefetchImage: prefetchImage,
   WatchHappenings: watchHappenings,
 };

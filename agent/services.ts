@@ -94,6 +94,7 @@ export const adminService = {
   ListNetworkRemovals: unary(berth.v1.ListNetworkRemovalsRequest, berth.v1.ListNetworkRemovalsResponse),
   InspectNetwork: unary(berth.v1.InspectNetworkRequest, berth.v1.InspectNetworkResponse),
   CollectNetworkGarbage: unary(berth.v1.CollectNetworkGarbageRequest, berth.v1.ListNetworkRemovalsResponse),
+  FindLeaks: unary(berth.v1.FindLeaksRequest, berth.v1.FindLeaksResponse),
   PrefetchImage: unary(berth.v1.PrefetchImageRequest, berth.v1.PrefetchImageResponse),
   WatchHappenings: stream(berth.v1.WatchHappeningsRequest, berth.v1.Happening),
 } as const;

@@ -3,8 +3,6 @@
  * lives, and bring the two together. What was half made goes, what ended meanwhile is recorded with its own code and
  * time, what is ready is connected to again.
  */
-import { readdirSync, rmSync } from "node:fs";
-import { join } from "node:path";
 import { berth } from "../cri-proto/generated/monitor.js";
 import { runtime } from "../cri-proto/generated/runtime.js";
 import { native } from "../native/binding.js";
@@ -12,6 +10,7 @@ import type { Container, ContainerRecord } from "./container.js";
 import { recordExit, recordUnknownExit } from "./container-end.js";
 import { runLaterHooks } from "./hooks/container-hooks.js";
 import { Latch } from "./latch.js";
+import { ownLeaks } from "./leaks/find-leaks.js";
 import { removeEmptyDirectories } from "./made-directories.js";
 import { MonitorStepError, toBigInt } from "./monitor-client.js";
 import { monitorEvents } from "./monitor-events.js";
@@ -172,23 +171,13 @@ function podNamesOf(pod: Pod | undefined): { pod?: PodNames } {
   return pod === undefined ? {} : { pod: podNames(pod) };
 }
 
-/** Directories that no record speaks of. Both are the agent's own, so that nobody else's can be among them. */
+/** What no record speaks of, as far as it is this agent's for certain. */
 async function sweep(node: SandboxNode): Promise<void> {
-  const pods = join(node.paths.run, "pods");
-  for (const name of listDirectory(pods)) {
-    if (node.pods.find(name) === undefined) rmSync(join(pods, name), { recursive: true, force: true });
-  }
-  for (const id of await node.snapshots.listRootfs()) {
-    if (node.containers.find(id) === undefined) await node.snapshots.removeRootfs(id);
-  }
-}
-
-function listDirectory(path: string): string[] {
-  try {
-    return readdirSync(path);
-  } catch {
-    // there is none before the first pod
-    return [];
+  for (const { kind, subject, what, repair } of await ownLeaks(node)) {
+    await attempt(node, `remove what is nobody's: ${kind}`, subject, async () => {
+      await repair();
+      node.observer.emit({ type: "repaired", what: `${kind} of nobody`, subject: `${subject}: ${what}` });
+    });
   }
 }
 

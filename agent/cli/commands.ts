@@ -98,6 +98,10 @@ const commands: Record<string, Entry> = {
     summary: "tell the API server of this node's runtime, and prefetch images: a process of its own, without root",
     load: async () => [await import("./kube.js")],
   },
+  leaks: {
+    summary: "tell what of pods and containers is on this machine and belongs to none, or take it away",
+    load: async () => [await import("./leaks.js")],
+  },
   doctor: { summary: "say what this host has and lacks", load: async () => [await import("./doctor.js")] },
   completion: {
     summary: "print a completion script for bash, zsh or fish",

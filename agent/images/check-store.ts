@@ -6,6 +6,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { FailedPreconditionError } from "../../sandbox/errors.js";
+import { leakedRootfs } from "../../sandbox/leaks/names.js";
 import { checkLayers, type LayersCheck } from "../../sandbox/rootfs/check-layers.js";
 import type { LayerStore } from "../../sandbox/rootfs/layer-store.js";
 import type { Snapshots } from "../../sandbox/rootfs/snapshots.js";
@@ -43,7 +44,7 @@ export async function checkStore(parts: CheckedParts, signal?: AbortSignal): Pro
     ...strangers(parts, onDisk),
     ...(await images.whileStill(() => imageRecords(images))),
     ...unneededLayers(parts, onDisk),
-    ...(await containerDirectories(parts)),
+    ...(await leakedRootfs(parts.snapshots, parts.isContainer)),
   ];
   return { images: images.list().length, layers: layers.list().length, problems };
 }
@@ -117,23 +118,4 @@ async function readRecord(path: string): Promise<unknown> {
   } catch {
     return undefined;
   }
-}
-
-async function containerDirectories({ snapshots, isContainer }: CheckedParts): Promise<StoreProblem[]> {
-  const before = new Set(await snapshots.listRootfs());
-  // a removal that runs takes the directory away before the record
-  const orphans = (await snapshots.listRootfs()).filter((id) => before.has(id) && !isContainer(id));
-  const leftovers = await snapshots.leftovers();
-  return [
-    ...orphans.map((id) => ({
-      subject: join(snapshots.directory, id),
-      what: "it is no container's root file system",
-      repair: () => snapshots.removeRootfs(id),
-    })),
-    ...leftovers.map((name) => ({
-      subject: join(snapshots.directory, name),
-      what: "a removed container's root file system was not deleted",
-      repair: () => snapshots.discard(name),
-    })),
-  ];
 }

@@ -4,6 +4,7 @@
  */
 import type { Addon } from "../../native/binding.js";
 import { FailedPreconditionError, InvalidArgumentError, UnavailableError } from "../errors.js";
+import type { Known, Leak } from "../leaks/leak.js";
 import type { Observer } from "../observer.js";
 import { bandwidthOf } from "./bandwidth.js";
 import { formatSubnet, parseAddress, parseCidr } from "./cidr.js";
@@ -226,6 +227,36 @@ export class BuiltinNetwork implements NetworkProvider {
   pendingRemovals(): PendingRemoval[] {
     const error = "the kernel has not taken the pod's interface away yet";
     return this.#departures.list().map((departure) => ({ ...departure, network: this.#bridge, attempts: 0, error }));
+  }
+
+  leaks({ pods }: Known): Leak[] {
+    const going = this.#departures.list().map(({ podId }) => podId);
+    const isLost = (podId: string) => !pods.has(podId) && !going.includes(podId);
+    const lost = (holders: [name: string, podId: string][]) => holders.filter(([, podId]) => isLost(podId));
+    return [
+      ...this.#node.strays([...pods, ...going].map(vethOf)),
+      ...lost(this.#subnets.holders()).map(
+        ([address, podId]): Leak => ({
+          kind: "address",
+          subject: address,
+          what: `an address that pod ${podId} has, which is not known`,
+          ours: true,
+          repair: async () => this.#subnets.freeAllOf(podId),
+        }),
+      ),
+      ...lost(this.#hostPorts.holders()).map(
+        ([port, podId]): Leak => ({
+          kind: "host port",
+          subject: port,
+          what: `a host port that pod ${podId} has, which is not known`,
+          ours: true,
+          repair: async () => {
+            await this.#table.unpublish(podId);
+            this.#hostPorts.freeAllOf(podId);
+          },
+        }),
+      ),
+    ];
   }
 
   cleanUp(): Promise<void> {

@@ -2,6 +2,7 @@
  * The network that the settings choose for new pods, and the others for pods that were made under other settings: each
  * lease goes to the provider that it is of.
  */
+import type { Known, Leak } from "../leaks/leak.js";
 import type {
   NetworkedPod,
   NetworkLease,
@@ -49,6 +50,10 @@ export class ChosenNetwork implements NetworkProvider {
     const provider = this.#of(lease);
     this.#used.add(provider);
     provider.adopt(podId, lease);
+  }
+
+  async leaks(known: Known): Promise<Leak[]> {
+    return (await Promise.all([...this.#used].map((provider) => provider.leaks?.(known) ?? []))).flat();
   }
 
   attach(podId: string, lease: NetworkLease, options: { namespaceFd: number }): Promise<NetworkLease> {

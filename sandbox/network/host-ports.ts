@@ -33,6 +33,20 @@ export class HostPorts {
     return this.#count;
   }
 
+  /** "tcp/8080" of each mapping, and whose it is */
+  holders(): [port: string, podId: string][] {
+    return [...this.#holders.values()].flat().map(({ podId, mapping }) => [describe(mapping), podId]);
+  }
+
+  /** Frees whatever the pod has; it has nothing is fine. */
+  freeAllOf(podId: string): void {
+    const held = [...this.#holders.values()].flat().filter((holder) => holder.podId === podId);
+    this.free(
+      podId,
+      held.map(({ mapping }) => mapping),
+    );
+  }
+
   /** All or none. FailedPreconditionError names the pod that has one of them. */
   take(podId: string, mappings: readonly PortMapping[]): void {
     for (const mapping of mappings) {

@@ -2,6 +2,8 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import type { Addon, NetworkChange } from "../../native/binding.js";
 import { FailedPreconditionError, messageOf } from "../errors.js";
+import type { Leak } from "../leaks/leak.js";
+import { monitorProcesses } from "../monitor-processes.js";
 import type { Observer } from "../observer.js";
 import { findOverlaps, formatRoute } from "./host-routes.js";
 import { enableForwarding, setSwitch, uplinkMtu } from "./host-settings.js";
@@ -93,28 +95,41 @@ export class NodeSide {
     return enableForwarding(subnets.hasFamily("IPv6"));
   }
 
-  /** Interfaces of pods that no record knows: they would answer for addresses that are given to others. */
   async removeStrays(): Promise<void> {
-    const { addon, bridge, interfaces, observer } = this.#options;
-    const known = new Set(interfaces().flatMap((name) => [name, ifbOf(name)]));
+    const { observer } = this.#options;
+    for (const { subject, repair } of this.strays([])) {
+      try {
+        await repair();
+        observer.emit({ type: "repaired", what: "interface of a lost pod", subject });
+      } catch (error) {
+        observer.emit({ type: "trouble", what: "remove the interface of a lost pod", subject, error });
+      }
+    }
+  }
+
+  /** Interfaces of pods that no record knows: they would answer for addresses that are given to others. */
+  strays(besideKnown: readonly string[]): Leak[] {
+    const { addon, bridge, interfaces } = this.#options;
+    const known = new Set([...interfaces(), ...besideKnown].flatMap((name) => [name, ifbOf(name)]));
     const ports = listDirectory(`/sys/class/net/${bridge}/brif`).filter((name) => veth.test(name));
     // those of other agents have other aliases
     const ifbs = listDirectory("/sys/class/net").filter((name) => ifb.test(name) && aliasOf(name) === this.alias);
     const strays = [...ports, ...ifbs].filter((name) => !known.has(name));
-    const living = strays.length > 0 ? livingPods() : [];
-    for (const name of strays) {
-      try {
-        if (living.some((id) => [vethOf(id), ifbOf(vethOf(id))].includes(name))) {
+    return strays.map((name) => ({
+      kind: "interface",
+      subject: name,
+      what: `an interface on the bridge ${bridge}, of a pod that is not known`,
+      ours: true,
+      repair: async () => {
+        const living = monitorProcesses().map(({ podId }) => vethOf(podId));
+        if (living.some((veth) => [veth, ifbOf(veth)].includes(name))) {
           throw new FailedPreconditionError(
             `its pod lives: another agent uses bridge ${bridge}, too; each needs one of its own (--bridge, --subnet)`,
           );
         }
         await addon.deleteLink(name);
-        observer.emit({ type: "repaired", what: "interface of a lost pod", subject: name });
-      } catch (error) {
-        observer.emit({ type: "trouble", what: "remove the interface of a lost pod", subject: name, error });
-      }
-    }
+      },
+    }));
   }
 
   /** Does not notice any more what others do. */
@@ -142,17 +157,6 @@ export class NodeSide {
       `the pod subnet ${overlap.subnet} overlaps the host's route ${formatRoute(overlap.route)}`,
     );
   }
-}
-
-/** The ids of all pods of this machine that have a monitor, whichever agent they are of. */
-function livingPods(): string[] {
-  return listDirectory("/proc")
-    .filter((name) => /^\d+$/.test(name))
-    .flatMap((pid) => {
-      const words = readText(`/proc/${pid}/cmdline`).split("\0");
-      const at = words.indexOf("--sandbox");
-      return words[0]?.endsWith("berth-monitor") && at > 0 ? [words[at + 1] ?? ""] : [];
-    });
 }
 
 /** Empty: it has none, or it has gone. */

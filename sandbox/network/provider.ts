@@ -1,5 +1,6 @@
 /** What the sandbox asks of a pod network. Three providers stand behind it: the built-in bridge, CNI plugins, and none. */
 
+import type { Known, Leak } from "../leaks/leak.js";
 import type { Bandwidth } from "./bandwidth.js";
 import type { PortRule } from "./nftables.js";
 
@@ -114,6 +115,8 @@ export interface NetworkProvider {
   pendingRemovals(): PendingRemoval[];
   /** tries these again now, and frees what belongs to no pod; never rejects: what fails stays pending */
   cleanUp(): Promise<void>;
+  /** interfaces, addresses and host ports of pods that are not among the known ones */
+  leaks?(known: Known): Promise<Leak[]> | Leak[];
   /** asks the kernel; a network that plugins make tells none */
   podRules(lease: NetworkLease): Promise<PodRules>;
   /** for `Status` verbose and the CLI */

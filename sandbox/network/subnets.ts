@@ -1,6 +1,6 @@
 /** The node's pod subnets, one of each family, and those that older pods still have their addresses from. Pure. */
 import { InvalidArgumentError } from "../errors.js";
-import { formatSubnet, parseCidr, withoutContained } from "./cidr.js";
+import { contains, formatSubnet, parseAddress, parseCidr, withoutContained } from "./cidr.js";
 import { LeasePool } from "./leases.js";
 
 export class Subnets {
@@ -26,6 +26,20 @@ export class Subnets {
   /** All that pods may have addresses of, none within another. */
   all(): string[] {
     return withoutContained([...this.#all.keys()]);
+  }
+
+  /** ids of the pods that have addresses, and those */
+  holders(): [address: string, podId: string][] {
+    return [...this.#taken];
+  }
+
+  /** Frees whatever the pod has; it has nothing is fine. */
+  freeAllOf(podId: string): void {
+    for (const [address, holder] of [...this.#taken]) {
+      if (holder !== podId) continue;
+      const parsed = parseAddress(address);
+      [...this.#all.values()].find(({ subnet }) => contains(parseCidr(subnet), parsed))?.free(address, podId);
+    }
   }
 
   isTaken(address: string): boolean {
