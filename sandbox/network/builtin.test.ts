@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { FailedPreconditionError, InvalidArgumentError, ResourceExhaustedError, UnavailableError } from "../errors.js";
 import { Observer } from "../observer.js";
-import { BuiltinNetwork, macOf, type NetworkAddon } from "./builtin.js";
+import { attachError, BuiltinNetwork, macOf, type NetworkAddon } from "./builtin.js";
 import { defaultRouteInterface, defaultRoutes6 } from "./host-settings.js";
 
 /** A host on which nothing works: what is tested here needs no kernel. */
@@ -55,6 +55,14 @@ test("a reservation that fails takes nothing", () => {
   assert.throws(() => provider.reserve("c", [web]), ResourceExhaustedError);
   assert.equal(provider.describe()["addressesInUse"], 4);
   assert.equal(provider.describe()["hostPortsInUse"], 0);
+});
+
+test("a bridge whose ports are all taken is named", () => {
+  const full = Object.assign(new Error("rtnetlink create veth: Exchange full"), { code: "EXFULL" });
+  const told = attachError(full, "berth0");
+  assert.ok(told instanceof ResourceExhaustedError);
+  assert.match(told.message, /^bridge berth0 is full: .* 1023 ports/);
+  assert.equal(attachError(addon, "berth0"), addon);
 });
 
 test("an adopted pod keeps its addresses and its ports", () => {

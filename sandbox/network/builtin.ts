@@ -3,7 +3,7 @@
  * what leaves the node and for host ports. All of it by netlink and libnftables in this process.
  */
 import type { Addon } from "../../native/binding.js";
-import { FailedPreconditionError, InvalidArgumentError, UnavailableError } from "../errors.js";
+import { FailedPreconditionError, InvalidArgumentError, ResourceExhaustedError, UnavailableError } from "../errors.js";
 import type { Known, Leak } from "../leaks/leak.js";
 import type { Observer } from "../observer.js";
 import { bandwidthOf } from "./bandwidth.js";
@@ -48,6 +48,9 @@ export type NetworkAddon = Pick<
   | "forgetUdpFlows"
   | "watchNetwork"
 >;
+
+/** Ports that the kernel gives a bridge: BR_MAX_PORTS, of which none has the number 0. */
+const mostPorts = 1023;
 
 export interface BuiltinNetworkOptions {
   addon: NetworkAddon;
@@ -320,17 +323,21 @@ export class BuiltinNetwork implements NetworkProvider {
     }, 1_000).unref();
   }
 
-  #attachVeth(lease: NetworkLease, namespaceFd: number): Promise<void> {
-    return this.#addon.attachVeth({
-      namespaceFd,
-      bridge: lease.bridge,
-      hostName: lease.hostInterface,
-      podName: lease.interfaceName,
-      podMac: lease.mac,
-      mtu: this.#node.mtu,
-      addresses: lease.addresses,
-      gateways: lease.gateways,
-    });
+  async #attachVeth(lease: NetworkLease, namespaceFd: number): Promise<void> {
+    try {
+      await this.#addon.attachVeth({
+        namespaceFd,
+        bridge: lease.bridge,
+        hostName: lease.hostInterface,
+        podName: lease.interfaceName,
+        podMac: lease.mac,
+        mtu: this.#node.mtu,
+        addresses: lease.addresses,
+        gateways: lease.gateways,
+      });
+    } catch (error) {
+      throw attachError(error, lease.bridge);
+    }
   }
 
   /** InvalidArgumentError: a port on an address that no interface of the host has would answer nobody. */
@@ -387,4 +394,12 @@ function readPositions(path: string): Record<string, string> {
     // it only says where to begin
     return {};
   }
+}
+
+/** What a caller is told of the addon's error. */
+export function attachError(error: unknown, bridge: string): unknown {
+  if ((error as NodeJS.ErrnoException).code !== "EXFULL") return error;
+  return new ResourceExhaustedError(`bridge ${bridge} is full: the kernel gives one no more than ${mostPorts} ports`, {
+    cause: error,
+  });
 }
