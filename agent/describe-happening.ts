@@ -9,6 +9,13 @@ import { podNames } from "../sandbox/pod.js";
 type Known = Pick<SandboxNode, "pods" | "containers">;
 type Described = proto.v1.IHappening & { severity: "debug" | "info" | "warning" | "error" };
 
+const seccompSentences = {
+  killed: (program: string, call: string) => `seccomp has killed ${program}, which called ${call}`,
+  refused: (program: string, call: string) => `seccomp has refused ${program} the system call ${call}`,
+  logged: (program: string, call: string) =>
+    `${program} has called ${call}, which its seccomp profile wants to be told`,
+};
+
 /** Null: it is a measurement, or the beginning of something whose end is told. */
 export function describeHappening(happening: Happening, known: Known): Described | null {
   const { type } = happening;
@@ -28,6 +35,11 @@ export function describeHappening(happening: Happening, known: Known): Described
     case "oom": {
       const message = "memory ran out, and the kernel killed a process of the container";
       return { ...about(happening.podId, happening.containerId), severity: "warning", message };
+    }
+    case "seccomp-denied": {
+      const { podId, containerId, program, call, outcome } = happening;
+      const message = seccompSentences[outcome](program, call);
+      return { ...about(podId, containerId), severity: "warning", message, details: { program, call, outcome } };
     }
     case "log-dropped": {
       const { podId, containerId, errno, bytes, begins } = happening;

@@ -21,6 +21,11 @@ function tell(happening: Happening, log: Log): void {
     case "oom":
       log.warn({ pod: happening.podId, container: happening.containerId }, "the kernel killed for memory");
       break;
+    case "seccomp-denied": {
+      const { podId, containerId, program, call, outcome } = happening;
+      log.warn({ pod: podId, container: containerId, program, call }, `a system call was ${outcome} by seccomp`);
+      break;
+    }
     case "log-dropped": {
       const { podId, containerId, errno, begins } = happening;
       // once, and not for each second of a full disk

@@ -18,6 +18,7 @@ import { serveKube } from "./kube-socket.js";
 import { type Log, openLog } from "./log.js";
 import { readinessOf } from "./readiness.js";
 import type { Runtime } from "./runtime.js";
+import { tellDenials } from "./seccomp-denials.js";
 import { serveCri } from "./server.js";
 import { openServiceManager } from "./service-manager.js";
 import type { Tracer } from "./tracing/tracer.js";
@@ -53,6 +54,7 @@ export async function runAgent({ config, texts, refused }: StartConfig, source: 
 
   releaseMemoryAtTimes(log);
   keepTexts(config.run, texts);
+  tellDenials(node, log);
   followConfig(runtime, source, texts, log, manager);
   const told = untilTold();
   manager.ready(

@@ -117,6 +117,7 @@ function countHappenings(values: MakeValues, distributions: MakeDistributions): 
       case "pod-event":
       case "limitation":
       case "adjusted":
+      case "seccomp-denied":
         return;
       default:
         happening satisfies never;

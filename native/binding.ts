@@ -235,6 +235,13 @@ export interface Addon {
    *  (SCMP_ACT_NOTIFY) names the field in `subject` */
   compileSeccomp(profile: SeccompProfile): Buffer;
 
+  // seccomp_denials.cc
+  /** tells what the kernel's audit has recorded of seccomp, in its words, at most 16 at a time, and after that nothing until
+   *  `resume`. Does not keep the event loop alive. EPERM without CAP_AUDIT_READ; a kernel without audit: EPROTONOSUPPORT */
+  watchSeccompDenials(onRecords: (records: string[]) => void): { resume(): void; close(): void };
+  /** as the kernel's headers call it; its number when libseccomp does not know it */
+  syscallName(call: { architecture: number; number: number }): string;
+
   // netlink.cc
   /** makes the bridge (or adopts one of that name), gives it the addresses, sets it up; EEXIST: another kind of interface
    *  has the name */

@@ -15,6 +15,15 @@ export type Happening =
   | { type: "step"; operation: string; step: string; seconds: number }
   | { type: "container-exit"; podId: string; containerId: string; exitCode: number; oomKilled: boolean }
   | { type: "oom"; podId: string; containerId: string }
+  /** seccomp has killed `program` for a system call, refused it, or told of it, and the profile wants it to be recorded */
+  | {
+      type: "seccomp-denied";
+      podId: string;
+      containerId: string;
+      program: string;
+      call: string;
+      outcome: "killed" | "refused" | "logged";
+    }
   /** output that could not be written to its container's log; `begins`: for the first time, or again */
   | { type: "log-dropped"; podId: string; containerId: string; bytes: number; errno: number; begins: boolean }
   /** output of an ExecSync that its answer had no room for */

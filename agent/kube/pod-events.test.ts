@@ -13,6 +13,7 @@ test("what only the runtime knows becomes an Event, and nothing else", () => {
   assert.deepEqual(reasonsOf({ type: "oom" }), ["OutOfMemory"]);
   assert.deepEqual(reasonsOf({ type: "container-exit", details: { oom_killed: "true" } }), ["OutOfMemory"]);
   assert.deepEqual(reasonsOf({ type: "container-exit", details: { oom_killed: "false" } }), []);
+  assert.deepEqual(reasonsOf({ type: "seccomp-denied" }), ["SeccompDenied"]);
   assert.deepEqual(reasonsOf({ type: "repaired" }), ["LeakRepaired"]);
   assert.deepEqual(reasonsOf({ type: "repaired", pod_name: "" }), []);
   assert.deepEqual(reasonsOf({ type: "trouble", details: { attempts: "2" } }), []);

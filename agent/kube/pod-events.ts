@@ -11,6 +11,7 @@ const outOfMemory: Reason = { type: "Warning", reason: "OutOfMemory" };
 const reasons: Record<string, Reason> = {
   oom: outOfMemory,
   "log-dropped": { type: "Warning", reason: "LogOutputLost" },
+  "seccomp-denied": { type: "Warning", reason: "SeccompDenied" },
   "monitor-lost": { type: "Warning", reason: "PodMonitorLost" },
   repaired: { type: "Normal", reason: "LeakRepaired" },
 };

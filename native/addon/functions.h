@@ -53,6 +53,7 @@ void register_sampler(Napi::Object exports);
 void register_series_text(Napi::Object exports);
 void register_service_manager(Napi::Object exports);
 void register_seccomp(Napi::Object exports);
+void register_seccomp_denials(Napi::Object exports);
 void register_spawn_monitor(Napi::Object exports);
 void register_spawn_program(Napi::Object exports);
 void register_stats(Napi::Object exports);

@@ -28,6 +28,7 @@ static Napi::Object init(Napi::Env, Napi::Object exports) {
   register_filesystem(exports);
   register_inherit_directories(exports);
   register_seccomp(exports);
+  register_seccomp_denials(exports);
   register_netlink(exports);
   register_network_lists(exports);
   register_network_watch(exports);
