@@ -25,15 +25,16 @@ export interface OciRuntime {
 
 /** InvalidArgumentError: there is no such handler. FailedPreconditionError: it is configured, but cannot be used. */
 export function checkRuntimeHandler(node: Pick<SandboxNode, "runtimes">, handler: string): void {
-  if (ownHandlers.includes(handler)) return;
-  const runtime = node.runtimes.get(handler);
-  if (runtime === undefined) {
-    const known = ['"" and "berth" (which are the same)', ...[...node.runtimes.keys()].map((name) => `"${name}"`)];
-    throw new InvalidArgumentError(`runtime_handler: "${handler}" is not known; there are ${known.join(", ")}`);
-  }
-  if (runtime.problem !== "") {
-    throw new FailedPreconditionError(`runtime_handler: "${handler}" cannot be used: ${runtime.problem}`);
-  }
+  checkHandlerIsKnown(node, handler, "runtime_handler");
+  const problem = node.runtimes.get(handler)?.problem ?? "";
+  if (problem !== "") throw new FailedPreconditionError(`runtime_handler: "${handler}" cannot be used: ${problem}`);
+}
+
+/** InvalidArgumentError names the field: there is no such handler. */
+export function checkHandlerIsKnown({ runtimes }: Pick<SandboxNode, "runtimes">, handler: string, field: string): void {
+  if (ownHandlers.includes(handler) || runtimes.has(handler)) return;
+  const known = ['"" and "berth" (which are the same)', ...[...runtimes.keys()].map((name) => `"${name}"`)];
+  throw new InvalidArgumentError(`${field}: "${handler}" is not known; there are ${known.join(", ")}`);
 }
 
 /** The OCI runtime of a pod's containers; null: they are Berth's own. */

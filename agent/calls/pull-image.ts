@@ -1,14 +1,18 @@
 import type { runtime as proto } from "../../cri-proto/generated/runtime.js";
+import { checkHandlerIsKnown } from "../../sandbox/oci-runtimes.js";
 import type { RegistryAuth } from "../images/registry-auth.js";
 import { required } from "../requests.js";
 import type { Runtime } from "../runtime.js";
 
 export async function pullImage(
-  { images }: Runtime,
+  { images, node }: Runtime,
   request: proto.v1.PullImageRequest,
   signal: AbortSignal,
 ): Promise<proto.v1.IPullImageResponse> {
-  const reference = required(required(request.image, "image").image, "image.image");
+  const image = required(request.image, "image");
+  const reference = required(image.image, "image.image");
+  // the image is the same for all of them
+  checkHandlerIsKnown(node, image.runtime_handler ?? "", "image.runtime_handler");
   const { auth } = request;
   const pulled = await images.pull({ reference, signal, ...(auth && { auth: registryAuth(auth) }) });
   return { image_ref: pulled.id };

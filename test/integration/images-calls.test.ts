@@ -14,7 +14,7 @@ import { startRegistry, type TestRegistry } from "../support/registry.js";
 import { startSlowRegistry } from "../support/slow-registry.js";
 import { writeTar } from "../support/tar-writer.js";
 import { unpackers } from "../support/unpackers.js";
-import { createContainer, removePod, runPod } from "../support/workload.js";
+import { createContainer, fails, removePod, runPod } from "../support/workload.js";
 
 describe("the image service", () => {
   let agent: TestAgent;
@@ -63,10 +63,12 @@ describe("the image service", () => {
     for (const reference of references) assert.equal(await pull(reference), image.id, reference);
     const more = {
       annotations: { "example.org/a": "b" },
-      runtime_handler: "whatever",
+      runtime_handler: "berth",
       user_specified_image: "busybox",
     };
     assert.equal(await pull(`${name}:1`, more), image.id);
+    const nobodys = pull(`${name}:1`, { runtime_handler: "nobody" });
+    await fails(nobodys, "INVALID_ARGUMENT", /^image\.runtime_handler: "nobody" is not known/);
     const all = [...references, image.id, image.id.slice("sha256:".length), image.id.slice(7, 20)];
     for (const reference of all) {
       assert.equal((await statusOf(reference))?.id, image.id, reference);
