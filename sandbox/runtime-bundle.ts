@@ -80,15 +80,16 @@ export function makeBundle(
 }
 
 /**
- * Of the agent's own cgroup, for the processor, on cgroup v1: the runtime's commands run there. Empty: there is none to be
- * seen. @param membership the agent's /proc/self/cgroup
+ * By which a process joins the agent's own cgroup, in the processor's hierarchy: the runtime's commands run there. Empty:
+ * there is none to be seen. @param membership the agent's /proc/self/cgroup
  */
 export function agentsTasksFile(hierarchies: readonly Hierarchy[], membership: string): string {
-  const place = hierarchies.find(({ version, controllers }) => version === 1 && controllers.includes("cpu"));
+  const place = hierarchies.find(({ controllers }) => controllers.includes("cpu"));
   const own = membership.split("\n").map((line) => /^\d+:([^:]*):(.*)$/.exec(line));
-  const path = own.find((match) => match?.[1]?.split(",").includes("cpu"))?.[2];
+  const name = place?.version === 2 ? "" : "cpu";
+  const path = own.find((match) => match?.[1]?.split(",").includes(name))?.[2];
   if (place === undefined || path === undefined) return "";
-  const file = join(place.mountPoint, path, "tasks");
+  const file = join(place.mountPoint, path, place.version === 2 ? "cgroup.procs" : "tasks");
   return existsSync(file) ? file : "";
 }
 

@@ -32,6 +32,14 @@ bool read_text(const char* path, char* text, size_t size) {
   return true;
 }
 
+bool file_has(int directory_fd, const char* name, const char* words) {
+  const UniqueFd file(openat(directory_fd, name, O_RDONLY | O_CLOEXEC));
+  char text[256];
+  const ssize_t length = file ? read(file.get(), text, sizeof text - 1) : 0;
+  text[length > 0 ? length : 0] = '\0';
+  return strstr(text, words) != nullptr;
+}
+
 // The session of a process as /proc/PID/stat has it: the fourth field after the name in brackets. 0: it has ended.
 int32_t session_of(const char* pid) {
   char path[64];
@@ -52,13 +60,9 @@ bool kill_cgroup2(int directory_fd) {
   return file && write(file.get(), "1", 1) == 1;
 }
 
-bool is_populated(int directory_fd) {
-  const UniqueFd file(openat(directory_fd, "cgroup.events", O_RDONLY | O_CLOEXEC));
-  char text[256];
-  const ssize_t length = file ? read(file.get(), text, sizeof text - 1) : 0;
-  text[length > 0 ? length : 0] = '\0';
-  return strstr(text, "populated 1") != nullptr;
-}
+bool is_populated(int directory_fd) { return file_has(directory_fd, "cgroup.events", "populated 1"); }
+
+bool takes_processes(int directory_fd) { return !file_has(directory_fd, "cgroup.type", "domain invalid"); }
 
 void kill_listed(const std::string& procs_file) {
   char text[16384];

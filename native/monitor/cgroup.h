@@ -17,6 +17,9 @@ bool kill_cgroup2(int directory_fd);
 // True: some process in the cgroup, or below it, has not ended yet. (Zombies have.)
 bool is_populated(int directory_fd);
 
+// False: its parent has threaded cgroups below (somebody has made them), beside which no other one takes a process.
+bool takes_processes(int directory_fd);
+
 // SIGKILL to each process of a cgroup.procs file, until it is empty or the passes are over: for hierarchies without
 // cgroup.kill.
 void kill_listed(const std::string& procs_file);

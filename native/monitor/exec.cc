@@ -98,6 +98,7 @@ std::optional<Failure> ExecSession::start(Container& container, const Exec& exec
     cgroup_.path.clear();
     return failed;
   }
+  if (container.foreign() != nullptr && cgroup_.directory && !takes_processes(cgroup_.directory.get())) drop_cgroup();
   UniqueFd in;
   UniqueFd out;
   UniqueFd err;
@@ -127,7 +128,14 @@ std::optional<Failure> ExecSession::start(Container& container, const Exec& exec
   };
   CloneOptions options;
   options.cgroup_fd = cgroup_.directory.get();
-  const pid_t pid = clone3_fork(options);
+  pid_t pid = clone3_fork(options);
+  UniqueFd shared;
+  if (pid < 0 && errno == EOPNOTSUPP && cgroup_.directory && !takes_processes(cgroup_.directory.get())) {
+    drop_cgroup();
+    shared.reset(open(cgroup.cgroup2_directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    options.cgroup_fd = shared.get();
+    if (shared) pid = clone3_fork(options);
+  }
   if (pid == 0) run_exec(orders);
   if (pid < 0) {
     const Failure failed = failure(ErrorKind::kInternal, last_error("clone3", cgroup_.path));
@@ -187,6 +195,13 @@ void ExecSession::take_terminal(UniqueFd terminal) {
 }
 
 // ---- by an OCI runtime ----
+
+// The container's own one will do.
+void ExecSession::drop_cgroup() {
+  cgroup_.directory.reset();
+  host_.cgroup_leftovers().remove(std::move(cgroup_.path));
+  cgroup_.path.clear();
+}
 
 std::optional<Failure> ExecSession::start_by_runtime(Container& container, const Exec& exec, UniqueFd in, UniqueFd out,
                                                      UniqueFd err) {

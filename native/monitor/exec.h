@@ -71,6 +71,7 @@ class ExecSession final : public Disposable, public RuntimeCommandObserver {
   void take_terminal(UniqueFd terminal);
   void hand_streams_over(bool terminal);
   void on_command_timeout() override {}
+  void drop_cgroup();
   // In a container of an OCI runtime.
   std::optional<Failure> start_by_runtime(Container& container, const Exec& exec, UniqueFd in, UniqueFd out,
                                           UniqueFd err);

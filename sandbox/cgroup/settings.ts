@@ -77,7 +77,15 @@ function refusedDirectory(error: SystemError, path: string): Error {
 
 function refusedPreparation(error: SystemError, setting: Setting): Error {
   const parent = setting.file.slice(0, setting.file.lastIndexOf("/"));
-  if (basename(setting.file) === "cgroup.subtree_control" && error.errnoName === "EBUSY") {
+  const hands = basename(setting.file) === "cgroup.subtree_control";
+  if (hands && error.errnoName === "EOPNOTSUPP") {
+    return new FailedPreconditionError(
+      `${parent} is threaded or has threaded cgroups below, so that it cannot give "${setting.value}" to cgroups below ` +
+        "it (cgroup v2); name another cgroup_parent",
+      { cause: error },
+    );
+  }
+  if (hands && error.errnoName === "EBUSY") {
     return new FailedPreconditionError(
       `${parent} has processes of its own, so that it cannot give controllers to cgroups below it ` +
         "(cgroup v2 allows processes in leaves only); name another cgroup_parent or move its processes",

@@ -117,7 +117,8 @@ function withoutKernel(file: string, { kernel }: Lane): TestRecord {
 }
 
 function machinesAtOnce(): number {
-  return Math.min(mostMachines, availableParallelism(), Math.max(1, Math.floor(freemem() / machineBytes)));
+  const most = Number(process.env["BERTH_VM_MACHINES"] ?? mostMachines);
+  return Math.min(most, availableParallelism(), Math.max(1, Math.floor(freemem() / machineBytes)));
 }
 
 function timeoutMs(): number {
