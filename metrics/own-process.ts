@@ -2,7 +2,7 @@
 import { readdirSync, statSync } from "node:fs";
 import { constants, monitorEventLoopDelay, PerformanceObserver } from "node:perf_hooks";
 import { processInstruments } from "./instruments.js";
-import type { MakeDistributions, MakeValues } from "./own.js";
+import type { MakeDistributions, MakeValues } from "./own-series.js";
 
 /** `look` is called for each answer. */
 export function observeProcess(

@@ -85,6 +85,9 @@ export class Distributions<I extends Instrument> {
   }
 }
 
+export type MakeValues = <I extends Instrument>(instrument: I) => Values<I>;
+export type MakeDistributions = <I extends Instrument>(instrument: I) => Distributions<I>;
+
 /** Labels of the series that an instrument has, or may have. */
 class BoundedLabels<I extends Instrument> {
   readonly #known = new Set<string>();

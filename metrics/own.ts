@@ -6,7 +6,7 @@ import type { PodPhase } from "../sandbox/pod.js";
 import type { ObservedNode } from "./collect.js";
 import { berthInstruments, type Instrument } from "./instruments.js";
 import { observeProcess } from "./own-process.js";
-import { Distributions, Values } from "./own-series.js";
+import { Distributions, type MakeDistributions, type MakeValues, Values } from "./own-series.js";
 
 export interface FinishedCall {
   method: string;
@@ -52,9 +52,6 @@ export function openOwnSeries(node: ObservedNode, version: string): OwnSeries {
     },
   };
 }
-
-export type MakeValues = <I extends Instrument>(instrument: I) => Values<I>;
-export type MakeDistributions = <I extends Instrument>(instrument: I) => Distributions<I>;
 
 function added<T>(all: unknown[], one: T): T {
   all.push(one);

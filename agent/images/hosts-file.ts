@@ -6,7 +6,7 @@ import { createSecureContext } from "node:tls";
 import { isDeepStrictEqual } from "node:util";
 import { parse, TomlError } from "smol-toml";
 import { FailedPreconditionError, messageOf } from "../../sandbox/errors.js";
-import { type RegistryHost, upstream } from "./registries.js";
+import { type RegistryHost, upstream } from "./registry-host.js";
 
 type Table = Record<string, unknown>;
 

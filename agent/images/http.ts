@@ -8,7 +8,7 @@ import { BerthError, CancelledError, UnavailableError } from "../../sandbox/erro
 import { followBody } from "./http-body.js";
 import { exchange, reusingConnector } from "./http-exchange.js";
 import { proxyFor } from "./proxies.js";
-import type { RegistryHost } from "./registries.js";
+import type { RegistryHost } from "./registry-host.js";
 import { type Patience, TransientError } from "./transient.js";
 import { secureContextOf } from "./trust.js";
 

@@ -7,8 +7,8 @@ import { readBody } from "./http-body.js";
 import { failureOf } from "./http-failures.js";
 import { type Descriptor, manifestTypes, maxManifestBytes } from "./manifest.js";
 import { formatName, formatReference, type Reference } from "./reference.js";
-import type { RegistryHost } from "./registries.js";
 import { authIsFor, type RegistryAuth } from "./registry-auth.js";
+import type { RegistryHost } from "./registry-host.js";
 import { Authorizer } from "./registry-tokens.js";
 import { type Patience, retried } from "./transient.js";
 

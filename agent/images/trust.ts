@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { readFile, stat } from "node:fs/promises";
 import { setImmediate as yieldToOthers } from "node:timers/promises";
 import { createSecureContext, rootCertificates, type SecureContext } from "node:tls";
-import type { RegistryHost } from "./registries.js";
+import type { RegistryHost } from "./registry-host.js";
 
 /** Where distributions keep the bundle: Debian, Fedora, openSUSE, older RHEL, RHEL 7, Alpine. */
 const bundles = [

@@ -3,7 +3,8 @@ import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promi
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { isLoopback, openRegistries, type Registries } from "../../agent/images/registries.js";
+import { openRegistries, type Registries } from "../../agent/images/registries.js";
+import { isLoopback } from "../../agent/images/registry-host.js";
 import { FailedPreconditionError } from "../../sandbox/errors.js";
 import { type KeyPair, makeAuthority, type TestAuthority } from "../support/certificates.js";
 
