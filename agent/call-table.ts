@@ -25,11 +25,13 @@ import { listNetworkRemovals } from "./calls/list-network-removals.js";
 import { listPodSandbox } from "./calls/list-pod-sandbox.js";
 import { listPodSandboxMetrics } from "./calls/list-pod-sandbox-metrics.js";
 import { listPodSandboxStats } from "./calls/list-pod-sandbox-stats.js";
+import { listRecentActivity } from "./calls/list-recent-activity.js";
 import { mountBundle } from "./calls/mount-bundle.js";
 import { podSandboxStats } from "./calls/pod-sandbox-stats.js";
 import { podSandboxStatus } from "./calls/pod-sandbox-status.js";
 import { portForward } from "./calls/port-forward.js";
 import { prefetchImage } from "./calls/prefetch-image.js";
+import { profileCpu } from "./calls/profile-cpu.js";
 import { pruneImages } from "./calls/prune-images.js";
 import { pullImage } from "./calls/pull-image.js";
 import { pullWithProgress } from "./calls/pull-with-progress.js";
@@ -39,6 +41,7 @@ import { removePodSandbox } from "./calls/remove-pod-sandbox.js";
 import { reopenContainerLog } from "./calls/reopen-container-log.js";
 import { runPodSandbox } from "./calls/run-pod-sandbox.js";
 import { runtimeConfig } from "./calls/runtime-config.js";
+import { snapshotHeap } from "./calls/snapshot-heap.js";
 import { startContainer } from "./calls/start-container.js";
 import { status } from "./calls/status.js";
 import { stopContainer } from "./calls/stop-container.js";
@@ -142,6 +145,9 @@ export const callTable: CallTable = {
   InspectNetwork: inspectNetwork,
   CollectNetworkGarbage: collectNetworkGarbage,
   FindLeaks: findLeaks,
+  ProfileCpu: profileCpu,
+  SnapshotHeap: snapshotHeap,
+  ListRecentActivity: listRecentActivity,
   PrefetchImage: prefetchImage,
   WatchHappenings: watchHappenings,
 };

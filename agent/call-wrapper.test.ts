@@ -8,13 +8,15 @@ import pino from "pino";
 import type { FinishedCall } from "../metrics/own.js";
 import { InternalError, InvalidArgumentError, NotFoundError } from "../sandbox/errors.js";
 import { statusOf, wrapStream, wrapUnary } from "./call-wrapper.js";
+import { RecentCalls } from "./recent-calls.js";
 import { methodDefinition, runtimeService } from "./services.js";
 
 const scratch = mkdtempSync(join(tmpdir(), "berth-wrapper-"));
 const lines: Record<string, unknown>[] = [];
 const finished: FinishedCall[] = [];
 const log = pino({ level: "debug" }, { write: (line: string) => lines.push(JSON.parse(line)) });
-const around = { log, observeCall: (call: FinishedCall) => finished.push(call) };
+const recentCalls = new RecentCalls();
+const around = { log, recentCalls, observeCall: (call: FinishedCall) => finished.push(call) };
 const server = new grpc.Server();
 let client: grpc.Client;
 

@@ -15,12 +15,14 @@ import {
   ResourceExhaustedError,
 } from "../sandbox/errors.js";
 import type { Log } from "./log.js";
+import type { RecentCalls } from "./recent-calls.js";
 import { recordedTrace } from "./trace-context.js";
 import type { Tracer } from "./tracing/tracer.js";
 
 export interface CallSurroundings {
   log: Log;
   observeCall: (call: FinishedCall) => void;
+  recentCalls: RecentCalls;
   /** absent: nobody wants traces */
   tracer?: Tracer | undefined;
 }
@@ -163,16 +165,20 @@ interface BegunCall {
 /** Starts the clock; the function that it returns is called once, with the error or null. */
 function beginCall(method: string, call: BegunCall, around: CallSurroundings): (error: unknown) => Status {
   const begun = process.hrtime.bigint();
+  const subjects = subjectsOf(call.request);
+  const isQuiet = quietCall.test(method);
+  const remember = around.recentCalls.begin(method, subjects, isQuiet);
   return (error) => {
     const seconds = Number(process.hrtime.bigint() - begun) / 1e9;
     const status = error === null ? { code: grpc.status.OK, details: "" } : statusOf(error);
     const code = grpc.status[status.code];
     around.observeCall({ method, code, seconds, traceId: recordedTrace(call.metadata) });
-    const line = { method, code, ms: Math.round(seconds * 1e4) / 10, ...subjectsOf(call.request) };
-    if (error === null) around.log[quietCall.test(method) ? "debug" : "info"](line);
+    remember(code, error === null ? undefined : status.details);
+    const line = { method, code, ms: Math.round(seconds * 1e4) / 10, ...subjects };
+    if (error === null) around.log[isQuiet ? "debug" : "info"](line);
     else if (status.code === grpc.status.INTERNAL)
       around.log.error({ ...line, error: status.details, stack: stackOf(error) });
-    else around.log[quietCall.test(method) ? "info" : "warn"]({ ...line, error: status.details });
+    else around.log[isQuiet ? "info" : "warn"]({ ...line, error: status.details });
     return status;
   };
 }

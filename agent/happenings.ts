@@ -67,6 +67,11 @@ export class Happenings {
     }
   }
 
+  /** The latest, the oldest of them first. */
+  remembered(): proto.v1.IHappening[] {
+    return this.#remembered.map(({ happening }) => happening);
+  }
+
   /** The agent ends. */
   close(): void {
     for (const { subscription } of this.#watchers) subscription.fail(new UnavailableError("the agent ends"));

@@ -13,6 +13,7 @@ import type { CallSurroundings } from "./call-wrapper.js";
 import type { Config } from "./config.js";
 import { keepTexts, type StartConfig } from "./configuration/in-force.js";
 import { type ConfigSource, followConfig } from "./configuration/reload.js";
+import { reportCrashes } from "./crash-reports.js";
 import type { Finding } from "./doctor.js";
 import { serveKube } from "./kube-socket.js";
 import { type Log, openLog } from "./log.js";
@@ -34,6 +35,7 @@ export async function runAgent({ config, texts, refused }: StartConfig, source: 
   if (refused !== null) log.error(`the configuration is refused, and the one before stays in force: ${refused}`);
   const { runtime } = await bootRuntime(config, log);
   const { node } = runtime;
+  reportCrashes(config.root, runtime, log);
   tellFindings(await runtime.examine(), log);
 
   await runtime.streams.listen();
@@ -46,7 +48,7 @@ export async function runAgent({ config, texts, refused }: StartConfig, source: 
 
   // everything is known before the first call: whoever gets an answer from Version can go on
   const tracer = await openTracer(config, node, log);
-  const around = { log, observeCall, tracer };
+  const around = { log, observeCall, recentCalls: runtime.recentCalls, tracer };
   const socket = { path: config.listen, passed: manager.listener };
   const server = await serveCri(socket, runtime, callTable, around);
   const kubeServer = await serveKubeIfAsked(config, runtime, around);

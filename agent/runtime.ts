@@ -33,6 +33,7 @@ import { examineHost, type Finding } from "./doctor.js";
 import { Happenings } from "./happenings.js";
 import { type Images, openImages } from "./images/images.js";
 import { forwardDrops, probeNftables } from "./nftables-probe.js";
+import { RecentCalls } from "./recent-calls.js";
 import { StreamingServer } from "./streaming/server.js";
 
 export interface Runtime {
@@ -44,6 +45,7 @@ export interface Runtime {
   readonly events: ContainerEvents;
   readonly happenings: Happenings;
   readonly streams: StreamingServer;
+  readonly recentCalls: RecentCalls;
   /** settings that this host does not allow as they are written, a sentence each */
   readonly clampedSettings: readonly string[];
   /** what the host lacks at this moment */
@@ -114,6 +116,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
     events: new ContainerEvents(node, images),
     happenings: new Happenings(node),
     streams: new StreamingServer(config.streams, config.streamsTls),
+    recentCalls: new RecentCalls(),
     clampedSettings: clamped,
     examine: () =>
       examineHost({

@@ -95,6 +95,9 @@ export const adminService = {
   InspectNetwork: unary(berth.v1.InspectNetworkRequest, berth.v1.InspectNetworkResponse),
   CollectNetworkGarbage: unary(berth.v1.CollectNetworkGarbageRequest, berth.v1.ListNetworkRemovalsResponse),
   FindLeaks: unary(berth.v1.FindLeaksRequest, berth.v1.FindLeaksResponse),
+  ProfileCpu: stream(berth.v1.ProfileCpuRequest, berth.v1.DebugPiece),
+  SnapshotHeap: stream(berth.v1.SnapshotHeapRequest, berth.v1.DebugPiece),
+  ListRecentActivity: unary(berth.v1.ListRecentActivityRequest, berth.v1.RecentActivity),
   PrefetchImage: unary(berth.v1.PrefetchImageRequest, berth.v1.PrefetchImageResponse),
   WatchHappenings: stream(berth.v1.WatchHappeningsRequest, berth.v1.Happening),
 } as const;

@@ -36,10 +36,10 @@ export interface ClientOptions {
   json?: boolean;
 }
 
-export function addClientOptions(command: Command): Command {
-  return command
-    .option("--socket <unix:///PATH>", "the agent's CRI socket", process.env["BERTH_SOCKET"] ?? defaultSocket)
-    .option("--json", "print JSON");
+/** @param json whether it has an output that can be JSON */
+export function addClientOptions(command: Command, { json = true } = {}): Command {
+  command.option("--socket <unix:///PATH>", "the agent's CRI socket", process.env["BERTH_SOCKET"] ?? defaultSocket);
+  return json ? command.option("--json", "print JSON") : command;
 }
 
 /** Runs `use` with a client that is closed afterwards. Rejects at once when nobody listens on the socket. */

@@ -102,6 +102,10 @@ const commands: Record<string, Entry> = {
     summary: "tell what of pods and containers is on this machine and belongs to none, or take it away",
     load: async () => [await import("./leaks.js")],
   },
+  debug: {
+    summary: "look into the agent itself: its processor time, its heap, its last calls and events",
+    load: async () => [await import("./debug.js")],
+  },
   doctor: { summary: "say what this host has and lacks", load: async () => [await import("./doctor.js")] },
   completion: {
     summary: "print a completion script for bash, zsh or fish",
@@ -114,7 +118,7 @@ const commands: Record<string, Entry> = {
 };
 
 /** those that have commands of their own */
-const groups = ["image", "network", "config"];
+const groups = ["image", "network", "config", "debug"];
 
 /** With what one command has, or (null) all of them have; of the others there are the name and the summary. */
 export async function commandTree(asked: string | undefined | null): Promise<Command> {
