@@ -2,17 +2,30 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
-import { lstatSync, mkdirSync, openSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
+import {
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before } from "node:test";
 import { status } from "@grpc/grpc-js";
 import type { runtime } from "../../cri-proto/generated/runtime.js";
-import { programs } from "../../native/binding.js";
+import { native, programs } from "../../native/binding.js";
+import { supportsUserNamespaces } from "../../sandbox/user-namespaces.js";
 import { type AgentOptions, startAgent, type TestAgent } from "../support/agent.js";
 import type { TarEntry } from "../support/tar-writer.js";
 import {
   createContainer,
   importBusybox,
+  NamespaceMode,
   type RunningPod,
   runContainer,
   runPod,
@@ -47,8 +60,10 @@ export function attackTarget(
   let canary: Canary | undefined;
   const describeHost = watchHost();
   const hostBefore = describeHost();
+  const hooks = mkdtempSync(join(tmpdir(), "berth-attack-hooks-"));
+  writeFileSync(join(hooks, "hook.json"), JSON.stringify(hookFile));
   before(async () => {
-    agent = await startAgent(options);
+    agent = await startAgent({ ...options, flags: { "hooks-dir": hooks, ...options.flags } });
     await importBusybox(agent);
     pod = await runPod(agent);
     canary = makeCanary(join(agent.paths.base, "victim"));
@@ -60,6 +75,7 @@ export function attackTarget(
       assert.deepEqual(describeHost(), hostBefore);
     } finally {
       await agent?.stop();
+      rmSync(hooks, { recursive: true });
     }
   });
   const target: Target = {
@@ -74,6 +90,44 @@ export function attackTarget(
     },
   };
   return target;
+}
+
+/** For the containers with this annotation alone. */
+const hookFile = {
+  version: "1.0.0",
+  hook: { path: "/bin/true" },
+  when: { annotations: { "^attack$": "^with hooks$" } },
+  stages: ["createRuntime"],
+};
+
+/** A way in which a container is built. */
+export interface Site {
+  what: string;
+  pod: RunningPod;
+  configOf(config: runtime.v1.IContainerConfig): runtime.v1.IContainerConfig;
+}
+
+/**
+ * In a plain pod the host's root has gone before anything is mounted. Where there are hooks, and in a pod with a user
+ * namespace (which this machine may not have), it is there until the end, for a path to lead to.
+ */
+export async function sitesOf({ agent, pod }: Target): Promise<Site[]> {
+  const annotations = { attack: "with hooks" };
+  const sites: Site[] = [
+    { what: "as ever", pod, configOf: (config) => config },
+    { what: "with hooks", pod, configOf: (config) => ({ ...config, annotations }) },
+  ];
+  if (!supportsUserNamespaces(native.probeFeatures())) return sites;
+  const ids = [{ container_id: 0, host_id: 500_000, length: 65_536 }];
+  const userns_options = { mode: NamespaceMode.POD, uids: ids, gids: ids };
+  const mapped = await runPod(agent, { linux: { security_context: { namespace_options: { userns_options } } } });
+  const map = (mount: runtime.v1.IMount) => ({ ...mount, uidMappings: ids, gidMappings: ids });
+  sites.push({
+    what: "in a user namespace",
+    pod: mapped,
+    configOf: (config) => ({ ...config, mounts: config.mounts?.map(map) ?? null }),
+  });
+  return sites;
 }
 
 export interface Attempt {
