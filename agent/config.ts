@@ -6,6 +6,7 @@ import { type PodLabel, parsePodLabels } from "../metrics/pod-labels.js";
 import type { BlockioRule } from "../sandbox/classes/blockio.js";
 import type { RdtClass } from "../sandbox/classes/rdt.js";
 import { InvalidArgumentError, messageOf } from "../sandbox/errors.js";
+import type { NetworkChoice } from "../sandbox/network/chosen.js";
 import { type StorageDriverName, storageDriverNames } from "../sandbox/rootfs/drivers/driver.js";
 import type { ThinPoolOptions } from "../sandbox/rootfs/drivers/open.js";
 import type { PosixRlimit } from "../sandbox/spec/oci.js";
@@ -41,7 +42,7 @@ export interface Config {
   readonly hooksDirectory: string | null;
   /** modules that adjust specs, in order */
   readonly specHooks: readonly string[];
-  readonly network: "builtin" | "cni" | "none";
+  readonly network: NetworkChoice;
   readonly cniConf: string;
   /** searched in order */
   readonly cniBin: readonly string[];
@@ -197,7 +198,7 @@ const schema = v.strictObject({
     ),
     pathList,
   ]),
-  network: v.picklist(["builtin", "cni", "none"], "is not builtin, cni or none"),
+  network: v.picklist(["auto", "builtin", "cni", "none"], "is not auto, builtin, cni or none"),
   bridge: v.pipe(v.string(), v.regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,14}$/, "is no name for a network interface")),
   subnet: subnets,
   "cgroup-driver": v.picklist(["cgroupfs", "systemd"], "is not cgroupfs or systemd"),

@@ -126,7 +126,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
         runtimes: [...node.runtimes.values()],
         apparmorProblem: node.apparmor.problem,
         selinuxProblem: node.selinux.problem,
-        network: config.network,
+        network: node.network.name,
         storageDriver: config.storageDriver,
         networkStatus: node.network.status(),
         bridge: config.bridge,
@@ -150,7 +150,7 @@ async function openAdjustment(modules: readonly string[], observer: Observer): P
 
 function openNetwork(config: Config, observer: Observer): NetworkProvider {
   const { bridge, subnets } = config;
-  return new ChosenNetwork(config.network, {
+  const providers = {
     builtin: new BuiltinNetwork({
       addon: native,
       bridge,
@@ -168,5 +168,6 @@ function openNetwork(config: Config, observer: Observer): NetworkProvider {
       observer,
     }),
     none: new NoNetwork(native),
-  });
+  };
+  return new ChosenNetwork(config.network, providers, observer);
 }

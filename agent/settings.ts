@@ -127,13 +127,13 @@ export const settings: Readonly<Record<SettingName, Setting>> = {
   },
   "cni-conf": {
     argument: "DIR",
-    help: "CNI network configurations, for --network cni",
+    help: "CNI network configurations",
     // where every CNI installer writes
     default: "/etc/cni/net.d",
   },
   "cni-bin": {
     argument: "DIR[,DIR...]",
-    help: "CNI plugins, for --network cni; the first directory that has one counts",
+    help: "CNI plugins; the first directory that has one counts",
     // where CNI's installers put them, then where Debian's package does
     default: "/opt/cni/bin,/usr/lib/cni",
   },
@@ -164,10 +164,10 @@ export const settings: Readonly<Record<SettingName, Setting>> = {
     default: "",
   },
   network: {
-    argument: "builtin|cni|none",
-    help: "who gives pods their network",
-    // a pod is up in milliseconds with it, and it needs nothing to be installed
-    default: "builtin",
+    argument: "auto|builtin|cni|none",
+    help: "who gives pods their network; auto: CNI where cni-conf has a configuration, otherwise the built-in one",
+    // a cluster's network is used as soon as it is installed; without one a pod needs nothing, and is up in milliseconds
+    default: "auto",
   },
   bridge: {
     argument: "NAME",

@@ -18,28 +18,28 @@ export function addTo(parent: Command): void {
 }
 
 async function doctor(options: DoctorOptions): Promise<void> {
-  const [{ loadConfig }, { examineHost }, { native }, { openCgroupManager }, { forwardDrops, probeNftables }] =
-    await Promise.all([
-      import("../config.js"),
-      import("../doctor.js"),
-      import("../../native/binding.js"),
-      import("../../sandbox/cgroup/open.js"),
-      import("../nftables-probe.js"),
-    ]);
-  const { network, storageDriver, bridge, subnets } = loadConfig({}, options.config ?? null);
+  const [{ loadConfig }, { examineHost }, { native }, { openCgroupManager }, probes, chosen, cni] = await Promise.all([
+    import("../config.js"),
+    import("../doctor.js"),
+    import("../../native/binding.js"),
+    import("../../sandbox/cgroup/open.js"),
+    import("../nftables-probe.js"),
+    import("../../sandbox/network/chosen.js"),
+    import("../../sandbox/network/cni/configuration.js"),
+  ]);
+  const { network, cniConf, storageDriver, bridge, subnets } = loadConfig({}, options.config ?? null);
   const features = native.probeFeatures();
   const cgroups = openCgroupManager();
   const findings = await examineHost({
     root: "/",
     cgroups,
     features,
-    network,
+    network: chosen.networkAtStart(network, () => new cni.ConfigurationDirectory(cniConf).hasFile),
     storageDriver,
     bridge,
     subnets,
     listRoutes: () => native.listRoutes({}),
-    forwardDrops,
-    probeNftables,
+    ...probes,
   });
   if (options.json) printJson(findings);
   else print(findings, `Linux ${features.release}, cgroups ${cgroups.mode}`);

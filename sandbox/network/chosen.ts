@@ -3,6 +3,7 @@
  * lease goes to the provider that it is of.
  */
 import type { Known, Leak } from "../leaks/leak.js";
+import type { Observer } from "../observer.js";
 import type {
   NetworkedPod,
   NetworkLease,
@@ -13,21 +14,38 @@ import type {
   PortMapping,
 } from "./provider.js";
 
+/** "auto": CNI's from the first configuration on that is seen, until then the built-in one. */
+export type NetworkChoice = NetworkLease["provider"] | "auto";
+
+export function networkAtStart(choice: NetworkChoice, isCniConfigured: () => boolean): NetworkLease["provider"] {
+  if (choice !== "auto") return choice;
+  return isCniConfigured() ? "cni" : "builtin";
+}
+
+interface Providers extends Record<NetworkLease["provider"], NetworkProvider> {
+  cni: NetworkProvider & { isConfigured(): boolean };
+}
+
 export class ChosenNetwork implements NetworkProvider {
-  readonly #chosen: NetworkProvider;
-  readonly #providers: Readonly<Record<NetworkLease["provider"], NetworkProvider>>;
+  #latest: NetworkProvider;
+  readonly #providers: Providers;
   /** those that have work: the chosen one, and those of older pods */
   readonly #used: Set<NetworkProvider>;
 
-  constructor(chosen: NetworkLease["provider"], providers: Record<NetworkLease["provider"], NetworkProvider>) {
-    this.#chosen = providers[chosen];
+  constructor(
+    private readonly choice: NetworkChoice,
+    providers: Providers,
+    private readonly observer: Observer,
+  ) {
     this.#providers = providers;
+    const { cni } = providers;
+    this.#latest = providers[networkAtStart(choice, () => cni.isConfigured())];
     // CNI may have removals to finish
-    this.#used = new Set([this.#chosen, providers.cni]);
+    this.#used = new Set([this.#latest, cni]);
   }
 
   get name(): NetworkProvider["name"] {
-    return this.#chosen.name;
+    return this.#choose().name;
   }
 
   async start(): Promise<void> {
@@ -39,11 +57,11 @@ export class ChosenNetwork implements NetworkProvider {
   }
 
   status(): NetworkStatus {
-    return this.#chosen.status();
+    return this.#choose().status();
   }
 
   reserve(podId: string, portMappings: readonly PortMapping[], pod: NetworkedPod): NetworkLease {
-    return this.#chosen.reserve(podId, portMappings, pod);
+    return this.#choose().reserve(podId, portMappings, pod);
   }
 
   adopt(podId: string, lease: NetworkLease): void {
@@ -65,11 +83,11 @@ export class ChosenNetwork implements NetworkProvider {
   }
 
   setPodCidr(cidr: string): Promise<void> {
-    return this.#chosen.setPodCidr(cidr);
+    return this.#choose().setPodCidr(cidr);
   }
 
   subnets(): readonly string[] {
-    return this.#chosen.subnets();
+    return this.#choose().subnets();
   }
 
   pendingRemovals(): PendingRemoval[] {
@@ -85,7 +103,21 @@ export class ChosenNetwork implements NetworkProvider {
   }
 
   describe(): Record<string, unknown> {
-    return this.#chosen.describe();
+    return this.#choose().describe();
+  }
+
+  /**
+   * A cluster's network may be installed after the agent has started. The way back is the agent's next start alone: an
+   * installer that rewrites its file must not put the pods of that moment on another network.
+   */
+  #choose(): NetworkProvider {
+    const { builtin, cni } = this.#providers;
+    if (this.choice === "auto" && this.#latest === builtin && cni.isConfigured()) {
+      this.#latest = cni;
+      const sentence = "a CNI configuration has come: new pods get their network by it, those that run keep theirs";
+      this.observer.limitation("network auto", sentence);
+    }
+    return this.#latest;
   }
 
   #of(lease: NetworkLease): NetworkProvider {

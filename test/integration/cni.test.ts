@@ -159,4 +159,24 @@ describe("with Debian's CNI plugins", { skip }, () => {
     await removePod(agent, builtin);
     await agent.assertNothingLeft();
   });
+
+  it("auto: the built-in network until there is a configuration, and then CNI's, also while the file is away", async () => {
+    rmSync(join(agent.paths.cni.conf, "10-test.conflist"));
+    await agent.restart({ network: "auto" });
+    const addressOf = async (pod: RunningPod) => (await podStatus(agent, pod.id)).network?.ip ?? "";
+    const own = new RegExp(`^${agent.slot.subnet.split(".0/")[0]}`);
+    const first = await runPod(agent);
+    assert.match(await addressOf(first), own);
+    configure();
+    const second = await runPod(agent);
+    assert.match(await addressOf(second), /^10\.247\./);
+    rmSync(join(agent.paths.cni.conf, "10-test.conflist"));
+    await fails(runPod(agent), "UNAVAILABLE", /there is no CNI network configuration/);
+    // both are taken away by what they were made by
+    await agent.restart();
+    assert.match(await addressOf(await runPod(agent)), own);
+    await removePod(agent, first);
+    await removePod(agent, second);
+    assert.deepEqual(addresses(), []);
+  });
 });

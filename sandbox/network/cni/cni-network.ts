@@ -95,6 +95,11 @@ export class CniNetwork implements NetworkProvider {
     setInterval(() => void this.#collectGarbage(), garbagePeriodMs).unref();
   }
 
+  /** Whether somebody has put a configuration there, also one that cannot be used. */
+  isConfigured(): boolean {
+    return this.#directory.hasFile;
+  }
+
   /** What the directory says now, and what the plugins said lately: they are asked again beside this. */
   status(): NetworkStatus {
     void this.#examine();

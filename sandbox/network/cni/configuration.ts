@@ -108,7 +108,10 @@ function flag(list: Record<string, unknown>, name: string): boolean {
 }
 
 /** The pods' network: what the first file of the directory says, or why there is none. */
-export type ConfiguredNetwork = { network: NetworkConfiguration } | { problem: string };
+export type ConfiguredNetwork =
+  | { network: NetworkConfiguration }
+  /** `missing`: there is no file */
+  | { problem: string; missing: boolean };
 
 /**
  * A directory of configurations. It is read again when a file in it has changed, so that an installer's work shows at once.
@@ -116,16 +119,24 @@ export type ConfiguredNetwork = { network: NetworkConfiguration } | { problem: s
  */
 export class ConfigurationDirectory {
   #seen = "";
-  #found: ConfiguredNetwork = { problem: "" };
+  #found: ConfiguredNetwork = { problem: "", missing: true };
 
   constructor(readonly directory: string) {}
+
+  /** Whether there is a file, also one that cannot be used. */
+  get hasFile(): boolean {
+    const found = this.current();
+    return "network" in found || !found.missing;
+  }
 
   /** Looks at the directory, whose files are few. */
   current(): ConfiguredNetwork {
     let path: string | undefined;
     try {
       path = firstConfiguration(this.directory);
-      if (path === undefined) return { problem: `there is no CNI network configuration in ${this.directory}` };
+      if (path === undefined) {
+        return { problem: `there is no CNI network configuration in ${this.directory}`, missing: true };
+      }
       const { mtimeNs, ctimeNs, size, ino } = statSync(path, { bigint: true });
       const seen = [path, mtimeNs, ctimeNs, size, ino].join(" ");
       if (seen !== this.#seen) {
@@ -135,7 +146,7 @@ export class ConfigurationDirectory {
       return this.#found;
     } catch (error) {
       this.#seen = "";
-      return { problem: `${path ?? this.directory}: ${messageOf(error)}` };
+      return { problem: `${path ?? this.directory}: ${messageOf(error)}`, missing: false };
     }
   }
 }
