@@ -32,7 +32,7 @@ test("defaults", () => {
     cdiDirectories: ["/etc/cdi", "/var/run/cdi"],
     hooksDirectory: null,
     specHooks: [],
-    network: "builtin",
+    network: "auto",
     cniConf: "/etc/cni/net.d",
     cniBin: ["/opt/cni/bin", "/usr/lib/cni"],
     cniCache: "/var/lib/cni",
@@ -120,7 +120,7 @@ const wrong: [WrittenSettings, RegExp][] = [
   [{ bridge: "a-name-that-is-too-long" }, /no name for a network interface/],
   [{ "cgroup-root": "/" }, /not a path below/],
   [{ traces: "localhost:4318" }, /^--traces "localhost:4318" is neither http/],
-  [{ network: "calico" }, /is not builtin, cni or none/],
+  [{ network: "calico" }, /is not auto, builtin, cni or none/],
   [{ "cgroup-driver": "docker" }, /is not cgroupfs or systemd/],
 ];
 for (const [flags, message] of wrong) {

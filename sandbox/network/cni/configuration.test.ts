@@ -82,5 +82,6 @@ test("the directory's first file counts, and is read again when it has changed",
 test("a directory that is not there has no configuration", () => {
   assert.deepEqual(new ConfigurationDirectory("/nowhere/net.d").current(), {
     problem: "there is no CNI network configuration in /nowhere/net.d",
+    missing: true,
   });
 });
