@@ -63,6 +63,11 @@ export async function examineHost(host: Host): Promise<Finding[]> {
     ...apparmorFindings(host.apparmorProblem ?? ""),
     ...selinuxFindings(host.selinuxProblem ?? ""),
   ];
+  return gravestFirst(findings);
+}
+
+/** In place. */
+export function gravestFirst(findings: Finding[]): Finding[] {
   const order = { error: 0, warning: 1, note: 2 };
   return findings.sort((one, other) => order[one.severity] - order[other.severity]);
 }
