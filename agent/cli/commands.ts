@@ -107,6 +107,10 @@ const commands: Record<string, Entry> = {
     load: async () => [await import("./debug.js")],
   },
   doctor: { summary: "say what this host has and lacks", load: async () => [await import("./doctor.js")] },
+  "export-support": {
+    summary: "write an archive for whoever is to help, without secrets",
+    load: async () => [await import("./export-support.js")],
+  },
   completion: {
     summary: "print a completion script for bash, zsh or fish",
     load: async () => [await import("./completion.js")],

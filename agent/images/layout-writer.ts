@@ -2,6 +2,7 @@
 import { type FileHandle, mkdir, open, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { AlreadyExistsError, InvalidArgumentError, messageOf } from "../../sandbox/errors.js";
+import { blockBytes, padding, tarHeader } from "./tar-header.js";
 
 export interface BlobEnd {
   digest: string;
@@ -19,8 +20,6 @@ export interface LayoutWriter {
 }
 
 const layoutFile = Buffer.from(JSON.stringify({ imageLayoutVersion: "1.0.0" }));
-const blockBytes = 512;
-const maxOctal = 0o77777777777;
 
 /**
  * @param path of a tar when it ends with ".tar", else of a directory; nothing is there yet, or an empty directory
@@ -119,34 +118,4 @@ function cannotBeMade(path: string, error: unknown): InvalidArgumentError {
 
 function blobName(digest: string): string {
   return `blobs/sha256/${digest.slice("sha256:".length)}`;
-}
-
-/** Of a file of root's, from no particular time. */
-function tarHeader(name: string, bytes: number): Buffer {
-  const block = Buffer.alloc(blockBytes);
-  block.write(name, 0, "latin1");
-  for (const [text, offset] of [
-    ["0000644\0", 100],
-    ["0000000\0", 108],
-    ["0000000\0", 116],
-    ["00000000000\0", 136],
-    ["        ", 148],
-    ["0", 156],
-    ["ustar\x0000", 257],
-  ] as const) {
-    block.write(text, offset, "latin1");
-  }
-  if (bytes <= maxOctal) block.write(`${bytes.toString(8).padStart(11, "0")}\0`, 124, "latin1");
-  else {
-    // GNU's form for large numbers, which all readers know
-    block[124] = 0x80;
-    block.writeBigUInt64BE(BigInt(bytes), 128);
-  }
-  const sum = block.reduce((total, byte) => total + byte, 0);
-  block.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148, "latin1");
-  return block;
-}
-
-function padding(bytes: number): Buffer {
-  return Buffer.alloc((blockBytes - (bytes % blockBytes)) % blockBytes);
 }
