@@ -15,6 +15,7 @@ import {
   InvalidArgumentError,
   NotFoundError,
 } from "./errors.js";
+import { fieldsOfContainer } from "./field-of-step.js";
 import { checkNotCancelled } from "./flights.js";
 import {
   hookSubject,
@@ -120,7 +121,8 @@ export async function createContainer(
           node.observer.emit({ type: "trouble", what: failed.what, subject: id, error: failed.error });
         }
         if (error instanceof MountsChangedError && attempt < maxAttempts) continue;
-        throw toCallError(error, `container ${options.config.metadata?.name} could not be created`);
+        const what = `container ${options.config.metadata?.name} could not be created`;
+        throw toCallError(error, what, fieldsOfContainer(options.config));
       } finally {
         await scratch.run();
       }

@@ -13,6 +13,7 @@ import {
   ResourceExhaustedError,
   UnavailableError,
 } from "./errors.js";
+import type { FieldOfStep } from "./field-of-step.js";
 
 const { FromMonitor, ToMonitor, Error: MonitorErrorMessage } = berth.monitor.v1;
 type Call = Omit<berth.monitor.v1.IToMonitor, "id">;
@@ -87,9 +88,10 @@ export class MonitorStepError extends Error {
     this.name = "MonitorStepError";
   }
 
-  /** The same, as an error of a CRI call: `what` says what was asked for. */
-  toCallError(what: string): BerthError {
-    const message = `${what}: ${this.message}`;
+  /** The same, as an error of a CRI call: `what` says what was asked for, `fieldOf` which field of it is wrong. */
+  toCallError(what: string, fieldOf?: FieldOfStep): BerthError {
+    const field = this.kind === MonitorErrorMessage.Kind.INVALID ? fieldOf?.(this.step, this.subject) : undefined;
+    const message = `${field === undefined ? "" : `${field}: `}${what}: ${this.message}`;
     const options = { cause: this };
     if (isDiskFullErrno(this.errnoValue)) return new ResourceExhaustedError(message, options);
     switch (this.kind) {
@@ -388,8 +390,8 @@ export function isNotRunning(error: unknown): boolean {
 }
 
 /** An error of a CRI call from anything that a call to a monitor threw. */
-export function toCallError(error: unknown, what: string): Error {
-  if (error instanceof MonitorStepError) return error.toCallError(what);
+export function toCallError(error: unknown, what: string, fieldOf?: FieldOfStep): Error {
+  if (error instanceof MonitorStepError) return error.toCallError(what, fieldOf);
   if (error instanceof BerthError) return error;
   if (isSystemError(error)) return new InternalError(`${what}: ${error.message}`, { cause: error });
   return error instanceof Error ? error : new InternalError(`${what}: ${String(error)}`);

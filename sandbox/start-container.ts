@@ -2,6 +2,7 @@ import type { Container } from "./container.js";
 import { checkContainerTransition } from "./container.js";
 import { finish } from "./container-end.js";
 import { BerthError, FailedPreconditionError } from "./errors.js";
+import { fieldsOfContainer } from "./field-of-step.js";
 import { runLaterHooks } from "./hooks/container-hooks.js";
 import { isNotRunning, toCallError } from "./monitor-client.js";
 import type { SandboxNode } from "./node.js";
@@ -37,7 +38,7 @@ export function startContainer(node: SandboxNode, container: Container): Promise
 
 function startError(node: SandboxNode, container: Container, error: unknown): Error {
   const { id } = container.record;
-  const failure = toCallError(error, `container ${id} could not be started`);
+  const failure = toCallError(error, `container ${id} could not be started`, fieldsOfContainer(container.config));
   if (failure instanceof BerthError && failure.kind === "UNAVAILABLE") return failure;
   if (isNotRunning(error) && container.ended.isOpen) {
     const why = container.record.message || "its init was killed, or what it shares its processes with has ended";

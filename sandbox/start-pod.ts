@@ -4,6 +4,7 @@ import Long from "long";
 import { runtime } from "../cri-proto/generated/runtime.js";
 import { native, programs } from "../native/binding.js";
 import { AlreadyExistsError, InvalidArgumentError } from "./errors.js";
+import { fieldsOfPod } from "./field-of-step.js";
 import { checkNotCancelled } from "./flights.js";
 import { newId } from "./index-of-ids.js";
 import { podLabels, tellOfIgnoredLabels } from "./lsm/selinux-labels.js";
@@ -70,7 +71,7 @@ export async function startPod(
       for (const failed of await undo.run()) {
         node.observer.emit({ type: "trouble", what: failed.what, subject: pod.record.id, error: failed.error });
       }
-      throw toCallError(error, `pod sandbox ${config.metadata?.name} could not be started`);
+      throw toCallError(error, `pod sandbox ${config.metadata?.name} could not be started`, fieldsOfPod(config));
     } finally {
       node.pods.starting.delete(pod);
     }

@@ -158,9 +158,25 @@ describe("what runs", () => {
     await fails(
       place.agent.client.call("StartContainer", { container_id: id }),
       "INVALID_ARGUMENT",
-      /"\/bin\/busybox": ENOTDIR/,
+      /^config\.working_dir: .*"\/bin\/busybox": ENOTDIR/,
     );
     await place.agent.client.call("RemoveContainer", { container_id: id });
+  });
+
+  test("the program is there: told by StartContainer, which names what said it", async () => {
+    const cases: [runtime.v1.IContainerConfig, string][] = [
+      [{ command: ["/no/such"] }, "config.command"],
+      [{ command: [], args: ["no-such"], image: { image: "berth.test/nothing:1" } }, "config.args"],
+    ];
+    for (const [config, field] of cases) {
+      const container_id = await createContainer(place.agent, place.pod, config);
+      const start = place.agent.client.call("StartContainer", { container_id });
+      await fails(start, "INVALID_ARGUMENT", new RegExp(`^${field}: .*no.such": ENOENT`));
+      const { exit_code, reason, message } = await containerStatus(place.agent, container_id);
+      assert.deepEqual([exit_code, reason], [128, "StartError"]);
+      assert.match(message ?? "", new RegExp(`^${field}: `));
+      await place.agent.client.call("RemoveContainer", { container_id });
+    }
   });
 
   test("what is asked of the stop signal is told: nothing said is SIGTERM", async () => {

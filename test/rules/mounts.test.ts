@@ -96,19 +96,30 @@ describe("where a mount is", () => {
       "a name of 256 bytes is none",
       mount({ container_path: `/${"n".repeat(256)}` }),
       "INVALID_ARGUMENT",
-      /ENAMETOOLONG/,
+      /^config\.mounts\[0\]\.container_path: .*ENAMETOOLONG/,
     ],
     [
       "a directory is not mounted on a file",
       mount({ container_path: "/bin/busybox" }),
       "INVALID_ARGUMENT",
-      /\/bin\/busybox/,
+      /^config\.mounts\[0\]\.container_path: .*"\/bin\/busybox": ENOTDIR/,
+    ],
+    [
+      "nothing is made in a read-only mount for another one",
+      () => ({
+        mounts: [
+          { container_path: "/m", host_path: at("volume"), readonly: true },
+          { container_path: "/m/not-there", host_path: at("volume") },
+        ],
+      }),
+      "INVALID_ARGUMENT",
+      /^config\.mounts\[1\]\.container_path: .*"\/m\/not-there": EROFS/,
     ],
     [
       "a link of the image that leads to itself is no place",
       () => ({ ...mount({ container_path: "/circle/x" })(), image: { image: "berth.test/links:1" } }),
       "INVALID_ARGUMENT",
-      /"\/circle\/x": ELOOP/,
+      /^config\.mounts\[0\]\.container_path: .*"\/circle\/x": ELOOP/,
     ],
   ]);
 });
@@ -377,6 +388,18 @@ describe("devices", () => {
       device({ container_path: "/proc/kcore" }),
       "INVALID_ARGUMENT",
       /^config\.devices\[0\]\.container_path/,
+    ],
+    [
+      "what lies there is not taken for it",
+      device({ container_path: "/etc/passwd" }),
+      "INVALID_ARGUMENT",
+      /^config\.devices\[0\]\.container_path: .*"\/etc\/passwd": EEXIST/,
+    ],
+    [
+      "none takes the place of the null device",
+      device({ container_path: "/dev/null", host_path: "/dev/zero" }),
+      "INVALID_ARGUMENT",
+      /^config\.devices\[0\]\.container_path: .*"\/dev\/null": it is not the null device/,
     ],
     [
       "something is allowed",

@@ -158,13 +158,13 @@ describe("kernel parameters", () => {
       "one that the kernel does not have",
       sysctls("net.no.such", "1"),
       "INVALID_ARGUMENT",
-      /net\/no\/such|net\.no\.such/,
+      /^config\.linux\.sysctls\["net\.no\.such"\]: .*ENOENT/,
     ],
     [
       "a value that the kernel refuses",
       sysctls("net.ipv4.ip_forward", "perhaps"),
       "INVALID_ARGUMENT",
-      /net[./]ipv4[./]ip_forward/,
+      /^config\.linux\.sysctls\["net\.ipv4\.ip_forward"\]: .*EINVAL/,
     ],
   ]);
 });
