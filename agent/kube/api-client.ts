@@ -46,9 +46,11 @@ export class ApiClient {
   /**
    * The lines of a watch, until the server ends it. A line that is too long is left out and said.
    * @param quietMs so long may nothing come
+   * @param onAccepted the server has not refused it
    */
-  async *lines(question: ApiRequest, quietMs: number): AsyncGenerator<string> {
+  async *lines(question: ApiRequest, quietMs: number, onAccepted: () => void): AsyncGenerator<string> {
     const response = await this.#send(question, quietMs);
+    onAccepted();
     yield* splitLines(response, maxLineBytes, () =>
       this.said.trouble(`huge ${question.path}`, `${question.path}: an object of more than 8 MiB is left out`),
     );

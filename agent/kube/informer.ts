@@ -79,7 +79,6 @@ export class Informer<T> {
       const begun = Date.now();
       try {
         if (this.#version === undefined) await this.#list();
-        said.over(path, `${path} is watched again`);
         await this.#watch();
         // a server that ends each watch at once is not to be asked all the time
         if (Date.now() - begun > this.#timing.firstPauseMs) backOff.reset();
@@ -129,7 +128,8 @@ export class Informer<T> {
   }
 
   async #watch(): Promise<void> {
-    const { api, path, fieldSelector, signal } = this.#options;
+    const { api, said, path, fieldSelector, signal } = this.#options;
+    const onAccepted = () => said.over(path, `${path} is watched again`);
     // nodes that were started together should not end their watches together
     const seconds = Math.ceil(this.#timing.watchSeconds * (1 + Math.random()));
     const query = {
@@ -140,7 +140,7 @@ export class Informer<T> {
       timeoutSeconds: String(seconds),
     };
     const quietMs = (seconds + 30) * 1000;
-    for await (const line of api.lines({ method: "GET", path, query, signal }, quietMs)) this.#event(line);
+    for await (const line of api.lines({ method: "GET", path, query, signal }, quietMs, onAccepted)) this.#event(line);
   }
 
   #event(line: string): void {

@@ -69,3 +69,18 @@ test("errors make a node unhealthy, warnings are told", () => {
   const { status, reason } = healthOf([finding("E", "error"), finding("W", "warning")]);
   assert.deepEqual([status, reason], ["False", "E"]);
 });
+
+test("images of containers and of volumes are prefetched, but for those that nobody may pull", () => {
+  const spec = {
+    initContainers: [{ image: "init", imagePullPolicy: "Always" }],
+    containers: [{ image: "main" }, { image: "local", imagePullPolicy: "Never" }],
+    volumes: [
+      { emptyDir: {} },
+      { image: { reference: "model" } },
+      { image: { reference: "own", pullPolicy: "Never" } },
+    ],
+  };
+  const name = (image: string) => `docker.io/library/${image}:latest`;
+  assert.deepEqual(keepPod({ spec } as never).images, ["main", "init", "model"].map(name));
+  assert.deepEqual(keepPod({ spec: { ...spec, imagePullSecrets: [{ name: "s" }] } } as never).images, []);
+});

@@ -65,8 +65,10 @@ function imagesOf(spec: V1PodSpec | undefined): string[] {
   // the credentials are the kubelet's to fetch: with a right to read secrets, this process could read all of the cluster's
   if (spec === undefined || (spec.imagePullSecrets?.length ?? 0) > 0) return [];
   const containers = [...(spec.containers ?? []), ...(spec.initContainers ?? [])];
-  const pulled = containers.filter(({ imagePullPolicy }) => imagePullPolicy !== "Never");
-  return unique(pulled.flatMap(({ image }) => (image ? [wholeReference(image)] : [])));
+  const images = containers.map(({ image, imagePullPolicy }) => ({ reference: image, pullPolicy: imagePullPolicy }));
+  const volumes = (spec.volumes ?? []).flatMap(({ image }) => image ?? []);
+  const pulled = [...images, ...volumes].filter(({ pullPolicy }) => pullPolicy !== "Never");
+  return unique(pulled.flatMap(({ reference }) => (reference ? [wholeReference(reference)] : [])));
 }
 
 function wholeReference(image: string): string {

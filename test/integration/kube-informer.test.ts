@@ -111,6 +111,18 @@ describe("the informer of berth kube", () => {
 
   it("keeps what it knows while the server is away, and says it once", async () => {
     const before = names();
+    let refused = 0;
+    server.answer = (_request, response) => {
+      refused += 1;
+      response.writeHead(503).end();
+      return true;
+    };
+    server.cutWatches();
+    await until(() => refused >= 4);
+    const said = sentences.filter((sentence) => /watched/.test(sentence));
+    assert.equal(said.filter((sentence) => sentence.includes("503")).length, 1, said.join("\n"));
+    server.answer = () => false;
+    await until(() => server.watchesOf(path) === 1);
     await server.stop();
     await until(() => sentences.some((sentence) => sentence.includes("cannot be watched")));
     assert.equal(names(), before);
