@@ -16,7 +16,9 @@ const maxHostnameBytes = 64;
 export function hostnameOf(config: PodSandboxConfig): string {
   if (usesHostNetwork(config)) return "";
   const name = config.hostname ?? "";
-  if (name !== "" && (name.length > maxHostnameBytes || !/^[a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?$/.test(name))) {
+  // the kubelet ends a whole name (setHostnameAsFQDN) with a dot where the cluster has no domain
+  const isName = /^[a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?\.?$/.test(name);
+  if (name !== "" && (name.length > maxHostnameBytes || !isName)) {
     throw new InvalidArgumentError(
       `config.hostname: ${JSON.stringify(name)} is no hostname of at most ${maxHostnameBytes} bytes`,
     );

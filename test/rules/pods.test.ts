@@ -153,12 +153,16 @@ describe("host name, names, logs, cgroup", () => {
     await removePod(place.agent, pod);
   });
 
-  test("a host name of 64 bytes is one", async () => {
-    const name = "h".repeat(64);
-    const pod = await runPod(place.agent, { hostname: name });
-    assert.equal(await out(place.agent, await runContainer(place.agent, pod), "hostname"), name);
-    await removePod(place.agent, pod);
-  });
+  for (const [what, name] of [
+    ["a host name of 64 bytes is one", "h".repeat(64)],
+    ["a whole name may end with a dot", "web.shop.default.svc."],
+  ] as const) {
+    test(what, async () => {
+      const pod = await runPod(place.agent, { hostname: name });
+      assert.equal(await out(place.agent, await runContainer(place.agent, pod), "hostname"), name);
+      await removePod(place.agent, pod);
+    });
+  }
 });
 
 describe("name servers", () => {
