@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import { addClientOptions, type ClientOptions, withClient } from "./client.js";
+import { withProgramsCode } from "./failure.js";
 import { passStreams } from "./streams/remote-command.js";
 
 interface AttachOptions extends ClientOptions {
@@ -13,13 +14,15 @@ export function addTo(parent: Command): void {
     .description("show a container's output from now on, until it ends")
     .option("-i, --stdin", "pass standard input to it")
     .option("-t, --tty", "the container has a terminal: pass keys and sizes");
-  addClientOptions(command).action(attach);
+  addClientOptions(command, { json: false }).action(attach);
 }
 
 async function attach(container: string, options: AttachOptions): Promise<void> {
   const { stdin = false, tty = false } = options;
-  const { url } = await withClient(options, (client) =>
-    client.call("Attach", { container_id: container, tty, stdin, stdout: true, stderr: !tty }),
-  );
-  process.exitCode = await passStreams(url, { stdin, tty });
+  await withProgramsCode(async () => {
+    const { url } = await withClient(options, (client) =>
+      client.call("Attach", { container_id: container, tty, stdin, stdout: true, stderr: !tty }),
+    );
+    return passStreams(url, { stdin, tty });
+  });
 }

@@ -3,6 +3,7 @@ import { createConnection } from "node:net";
 import * as grpc from "@grpc/grpc-js";
 import type { Command } from "commander";
 import { type AnyMethod, messageLimitBytes, methodDefinition, services } from "../services.js";
+import { NoAgentError, UsageError } from "./failure.js";
 
 type Services = typeof services;
 type Methods = Services["runtime.v1.RuntimeService"] & Services["runtime.v1.ImageService"] & Services["berth.v1.Admin"];
@@ -62,7 +63,7 @@ function checkListening(path: string): Promise<void> {
     socket.once("error", (error: NodeJS.ErrnoException) => {
       const nobody = error.code === "ENOENT" || error.code === "ECONNREFUSED";
       const sentence = nobody ? `no agent answers on ${path}; is "berth serve" running?` : error.message;
-      reject(new Error(sentence, { cause: error }));
+      reject(nobody ? new NoAgentError(sentence) : new Error(sentence, { cause: error }));
     });
   });
 }
@@ -70,7 +71,7 @@ function checkListening(path: string): Promise<void> {
 /** A client that its owner closes. Nobody needs to listen yet: calls fail with UNAVAILABLE then. */
 export function socketPath(socket: string): string {
   const path = socket.startsWith("unix://") ? socket.slice("unix://".length) : socket;
-  if (!path.startsWith("/")) throw new Error(`${socket} is not unix:///PATH`);
+  if (!path.startsWith("/")) throw new UsageError(`${socket} is not unix:///PATH`);
   return path;
 }
 

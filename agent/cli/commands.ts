@@ -1,6 +1,7 @@
 /** The command line's tree, and how much of it is loaded. */
-import { Command } from "commander";
+import { Command, type CommanderError } from "commander";
 import { runtimeVersion } from "../version.js";
+import { exitCodes } from "./failure.js";
 
 interface CommandModule {
   addTo(parent: Command): void;
@@ -130,6 +131,7 @@ export async function commandTree(asked: string | undefined | null): Promise<Com
     .description("A Kubernetes container runtime and node agent")
     .version(runtimeVersion)
     .enablePositionalOptions()
+    .exitOverride(endWith)
     .showHelpAfterError("(berth --help lists the commands)");
   for (const [name, { summary, load }] of Object.entries(commands)) {
     if (asked !== null && name !== asked) {
@@ -139,5 +141,42 @@ export async function commandTree(asked: string | undefined | null): Promise<Com
     const parent = groups.includes(name) ? program.command(name).description(summary) : program;
     for (const module of await load()) module.addTo(parent);
   }
+  for (const command of program.commands) hintAt(command, "berth");
   return program;
+}
+
+/** commander's own errors are all of the command line; it has told them. */
+function endWith({ exitCode }: CommanderError): never {
+  process.exit(exitCode === 0 ? 0 : exitCodes.usage);
+}
+
+function hintAt(command: Command, parentPath: string): void {
+  const path = `${parentPath} ${command.name()}`;
+  command.showHelpAfterError(`(${path} --help tells more)`);
+  for (const child of command.commands) hintAt(child, path);
+}
+
+/** Words of other runtimes' commands. */
+const familiar: Readonly<Record<string, string>> = {
+  pull: "image pull",
+  rmi: "image rm",
+  tag: "image tag",
+  load: "image import",
+  import: "image import",
+  save: "image export",
+  history: "image history",
+  prune: "image prune",
+  df: "image du",
+  info: "doctor",
+  containers: "ps",
+  ls: "ps",
+  sandboxes: "pods",
+  port: "port-forward",
+  support: "export-support",
+};
+
+/** Undefined: it is a command, or nothing that is known. */
+export function familiarCommand(word: string | undefined): string | undefined {
+  if (word === undefined || Object.hasOwn(commands, word)) return undefined;
+  return Object.hasOwn(familiar, word) ? familiar[word] : undefined;
 }

@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import { UsageError } from "./failure.js";
 
 const shells = ["bash", "zsh", "fish"] as const;
 type Shell = (typeof shells)[number];
@@ -12,7 +13,7 @@ export function addTo(parent: Command): void {
 }
 
 async function completion(shell: string): Promise<void> {
-  if (!isShell(shell)) throw new Error(`SHELL: ${JSON.stringify(shell)} is none of ${shells.join(", ")}`);
+  if (!isShell(shell)) throw new UsageError(`SHELL: ${JSON.stringify(shell)} is none of ${shells.join(", ")}`);
   const { completionScript } = await import("./completions/script.js");
   process.stdout.write(await completionScript(shell));
 }

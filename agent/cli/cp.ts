@@ -4,12 +4,13 @@ import type { Command } from "commander";
 import { isSystemError, native } from "../../native/binding.js";
 import { addClientOptions, type Client, type ClientOptions, withClient } from "./client.js";
 import { copyEntry, type Place } from "./copy-tree.js";
+import { UsageError } from "./failure.js";
 
 export function addTo(parent: Command): void {
   const command = parent
     .command("cp <[CONTAINER:]SOURCE> <[CONTAINER:]TARGET>")
     .description("copy a file or a directory out of a running container, or into it");
-  addClientOptions(command).action(cp);
+  addClientOptions(command, { json: false }).action(cp);
 }
 
 /** A path of the host's, or one in a container. */
@@ -22,7 +23,7 @@ async function cp(source: string, target: string, options: ClientOptions): Promi
   const [from, to] = [parse(source), parse(target)];
   const container = from.container ?? to.container;
   if (container === null || (from.container !== null && to.container !== null)) {
-    throw new Error("one of the two must be in a container: CONTAINER:PATH");
+    throw new UsageError("one of the two must be in a container: CONTAINER:PATH");
   }
   await withClient(options, async (client) => {
     const root = await openRoot(client, container);
@@ -45,7 +46,7 @@ async function cp(source: string, target: string, options: ClientOptions): Promi
 function parse(text: string): Location {
   const [, container, path] = /^([A-Za-z0-9][\w.-]*):(.*)$/s.exec(text) ?? [];
   if (container === undefined || path === undefined) return { container: null, path: text };
-  if (path === "") throw new Error(`${text}: the path is missing`);
+  if (path === "") throw new UsageError(`${text}: the path is missing`);
   return { container, path: posix.resolve("/", path) };
 }
 

@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import type { Finding } from "../doctor.js";
-import { printable, printJson } from "./output.js";
+import { paint, printable, printJson, styleOfWord } from "./output.js";
 
 interface DoctorOptions {
   config?: string;
@@ -33,7 +33,8 @@ async function doctor(options: DoctorOptions): Promise<void> {
 function print(findings: readonly Finding[], host: string): void {
   process.stdout.write(`${host}\n`);
   for (const { severity, what, consequence, remedy } of findings) {
-    process.stdout.write(printable(`\n${severity.padEnd(7)}  ${what}\n         ${consequence}\n         ${remedy}\n`));
+    const text = printable(`${what}\n         ${consequence}\n         ${remedy}\n`);
+    process.stdout.write(`\n${paint(severity.padEnd(7), styleOfWord(severity))}  ${text}`);
   }
   if (findings.length === 0) process.stdout.write("nothing is missing\n");
 }

@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import { addClientOptions, type ClientOptions, withClient } from "./client.js";
+import { withProgramsCode } from "./failure.js";
 import { passStreams } from "./streams/remote-command.js";
 
 interface ExecOptions extends ClientOptions {
@@ -14,13 +15,15 @@ export function addTo(parent: Command): void {
     .option("-i, --stdin", "pass standard input to it")
     .option("-t, --tty", "give it a terminal")
     .passThroughOptions();
-  addClientOptions(command).action(exec);
+  addClientOptions(command, { json: false }).action(exec);
 }
 
 async function exec(container: string, cmd: string[], options: ExecOptions): Promise<void> {
   const { stdin = false, tty = false } = options;
-  const { url } = await withClient(options, (client) =>
-    client.call("Exec", { container_id: container, cmd, tty, stdin, stdout: true, stderr: !tty }),
-  );
-  process.exitCode = await passStreams(url, { stdin, tty });
+  await withProgramsCode(async () => {
+    const { url } = await withClient(options, (client) =>
+      client.call("Exec", { container_id: container, cmd, tty, stdin, stdout: true, stderr: !tty }),
+    );
+    return passStreams(url, { stdin, tty });
+  });
 }

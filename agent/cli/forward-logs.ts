@@ -5,6 +5,7 @@ import { openOtlp } from "../log-forwarding/otlp.js";
 import { Positions } from "../log-forwarding/positions.js";
 import type { Sink } from "../log-forwarding/sink.js";
 import { addClientOptions, type ClientOptions, connect } from "./client.js";
+import { UsageError } from "./failure.js";
 import { collect, parseHeaders, parseHttpUrl } from "./http-options.js";
 
 interface ForwardLogsOptions extends ClientOptions {
@@ -28,7 +29,7 @@ export function addTo(parent: Command): void {
     .option("--header <NAME=VALUE>", "sent with each request of --otlp; may be given again", collect, [])
     .option("--namespace <NAME>", "only of pods of this namespace; may be given again", collect, [])
     .option("--state <FILE>", "what has been passed on already", "/var/lib/berth-forward-logs/positions.json");
-  addClientOptions(command).action(forwardLogs);
+  addClientOptions(command, { json: false }).action(forwardLogs);
 }
 
 async function forwardLogs(options: ForwardLogsOptions): Promise<void> {
@@ -56,7 +57,7 @@ async function forwardLogs(options: ForwardLogsOptions): Promise<void> {
 
 async function openSink(options: ForwardLogsOptions, tell: (sentence: string) => void, signal: AbortSignal) {
   const { journald, otlp } = options;
-  if ((journald === undefined) === (otlp === undefined)) throw new Error("either --journald or --otlp is needed");
+  if ((journald === undefined) === (otlp === undefined)) throw new UsageError("either --journald or --otlp is needed");
   const sink: Sink =
     otlp === undefined
       ? openJournald(journald === true || journald === undefined ? journalSocket : journald, tell, signal)

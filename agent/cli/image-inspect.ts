@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import type { runtime } from "../../cri-proto/generated/runtime.js";
 import { addClientOptions, type Client, type ClientOptions, withClient } from "./client.js";
+import { NotKnownError } from "./failure.js";
 import { printJson } from "./output.js";
 
 export function addTo(parent: Command): void {
@@ -38,7 +39,7 @@ export interface HistoryEntry {
 /** @throws Error when there is no such image */
 export async function askAbout(client: Client, name: string): Promise<{ image: runtime.v1.IImage; info: ImageInfo }> {
   const { image, info } = await client.call("ImageStatus", { image: { image: name }, verbose: true });
-  if (!image) throw new Error(`there is no image "${name}"`);
+  if (!image) throw new NotKnownError(`there is no image "${name}"`);
   return { image, info: JSON.parse(info["info"] ?? "{}") as ImageInfo };
 }
 

@@ -1,6 +1,7 @@
 import { resolve } from "node:path";
 import type { Command } from "commander";
 import { addClientOptions, type ClientOptions, withClient } from "./client.js";
+import { UsageError } from "./failure.js";
 
 interface Options extends ClientOptions {
   spec?: boolean;
@@ -17,19 +18,19 @@ export function addTo(parent: Command): void {
     .option("--spec", "print the spec; the default")
     .option("--bundle <DIR>", "write config.json and mount the root file system in DIR, which is empty or not there")
     .option("--unmount", "with --bundle: unmount and remove a bundle that was written before");
-  addClientOptions(command).action(inspect);
+  addClientOptions(command, { json: false }).action(inspect);
 }
 
 async function inspect(container: string | undefined, options: Options): Promise<void> {
   const { bundle, unmount } = options;
-  if (bundle === undefined && unmount) throw new Error("--unmount needs --bundle DIR");
-  if (bundle !== undefined && options.spec) throw new Error("--spec and --bundle are two different things");
+  if (bundle === undefined && unmount) throw new UsageError("--unmount needs --bundle DIR");
+  if (bundle !== undefined && options.spec) throw new UsageError("--spec and --bundle are two different things");
   await withClient(options, async (client) => {
     if (bundle !== undefined && unmount) {
       await client.call("UnmountBundle", { directory: resolve(bundle) });
       return;
     }
-    if (container === undefined) throw new Error("which container? Give its id, or the beginning of it");
+    if (container === undefined) throw new UsageError("which container? Give its id, or the beginning of it");
     if (bundle === undefined) {
       const { spec } = await client.call("InspectContainer", { container_id: container });
       process.stdout.write(`${spec}\n`);

@@ -1,6 +1,7 @@
 import { hostname } from "node:os";
 import type { Command } from "commander";
 import { addClientOptions, type ClientOptions } from "./client.js";
+import { UsageError } from "./failure.js";
 
 interface KubeCommandOptions extends ClientOptions {
   kubeconfig?: string;
@@ -32,15 +33,15 @@ export function addTo(parent: Command): void {
     )
     .option("--metrics <HOST:PORT|unix:///PATH>", 'where pods\' owners are served to Prometheus; "off": nowhere', "off")
     .option("--log-level <debug|info|warn|error>", "what is written to stderr", "info");
-  addClientOptions(command).action(kube);
+  addClientOptions(command, { json: false }).action(kube);
 }
 
 async function kube(options: KubeCommandOptions): Promise<void> {
   const { kubeconfig, inCluster, allowExec = false, node, socket } = options;
   if ((kubeconfig === undefined) === (inCluster === undefined)) {
-    throw new Error("either --kubeconfig or --in-cluster is needed");
+    throw new UsageError("either --kubeconfig or --in-cluster is needed");
   }
-  if (!/^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/.test(node)) throw new Error(`--node ${node} is not a node's name`);
+  if (!/^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/.test(node)) throw new UsageError(`--node ${node} is not a node's name`);
   const prefetch = options.prefetch ? parsePrefetch(options) : null;
   const metrics = await parseMetrics(options.metrics);
   const { openLog } = await import("../log.js");
@@ -58,10 +59,10 @@ async function kube(options: KubeCommandOptions): Promise<void> {
 function parsePrefetch({ prefetchRate, prefetchConfigmap }: KubeCommandOptions) {
   const bytesPerSecond = Number(prefetchRate);
   if (!Number.isSafeInteger(bytesPerSecond) || bytesPerSecond < 0) {
-    throw new Error(`--prefetch-rate ${prefetchRate} is no number of bytes`);
+    throw new UsageError(`--prefetch-rate ${prefetchRate} is no number of bytes`);
   }
   const [, namespace = "", name = ""] = /^([-a-z0-9]+)\/([-.a-z0-9]+)$/.exec(prefetchConfigmap) ?? [];
-  if (name === "") throw new Error(`--prefetch-configmap ${prefetchConfigmap} is not NAMESPACE/NAME`);
+  if (name === "") throw new UsageError(`--prefetch-configmap ${prefetchConfigmap} is not NAMESPACE/NAME`);
   return { bytesPerSecond, configMap: { namespace, name } };
 }
 
@@ -70,11 +71,11 @@ async function parseMetrics(text: string): Promise<{ host: string; port: number 
   if (text.startsWith("unix:///")) return { path: text.slice("unix://".length) };
   const { parseAddress } = await import("../config.js");
   const address = parseAddress(text);
-  if (address === null) throw new Error(`--metrics ${text} is neither HOST:PORT nor unix:///PATH nor "off"`);
+  if (address === null) throw new UsageError(`--metrics ${text} is neither HOST:PORT nor unix:///PATH nor "off"`);
   return address;
 }
 
 function parseLevel(text: string): "debug" | "info" | "warn" | "error" {
   for (const level of ["debug", "info", "warn", "error"] as const) if (level === text) return level;
-  throw new Error(`--log-level ${text} is not debug, info, warn or error`);
+  throw new UsageError(`--log-level ${text} is not debug, info, warn or error`);
 }

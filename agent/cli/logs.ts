@@ -3,6 +3,7 @@ import { status as codes, type ServiceError } from "@grpc/grpc-js";
 import type { Command } from "commander";
 import { runtime } from "../../cri-proto/generated/runtime.js";
 import { addClientOptions, type Client, type ClientOptions, withClient } from "./client.js";
+import { UsageError } from "./failure.js";
 import { openLogFollower } from "./log-follower.js";
 
 const { ContainerState } = runtime.v1;
@@ -66,11 +67,11 @@ export function parseSince(text: string, nowMs: number): string {
   const [, count, unit = ""] = /^(\d+)([smhd])$/.exec(text) ?? [];
   const time = /^\d{4}-\d\d-\d\dT/.test(text) ? Date.parse(text) : Number.NaN;
   const ms = count === undefined ? time : nowMs - Number(count) * (unitMs[unit] ?? 0);
-  if (Number.isNaN(ms)) throw new Error(`--since ${text} is neither a duration such as 5m nor a time`);
+  if (Number.isNaN(ms)) throw new UsageError(`--since ${text} is neither a duration such as 5m nor a time`);
   return `${new Date(ms).toISOString().slice(0, -1)}000000Z`;
 }
 
 function parseTail(text: string): number {
-  if (!/^\d{1,15}$/.test(text)) throw new Error(`--tail ${text} is no number of lines`);
+  if (!/^\d{1,15}$/.test(text)) throw new UsageError(`--tail ${text} is no number of lines`);
   return Number(text);
 }

@@ -4,10 +4,12 @@
  * young generation keep it near 75 MiB under load, where it would be twice that. Code is optimized for speed, not for size:
  * an exec takes an eighth less of the agent's processor time so, for 10 to 30 MiB that are given back after the load.
  */
-import { commandTree } from "./commands.js";
-import { sentenceOf } from "./failure.js";
+import { commandTree, familiarCommand } from "./commands.js";
+import { exitCodeOf, sentenceOf, UsageError } from "./failure.js";
 
 async function main(argv: readonly string[]): Promise<void> {
+  const meant = familiarCommand(argv[0]);
+  if (meant !== undefined) throw new UsageError(`"${argv[0]}" is no command; "berth ${meant}" may be meant`);
   const program = await commandTree(argv[0] === "help" ? argv[1] : argv[0]);
   if (argv.length === 0) program.help();
   await program.parseAsync(argv, { from: "user" });
@@ -15,5 +17,5 @@ async function main(argv: readonly string[]): Promise<void> {
 
 main(process.argv.slice(2)).catch((error: unknown) => {
   process.stderr.write(`berth: ${sentenceOf(error)}\n`);
-  process.exit(1);
+  process.exit(exitCodeOf(error));
 });

@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import { addClientOptions, type Client, type ClientOptions, withClient } from "./client.js";
+import { NotKnownError, UsageError } from "./failure.js";
 import { mapNamespaces, type PodNamespaces, type PodProcesses, readChildren, readInodes } from "./namespaces/map.js";
 import { dotOf, svgOf } from "./namespaces/picture.js";
 import { printTables, printTrees } from "./namespaces/text.js";
@@ -23,7 +24,7 @@ export function addTo(parent: Command): void {
 
 async function namespaces(pod: string | undefined, options: Options): Promise<void> {
   const forms = (["tree", "svg", "dot", "json"] as const).filter((form) => options[form]);
-  if (forms.length > 1) throw new Error(`--${forms.join(" and --")} are different things`);
+  if (forms.length > 1) throw new UsageError(`--${forms.join(" and --")} are different things`);
   await withClient(options, async (client) => {
     const pods = await Promise.all((await podIds(client, pod)).map((id) => processesOf(client, id)));
     const map = mapNamespaces(
@@ -46,7 +47,7 @@ function print(map: readonly PodNamespaces[], form: "tree" | "svg" | "dot" | "js
 async function podIds(client: Client, pod: string | undefined): Promise<string[]> {
   const { items } = await client.call("ListPodSandbox", {});
   const found = items.filter(({ id, metadata }) => pod === undefined || id?.startsWith(pod) || metadata?.name === pod);
-  if (pod !== undefined && found.length === 0) throw new Error(`there is no pod ${pod}`);
+  if (pod !== undefined && found.length === 0) throw new NotKnownError(`there is no pod ${pod}`);
   return found.map(({ id }) => id ?? "");
 }
 

@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { bootMs, kernelLog } from "../kernel-log.js";
 import { addClientOptions, type Client, type ClientOptions, withClient } from "./client.js";
+import { NotKnownError } from "./failure.js";
 import { type OomReport, oomReports } from "./oom-reports.js";
 import { printable, printJson, printTable, shortId } from "./output.js";
 import { size } from "./usage.js";
@@ -29,7 +30,7 @@ async function oom(id: string | undefined, options: OomOptions): Promise<void> {
   await withClient(options, async (client) => {
     const owners = await ownersOf(client);
     if (id !== undefined && !owners.some((owner) => owner.containerId.startsWith(id) || owner.podId.startsWith(id))) {
-      throw new Error(`no pod or container is known whose id begins with "${id}"`);
+      throw new NotKnownError(`no pod or container is known whose id begins with "${id}"`);
     }
     const told: Told[] = [];
     for (const report of oomReports(kernelLog(), bootMs())) {

@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { createServer, type Socket } from "node:net";
 import type { Command } from "commander";
 import { addClientOptions, type Client, type ClientOptions, withClient } from "./client.js";
-import { sentenceOf } from "./failure.js";
+import { sentenceOf, UsageError } from "./failure.js";
 import { forwardConnection } from "./streams/forward-client.js";
 
 interface PortForwardOptions extends ClientOptions {
@@ -19,7 +19,7 @@ export function addTo(parent: Command): void {
     .command("port-forward <POD> <[LOCAL:]PORT...>")
     .description("lead local ports to ports of a pod's loopback, until it is interrupted")
     .option("--address <IP>", "where the local ports listen", "127.0.0.1");
-  addClientOptions(command).action(portForward);
+  addClientOptions(command, { json: false }).action(portForward);
 }
 
 async function portForward(pod: string, texts: string[], options: PortForwardOptions): Promise<void> {
@@ -37,7 +37,7 @@ function parsePorts(text: string): ForwardedPort {
   const [, local, remote] = /^(?:(\d*):)?(\d+)$/.exec(text) ?? [];
   const ports = { remote: Number(remote), local: Number(local ?? remote) };
   if (remote === undefined || ports.remote < 1 || ports.remote > 65535 || ports.local > 65535) {
-    throw new Error(`${text} is not [LOCAL:]PORT`);
+    throw new UsageError(`${text} is not [LOCAL:]PORT`);
   }
   return ports;
 }

@@ -5,6 +5,7 @@ import { encodeOtlp } from "../metrics-push/otlp-metrics.js";
 import { Pusher } from "../metrics-push/pusher.js";
 import { encodeRemoteWrite } from "../metrics-push/remote-write.js";
 import { Scraper } from "../metrics-push/scraper.js";
+import { UsageError } from "./failure.js";
 import { collect, parseHeaders, parseHttpUrl } from "./http-options.js";
 
 interface PushMetricsOptions {
@@ -37,7 +38,7 @@ export function addTo(parent: Command): void {
 async function pushMetrics(options: PushMetricsOptions): Promise<void> {
   const { remoteWrite, otlp } = options;
   if ((remoteWrite === undefined) === (otlp === undefined))
-    throw new Error("either --remote-write or --otlp is needed");
+    throw new UsageError("either --remote-write or --otlp is needed");
   const url = otlp === undefined ? parseHttpUrl("--remote-write", remoteWrite) : parseHttpUrl("--otlp", otlp);
   const stop = new AbortController();
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => stop.abort());
@@ -67,7 +68,7 @@ function parseLabels(texts: readonly string[]): Labels {
   ]);
   for (const text of texts) {
     const [, name = "", value = ""] = /^([a-zA-Z_]\w*)=(.*)$/s.exec(text) ?? [];
-    if (name === "") throw new Error(`--label ${text} is not NAME=VALUE`);
+    if (name === "") throw new UsageError(`--label ${text} is not NAME=VALUE`);
     labels.set(name, value);
   }
   return [...labels];

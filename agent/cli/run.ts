@@ -7,6 +7,7 @@ import type { Command } from "commander";
 import Long from "long";
 import { runtime } from "../../cri-proto/generated/runtime.js";
 import { addClientOptions, type Client, type ClientOptions, withClient } from "./client.js";
+import { UsageError, withProgramsCode } from "./failure.js";
 import { openLogFollower } from "./log-follower.js";
 
 const { ContainerState } = runtime.v1;
@@ -30,7 +31,8 @@ export function addTo(parent: Command): void {
 }
 
 async function run(image: string, args: string[], options: RunOptions): Promise<void> {
-  process.exitCode = await withClient(options, async (client) => {
+  const envs = options.env.map(environmentVariable);
+  const runOnce = async (client: Client): Promise<number> => {
     await pullWhenMissing(client, image);
     const logDirectory = await mkdtemp(join(tmpdir(), "berth-run-"));
     const uid = randomUUID();
@@ -45,7 +47,7 @@ async function run(image: string, args: string[], options: RunOptions): Promise<
         metadata: { name: "main" },
         image: { image },
         args,
-        envs: options.env.map(environmentVariable),
+        envs,
         log_path: logName,
       };
       const request = { pod_sandbox_id: podId, config, sandbox_config: podConfig };
@@ -56,7 +58,8 @@ async function run(image: string, args: string[], options: RunOptions): Promise<
       if (podId !== "") await client.call("RemovePodSandbox", { pod_sandbox_id: podId });
       await rm(logDirectory, { recursive: true });
     }
-  });
+  };
+  await withProgramsCode(() => withClient(options, runOnce));
 }
 
 async function pullWhenMissing(client: Client, image: string): Promise<void> {
@@ -66,7 +69,7 @@ async function pullWhenMissing(client: Client, image: string): Promise<void> {
 
 function environmentVariable(text: string): runtime.v1.IKeyValue {
   const [, key, value] = /^([^=]+)=(.*)$/s.exec(text) ?? [];
-  if (key === undefined || value === undefined) throw new Error(`--env ${text} is not NAME=value`);
+  if (key === undefined || value === undefined) throw new UsageError(`--env ${text} is not NAME=value`);
   return { key, value: Buffer.from(value) };
 }
 

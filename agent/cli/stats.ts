@@ -1,5 +1,6 @@
 import { type Command, Option } from "commander";
 import { addClientOptions, type ClientOptions, withClient } from "./client.js";
+import { NotKnownError } from "./failure.js";
 import { printJson, printTable } from "./output.js";
 import { type SortKey, sorted, sortKeys, type Usage, usageHeader, usageRow, usages } from "./usage.js";
 
@@ -38,6 +39,6 @@ async function stats(ids: string[], options: StatsOptions): Promise<void> {
 
 function matching(all: readonly Usage[], ids: readonly string[]): Usage[] {
   const missing = ids.find((id) => !all.some((usage) => usage.id.startsWith(id)));
-  if (missing !== undefined) throw new Error(`nothing that runs has the id "${missing}"`);
+  if (missing !== undefined) throw new NotKnownError(`nothing that runs has the id "${missing}"`);
   return ids.length === 0 ? [...all] : all.filter((usage) => ids.some((id) => usage.id.startsWith(id)));
 }

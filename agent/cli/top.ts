@@ -18,7 +18,7 @@ export function addTo(parent: Command): void {
     .option("--interval <seconds>", "the time between two looks", Number, 2)
     .option("--count <number>", "so many looks; 0: until it is ended", Number, 0)
     .addOption(new Option("--sort <column>", "what the list is ordered by").choices(sortKeys).default("cpu"));
-  addClientOptions(command).action(top);
+  addClientOptions(command, { json: false }).action(top);
 }
 
 const keys: Record<string, SortKey> = {

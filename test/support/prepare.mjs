@@ -27,7 +27,8 @@ const toRun = ["busybox-static", "docker-registry"];
 const packagesFor = {
   build: toBuild,
   // the OCI runtimes that a RuntimeClass can name, CNI plugins, readers of exported images, what other programs of a
-  // node do to its network, makers of file systems, systemd for its cgroup driver, Prometheus, certificates, packages
+  // node do to its network, makers of file systems, systemd for its cgroup driver, Prometheus, certificates, packages,
+  // shells whose completions are tried
   test: [
     ...[...toBuild, ...toRun, "runc", "crun", "containernetworking-plugins", "skopeo", "umoci"],
     ...[
@@ -41,6 +42,8 @@ const packagesFor = {
       "prometheus",
       "openssl",
       "dpkg-dev",
+      "zsh",
+      "fish",
     ],
   ],
   demo: [...toBuild, ...toRun],

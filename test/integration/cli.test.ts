@@ -1,0 +1,149 @@
+/** The command line as such: mistakes, exit codes, colours, and how much is loaded for it. */
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import { fileURLToPath } from "node:url";
+import { commandTree } from "../../agent/cli/commands.js";
+import { allNodes, treeOf } from "../../agent/cli/completions/tree.js";
+import { startAgent, type TestAgent } from "../support/agent.js";
+import { runCli } from "../support/cli.js";
+import { importBusybox, runContainer, runPod, sh } from "../support/workload.js";
+
+const program = fileURLToPath(new URL("../../agent/cli/main.js", import.meta.url));
+const page = fileURLToPath(new URL("../../../docs/cli.md", import.meta.url));
+
+describe("berth", () => {
+  const mistakes: [line: string, code: number, told: RegExp][] = [
+    ["pod", 2, /unknown command 'pod'\n\(Did you mean pods\?\)/],
+    ["image pul x", 2, /Did you mean pull\?\)\n\(berth image --help tells more\)/],
+    ["pull x", 2, /^berth: "pull" is no command; "berth image pull" may be meant\n$/],
+    ["rmi x", 2, /"berth image rm" may be meant/],
+    ["pods --jsn", 2, /unknown option '--jsn'\n\(Did you mean --json\?\)\n\(berth pods --help tells more\)/],
+    ["explain", 2, /missing required argument 'CONTAINER'/],
+    ["pods x", 2, /too many arguments for 'pods'/],
+    ["image", 2, /Usage: berth image/],
+    ["logs x --tail y", 2, /^berth: --tail y is no number of lines\n$/],
+    ["pods --socket nowhere", 2, /nowhere is not unix:\/\/\/PATH/],
+    ["pods --socket unix:///nowhere/s", 3, /^berth: no agent answers on \/nowhere\/s; is "berth serve" running\?\n$/],
+    ["exec --socket unix:///nowhere/s x true", 125, /no agent answers/],
+    ["config check /nowhere.toml", 1, /nowhere\.toml/],
+  ];
+  for (const [line, code, told] of mistakes) {
+    it(`${line}: ends with ${code}, and a sentence`, async () => {
+      const result = await runCli(line.split(" "));
+      assert.equal(result.code, code);
+      assert.equal(result.stdout, "");
+      assert.match(result.stderr, told);
+    });
+  }
+
+  it("help and versions are no mistakes", async () => {
+    for (const line of [[], ["--help"], ["help", "pods"], ["--version"], ["image", "--help"]]) {
+      const { code, stdout } = await runCli(line);
+      assert.equal(code, 0, line.join(" "));
+      assert.ok(stdout !== "");
+    }
+  });
+
+  it("loads little: no library of the agent's, and few modules", () => {
+    for (const [line, most] of [
+      [["pods"], 110],
+      [["config", "show"], 60],
+      [["serve", "--help"], 20],
+    ] as const) {
+      const modules = modulesLoadedBy(line);
+      const heavy = /node_modules\/(?:pino|undici|prom-client|@kubernetes|yaml)\//;
+      assert.deepEqual(
+        modules.filter((url) => heavy.test(url)),
+        [],
+      );
+      assert.ok(modules.length <= most, `${line.join(" ")}: ${modules.length} modules`);
+      assert.ok(modules.length > 5, "they are counted");
+    }
+  });
+
+  it("docs/cli.md has each command, and the JSON of those that have one", async () => {
+    const text = readFileSync(page, "utf8");
+    const nodes = allNodes(treeOf(await commandTree(null))).filter(
+      ({ path, children }) => path !== "" && children.length === 0,
+    );
+    const missing = nodes.filter(({ path }) => !text.includes(`\`berth ${path}`)).map(({ path }) => path);
+    assert.deepEqual(missing, []);
+    const [, json = ""] = text.split("## --json");
+    const undescribed = nodes
+      .filter(({ path, options }) => options.some(({ long }) => long === "--json") && !json.includes(`\`${path}\``))
+      .map(({ path }) => path);
+    assert.deepEqual(undescribed, []);
+  });
+});
+
+/** URLs of the modules that are not Node's own. */
+function modulesLoadedBy(line: readonly string[]): string[] {
+  const directory = mkdtempSync(join(tmpdir(), "berth-modules-"));
+  try {
+    const env = { ...process.env, NODE_V8_COVERAGE: directory, BERTH_SOCKET: "unix:///nowhere/s" };
+    try {
+      execFileSync(process.execPath, [program, ...line], { env, stdio: "ignore" });
+    } catch {
+      // no agent answers
+    }
+    return readdirSync(directory)
+      .flatMap((name) => JSON.parse(readFileSync(join(directory, name), "utf8")).result as { url: string }[])
+      .map(({ url }) => url)
+      .filter((url) => url.startsWith("file:"));
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
+
+const esc = "\u001b";
+
+describe("berth, with an agent", () => {
+  let agent: TestAgent;
+  let container = "";
+  before(async () => {
+    agent = await startAgent();
+    await importBusybox(agent);
+    container = await runContainer(agent, await runPod(agent), sh("sleep 1000"));
+  });
+  after(() => agent.stop());
+  const berth = (...args: string[]) => runCli(args, { BERTH_SOCKET: agent.socket });
+
+  it("scripts can tell failures from one another", async () => {
+    const codes = async (...lines: string[][]) => Promise.all(lines.map(async (line) => (await berth(...line)).code));
+    assert.deepEqual(await codes(["pods"], ["leaks"], ["explain", container]), [0, 0, 0]);
+    assert.deepEqual(await codes(["explain", "nosuch"], ["logs", "nosuch"], ["image", "rm", "nosuch:1"]), [4, 4, 4]);
+    assert.deepEqual(
+      await codes(["stats", "nosuch"], ["namespaces", "nosuch"], ["image", "inspect", "nosuch"]),
+      [4, 4, 4],
+    );
+    assert.deepEqual(await codes(["debug", "cpu", "--seconds", "0", "-o", "/nowhere/x"]), [1]);
+  });
+
+  it("exec ends with the program's code, and with 125 when there was none", async () => {
+    assert.equal((await berth("exec", container, "sh", "-c", "exit 7")).code, 7);
+    const { code, stderr } = await berth("exec", "nosuch", "true");
+    assert.equal(code, 125);
+    assert.match(stderr, /^berth: container "nosuch" is not known\n$/);
+  });
+
+  it("colours tables on a terminal, and not where NO_COLOR is set", { skip: !existsSync("/usr/bin/script") }, () => {
+    const onTerminal = (env: Record<string, string>) =>
+      execFileSync("/usr/bin/script", ["-qec", `'${process.execPath}' '${program}' ps`, "/dev/null"], {
+        encoding: "utf8",
+        env: { PATH: "/usr/bin:/bin", TERM: "xterm", BERTH_SOCKET: agent.socket, ...env },
+        stdio: ["ignore", "pipe", "inherit"],
+      });
+    const coloured = onTerminal({});
+    assert.ok(coloured.includes(`${esc}[1mCONTAINER ID`) && coloured.includes(`${esc}[32mrunning`), coloured);
+    for (const env of [{ NO_COLOR: "1" }, { TERM: "dumb" }]) assert.ok(!onTerminal(env).includes(esc));
+    assert.ok(onTerminal({ NO_COLOR: "" }).includes(esc));
+  });
+
+  it("and not into a pipe", async () => {
+    assert.ok(!(await berth("ps")).stdout.includes(esc));
+  });
+});
