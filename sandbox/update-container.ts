@@ -5,10 +5,12 @@ import { FailedPreconditionError } from "./errors.js";
 import { toCallError } from "./monitor-client.js";
 import type { SandboxNode } from "./node.js";
 import { isForeign } from "./oci-runtimes.js";
+import { changeOomScores } from "./oom-scores.js";
 import { controllersForRuntimes } from "./runtime-bundle.js";
 import type { LinuxResources } from "./spec/oci.js";
-import { linuxResources, oomScoreAdj } from "./spec/resources.js";
+import { allowedOomScoreAdj, linuxResources, oomScoreAdj } from "./spec/resources.js";
 import { runtimeResources } from "./spec/runtime-config.js";
+import { specHost } from "./spec-host.js";
 import { update } from "./store.js";
 
 type Resources = runtime.v1.ILinuxContainerResources;
@@ -16,25 +18,32 @@ type Resources = runtime.v1.ILinuxContainerResources;
 /**
  * Changes the limits of a container that is created or running. What the request leaves out stays as it is; a value that
  * the kernel refuses is an InvalidArgumentError that names it, a memory limit below what is in use a
- * FailedPreconditionError; nothing is changed then. oom_score_adj is of the program's start: it is checked, and not changed.
+ * FailedPreconditionError; nothing is changed then. An oom_score_adj is given to the processes that have the old one.
  */
 export function updateContainer(node: SandboxNode, container: Container, resources: Resources): Promise<void> {
   const { id } = container.record;
   return node.serial.run(id, async () => {
     const { podId, phase, spec, cgroupPath } = container.record;
     if (phase === "exited" || spec === null) throw new FailedPreconditionError(`container ${id} is ${phase}`);
-    oomScoreAdj(resources, "linux");
+    const askedScore = oomScoreAdj(resources, "linux");
     const old = container.config.linux?.resources ?? {};
     const asked = completed(resources, old);
     const changed = linuxResources(asked, { field: "linux", cgroupMode: node.cgroups.mode });
     await node.cgroups.update(cgroupPath, changed);
     // it would write its own old values at its next command otherwise
     if (isForeign(node, podId)) await tellRuntime(node, container, changed);
+    const scoreBefore = spec.process.oomScoreAdj ?? 0;
+    const score = askedScore === 0 ? scoreBefore : allowedOomScoreAdj(askedScore, specHost(node));
+    await changeOomScores(() => node.cgroups.processes(cgroupPath), scoreBefore, score);
     container.config.linux = { ...container.config.linux, resources: mergeResources(old, asked) };
     const { ContainerConfig: Message } = runtime.v1;
     update(node.store.containers, container, {
       config: Message.toObject(Message.fromObject(container.config), { longs: String, bytes: String }),
-      spec: { ...spec, linux: { ...spec.linux, resources: { ...spec.linux.resources, ...changed } } },
+      spec: {
+        ...spec,
+        process: { ...spec.process, oomScoreAdj: score },
+        linux: { ...spec.linux, resources: { ...spec.linux.resources, ...changed } },
+      },
     });
   });
 }
@@ -50,10 +59,9 @@ async function tellRuntime(node: SandboxNode, { record }: Container, changed: Li
 
 /** A swap limit counts memory, too: without a new memory limit it is meant with the one in force. */
 function completed(asked: Resources, old: Resources): Resources {
-  const { oom_score_adj: _, ...rest } = asked;
   const isZero = (value: Long | number | null | undefined) => Number(value?.toString() ?? 0) === 0;
-  if (isZero(asked.memory_swap_limit_in_bytes) || !isZero(asked.memory_limit_in_bytes)) return rest;
-  return { ...rest, memory_limit_in_bytes: old.memory_limit_in_bytes ?? Long.ZERO };
+  if (isZero(asked.memory_swap_limit_in_bytes) || !isZero(asked.memory_limit_in_bytes)) return asked;
+  return { ...asked, memory_limit_in_bytes: old.memory_limit_in_bytes ?? Long.ZERO };
 }
 
 /** What ContainerStatus reports afterwards: the old values with those of the request over them. */

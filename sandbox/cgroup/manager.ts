@@ -110,6 +110,8 @@ export interface CgroupManager {
   /** rmdir of those directories (the answer of create or missingParents) that are empty by now; answers the others, which
    *  stay because somebody else uses them */
   removeParents(directories: readonly string[]): Promise<string[]>;
+  /** numbers of the processes in it and below, as the agent sees them */
+  processes(path: string): Promise<number[]>;
   /** SIGKILL to everything in it and below; back when it is empty */
   kill(path: string): Promise<void>;
   /** true in any hierarchy */

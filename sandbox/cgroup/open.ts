@@ -1,7 +1,7 @@
 /** The cgroup manager of this host: of cgroup v1, v2, or a hybrid of both. */
 import { existsSync, readFileSync } from "node:fs";
-import { rmdir } from "node:fs/promises";
-import { join } from "node:path";
+import { readdir, rmdir } from "node:fs/promises";
+import { basename, join } from "node:path";
 import { type FileRead, native } from "../../native/binding.js";
 import { FailedPreconditionError } from "../errors.js";
 import type { LinuxResources } from "../spec/oci.js";
@@ -182,6 +182,15 @@ function managerOf(
         else stayed.unshift(directory);
       }
       return stayed;
+    },
+
+    async processes(path) {
+      checkCgroupPath(path);
+      const [root = unifiedRoot] = tasksRoots;
+      const below = await readdir(join(root, path), { recursive: true });
+      const files = below.filter((name) => basename(name) === "cgroup.procs").map((name) => join(root, path, name));
+      const lists = (await native.readFiles(files)).map(contentOf);
+      return lists.flatMap((list) => list?.split("\n").filter(Boolean).map(Number) ?? []);
     },
 
     async kill(path) {

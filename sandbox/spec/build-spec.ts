@@ -6,7 +6,7 @@ import { InvalidArgumentError } from "../errors.js";
 import type { ResolvedUser } from "../identity.js";
 import type { OciImageConfig } from "../image-config.js";
 import type { PodSandboxConfig } from "../pod.js";
-import { capabilities, sysResourceBit } from "./capabilities.js";
+import { capabilities } from "./capabilities.js";
 import { devices, type HostDevice } from "./devices.js";
 import { environment } from "./environment.js";
 import { maskedPaths } from "./masked-paths.js";
@@ -14,7 +14,7 @@ import { mounts, type PodFilePaths } from "./mounts.js";
 import { checkPodNamespaces, namespaces, pidSharing, pidSharingAnnotation } from "./namespaces.js";
 import type { LinuxBlockIo, LinuxIntelRdt, OciSpec, PosixRlimit } from "./oci.js";
 import { processArgs } from "./process-args.js";
-import { linuxResources, oomScoreAdj } from "./resources.js";
+import { allowedOomScoreAdj, linuxResources, oomScoreAdj } from "./resources.js";
 import { seccomp, seccompChoice } from "./seccomp.js";
 import type { SelinuxLabels } from "./selinux.js";
 import { checkContainerUserNamespace, checkUserIsMapped, podUserNamespace } from "./user-namespace.js";
@@ -119,7 +119,7 @@ export function buildSpec(input: SpecInput): OciSpec {
       capabilities: sets,
       ...(host.rlimits.length > 0 && { rlimits: [...host.rlimits] }),
       noNewPrivileges: context?.no_new_privs ?? false,
-      oomScoreAdj: clampedOomScoreAdj(config, host),
+      oomScoreAdj: allowedOomScoreAdj(oomScoreAdj(config.linux?.resources, resourcesField), host),
       ...(input.hostFiles.apparmorProfile !== null && { apparmorProfile: input.hostFiles.apparmorProfile }),
       ...(input.labels !== undefined && { selinuxLabel: input.labels.process }),
     },
@@ -153,9 +153,4 @@ function checkRequest({ config, podConfig, podRunsPrivileged }: SpecInput): void
       "config.linux.security_context.privileged: the pod sandbox was not asked to run privileged containers",
     );
   }
-}
-
-function clampedOomScoreAdj(config: ContainerConfig, host: SpecHost): number {
-  const asked = oomScoreAdj(config.linux?.resources, resourcesField);
-  return (host.capabilities & sysResourceBit) !== 0n ? asked : Math.max(asked, host.oomScoreAdj);
 }

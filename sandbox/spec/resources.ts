@@ -1,5 +1,6 @@
 import type { runtime } from "../../cri-proto/generated/runtime.js";
 import { InvalidArgumentError } from "../errors.js";
+import { sysResourceBit } from "./capabilities.js";
 import { toNumber } from "./numbers.js";
 import type { LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxResources } from "./oci.js";
 
@@ -41,6 +42,11 @@ export function oomScoreAdj(resources: runtime.v1.ILinuxContainerResources | nul
     throw new InvalidArgumentError(`${field}.oom_score_adj: ${value} is not within -1000 and 1000`);
   }
   return value;
+}
+
+/** Without CAP_SYS_RESOURCE nobody below the agent gets a lower one than it has itself. */
+export function allowedOomScoreAdj(asked: number, agent: { capabilities: bigint; oomScoreAdj: number }): number {
+  return (agent.capabilities & sysResourceBit) !== 0n ? asked : Math.max(asked, agent.oomScoreAdj);
 }
 
 function cpuOf(resources: runtime.v1.ILinuxContainerResources, field: string): LinuxCpu {

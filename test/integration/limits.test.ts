@@ -17,6 +17,7 @@ import {
   runPod,
   runToEnd,
   sh,
+  untilWritten,
 } from "../support/workload.js";
 
 let agent: TestAgent;
@@ -111,6 +112,26 @@ test("oom_score_adj is the init's and its execs', and the monitor's is no contai
   const ofMonitor = Number(readFileSync(`/proc/${monitor?.pid}/oom_score_adj`, "utf8"));
   assert.ok(ofMonitor === -998 || (ofMonitor === ofAgent && !canLower()), `${ofMonitor}`);
   for (const container_id of [id, plain]) await agent.client.call("RemoveContainer", { container_id });
+});
+
+test("an update's oom_score_adj is given to what runs, unless it has set its own, and to later execs", async () => {
+  const script = `(echo 900 > /proc/self/oom_score_adj; exec sleep 1000) & echo $! > /own; sleep 1000 & echo $! > /child
+    while ! grep -q 900 /proc/$(cat /own)/oom_score_adj; do sleep 0.05; done; echo ready; sleep 1000`;
+  const id = await runContainer(agent, pod, { ...sh(script), linux: { resources: { oom_score_adj: long(500) } } });
+  await untilWritten(agent, id, "ready");
+  const told = () => out(agent, id, "for p in 1 $(cat /child) $(cat /own) self; do cat /proc/$p/oom_score_adj; done");
+  for (const score of [700, 600]) {
+    const linux = { oom_score_adj: long(score), cpu_shares: long(score) };
+    await agent.client.call("UpdateContainerResources", { container_id: id, linux });
+    assert.equal(await told(), `${score}\n${score}\n900\n${score}`);
+  }
+  await agent.client.call("UpdateContainerResources", { container_id: id, linux: { cpu_shares: long(2) } });
+  await agent.kill9();
+  await agent.restart();
+  assert.equal(await told(), "600\n600\n900\n600");
+  const { status } = await agent.client.call("ContainerStatus", { container_id: id });
+  assert.equal(String(status?.resources?.linux?.oom_score_adj), "600");
+  await agent.client.call("RemoveContainer", { container_id: id });
 });
 
 /** CAP_SYS_RESOURCE */
