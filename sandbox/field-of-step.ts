@@ -36,6 +36,7 @@ export function fieldsOfContainer(config: ContainerConfig): FieldOfStep {
         if (subject === config.command?.[0]) return "config.command";
         return subject === config.args?.[0] ? "config.args" : undefined;
       case "load the seccomp filter":
+      case "go on under the seccomp filter":
         return `${context}.${seccomp ? "seccomp" : "seccomp_profile_path"}`;
       case "set the AppArmor profile":
         return `${context}.apparmor`;

@@ -55,6 +55,12 @@ void load_seccomp(const Process& process, const ChildChannel& channel) {
   }
 }
 
+// Without no_new_privs the filter is in force by now: most likely it is its rules that refuse the step.
+[[noreturn]] void fail_under_filter(const Process& process, const char* step, const ChildChannel& channel) {
+  if (process.no_new_privileges || process.seccomp_filter.empty()) channel.break_off(step);
+  channel.refuse("go on under the seccomp filter", step);
+}
+
 // The keys of whoever started the agent are not the container's. Where there are no keyrings, or no more of them, it is left
 // with the monitor's, which is the pod's own.
 void leave_session_keyring(const ChildChannel& channel) {
@@ -62,32 +68,33 @@ void leave_session_keyring(const ChildChannel& channel) {
   if (errno != ENOSYS && errno != EPERM && errno != EDQUOT) channel.break_off("make a session keyring");
 }
 
-void drop_bounding(uint64_t kept, const ChildChannel& channel) {
+void drop_bounding(const Process& process, const ChildChannel& channel) {
   for (int capability = 0; capability <= kMaxCapability; ++capability) {
-    if ((kept >> capability & 1) != 0) continue;
+    if ((process.capabilities.bounding >> capability & 1) != 0) continue;
     if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0) {
       if (errno == EINVAL) return;  // above the last one that the kernel knows
-      channel.break_off("drop capabilities from the bounding set");
+      fail_under_filter(process, "drop capabilities from the bounding set", channel);
     }
   }
 }
 
 void set_ids(const Process& process, const ChildChannel& channel) {
-  if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0) channel.break_off("keep capabilities");
+  if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0) fail_under_filter(process, "keep capabilities", channel);
   if (syscall(SYS_setgroups, process.additional_gids.size(), process.additional_gids.data()) != 0) {
     channel.refuse("setgroups", "additional_gids");
   }
   if (syscall(SYS_setresgid, process.gid, process.gid, process.gid) != 0) channel.refuse("setresgid", "gid");
   if (syscall(SYS_setresuid, process.uid, process.uid, process.uid) != 0) channel.refuse("setresuid", "uid");
   // A change of credentials sets this to what fs.suid_dumpable says.
-  if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) channel.break_off("stay non-dumpable");
+  if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) fail_under_filter(process, "stay non-dumpable", channel);
 }
 
 // What the monitor itself does not hold cannot be given, and is left out.
-void set_capabilities(const Capabilities& wanted, const ChildChannel& channel) {
+void set_capabilities(const Process& process, const ChildChannel& channel) {
+  const Capabilities& wanted = process.capabilities;
   __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
   __user_cap_data_struct data[2] = {};
-  if (syscall(SYS_capget, &header, data) != 0) channel.break_off("capget");
+  if (syscall(SYS_capget, &header, data) != 0) fail_under_filter(process, "capget", channel);
   const uint64_t held = data[0].permitted | static_cast<uint64_t>(data[1].permitted) << 32;
   const uint64_t permitted = wanted.permitted & held;
   const uint64_t effective = wanted.effective & permitted;
@@ -98,7 +105,9 @@ void set_capabilities(const Capabilities& wanted, const ChildChannel& channel) {
     data[half].inheritable = static_cast<uint32_t>(inheritable >> (32 * half));
   }
   if (syscall(SYS_capset, &header, data) != 0) channel.refuse("capset", "capabilities");
-  if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0) channel.break_off("clear ambient capabilities");
+  if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0) {
+    fail_under_filter(process, "clear ambient capabilities", channel);
+  }
   const uint64_t ambient = wanted.ambient & permitted & inheritable;
   for (int capability = 0; capability <= kMaxCapability; ++capability) {
     if ((ambient >> capability & 1) == 0) continue;
@@ -155,9 +164,9 @@ void assume_credentials(const Process& process, const ChildChannel& channel) {
   const bool entered = enter_working_directory(process, WhoEnters::kRoot, channel);
   leave_session_keyring(channel);
   if (!process.no_new_privileges) load_seccomp(process, channel);
-  drop_bounding(process.capabilities.bounding, channel);
+  drop_bounding(process, channel);
   set_ids(process, channel);
-  set_capabilities(process.capabilities, channel);
+  set_capabilities(process, channel);
   if (!entered) enter_working_directory(process, WhoEnters::kUser, channel);
   umask(process.has_umask ? process.umask & 0777 : kDefaultUmask);
 }

@@ -145,6 +145,20 @@ test("a profile of the node: its arguments, errnos and flags hold, in execs, too
   assert.equal(await out(agent, id, script), expected);
 });
 
+test("a profile under which nothing can be started is told by its field", async () => {
+  const names = ["prctl", "capset", "capget", "setresuid", "setgroups"];
+  const seccomp = profile({ defaultAction: "SCMP_ACT_ALLOW", syscalls: [{ names, action: "SCMP_ACT_ERRNO" }] });
+  const start = (no_new_privs: boolean) =>
+    runToEnd(agent, pod, { ...sh("echo runs"), linux: { security_context: { seccomp, no_new_privs } } });
+  await fails(
+    start(false),
+    "INVALID_ARGUMENT",
+    /^config\.linux\.security_context\.seccomp: .*drop capabilities.*EPERM/,
+  );
+  // there it is loaded last
+  assert.equal((await start(true)).output, "runs\n");
+});
+
 test("what is wrong in a file is told with its path and its place in it", async () => {
   const wrong: [object, RegExp][] = [
     [{}, /profile\.json: defaultAction: undefined is no action/],
