@@ -92,10 +92,10 @@ test("exec: both outputs, input to its end, and the exit code", async () => {
   assert.ok(running.stdout().equals(data));
   assert.equal(running.stderr(), "error\n");
   const missing = start("exec", id, "no-such-program");
-  assert.equal(await missing.ended(), 1);
+  assert.equal(await missing.ended(), 125);
   assert.match(missing.stderr(), /^berth: .*no-such-program/);
   const nobody = start("exec", "f".repeat(64), "true");
-  assert.equal(await nobody.ended(), 1);
+  assert.equal(await nobody.ended(), 125);
   assert.match(nobody.stderr(), /^berth: .*ffff/);
 });
 
@@ -171,7 +171,7 @@ test("port-forward: there and back with half-closes, and refusals", async () => 
   await forward.ended();
   server.close();
   const nobody = start("port-forward", "e".repeat(64), "80");
-  assert.equal(await nobody.ended(), 1);
+  assert.equal(await nobody.ended(), 4);
   assert.match(nobody.stderr(), /^berth: .*eeee/);
 });
 
