@@ -1,5 +1,6 @@
 import type { Container } from "./container.js";
 import { DeadlineExceededError, FailedPreconditionError, InvalidArgumentError } from "./errors.js";
+import { fieldsOfExec } from "./field-of-step.js";
 import { checkNotCancelled } from "./flights.js";
 import { toExecProcess } from "./launch-plan.js";
 import { type ExecRequest, isNotRunning, type ProgramStreams, toCallError } from "./monitor-client.js";
@@ -124,5 +125,5 @@ function execRequest(node: SandboxNode, container: Container, args: string[], te
 function toExecError(error: unknown, container: Container, command: string[]): Error {
   const { id } = container.record;
   if (isNotRunning(error)) return new FailedPreconditionError(`container ${id} is not running`, { cause: error });
-  return toCallError(error, `the command ${JSON.stringify(command[0])} in container ${id} failed`);
+  return toCallError(error, `the command ${JSON.stringify(command[0])} in container ${id} failed`, fieldsOfExec);
 }

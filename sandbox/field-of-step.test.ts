@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { constants } from "node:os";
 import { test } from "node:test";
 import { fieldsOfContainer, fieldsOfPod } from "./field-of-step.js";
 
@@ -27,22 +28,26 @@ test("the field of a container's request that a step of its init was about", () 
     ["load the seccomp filter", "", `${context}.seccomp_profile_path`],
     ["clone3", "", undefined],
   ] as const) {
-    assert.equal(field(step, subject), expected, `${step} ${subject}`);
+    assert.equal(field(step, subject, 22), expected, `${step} ${subject}`);
   }
+  assert.equal(field("execve", "/program", constants.errno.E2BIG), "config.args, config.envs");
 });
 
 test("what the request does not say has no field", () => {
   const field = fieldsOfContainer({});
   for (const step of ["mount", "mknod", "check", "mask", "enter the working directory", "execve"]) {
-    assert.equal(field(step, "/x"), undefined, step);
+    assert.equal(field(step, "/x", 22), undefined, step);
   }
 });
 
 test("a pod's: its host name, and sysctls however they are separated", () => {
   const field = fieldsOfPod({ linux: { sysctls: { "net.core.somaxconn": "1", "net/ipv4/conf/eth0.1/tag": "1" } } });
-  assert.equal(field("sethostname", "x"), "config.hostname");
-  assert.equal(field("set the sysctl", "net/core/somaxconn"), 'config.linux.sysctls["net.core.somaxconn"]');
-  assert.equal(field("set the sysctl", "net/ipv4/conf/eth0.1/tag"), 'config.linux.sysctls["net/ipv4/conf/eth0.1/tag"]');
-  assert.equal(field("set the sysctl", "net/ipv4/ping_group_range"), undefined);
-  assert.equal(field("open", "/proc/sys"), undefined);
+  assert.equal(field("sethostname", "x", 22), "config.hostname");
+  assert.equal(field("set the sysctl", "net/core/somaxconn", 22), 'config.linux.sysctls["net.core.somaxconn"]');
+  assert.equal(
+    field("set the sysctl", "net/ipv4/conf/eth0.1/tag", 22),
+    'config.linux.sysctls["net/ipv4/conf/eth0.1/tag"]',
+  );
+  assert.equal(field("set the sysctl", "net/ipv4/ping_group_range", 22), undefined);
+  assert.equal(field("open", "/proc/sys", 22), undefined);
 });

@@ -1,10 +1,13 @@
 /** Which field of a request a step of the monitor's was about: its errors name it, as those of the checks before it do. */
+import { constants } from "node:os";
 import { posix } from "node:path";
 import type { ContainerConfig } from "./container.js";
 import type { PodSandboxConfig } from "./pod.js";
 
 /** undefined: none of the request's, as of what Berth or the image brings */
-export type FieldOfStep = (step: string, subject: string) => string | undefined;
+export type FieldOfStep = (step: string, subject: string, errnoValue: number) => string | undefined;
+
+const { E2BIG } = constants.errno;
 
 const context = "config.linux.security_context";
 
@@ -17,7 +20,7 @@ export function fieldsOfContainer(config: ContainerConfig): FieldOfStep {
   const devices = (config.devices ?? []).map(({ container_path, host_path }) => container_path || host_path);
   const mount = (subject: string) => item("config.mounts", mounts, subject, ".container_path");
   const device = (subject: string) => item("config.devices", devices, subject, ".container_path");
-  return (step, subject) => {
+  return (step, subject, errnoValue) => {
     switch (step) {
       case "mount":
       case "mount_setattr":
@@ -33,6 +36,7 @@ export function fieldsOfContainer(config: ContainerConfig): FieldOfStep {
       case "enter the working directory":
         return config.working_dir ? "config.working_dir" : undefined;
       case "execve":
+        if (errnoValue === E2BIG) return "config.args, config.envs";
         if (subject === config.command?.[0]) return "config.command";
         return subject === config.args?.[0] ? "config.args" : undefined;
       case "load the seccomp filter":
@@ -51,6 +55,8 @@ export function fieldsOfContainer(config: ContainerConfig): FieldOfStep {
     }
   };
 }
+
+export const fieldsOfExec: FieldOfStep = (step) => (step === "execve" ? "cmd" : undefined);
 
 export function fieldsOfPod(config: PodSandboxConfig): FieldOfStep {
   return (step, subject) => {

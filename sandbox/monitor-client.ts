@@ -90,7 +90,8 @@ export class MonitorStepError extends Error {
 
   /** The same, as an error of a CRI call: `what` says what was asked for, `fieldOf` which field of it is wrong. */
   toCallError(what: string, fieldOf?: FieldOfStep): BerthError {
-    const field = this.kind === MonitorErrorMessage.Kind.INVALID ? fieldOf?.(this.step, this.subject) : undefined;
+    const isInvalid = this.kind === MonitorErrorMessage.Kind.INVALID;
+    const field = isInvalid ? fieldOf?.(this.step, this.subject, this.errnoValue) : undefined;
     const message = `${field === undefined ? "" : `${field}: `}${what}: ${this.message}`;
     const options = { cause: this };
     if (isDiskFullErrno(this.errnoValue)) return new ResourceExhaustedError(message, options);

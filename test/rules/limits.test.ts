@@ -89,7 +89,11 @@ describe("arguments and environment", () => {
   test("more than the kernel takes together is an error", async () => {
     const envs = Array.from({ length: 60 }, (_, i) => ({ key: `V${i}`, value: bytes(largest.slice(20)) }));
     const container_id = await createContainer(place.agent, place.pod, { envs: envs.slice(30) });
-    await fails(place.agent.client.call("StartContainer", { container_id }), "INVALID_ARGUMENT", /E2BIG/);
+    await fails(
+      place.agent.client.call("StartContainer", { container_id }),
+      "INVALID_ARGUMENT",
+      /^config\.args, config\.envs: .*E2BIG/,
+    );
     await place.agent.client.call("RemoveContainer", { container_id });
     // more than the pod's monitor takes, with many mounts and without: the pod lives on
     const mounts = Array.from({ length: 600 }, (_, i) => ({ container_path: `/m/${i}`, host_path: at("volume") }));
