@@ -4,6 +4,7 @@
  */
 import { berth } from "../cri-proto/generated/admin.js";
 import { runtime } from "../cri-proto/generated/runtime.js";
+import { encodedBytes } from "./encoded-answer.js";
 
 /** The static code of a message type: what it encodes (fields may be left out) and what it decodes to. */
 export interface Message<Written, Read> {
@@ -120,7 +121,7 @@ export function methodDefinition<Q, QR, A, AR>(service: string, name: string, me
     responseStream: method.stream,
     requestSerialize: (message: Q) => asBuffer(method.request.encode(message).finish()),
     requestDeserialize: (bytes: Buffer) => method.request.decode(bytes),
-    responseSerialize: (message: A) => asBuffer(method.response.encode(message).finish()),
+    responseSerialize: (message: A) => encodedBytes(message) ?? asBuffer(method.response.encode(message).finish()),
     responseDeserialize: (bytes: Buffer) => method.response.decode(bytes),
   };
 }

@@ -8,6 +8,7 @@ export async function* streamPodSandboxMetrics(
   runtime: Runtime,
   _request: proto.v1.IStreamPodSandboxMetricsRequest,
 ): AsyncGenerator<proto.v1.IStreamPodSandboxMetricsResponse> {
-  const metrics = await podMetrics(runtime);
+  const metrics: proto.v1.IPodSandboxMetrics[] = [];
+  for await (const pod of podMetrics(runtime)) metrics.push(pod);
   for (const piece of inPieces(metrics, proto.v1.PodSandboxMetrics)) yield { pod_sandbox_metrics: piece };
 }
