@@ -53,6 +53,37 @@ test("two pods and the host reach each other through the bridge", async (t) => {
   assert.equal(readFileSync(`/sys/class/net/${first.hostName}/mtu`, "utf8"), "1400\n");
 });
 
+test("a pod that is attached can send at once: the first packet is not lost while a link comes up", async (t) => {
+  const name = await bridge(t);
+  for (let host = 10; host < 30; host++) {
+    const { fd } = await networkNamespace(t);
+    const options = { ...veth(name, fd, host), podMac: `0a:58:00:00:00:${host}` };
+    await native.attachVeth(options);
+    const of = (file: string) => readFileSync(`/sys/class/net/${options.hostName}/${file}`, "utf8").trim();
+    // 3: it forwards
+    assert.deepEqual([of("operstate"), of("brport/state")], ["up", "3"]);
+  }
+});
+
+test("what a pod says of itself is not asked of a thousand others: its link-local address is there, the host's end has none", async (t) => {
+  const name = await bridge(t);
+  const pod = await networkNamespace(t);
+  const options = veth(name, pod.fd, 2);
+  await native.attachVeth(options);
+  const addresses = await pod.run("busybox", "ip", "address", "show", "eth0");
+  assert.match(addresses, /inet6 fe80::858:ff:fe00:2\/64 scope link/);
+  assert.doesNotMatch(addresses, /tentative/);
+  const own = (await native.listAddresses({})).filter((address) => address.name === options.hostName);
+  assert.deepEqual(own, []);
+  // a pod may set its link down and up
+  await pod.run("busybox", "ip", "link", "set", "eth0", "down");
+  await pod.run("busybox", "ip", "link", "set", "eth0", "up");
+  const find = async () =>
+    (await native.listAddresses({ namespaceFd: pod.fd })).some((a) => a.address.startsWith("fe80"));
+  for (const end = Date.now() + 10_000; !(await find()) && Date.now() < end; ) await sleep(20);
+  assert.ok(await find());
+});
+
 test("a bridge is made once and adopted after that", async (t) => {
   const name = await bridge(t);
   const mac = () => readFileSync(`/sys/class/net/${name}/address`, "utf8");

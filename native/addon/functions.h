@@ -61,5 +61,6 @@ void register_terminal(Napi::Object exports);
 void register_traffic_control(Napi::Object exports);
 void register_unused_memory(Napi::Object exports);
 void register_user_namespace(Napi::Object exports);
+void register_veth(Napi::Object exports);
 
 }  // namespace berth

@@ -41,6 +41,7 @@ static Napi::Object init(Napi::Env, Napi::Object exports) {
   register_lock(exports);
   register_terminal(exports);
   register_user_namespace(exports);
+  register_veth(exports);
   return exports;
 }
 

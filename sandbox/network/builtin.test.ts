@@ -58,7 +58,7 @@ test("a reservation that fails takes nothing", () => {
 });
 
 test("a bridge whose ports are all taken is named", () => {
-  const full = Object.assign(new Error("rtnetlink create veth: Exchange full"), { code: "EXFULL" });
+  const full = Object.assign(new Error("rtnetlink create veth: Exchange full"), { errnoName: "EXFULL" });
   const told = attachError(full, "berth0");
   assert.ok(told instanceof ResourceExhaustedError);
   assert.match(told.message, /^bridge berth0 is full: .* 1023 ports/);

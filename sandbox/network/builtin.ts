@@ -2,7 +2,7 @@
  * The built-in pod network: one bridge, a veth pair per pod, addresses from our own leases, and one nftables table for
  * what leaves the node and for host ports. All of it by netlink and libnftables in this process.
  */
-import type { Addon } from "../../native/binding.js";
+import { type Addon, isSystemError } from "../../native/binding.js";
 import { FailedPreconditionError, InvalidArgumentError, ResourceExhaustedError, UnavailableError } from "../errors.js";
 import type { Known, Leak } from "../leaks/leak.js";
 import type { Observer } from "../observer.js";
@@ -63,6 +63,9 @@ export interface BuiltinNetworkOptions {
   positionsPath: string;
   observer: Observer;
 }
+
+/** How long a pod that comes waits for the port of one that goes. */
+const portPatienceMs = 5_000;
 
 export class BuiltinNetwork implements NetworkProvider {
   readonly name = "builtin";
@@ -323,20 +326,24 @@ export class BuiltinNetwork implements NetworkProvider {
     }, 1_000).unref();
   }
 
+  /** ResourceExhaustedError: a bridge has no more ports (BR_MAX_PORTS in the kernel), also when those that leave have left. */
   async #attachVeth(lease: NetworkLease, namespaceFd: number): Promise<void> {
-    try {
-      await this.#addon.attachVeth({
-        namespaceFd,
-        bridge: lease.bridge,
-        hostName: lease.hostInterface,
-        podName: lease.interfaceName,
-        podMac: lease.mac,
-        mtu: this.#node.mtu,
-        addresses: lease.addresses,
-        gateways: lease.gateways,
-      });
-    } catch (error) {
-      throw attachError(error, lease.bridge);
+    const options = {
+      namespaceFd,
+      bridge: lease.bridge,
+      hostName: lease.hostInterface,
+      podName: lease.interfaceName,
+      podMac: lease.mac,
+      mtu: this.#node.mtu,
+      addresses: lease.addresses,
+      gateways: lease.gateways,
+    };
+    for (;;) {
+      try {
+        return await this.#addon.attachVeth(options);
+      } catch (error) {
+        if (!isFull(error) || !(await this.#departures.oneGoes(portPatienceMs))) throw attachError(error, lease.bridge);
+      }
     }
   }
 
@@ -398,8 +405,12 @@ function readPositions(path: string): Record<string, string> {
 
 /** What a caller is told of the addon's error. */
 export function attachError(error: unknown, bridge: string): unknown {
-  if ((error as NodeJS.ErrnoException).code !== "EXFULL") return error;
+  if (!isFull(error)) return error;
   return new ResourceExhaustedError(`bridge ${bridge} is full: the kernel gives one no more than ${mostPorts} ports`, {
     cause: error,
   });
+}
+
+function isFull(error: unknown): boolean {
+  return isSystemError(error) && error.errnoName === "EXFULL";
 }

@@ -26,6 +26,7 @@ export class Departures {
   readonly #onTrouble: (name: string, error: unknown) => void;
   readonly #leaving = new Map<string, Departure>();
   #waiting: (() => void)[] = [];
+  #watching: (() => void)[] = [];
   #timer: NodeJS.Timeout | undefined;
 
   constructor(addon: Pick<Addon, "deleteLink">, onTrouble: (name: string, error: unknown) => void) {
@@ -50,6 +51,17 @@ export class Departures {
     await new Promise<void>((resolve) => this.#waiting.push(resolve));
   }
 
+  /** Waits until one more has gone; false: none is on its way, or `forMs` was not enough. */
+  async oneGoes(forMs: number): Promise<boolean> {
+    if (this.count === 0) return false;
+    let timer: NodeJS.Timeout | undefined;
+    const over = new Promise<false>((resolve) => {
+      timer = setTimeout(() => resolve(false), forMs);
+    });
+    const one = new Promise<true>((resolve) => this.#watching.push(() => resolve(true)));
+    return Promise.race([one, over]).finally(() => clearTimeout(timer));
+  }
+
   list(): { podId: string; since: number }[] {
     return [...this.#leaving.values()].map(({ podId, since }) => ({ podId, since }));
   }
@@ -59,6 +71,7 @@ export class Departures {
     if (departure === undefined) return;
     this.#leaving.delete(name);
     departure.whenGone();
+    for (const resolve of this.#watching.splice(0)) resolve();
     if (this.count <= mostAtOnce) {
       for (const resolve of this.#waiting) resolve();
       this.#waiting = [];
