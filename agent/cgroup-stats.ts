@@ -21,10 +21,12 @@ export class CpuRates {
   take(subject: object, { timestamp, cpuUsageNs: usageNs }: CgroupSample): number | undefined {
     if (usageNs === undefined) return undefined;
     const last = this.#last.get(subject);
-    if (last !== undefined && timestamp - last.timestamp < shortestIntervalNs) return last.nanoCores;
+    const passed = timestamp - (last?.timestamp ?? 0);
+    if (last !== undefined && Math.abs(passed) < shortestIntervalNs) return last.nanoCores;
     let nanoCores: number | undefined;
-    if (last !== undefined && usageNs >= last.usageNs) {
-      nanoCores = Math.round(((usageNs - last.usageNs) * 1e9) / (timestamp - last.timestamp));
+    // a clock that was set back tells no interval; the next reading has one again
+    if (last !== undefined && passed > 0 && usageNs >= last.usageNs) {
+      nanoCores = Math.round(((usageNs - last.usageNs) * 1e9) / passed);
     }
     this.#last.set(subject, { timestamp, usageNs, nanoCores });
     return nanoCores;

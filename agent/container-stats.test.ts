@@ -83,6 +83,14 @@ test("the rate is made from the reading before", () => {
   assert.equal(take(seconds(14), seconds(6)), 2_000_000_000);
 });
 
+test("a clock that was set back leaves one reading without a rate", () => {
+  const rates = new CpuRates();
+  const take = (timestamp: number, cpuUsageNs: number) => rates.take(container, { timestamp, cpuUsageNs });
+  take(seconds(1000), seconds(5));
+  assert.equal(take(seconds(10), seconds(6)), undefined);
+  assert.equal(take(seconds(12), seconds(7)), 500_000_000);
+});
+
 test("a counter that went back gives no rate", () => {
   const rates = new CpuRates();
   rates.take(container, { timestamp: seconds(10), cpuUsageNs: seconds(5) });

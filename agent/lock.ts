@@ -20,12 +20,12 @@ export async function lockDirectories(
   const locks: number[] = [];
   for (const directory of directories) {
     mkdirSync(directory, { recursive: true, mode: 0o700 });
-    const until = Date.now() + patienceMs;
+    const until = performance.now() + patienceMs;
     try {
       let lock = tryToLock(native, directory, false);
       while (lock === null) {
         await pause(pauseMs);
-        lock = tryToLock(native, directory, Date.now() > until);
+        lock = tryToLock(native, directory, performance.now() > until);
       }
       locks.push(lock);
     } catch (error) {

@@ -105,7 +105,8 @@ export async function createRuntime(config: Config): Promise<Runtime> {
   // a firewall's rules change seldom, and listing them is dear where there are many
   let drops: { at: number; chains: Promise<string[]> } | undefined;
   const forwardDropsLately = () => {
-    if (drops === undefined || Date.now() - drops.at > 60_000) drops = { at: Date.now(), chains: forwardDrops() };
+    if (drops === undefined || performance.now() - drops.at > 60_000)
+      drops = { at: performance.now(), chains: forwardDrops() };
     return drops.chains;
   };
   const runtime: Runtime = {

@@ -18,6 +18,8 @@ interface Departure {
   podId: string;
   /** milliseconds since 1970 */
   since: number;
+  /** the same by a clock that nobody sets */
+  begun: number;
   whenGone: () => void;
 }
 
@@ -41,7 +43,7 @@ export class Departures {
   /** `whenGone` is called once, at once when there is no such interface. Waits only when too many are on their way. */
   async add(name: string, podId: string, whenGone: () => void): Promise<void> {
     if (!interfaceExists(name)) return whenGone();
-    this.#leaving.set(name, { podId, since: Date.now(), whenGone });
+    this.#leaving.set(name, { podId, since: Date.now(), begun: performance.now(), whenGone });
     this.#timer ??= setInterval(() => void this.look(), lookAgainMs).unref();
     // gone between the look and its entry: nobody would tell any more
     if (!interfaceExists(name)) return this.gone(name);
@@ -85,10 +87,10 @@ export class Departures {
 
   /** For those whose end was not told. What the kernel has not taken away for so long is deleted. */
   async look(patience = patienceMs): Promise<void> {
-    for (const [name, { since }] of [...this.#leaving]) {
+    for (const [name, { begun }] of [...this.#leaving]) {
       try {
         if (interfaceExists(name)) {
-          if (Date.now() - since < patience) continue;
+          if (performance.now() - begun < patience) continue;
           await this.#addon.deleteLink(name);
         }
         this.gone(name);

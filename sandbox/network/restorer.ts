@@ -4,7 +4,7 @@ export class Restorer {
   readonly #onRestored: (what: string) => void;
   readonly #missing = new Set<string>();
   #timer: NodeJS.Timeout | undefined;
-  #doneAt = 0;
+  #doneAt = Number.NEGATIVE_INFINITY;
   #closed = false;
 
   constructor(options: {
@@ -30,7 +30,7 @@ export class Restorer {
   #start(): void {
     if (this.#timer !== undefined || this.#closed) return;
     // whoever has flushed the tables may be writing its own at this moment
-    const pauseMs = Math.max(20, this.#doneAt + 1_000 - Date.now());
+    const pauseMs = Math.max(20, this.#doneAt + 1_000 - performance.now());
     this.#timer = setTimeout(() => void this.#run(), pauseMs).unref();
   }
 
@@ -39,7 +39,7 @@ export class Restorer {
     this.#missing.clear();
     const done = await this.#restore();
     this.#timer = undefined;
-    this.#doneAt = Date.now();
+    this.#doneAt = performance.now();
     for (const what of missing) {
       if (done) this.#onRestored(what);
       else this.#missing.add(what);

@@ -28,7 +28,7 @@ const packagesFor = {
   build: toBuild,
   // the OCI runtimes that a RuntimeClass can name, CNI plugins, readers of exported images, what other programs of a
   // node do to its network, makers of file systems, systemd for its cgroup driver, Prometheus, certificates, packages,
-  // shells whose completions are tried
+  // shells whose completions are tried, a clock that can be set
   test: [
     ...[...toBuild, ...toRun, "runc", "crun", "containernetworking-plugins", "skopeo", "umoci"],
     ...[
@@ -44,6 +44,7 @@ const packagesFor = {
       "dpkg-dev",
       "zsh",
       "fish",
+      "libfaketime",
     ],
   ],
   demo: [...toBuild, ...toRun],

@@ -220,7 +220,7 @@ export class CniNetwork implements NetworkProvider {
     if ("problem" in found) return Promise.resolve();
     const { network } = found;
     const last = this.#examined;
-    if (last?.network === network && Date.now() - last.at < examinationMs) return Promise.resolve();
+    if (last?.network === network && performance.now() - last.at < examinationMs) return Promise.resolve();
     this.#examination ??= (async () => {
       const plugins = this.#plugins;
       let problem = "";
@@ -230,7 +230,7 @@ export class CniNetwork implements NetworkProvider {
       } catch (error) {
         problem = messageOf(error);
       }
-      this.#examined = { network, at: Date.now(), problem };
+      this.#examined = { network, at: performance.now(), problem };
     })().finally(() => {
       this.#examination = undefined;
     });

@@ -10,11 +10,11 @@ const patienceMs = 2_000;
 
 /** Kills them and waits for their end. @throws InternalError: one does not end */
 export async function endLeftoverPlugins(containerId: string): Promise<void> {
-  const until = Date.now() + patienceMs;
+  const until = performance.now() + patienceMs;
   for (;;) {
     const left = pluginsOf(containerId);
     if (left.length === 0) return;
-    if (Date.now() > until) {
+    if (performance.now() > until) {
       throw new InternalError(`CNI plugins of an earlier agent do not end: processes ${left.join(", ")}`);
     }
     for (const pid of left) {
