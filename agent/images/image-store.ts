@@ -4,6 +4,7 @@
  */
 import { mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { InvalidArgumentError } from "../../sandbox/errors.js";
 import type { OciImageConfig } from "../../sandbox/image-config.js";
 import type { LayerStore } from "../../sandbox/rootfs/layer-store.js";
@@ -181,10 +182,13 @@ export async function openImageStore(options: ImageStoreOptions): Promise<ImageS
           repoDigests: union(known?.repoDigests, record.repoDigests),
           pulledAt: known?.pulledAt ?? record.pulledAt,
         };
+        const others = [...images.values()].filter(
+          (other) => other.id !== record.id && other.repoTags.some((tag) => record.repoTags.includes(tag)),
+        );
+        if (known !== undefined && others.length === 0 && (await isOnDisk(pathOf(record.id), merged))) return known;
         // the new owner of a tag is written first: a crash in between leaves the tag twice, never nowhere
         const remembered = await store(merged);
-        for (const other of images.values()) {
-          if (other.id === record.id || !other.repoTags.some((tag) => record.repoTags.includes(tag))) continue;
+        for (const other of others) {
           await store({ ...other, repoTags: other.repoTags.filter((tag) => !record.repoTags.includes(tag)) });
         }
         index(remembered);
@@ -260,6 +264,14 @@ async function load(directory: string, options: ImageStoreOptions): Promise<Map<
   }
   records.sort((a, b) => (BigInt(a.pulledAt) < BigInt(b.pulledAt) ? -1 : 1));
   return new Map(records.map((record) => [record.id, record]));
+}
+
+/** A pull of what is there writes nothing. */
+async function isOnDisk(path: string, record: StoredImage): Promise<boolean> {
+  const stored = await readStored(path).catch(() => undefined);
+  return (
+    stored !== undefined && isWhole(stored, record.id) && isDeepStrictEqual(stored, JSON.parse(JSON.stringify(record)))
+  );
 }
 
 async function readStored(path: string): Promise<StoredImage> {

@@ -4,7 +4,7 @@ import { BerthError, InternalError, messageOf, NotFoundError } from "../../sandb
 import type { Observer } from "../../sandbox/observer.js";
 import { readAll } from "./digest.js";
 import type { DownloadSlots } from "./download-slots.js";
-import type { ImageRecord } from "./image-store.js";
+import type { ImageRecord, ImageStore } from "./image-store.js";
 import { type InstallDeps, installImage } from "./install-image.js";
 import { choosePlatform, type Descriptor, parseManifest } from "./manifest.js";
 import { hostPlatform } from "./platform.js";
@@ -142,7 +142,9 @@ async function pullFrom(
     const { config, layers, annotations } = resolved;
     const image = {
       what: formatReference(reference),
-      configuration: await readAll(client.blob(config, signal)),
+      configuration:
+        (await knownConfiguration(deps.images, config.digest, formatName(reference))) ??
+        (await readAll(client.blob(config, signal))),
       layers: layers.map((layer) => (layerSignal: AbortSignal) => {
         const open = (): AsyncIterable<Uint8Array> => client.blob(layer, layerSignal);
         // one that is paused must not keep a slot from the pull that it is paused for
@@ -163,6 +165,17 @@ async function pullFrom(
   } finally {
     await client.close();
   }
+}
+
+/**
+ * Of an image that is here already: a pull of what has not changed asks for the manifest alone. Another repository has to show
+ * that it has the image: whoever knows the digest of one that is not for him could name it in a manifest of his own.
+ */
+async function knownConfiguration(images: ImageStore, digest: string, name: string): Promise<Buffer | undefined> {
+  const record = images.find(digest);
+  if (record?.id !== digest || !record.repoDigests.some((known) => known.startsWith(`${name}@`))) return undefined;
+  const { text } = await images.configurationOf(record);
+  return text === undefined ? undefined : Buffer.from(text);
 }
 
 interface Resolved {

@@ -13,6 +13,7 @@ import {
   pushManifest,
 } from "../support/image-builder.js";
 import { openTestImages, type TestImages } from "../support/image-service.js";
+import { startLyingRegistry } from "../support/lying-registry.js";
 import { startRegistry, type TestRegistry } from "../support/registry.js";
 
 describe("pulling from a real registry", () => {
@@ -71,6 +72,32 @@ describe("pulling from a real registry", () => {
     assert.equal(service.layers.list().length, 3);
     await service.images.store.remove(other.id);
     assert.equal(service.layers.list().length, 2);
+  });
+
+  it("asks for nothing but the manifest, and writes nothing, when an image is here already", async () => {
+    const image = buildImage({ layers: [[{ path: "a", content: "here" }]] });
+    const asked = await startLyingRegistry(image);
+    const pull = async (name: string): Promise<string[]> => {
+      asked.seen.length = 0;
+      assert.equal((await service.images.pull({ reference: `${asked.host}/${name}` })).id, image.id);
+      return asked.seen.map(({ path }) => path.split("/").at(-2) ?? "");
+    };
+    const written = async () => (await lstat(join(service.images.store.directory, `${image.id.slice(7)}.json`))).ino;
+    assert.deepEqual(await pull("own/image:1"), ["manifests", "blobs", "blobs"]);
+    const before = await written();
+    assert.deepEqual(await pull("own/image:1"), ["manifests"]);
+    assert.equal(await written(), before);
+    assert.deepEqual(await pull("own/image:2"), ["manifests"]);
+    assert.notEqual(await written(), before);
+    // the digest alone is no proof that somebody may have it
+    assert.deepEqual(await pull("another/image:1"), ["manifests", "blobs"]);
+    const record = service.images.store.find(image.id);
+    assert.deepEqual(
+      record?.repoTags,
+      ["own/image:1", "own/image:2", "another/image:1"].map((name) => `${asked.host}/${name}`),
+    );
+    await service.images.store.remove(image.id);
+    await asked.stop();
   });
 
   it("moves a tag to the newer image", async () => {
