@@ -126,8 +126,9 @@ export interface Addon {
   closeDescriptor(fd: number): void;
 
   // cgroup.cc
-  /** mkdir -p of each (modes 0755), then the writes in order; on failure removes what it made */
-  createCgroups(options: { directories: string[]; writes: [path: string, value: string][] }): Promise<void>;
+  /** mkdir -p of each (modes 0755), then the writes in order; on failure removes what it made. Answers the parents that it
+   *  made, the outermost first */
+  createCgroups(options: { directories: string[]; writes: [path: string, value: string][] }): Promise<string[]>;
   /** writes in order; stops at the first failure */
   writeFiles(writes: [path: string, value: string][]): Promise<void>;
   /** rmdir of each with all that is below; already gone is success; waits up to timeoutMs while EBUSY */

@@ -34,8 +34,9 @@ for (const root of present) {
   test(`create, write, kill and remove below ${root}`, async (t) => {
     const [directory = ""] = cgroupsOf(t, [root]);
     const nested = join(directory, "a", "b");
-    await native.createCgroups({ directories: [nested], writes: [] });
-    await native.createCgroups({ directories: [nested], writes: [] });
+    const parents = [directory, join(directory, "a")];
+    assert.deepEqual(await native.createCgroups({ directories: [nested], writes: [] }), parents);
+    assert.deepEqual(await native.createCgroups({ directories: [nested], writes: [] }), []);
     const inner = processIn([nested], "(sleep 60 & sleep 60) & sleep 60");
     const outer = processIn(root === cgroup2 ? [join(directory, "a")] : [directory]);
     await until("members", () => members(nested).length === 4 && outer.pid !== undefined);

@@ -114,7 +114,15 @@ Napi::Value create_cgroups(const Napi::CallbackInfo& info) {
       for (auto directory = made.rbegin(); directory != made.rend(); ++directory) rmdir(directory->c_str());
       throw;
     }
-    return settle_nothing();
+    std::vector<std::string> parents;
+    for (const std::string& one : made) {
+      if (std::find(directories.begin(), directories.end(), one) == directories.end()) parents.push_back(one);
+    }
+    return [parents](Napi::Env env) {
+      Napi::Array list = Napi::Array::New(env, parents.size());
+      for (uint32_t index = 0; index < parents.size(); index++) list.Set(index, parents[index]);
+      return list;
+    };
   });
 }
 

@@ -98,8 +98,10 @@ function managerOf(
     missingParents,
 
     async create(path, resources, { withoutControllers = false } = {}) {
-      const made = missingParents(path);
+      checkCgroupPath(path);
       checkNeeds(resources, hierarchies);
+      // what the kernel says: parents that were there a moment ago may have gone
+      let made: string[];
       const prepared = withoutControllers ? parts.filter(isFirstVersion) : parts;
       const directories = roots.map((root) => join(root, path));
       for (let tries = 1; ; tries++) {
@@ -108,7 +110,7 @@ function managerOf(
           ...parts.flatMap((part) => part.settings(path, resources, { fresh: true })),
         ];
         try {
-          await native.createCgroups({ directories, writes: writesOf(settings) });
+          made = await native.createCgroups({ directories, writes: writesOf(settings) });
           break;
         } catch (error) {
           // somebody has removed the empty parent after it was looked at, and it was made anew, without what it had
