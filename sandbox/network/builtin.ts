@@ -9,7 +9,8 @@ import type { Observer } from "../observer.js";
 import { bandwidthOf } from "./bandwidth.js";
 import { formatSubnet, parseAddress, parseCidr } from "./cidr.js";
 import { Departures, interfaceExists } from "./departures.js";
-import { checkPortMappings, HostPorts, isHostAddress } from "./host-ports.js";
+import { checkHostAddresses } from "./host-addresses.js";
+import { checkPortMappings, HostPorts } from "./host-ports.js";
 import { ifbOf, vethOf } from "./interface-names.js";
 import { readKept, writeKept } from "./kept-file.js";
 import {
@@ -173,7 +174,7 @@ export class BuiltinNetwork implements NetworkProvider {
     if (!this.status().ready || !interfaceExists(this.#bridge)) await this.#node.setUp();
     const { ready, message } = this.status();
     if (!ready) throw new UnavailableError(`the pod network is not ready: ${message}`);
-    await this.#checkHostAddresses(lease.portMappings);
+    await checkHostAddresses(this.#addon, lease.portMappings);
     const step = <T>(name: string, run: () => Promise<T>) => this.#observer.step("attach-network", name, run);
     this.#interfaces.set(podId, lease.hostInterface);
     const [interfaces, ports] = await Promise.allSettled([
@@ -344,17 +345,6 @@ export class BuiltinNetwork implements NetworkProvider {
       } catch (error) {
         if (!isFull(error) || !(await this.#departures.oneGoes(portPatienceMs))) throw attachError(error, lease.bridge);
       }
-    }
-  }
-
-  /** InvalidArgumentError: a port on an address that no interface of the host has would answer nobody. */
-  async #checkHostAddresses(ports: readonly PortMapping[]): Promise<void> {
-    const asked = ports.map(({ hostIp }) => hostIp).filter((hostIp) => isHostAddress(hostIp));
-    if (asked.length === 0) return;
-    const own = new Set((await this.#addon.listAddresses({})).map(({ address }) => withoutPrefix(address)));
-    for (const hostIp of asked) {
-      if (!own.has(hostIp))
-        throw new InvalidArgumentError(`port_mappings: host_ip ${hostIp} is no address of this host`);
     }
   }
 

@@ -40,7 +40,11 @@ describe("with plugins that misbehave", () => {
     writeFileSync(join(agent.paths.cni.bin, "odd"), `${script.join("\n")}\n`, { mode: 0o755 });
     writeFileSync(
       join(agent.paths.cni.conf, "10-odd.conflist"),
-      JSON.stringify({ cniVersion: "1.1.0", name: "odd", plugins: [{ type: "odd" }] }),
+      JSON.stringify({
+        cniVersion: "1.1.0",
+        name: "odd",
+        plugins: [{ type: "odd", capabilities: { portMappings: true } }],
+      }),
     );
   });
   after(() => agent.stop());
@@ -55,6 +59,8 @@ describe("with plugins that misbehave", () => {
     ["two results", `echo '${result}'; echo '${result}'`, /no JSON/],
     ["nothing", "", /printed no result/],
     ["an error and code 0", `echo '{"code": 11, "msg": "try again later"}'`, /code 11\): try again later/],
+    ["a MAC that is none", `echo '{"interfaces": [{"name": "eth0", "mac": {}}]}'`, /interfaces\[0\]\.mac/],
+    ["nothing but its death", "kill -9 $$", /ended by SIGKILL/],
     ["no address", `echo '{"cniVersion": "1.1.0", "ips": []}'`, /network odd gave the pod no address/],
     [
       "an address that is none",
@@ -71,6 +77,36 @@ describe("with plugins that misbehave", () => {
       await agent.assertNothingLeft();
     });
   }
+
+  it("a host port is one pod's, on an address of this host; a pod whose name would be an argument is refused", async () => {
+    const port = { host_port: 20_080, container_port: 80 };
+    const first = await runPod(agent, { port_mappings: [port] });
+    const { runtimeConfig } = JSON.parse(readFileSync(at("stdin-ADD"), "utf8"));
+    assert.deepEqual(runtimeConfig.portMappings, [
+      { hostPort: 20_080, containerPort: 80, protocol: "tcp", hostIP: "" },
+    ]);
+    rmSync(at("calls"));
+    const held = new RegExp(`host port tcp/20080 is held by pod sandbox ${first.id}`);
+    await fails(runPod(agent, { port_mappings: [port] }), "FAILED_PRECONDITION", held);
+    const elsewhere = { ...port, host_port: 20_081, host_ip: "192.0.2.1" };
+    await fails(
+      runPod(agent, { port_mappings: [elsewhere] }),
+      "INVALID_ARGUMENT",
+      /192\.0\.2\.1 is no address of this/,
+    );
+    const odd = { name: "web;K8S_POD_NAMESPACE=kube-system", namespace: "default", uid: "odd", attempt: 0 };
+    await fails(runPod(agent, { metadata: odd }), "INVALID_ARGUMENT", /metadata\.name is "web;K8S.*CNI_ARGS/);
+    assert.deepEqual(
+      calls().filter((call) => call.startsWith("ADD")),
+      [],
+    );
+    await removePod(agent, first);
+    const second = await runPod(agent, { port_mappings: [port] });
+    await agent.restart();
+    await fails(runPod(agent, { port_mappings: [port] }), "FAILED_PRECONDITION", /tcp\/20080 is held/);
+    await removePod(agent, second);
+    await agent.assertNothingLeft();
+  });
 
   it("DEL has the result of ADD, whatever became of the configuration", async () => {
     const pod = await runPod(agent);

@@ -24,6 +24,15 @@ test("CNI_ARGS name the pod as Kubernetes' runtimes do", () => {
   });
 });
 
+for (const odd of ["web;K8S_POD_NAMESPACE=kube-system", "a=b", "a\0b"]) {
+  test(`a pod of the name ${JSON.stringify(odd)} tells plugins nothing of its own making`, () => {
+    assert.throws(
+      () => argsOf("id", { ...pod(), name: odd }),
+      (error) => error instanceof InvalidArgumentError && /config\.metadata\.name/.test(error.message),
+    );
+  });
+}
+
 test("ports, bandwidth, DNS and the pod's cgroup are there when the pod has them", () => {
   assert.deepEqual(capabilityArgsOf(pod(), []), { "io.kubernetes.cri.pod-annotations": {} });
   const annotations = { "kubernetes.io/ingress-bandwidth": "10M", "kubernetes.io/egress-bandwidth": "1.5Gi" };

@@ -1,10 +1,20 @@
 /** What plugins are told of a pod: CNI_ARGS, and the capabilities that they declare (CNI's conventions, "Dynamic Plugin specific Fields"). */
+import { InvalidArgumentError } from "../../errors.js";
 import { bandwidthOf } from "../bandwidth.js";
 import type { NetworkedPod, PortMapping } from "../provider.js";
 import type { Json } from "./result.js";
 
-/** As the kubelet's own network code has always passed them; plugins that know none of them must not mind. */
+/**
+ * As the kubelet's own network code has always passed them; plugins that know none of them must not mind.
+ * InvalidArgumentError: a name would be read as further arguments.
+ */
 export function argsOf(podId: string, { name, namespace, uid }: NetworkedPod): [name: string, value: string][] {
+  for (const [field, value] of Object.entries({ name, namespace, uid })) {
+    if (!/[;=\0]/.test(value)) continue;
+    throw new InvalidArgumentError(
+      `config.metadata.${field} is ${JSON.stringify(value)}: what is told to CNI plugins (CNI_ARGS) can have no ";" and no "="`,
+    );
+  }
   return [
     ["IgnoreUnknown", "1"],
     ["K8S_POD_NAMESPACE", namespace],

@@ -6,6 +6,8 @@ import { statfsSync } from "node:fs";
 import type { Addon } from "../../../native/binding.js";
 import { InternalError, messageOf, UnavailableError } from "../../errors.js";
 import type { Observer, PodNames } from "../../observer.js";
+import { checkHostAddresses } from "../host-addresses.js";
+import { checkPortMappings, HostPorts } from "../host-ports.js";
 import type {
   CniLease,
   NetworkedPod,
@@ -35,7 +37,7 @@ import { type Json, readResult } from "./result.js";
 import { SharedLock } from "./shared-lock.js";
 
 export interface CniNetworkOptions {
-  addon: Pick<Addon, "setLoopbackUp" | "unpinNamespace">;
+  addon: Pick<Addon, "setLoopbackUp" | "unpinNamespace" | "listAddresses">;
   /** "/etc/cni/net.d" */
   configurationDirectory: string;
   /** searched in order */
@@ -63,6 +65,7 @@ export class CniNetwork implements NetworkProvider {
   readonly #cacheDirectory: string;
   readonly #observer: Observer;
   readonly #removals: Removals;
+  readonly #hostPorts = new HostPorts();
   /** attachments that may be there, by pod */
   readonly #attached = new Map<string, NetworkLease>();
   /** GC counts what is attached: nothing is being attached meanwhile */
@@ -113,7 +116,11 @@ export class CniNetwork implements NetworkProvider {
   reserve(podId: string, portMappings: readonly PortMapping[], pod: NetworkedPod): NetworkLease {
     const found = this.#directory.current();
     if ("problem" in found) throw new UnavailableError(`the pod network is not ready: ${found.problem}`);
-    const mappings = portMappings.filter(({ hostPort }) => hostPort !== 0);
+    // plugins lead a port to the first pod that asked, and say nothing to the second
+    const mappings = checkPortMappings(portMappings);
+    const args = argsOf(podId, pod);
+    const capabilityArgs = capabilityArgsOf(pod, mappings);
+    this.#hostPorts.take(podId, mappings);
     return {
       provider: "cni",
       interfaceName,
@@ -126,19 +133,28 @@ export class CniNetwork implements NetworkProvider {
       cni: {
         configuration: found.network.text,
         netnsPath: pod.netnsPath,
-        args: argsOf(podId, pod),
-        capabilityArgs: capabilityArgsOf(pod, mappings),
+        args,
+        capabilityArgs,
       },
     };
   }
 
   adopt(podId: string, lease: NetworkLease): void {
     this.#attached.set(podId, lease);
+    try {
+      this.#hostPorts.take(podId, lease.portMappings);
+    } catch (error) {
+      // of an agent that did not look at it
+      this.#trouble("hold the pod's host ports", podId, error);
+    }
   }
 
   async attach(podId: string, lease: NetworkLease, { namespaceFd }: { namespaceFd: number }): Promise<NetworkLease> {
-    await this.#addon.setLoopbackUp(namespaceFd);
     const { network, at } = plan(podId, lease);
+    if (network.plugins.some(({ capabilities }) => capabilities?.["portMappings"])) {
+      await checkHostAddresses(this.#addon, lease.portMappings);
+    }
+    await this.#addon.setLoopbackUp(namespaceFd);
     return this.#lock.shared(async () => {
       this.#attached.set(podId, lease);
       const result = await addNetwork(network, at, this.#plugins);
@@ -151,10 +167,15 @@ export class CniNetwork implements NetworkProvider {
 
   async detach(podId: string, lease: NetworkLease): Promise<void> {
     const { netnsPath } = cniOf(lease);
-    // nothing was ever asked of a plugin
-    if (!this.#attached.has(podId)) return this.#addon.unpinNamespace(netnsPath);
-    await this.#removals.add({ podId, netnsPath, lease }, detachPatienceMs);
-    this.#attached.delete(podId);
+    try {
+      // nothing was ever asked of a plugin
+      if (!this.#attached.has(podId)) return await this.#addon.unpinNamespace(netnsPath);
+      await this.#removals.add({ podId, netnsPath, lease }, detachPatienceMs);
+      this.#attached.delete(podId);
+    } finally {
+      // a plugin that fails must not keep a port from the next pod
+      this.#hostPorts.freeAllOf(podId);
+    }
   }
 
   /** Plugins have ranges of their own. */

@@ -27,16 +27,31 @@ export interface NetworkConfiguration {
 
 const maxFileBytes = 1024 * 1024;
 
-/** @throws InvalidArgumentError: a sentence that says what is wrong, without the file's name */
-export function parseConfiguration(text: string): NetworkConfiguration {
+/** A network's name is a part of a file's name in libcni's cache, beside the pod's id and the interface. */
+const maxNameLength = 180;
+
+/**
+ * `more`: plugins of the network that have files of their own, by its name; they come after those of the list.
+ * @throws InvalidArgumentError: a sentence that says what is wrong, without the file's name
+ */
+export function parseConfiguration(
+  text: string,
+  more: (network: string) => readonly unknown[] = () => [],
+): NetworkConfiguration {
   const value = parseObject(text);
-  const list = Array.isArray(value.plugins) ? value : listOfOne(value);
-  const name = list.name;
+  const isList = Array.isArray(value.plugins);
+  const own = isList ? value : listOfOne(value);
+  const name = own.name;
   if (typeof name !== "string" || !/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(name)) {
     throw new InvalidArgumentError(
       `"name" is ${JSON.stringify(name)}; letters, digits, "_", "." and "-" are needed, a letter or digit first`,
     );
   }
+  if (name.length > maxNameLength) throw new InvalidArgumentError(`"name" is longer than ${maxNameLength} characters`);
+  const list =
+    isList && !flag(own, "loadOnlyInlinedPlugins")
+      ? { ...own, plugins: [...(own.plugins as unknown[]), ...more(name)] }
+      : own;
   const plugins = (list.plugins as unknown[]).map((plugin, index) => checkPlugin(plugin, `plugins[${index}]`));
   if (plugins.length === 0) throw new InvalidArgumentError('"plugins" is empty');
   return {
@@ -49,7 +64,9 @@ export function parseConfiguration(text: string): NetworkConfiguration {
   };
 }
 
-function parseObject(text: string): Record<string, unknown> {
+function parseObject(file: string): Record<string, unknown> {
+  // some editors begin with a byte order mark
+  const text = file.replace(/^\uFEFF/, "");
   if (text.trim() === "") throw new InvalidArgumentError("it is empty");
   let value: unknown;
   try {
@@ -88,7 +105,10 @@ function checkPlugin(value: unknown, field: string): PluginConfiguration {
 
 function chooseVersion({ cniVersion, cniVersions }: Record<string, unknown>): string {
   // a file without a version is of a time before there was the field
-  const named = [cniVersion ?? "0.1.0", ...(Array.isArray(cniVersions) ? cniVersions : [])];
+  const named = [
+    cniVersion === "" ? "0.1.0" : (cniVersion ?? "0.1.0"),
+    ...(Array.isArray(cniVersions) ? cniVersions : []),
+  ];
   const known = supportedVersions.filter((version) => named.includes(version)).sort(compareVersions);
   const newest = known.at(-1);
   if (newest === undefined) {
@@ -119,6 +139,8 @@ export type ConfiguredNetwork =
  */
 export class ConfigurationDirectory {
   #seen = "";
+  /** the directory of the network's further plugins, and the files in it */
+  #more: string[] = [];
   #found: ConfiguredNetwork = { problem: "", missing: true };
 
   constructor(readonly directory: string) {}
@@ -137,11 +159,11 @@ export class ConfigurationDirectory {
       if (path === undefined) {
         return { problem: `there is no CNI network configuration in ${this.directory}`, missing: true };
       }
-      const { mtimeNs, ctimeNs, size, ino } = statSync(path, { bigint: true });
-      const seen = [path, mtimeNs, ctimeNs, size, ino].join(" ");
+      const seen = [path, ...this.#more].map(stateOf).join("\n");
       if (seen !== this.#seen) {
-        this.#found = { network: readConfiguration(path) };
-        this.#seen = seen;
+        this.#more = [];
+        this.#found = { network: parseConfiguration(readText(path), (name) => this.#readMore(name)) };
+        this.#seen = [path, ...this.#more].map(stateOf).join("\n");
       }
       return this.#found;
     } catch (error) {
@@ -149,25 +171,48 @@ export class ConfigurationDirectory {
       return { problem: `${path ?? this.directory}: ${messageOf(error)}`, missing: false };
     }
   }
+
+  /** As libcni does since 1.3: `<directory>/<network>/*.conf`, a plugin each. */
+  #readMore(network: string): unknown[] {
+    const directory = join(this.directory, network);
+    const files = listFiles(directory, [".conf"]).map((name) => join(directory, name));
+    this.#more = [directory, ...files];
+    return files.map((path) => {
+      try {
+        return parseObject(readText(path));
+      } catch (error) {
+        throw new InvalidArgumentError(`${path}: ${messageOf(error)}`);
+      }
+    });
+  }
 }
 
-/** In lexical order, as everybody who puts files there expects. */
+/** What changes when a file is written or replaced, or when something comes into a directory. */
+function stateOf(path: string): string {
+  const status = statSync(path, { bigint: true, throwIfNoEntry: false });
+  return [path, status?.mtimeNs, status?.ctimeNs, status?.size, status?.ino].join(" ");
+}
+
 function firstConfiguration(directory: string): string | undefined {
-  let names: string[];
-  try {
-    names = readdirSync(directory);
-  } catch (error) {
-    // the network's installer makes it
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw error;
-  }
-  const first = names.filter((name) => [".conf", ".conflist", ".json"].includes(extname(name))).sort()[0];
+  const first = listFiles(directory, [".conf", ".conflist", ".json"])[0];
   return first === undefined ? undefined : join(directory, first);
 }
 
-function readConfiguration(path: string): NetworkConfiguration {
+/** In lexical order, as everybody who puts files there expects. None: the network's installer makes the directory. */
+function listFiles(directory: string, extensions: readonly string[]): string[] {
+  try {
+    return readdirSync(directory)
+      .filter((name) => extensions.includes(extname(name)))
+      .sort();
+  } catch (error) {
+    if (["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "")) return [];
+    throw error;
+  }
+}
+
+function readText(path: string): string {
   const status = statSync(path);
   if (!status.isFile()) throw new InvalidArgumentError("it is no regular file");
   if (status.size > maxFileBytes) throw new InvalidArgumentError(`it is larger than ${maxFileBytes} bytes`);
-  return parseConfiguration(readFileSync(path, "utf8"));
+  return readFileSync(path, "utf8");
 }

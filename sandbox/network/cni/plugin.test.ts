@@ -71,9 +71,9 @@ test("a plugin that is not there is named, with where it was looked for", async 
   );
 });
 
-test("half a gigabyte on standard error is passed over, but for its end", async (t) => {
+test("a gigabyte on standard error is passed over, but for its end", async (t) => {
   const before = process.memoryUsage().rss;
-  await assert.rejects(run(directory(t), "head -c 512M /dev/zero >&2; echo the end >&2; exit 1", 60_000), /the end$/);
+  await assert.rejects(run(directory(t), "head -c 1G /dev/zero >&2; echo the end >&2; exit 1", 60_000), /the end$/);
   assert.ok(process.memoryUsage().rss - before < 200 * 2 ** 20);
 });
 
@@ -86,6 +86,29 @@ test("one that hangs is ended in time, with what it has started, though it ignor
   );
   assert.ok(Date.now() - begun < 10_000);
   await untilGone(Number(readFileSync(join(path, "child"), "utf8")));
+});
+
+test("one that closes its output and stays is waited for no longer than one that hangs", async (t) => {
+  const script = `echo '{"ips": []}'; exec >&- 2>&-; sleep 1000`;
+  await assert.rejects(run(directory(t), script, 300), DeadlineExceededError);
+});
+
+test("one that reads nothing of a long configuration answers all the same", async (t) => {
+  const path = directory(t);
+  writeFileSync(join(path, "deaf"), `#!/bin/sh\nexec <&-; echo '{"ips": []}'\n`, { mode: 0o755 });
+  const nothing = { environment: {}, timeoutMs: 10_000, directories: [path] };
+  const configuration = { long: "x".repeat(1 << 20) };
+  assert.deepEqual(await runPlugin({ type: "deaf", command: "ADD", configuration, ...nothing }), { ips: [] });
+});
+
+test("a file that is no program is told as such", async (t) => {
+  const path = directory(t);
+  writeFileSync(join(path, "text"), "\x7fELF of another machine", { mode: 0o755 });
+  const nothing = { environment: {}, configuration: {}, timeoutMs: 10_000 };
+  await assert.rejects(
+    runPlugin({ type: "text", command: "ADD", directories: [path], ...nothing }),
+    /CNI plugin text ADD cannot be executed: .*ENOEXEC/,
+  );
 });
 
 test("children that a plugin leaves behind end with it, and do not keep it by its pipes", async (t) => {

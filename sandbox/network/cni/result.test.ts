@@ -50,6 +50,9 @@ for (const [what, result, sentence] of [
   ["no address", { ips: [{}] }, /ips\[0\]\.address is undefined/],
   ["a gateway that is none", { ips: [{ address: "10.1.2.3/24", gateway: "x" }] }, /ips\[0\]\.gateway/],
   ["addresses that are no list", { ips: {} }, /ips is no list/],
+  ["an interface that is none", { interfaces: [null] }, /interfaces is no object|interfaces\[0\] is no object/],
+  ["a MAC that is a number", { interfaces: [{ name: "eth0", mac: 7 }] }, /interfaces\[0\]\.mac is 7/],
+  ["an address with leading zeros", { ips: [{ address: "010.1.2.3/24" }] }, /ips\[0\]\.address/],
   ["an interface without a name", { interfaces: [{}] }, /interfaces\[0\]\.name/],
 ] as const) {
   test(`refused: ${what}`, () => {

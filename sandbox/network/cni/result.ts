@@ -88,6 +88,10 @@ function readAddress(value: unknown, field: string): CniAddress {
 function readInterface(value: unknown, field: string): CniInterface {
   const { name, ...rest } = object(value, field);
   if (typeof name !== "string" || name === "") throw new InternalError(`${field}.name is ${JSON.stringify(name)}`);
+  for (const part of ["mac", "sandbox"]) {
+    const text = rest[part] ?? "";
+    if (typeof text !== "string") throw new InternalError(`${field}.${part} is ${JSON.stringify(text)}`);
+  }
   return { name, ...rest };
 }
 
