@@ -4,6 +4,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import type { runtime } from "../../cri-proto/generated/runtime.js";
+import { openCgroupManager } from "../../sandbox/cgroup/open.js";
 import { leftCgroups } from "../support/leaks.js";
 import { containerStatus, fails, long, out, removePod, runContainer, runPod, runToEnd } from "../support/workload.js";
 import { placeForRules, type Refusal, refused, refusedContainers } from "./support.js";
@@ -19,6 +20,13 @@ type Resources = runtime.v1.ILinuxContainerResources;
 type Row = [rule: string, asked: Resources, code: Refusal<unknown>[2], sentence: RegExp];
 const hugepages = (page_size: string, limit: number) => ({ hugepage_limits: [{ page_size, limit: long(limit) }] });
 const huge = 9.1e15;
+
+const unifiedWithoutV2: Row = [
+  "cgroup v2's files are for hosts that have its controllers",
+  { unified: { "memory.high": "64000000" } },
+  "INVALID_ARGUMENT",
+  /FIELD\.unified\["memory\.high"\]: this host has no cgroup v2 controllers/,
+];
 
 /** Where the request has them: "config.linux.resources" or "linux". */
 const rows: Row[] = [
@@ -113,6 +121,7 @@ const rows: Row[] = [
     /FIELD\.unified\["\.\.\/memory\.max"\]/,
   ],
   ["cgroup v2's files have a name", { unified: { "": "1" } }, "INVALID_ARGUMENT", /FIELD\.unified\[""\]/],
+  ...(openCgroupManager().mode === "v2" ? [] : [unifiedWithoutV2]),
   [
     "a number of processes is one",
     { unified: { "pids.max": "0" } },
