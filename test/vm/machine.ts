@@ -23,6 +23,7 @@ export interface MachineOptions {
   /** the one that the kernel starts with; it has both */
   securityModule: SecurityModule;
   init: "script" | "systemd";
+  cgroups: "v2" | "hybrid";
   timeoutMs: number;
   signal: AbortSignal;
   /** the next test file's path in the guest, until there are no more */
@@ -141,6 +142,8 @@ function qemuArguments(options: MachineOptions): string[] {
     "random.trust_cpu=on",
     `security=${options.securityModule}`,
     `berth.init=${options.init}`,
+    // systemd's own word for it
+    ...(options.cgroups === "hybrid" ? ["systemd.unified_cgroup_hierarchy=0"] : []),
   ];
   return [
     ...[

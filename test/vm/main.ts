@@ -9,11 +9,11 @@ import { fileURLToPath } from "node:url";
 import type { TestRecord } from "./guest/records.js";
 import { buildImage } from "./image.js";
 import { buildInitramfs } from "./initramfs.js";
-import { findKernels } from "./kernel.js";
+import { findKernels, type Kernel } from "./kernel.js";
 import { type MachineEnd, runMachine } from "./machine.js";
-import { guestRepository, payloadOf } from "./payload.js";
+import { guestRepository, type Payload, payloadOf } from "./payload.js";
 import { createReport } from "./report.js";
-import { findTests, type Lane, laneOf, lanes, reduced } from "./tests.js";
+import { findTests, isOf, type Lane, lanes, reduced, reducedLanes } from "./tests.js";
 
 const repository = fileURLToPath(new URL("../../../", import.meta.url));
 const cache = join(repository, "build", "vm");
@@ -37,7 +37,7 @@ export async function main(arguments_: readonly string[]): Promise<number> {
     return 1;
   }
   const kernels = await findKernels(cache);
-  const image = await buildImage(join(cache, "root.ext4"), await payloadOf(repository, Object.values(kernels)));
+  const image = await buildImage(join(cache, "root.ext4"), await payload(tests, Object.values(kernels)));
   const scratch = await mkdtemp(join(tmpdir(), "berth-vm-"));
   console.log(`${tests.length} test files, image ${image.built ? "built" : "unchanged"}`);
 
@@ -45,9 +45,10 @@ export async function main(arguments_: readonly string[]): Promise<number> {
   const signal = abortOnSignals();
   const endings: MachineEnd[] = [];
   const consoles: string[] = [];
+  const used = arguments_.includes("--reduced") ? reducedLanes : lanes;
   const queues = new Map(
-    lanes.map((lane) => {
-      const files = tests.filter((test) => laneOf(test) === lane);
+    used.map((lane) => {
+      const files = tests.filter((test) => isOf(lane, test));
       return [lane, files.map((test) => join(guestRepository, relative(repository, test)))];
     }),
   );
@@ -71,6 +72,7 @@ export async function main(arguments_: readonly string[]): Promise<number> {
       consolePath,
       securityModule: lane.securityModule,
       init: lane.init,
+      cgroups: lane.cgroups,
       timeoutMs: timeoutMs(),
       signal,
       nextTest: () => reserved.shift() ?? queue.shift(),
@@ -82,7 +84,7 @@ export async function main(arguments_: readonly string[]): Promise<number> {
     consoles.push(consolePath);
     console.log(`${machine}: ${seconds(performance.now() - bootedAt)}`);
   };
-  const places = placesFor(lanes);
+  const places = placesFor(used);
   const work = async (): Promise<void> => {
     for (let place = places.shift(); place !== undefined; place = places.shift()) await boot(place);
   };
@@ -91,6 +93,11 @@ export async function main(arguments_: readonly string[]): Promise<number> {
   if (ok) await rm(scratch, { recursive: true });
   else await showConsoles(endings, consoles);
   return ok ? 0 : 1;
+}
+
+function payload(tests: readonly string[], kernels: readonly Kernel[]): Promise<Payload> {
+  const withPackage = tests.some((path) => path.includes("systemd-package"));
+  return payloadOf(repository, kernels, { withPackage });
 }
 
 /** A machine that may be booted, unless its lane has nothing left to do by then. */
@@ -102,7 +109,7 @@ interface Place {
 /** One machine of each lane first; then more of those that are not through. */
 function placesFor(all: readonly Lane[]): Place[] {
   return Array.from({ length: mostMachines }, (_, index) =>
-    all.map((lane) => ({ lane, name: [lane.kernel, lane.securityModule, lane.init, index].join("-") })),
+    all.map((lane) => ({ lane, name: [lane.kernel, lane.securityModule, lane.init, lane.cgroups, index].join("-") })),
   ).flat();
 }
 

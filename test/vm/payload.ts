@@ -8,6 +8,7 @@ import { promisify } from "node:util";
 import { makeProbe } from "../support/comparison/probe.js";
 import type { Kernel } from "./kernel.js";
 import { moduleOrder, nodeModules } from "./modules.js";
+import { packageEntries } from "./package.js";
 
 const run = promisify(execFile);
 
@@ -63,18 +64,26 @@ const optionalPrograms = [
 const systemdPackages = ["systemd", "dbus-bin", "dbus-daemon", "dbus-system-bus-common"];
 const programFolders = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
 
-/** Lists the whole content of the image; nothing is copied here. */
-export async function payloadOf(repository: string, kernels: readonly Kernel[]): Promise<Payload> {
+/**
+ * Lists the whole content of the image; nothing is copied here.
+ * @param withPackage Berth's Debian package, too, which has to be made for it
+ */
+export async function payloadOf(
+  repository: string,
+  kernels: readonly Kernel[],
+  { withPackage }: { withPackage: boolean },
+): Promise<Payload> {
   const programs = await programPaths();
+  const packaged = withPackage ? await packageEntries(repository) : [];
   const built = [...(await repositoryEntries(repository)), ...(await probeEntries(repository))];
   const compiler = await compilerFiles();
   const systemd = await systemdFiles(repository);
-  const elf = await elfFiles([...built, ...compiler, ...systemd]);
+  const elf = await elfFiles([...built, ...compiler, ...systemd, ...packaged]);
   const binaries = [...programs.map((program) => program.source), ...elf];
   const entries: PayloadEntry[] = [
     ...["bin", "sbin", "lib", "lib64"].map((name) => ({ path: `/${name}`, link: `usr/${name}` })),
     { path: "/usr/bin/busybox", source: "/usr/bin/busybox", executable: true },
-    ...(await busyboxLinks(new Set(programs.map((program) => basename(program.path))))),
+    ...(await busyboxLinks(new Set([...programs, ...packaged].map(({ path }) => basename(path))))),
     ...programs,
     ...(await libraries(binaries)).map((path) => ({ path: usrPath(path), source: path, executable: true })),
     ...(await Promise.all(kernels.map(moduleFiles))).flat(),
@@ -83,6 +92,7 @@ export async function payloadOf(repository: string, kernels: readonly Kernel[]):
     ...(await selinuxFiles(repository)),
     ...compiler,
     ...systemd,
+    ...packaged,
     ...built,
   ];
   const directories = ["/dev", "/proc", "/sys", "/run", "/var/lib", "/var/log", "/root", "/mnt", "/srv", "/opt"].map(

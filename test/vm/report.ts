@@ -20,9 +20,9 @@ export function createReport(root: string, print: (text: string) => void): Repor
   const add = (record: GuestRecord): void => {
     switch (record.type) {
       case "boot":
-        if (booted.has(record.kernel)) break;
-        booted.add(record.kernel);
-        print(`guest: Linux ${record.kernel}, cgroup v2 with ${record.cgroupControllers.join(" ")}`);
+        if (booted.has(record.kernel + record.cgroups)) break;
+        booted.add(record.kernel + record.cgroups);
+        print(`guest: Linux ${record.kernel}, ${record.cgroups}`);
         print(`guest: runner up ${(record.uptimeMs / 1000).toFixed(1)} s after the kernel's start`);
         break;
       case "test":

@@ -27,23 +27,30 @@ export interface Lane {
   securityModule: SecurityModule;
   /** its first process: a script (guest/init.sh), or what that starts in its place */
   init: "script" | "systemd";
+  /** v2 alone, or as systemd had it before: v1 with its controllers, and v2 without any */
+  cgroups: "v2" | "hybrid";
 }
 
 /** In the order in which they run. */
 export const lanes: readonly Lane[] = [
-  { kernel: "debian", securityModule: "apparmor", init: "script" },
-  { kernel: "debian", securityModule: "apparmor", init: "systemd" },
-  { kernel: "debian", securityModule: "selinux", init: "script" },
-  { kernel: "backports", securityModule: "apparmor", init: "script" },
+  { kernel: "debian", securityModule: "apparmor", init: "script", cgroups: "v2" },
+  { kernel: "debian", securityModule: "apparmor", init: "systemd", cgroups: "v2" },
+  { kernel: "debian", securityModule: "selinux", init: "script", cgroups: "v2" },
+  { kernel: "backports", securityModule: "apparmor", init: "script", cgroups: "v2" },
+  { kernel: "debian", securityModule: "apparmor", init: "systemd", cgroups: "hybrid" },
 ];
+/** Those that .ci/run has time for. */
+export const reducedLanes = lanes.slice(0, 2);
 
-/** Of a test file. */
-export function laneOf(path: string): Lane {
-  if (/\/systemd-[^/]*$/.test(path)) return lanes[1] as Lane;
-  if (/\/selinux[^/]*$/.test(path)) return lanes[2] as Lane;
+/** Whether a test file is run in a lane. */
+export function isOf(lane: Lane, path: string): boolean {
+  const [plain, systemd, selinux, newer, hybrid] = lanes;
+  if (lane === hybrid) return /\/(cgroups|systemd-(driver|restarts|service))\.test[^/]*$/.test(path);
+  if (/\/systemd-[^/]*$/.test(path)) return lane === systemd;
+  if (/\/selinux[^/]*$/.test(path)) return lane === selinux;
   // pods with a user namespace need ids mapped on tmpfs mounts: Linux 6.3
-  if (/\/user-namespace[^/]*$/.test(path)) return lanes[3] as Lane;
-  return lanes[0] as Lane;
+  if (/\/user-namespace[^/]*$/.test(path)) return lane === newer;
+  return lane === plain;
 }
 
 /** Absolute paths of the compiled test files whose path contains one of the filters (all, when there is none). */

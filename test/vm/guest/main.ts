@@ -1,5 +1,5 @@
 /** Runs inside the machine: test file after test file as the host orders them, each result a line on the virtio port. */
-import { closeSync, openSync, readdirSync, readFileSync, readSync, writeSync } from "node:fs";
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync, writeSync } from "node:fs";
 import { release } from "node:os";
 import { join } from "node:path";
 import { run } from "node:test";
@@ -27,7 +27,7 @@ send({
   type: "boot",
   kernel: release(),
   uptimeMs: Number(readFileSync("/proc/uptime", "utf8").split(" ")[0]) * 1000,
-  cgroupControllers: readFileSync("/sys/fs/cgroup/cgroup.controllers", "utf8").trim().split(" "),
+  cgroups: cgroups(),
 });
 for (let order = nextOrder(); "run" in order; order = nextOrder()) {
   Object.assign(process.env, order.settings);
@@ -94,6 +94,12 @@ function describe(error: (Error & { failureType?: string }) | undefined): string
   const cause = error?.cause ?? error;
   const text = cause instanceof Error ? inspect(cause, { depth: 4, maxStringLength: 4000 }) : String(cause);
   return error?.failureType === "testTimeoutFailure" ? `time-out: ${text}` : text;
+}
+
+function cgroups(): string {
+  const controllers = "/sys/fs/cgroup/cgroup.controllers";
+  if (existsSync(controllers)) return `cgroup v2 with ${readFileSync(controllers, "utf8").trim()}`;
+  return `cgroup v1 with ${readdirSync("/sys/fs/cgroup").join(" ")}`;
 }
 
 /** The device of the port with the host's name for it: /dev/vport0p1 or another. */

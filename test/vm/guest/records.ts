@@ -14,7 +14,8 @@ export interface BootRecord {
   kernel: string;
   /** since the kernel started */
   uptimeMs: number;
-  cgroupControllers: string[];
+  /** version and controllers */
+  cgroups: string;
 }
 
 /** The guest has nothing to do. */
