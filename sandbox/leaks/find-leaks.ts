@@ -9,7 +9,7 @@ import { monitorProcesses } from "../monitor-processes.js";
 import type { SandboxNode } from "../node.js";
 import { leakedCgroups } from "./cgroups.js";
 import type { Known, Leak } from "./leak.js";
-import { leakedMounts, leakedPins, leakedRootfs, leakedRunDirectories } from "./names.js";
+import { leakedMounts, leakedPins, leakedRootfs, leakedRunDirectories, namesIn } from "./names.js";
 import { leakedProcesses } from "./processes.js";
 
 /** What pods are there changes while it is looked: what is no leak any more after so long was somebody's. */
@@ -30,8 +30,10 @@ export async function ownLeaks(node: SandboxNode): Promise<Leak[]> {
 }
 
 async function lookForLeaks(node: SandboxNode, oursOnly = false): Promise<Leak[]> {
-  const all = monitorProcesses();
   const pods = join(node.paths.run, "pods");
+  // a walk through /proc takes long on a full machine, and a start looks for monitors where a directory is somebody's
+  const walks = !oursOnly || (await hasStrangeDirectory(node));
+  const all = walks ? monitorProcesses() : [];
   const own = all.filter(({ podId, directory }) => directory === join(pods, podId));
   const ownIds = new Set(own.map(({ podId }) => podId));
   const known: Known = {
@@ -46,17 +48,22 @@ async function lookForLeaks(node: SandboxNode, oursOnly = false): Promise<Leak[]
   const runDirectories = leakedRunDirectories(node.paths, known);
   const rootfs = await leakedRootfs(node.snapshots, known.isContainer);
   const processes = leakedProcesses(own, known);
-  // the walk takes long where there are many pods, and without a lost pod or container nothing in it is certain
-  const walksCgroups = !oursOnly || [...processes, ...runDirectories, ...rootfs].length > 0;
   return [
     ...processes,
     ...leakedPins(node.paths, known, pending),
     ...((await node.network.leaks?.(known)) ?? []),
-    ...(walksCgroups ? leakedCgroups(node.cgroups, node.cgroupRoot, parents, known) : []),
+    ...(walks ? leakedCgroups(node.cgroups, node.cgroupRoot, parents, known) : []),
     ...leakedMounts(node.paths, known),
     ...runDirectories,
     ...rootfs,
   ];
+}
+
+/** Whether a directory of pods or of containers has one that is not known. */
+async function hasStrangeDirectory({ paths, pods, store, snapshots }: SandboxNode): Promise<boolean> {
+  const known = new Set(pods.list().map(({ record }) => record.id));
+  if (namesIn(join(paths.run, "pods")).some((name) => !known.has(name))) return true;
+  return (await snapshots.listRootfs()).some((id) => !store.containers.has(id));
 }
 
 function nameOf({ kind, subject }: Leak): string {

@@ -99,7 +99,8 @@ function hostMounts(): string[] {
   return parseMountInfo(readFileSync("/proc/self/mountinfo", "utf8")).map(({ mountPoint }) => mountPoint);
 }
 
-function namesIn(path: string): string[] {
+/** Of a directory; none when it is not there. */
+export function namesIn(path: string): string[] {
   try {
     return readdirSync(path);
   } catch {

@@ -3,7 +3,7 @@
  * `npm run bench -- stats` takes those of statistics alone, `npm run bench -- network` those of the pod network (or of its
  * parts `attach`, `traffic`, `cni`, when they are named; a number: how many other pods), `npm run bench -- streams` those of
  * exec, attach and port-forward, `npm run bench -- stream-leaks` what many of them leave behind, `npm run bench -- image` those of
- * pulls. Only prints: what is too slow is not an error, since machines differ.
+ * pulls, `npm run bench -- start` how long the command and the agent take to start. Only prints: what is too slow is not an error, since machines differ.
  */
 import { execFileSync } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -25,6 +25,7 @@ import {
 import { loadAverage, measureNetwork } from "./network.js";
 import type { BenchTarget } from "./pods.js";
 import { measureOwnPulls, measurePulls, pushPullImages, removePullImages } from "./pulls.js";
+import { measureStart } from "./start.js";
 import { measureStatistics } from "./stats.js";
 import { measureStreamLeaks } from "./stream-leaks.js";
 import { measureStreams } from "./streams.js";
@@ -74,6 +75,20 @@ async function benchStatistics(registry: TestRegistry, counts: readonly number[]
     await agent.client.call("PullImage", { image: { image } });
     const target = { client: agent.client, image, logs: agent.paths.logs };
     printFigures(await measureStatistics(agent, target, counts), new Map(), "");
+  } finally {
+    await agent.stop();
+  }
+}
+
+async function benchStart(registry: TestRegistry, pods: number): Promise<void> {
+  const { busybox: image } = await pushBenchImages(registry);
+  const agent = await startAgent({ flags: { "log-level": "info", subnet: wideSubnet } });
+  try {
+    await agent.client.call("PullImage", { image: { image } });
+    // the client is another one after each start
+    const target = () => ({ client: agent.client, image, logs: agent.paths.logs });
+    console.log(`load average ${loadAverage()}`);
+    printFigures(await measureStart(agent, target, { pods, load: process.argv.includes("--load") }), new Map(), "");
   } finally {
     await agent.stop();
   }
@@ -172,6 +187,7 @@ if (what === "streams" || what === "stream-leaks") {
 const registry = await startRegistry();
 try {
   if (what === "stats") await benchStatistics(registry, counts.length > 0 ? counts.map(Number) : [50, 500]);
+  else if (what === "start") await benchStart(registry, Number(counts[0] ?? 500));
   else if (what === "image") await benchPulls(registry);
   else await benchAll(registry);
 } finally {
