@@ -8,16 +8,20 @@ import { startAgent, type TestAgent } from "../support/agent.js";
 import { leftProcesses } from "../support/leaks.js";
 import { takesBetween } from "../support/within.js";
 import {
+  containerStatus,
   createContainer,
   exec,
   fails,
   importBusybox,
+  long,
   namespaceOf,
   out,
   type RunningPod,
+  readLog,
   runContainer,
   runPod,
   sh,
+  untilWritten,
 } from "../support/workload.js";
 
 let agent: TestAgent;
@@ -54,6 +58,50 @@ test("it has the container's environment, directory, user, namespaces and no fur
   assert.equal(await out(agent, id, ["ls", "/proc/self/fd"]), "0\n1\n2\n3");
   const status = (of: string) => out(agent, id, `grep -E '^(Cap|Seccomp:|NoNewPrivs|Groups)' /proc/${of}/status`);
   assert.equal(await status("self"), await status("1"));
+});
+
+test("it begins as the container's program did: mask, signals, session, and what it may do", async () => {
+  const status = (...names: string[]) => `grep -E '^(${names.join("|")}):' /proc/self/status | tr -d '\\t '`;
+  const script = [
+    "umask",
+    status("SigBlk", "SigIgn", "NoNewPrivs", "Seccomp", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "Uid", "Gid"),
+    status("Groups"),
+    // of the shell: its session is its own
+    "set -- $(cut -d' ' -f1,6 /proc/$$/stat); [ $1 = $2 ] && echo leads its session",
+  ].join("; ");
+  const asked = {
+    run_as_user: { value: long(1234) },
+    run_as_group: { value: long(56) },
+    supplemental_groups: [long(7000), long(7001)],
+    no_new_privs: true,
+    seccomp: { profile_type: 0 },
+    capabilities: { drop_capabilities: ["ALL"], add_capabilities: ["KILL"], add_ambient_capabilities: ["CHOWN"] },
+  };
+  const strict = await runContainer(agent, pod, {
+    ...sh(`(${script}); echo told; sleep 1000`),
+    linux: { security_context: asked },
+  });
+  await untilWritten(agent, strict, "told");
+  const { log_path } = await containerStatus(agent, strict);
+  const told = (await readLog(log_path ?? "")).map(({ text }) => text).slice(0, -1);
+  const [none, chown] = ["0".repeat(16), `${"0".repeat(15)}1`];
+  assert.deepEqual(told, [
+    "0022",
+    "Uid:1234123412341234",
+    "Gid:56565656",
+    `SigBlk:${none}`,
+    `SigIgn:${none}`,
+    `CapInh:${chown}`,
+    `CapPrm:${chown}`,
+    `CapEff:${chown}`,
+    `CapBnd:${"0".repeat(14)}21`,
+    `CapAmb:${chown}`,
+    "NoNewPrivs:1",
+    "Seccomp:2",
+    "Groups:5670007001",
+    "leads its session",
+  ]);
+  assert.deepEqual((await out(agent, strict, `(${script})`)).split("\n"), told);
 });
 
 test("it is in the container's cgroups", async () => {
