@@ -77,7 +77,9 @@ async function forwardFindings({ bridge, forwardDrops }: Host): Promise<Finding[
     severity: "warning",
     what: `the chain ${chain} drops what is forwarded, unless a rule of its own accepts it`,
     consequence: "pods may reach nothing outside of the node, and host ports may lead nowhere",
-    remedy: `Accept there what comes in or goes out by ${bridge} (Docker: in the chain DOCKER-USER; firewalld: put ${bridge} into the zone trusted).`,
+    remedy:
+      `Accept there what comes in or goes out by ${bridge}. Docker: in the chain DOCKER-USER. ` +
+      `firewalld: firewall-cmd --permanent --zone=trusted --add-interface=${bridge}; firewall-cmd --reload`,
   }));
 }
 

@@ -1,6 +1,6 @@
 /**
- * The built-in network beside the rules of kube-proxy and of a real Docker, in a network namespace that stands for
- * the node: pods reach what they should, and nothing of the others' is touched.
+ * The built-in network beside the rules of kube-proxy, of a real Docker and of a real firewalld, in a network namespace that
+ * stands for the node: pods reach what they should, and nothing of the others' is touched.
  */
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
@@ -11,6 +11,7 @@ import { forwardDrops } from "../../agent/nftables-probe.js";
 import { tableName } from "../../sandbox/network/nftables.js";
 import { openTestNetwork, type TestNetwork, type TestPod } from "../support/built-in-network.js";
 import { missingForDocker, startDocker } from "../support/docker-daemon.js";
+import { missingForFirewalld, startFirewalld } from "../support/firewalld.js";
 import { iptablesRules, nftablesRules } from "../support/kube-proxy-rules.js";
 import { askFromHost, startNamespace, type TestNamespace } from "../support/network-namespace.js";
 
@@ -36,6 +37,7 @@ if (process.env[ownNetwork] === undefined) {
   describe("on this node", () => {
     describe("beside kube-proxy", besideKubeProxy);
     describe("beside Docker", { skip: missingForDocker() }, besideDocker);
+    describe("beside firewalld", { skip: missingForFirewalld() }, besideFirewalld);
   });
 }
 
@@ -170,6 +172,30 @@ function besideDocker(): void {
         await isStillReached();
       } finally {
         await docker.stop();
+      }
+    }));
+}
+
+function besideFirewalld(): void {
+  test("its last rule refuses what is forwarded: the doctor says so, and in the zone trusted all is let through", () =>
+    onNode(async () => {
+      // the zone that the node's own interfaces are in is nobody else's affair
+      execFileSync("mount", ["-t", "tmpfs", "tmpfs", "/etc/firewalld"]);
+      const firewalld = await startFirewalld();
+      try {
+        await openPods();
+        assert.ok(net !== undefined && client !== undefined);
+        assert.deepEqual(await forwardDrops(), ["inet firewalld filter_FORWARD"]);
+        assert.match(await client.ask(outsideAddress, 7000), /^E(HOSTUNREACH|CONNREFUSED|NETUNREACH|ACCES|PERM)/);
+        firewalld.change("--permanent", "--zone=trusted", `--add-interface=${net.slot.bridge}`);
+        firewalld.change("--reload");
+        await allIsReached();
+        await othersAreLeftAlone();
+        firewalld.change("--reload");
+        await isStillReached();
+      } finally {
+        await firewalld.stop();
+        execFileSync("umount", ["/etc/firewalld"]);
       }
     }));
 }
