@@ -9,6 +9,15 @@ export function busyMs(): number {
   return [user, nice, system, irq, softirq].reduce((sum, ticks) => sum + Number(ticks), 0) * 10;
 }
 
+/** Milliseconds of processor time of a process with all of its threads, also those that have ended (10 ms steps). */
+export function cpuMs(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8")
+    .replace(/^.*\) /s, "")
+    .split(" ");
+  // utime and stime of proc(5), which counts from the first field on
+  return (Number(fields[11]) + Number(fields[12])) * 10;
+}
+
 /** Proportional set size of a process, MiB. */
 export function pssMiB(pid: number): number {
   const line = /^Pss:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, "utf8"));

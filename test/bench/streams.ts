@@ -15,7 +15,7 @@ import { requestUpgrade, WebSocketClient } from "../support/websocket-client.js"
 import { importBusybox, type RunningPod, runContainer, runPod } from "../support/workload.js";
 import { type Figure, median, timed } from "./figures.js";
 import { processesWith, pssMiB } from "./machine.js";
-import { measureExecTimes, measureFairness } from "./writers.js";
+import { measureExecTimes, measureFairness, measureLogCpu } from "./writers.js";
 
 const rounds = 3;
 const streamBytes = 500_000_000;
@@ -83,7 +83,7 @@ export async function measureStreams(agent: TestAgent): Promise<{ ours: Figure[]
     for (let round = 0; round < rounds; round++) took.push(await timed(() => openAndClose(agent, pod)));
     add(perSecond, "/s", (connections * 1000) / median(took), 2_000, true);
     add("1,000 idle attaches, agent and monitor (PSS)", "MiB", await attachMemory(agent, id), 30);
-    ours.push(...(await measureExecTimes(agent)), ...(await measureFairness(agent)));
+    ours.push(...(await measureExecTimes(agent)), ...(await measureFairness(agent)), ...(await measureLogCpu(agent)));
   } finally {
     pouring.kill();
   }
