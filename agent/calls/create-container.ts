@@ -4,6 +4,7 @@ import { NotFoundError } from "../../sandbox/errors.js";
 import { resolveImageVolumes } from "../images/image-volumes.js";
 import { required } from "../requests.js";
 import type { Runtime } from "../runtime.js";
+import { checkTexts } from "../texts.js";
 
 export async function createContainer(
   { node, images }: Runtime,
@@ -13,6 +14,7 @@ export async function createContainer(
   const pod = node.pods.resolve(required(request.pod_sandbox_id, "pod_sandbox_id"));
   const asked = required(request.config, "config");
   required(required(asked.metadata, "config.metadata").name, "config.metadata.name");
+  checkTexts(asked);
   const name = required(required(asked.image, "config.image").image, "config.image.image");
 
   const image = images.store.find(name);

@@ -4,6 +4,7 @@ import { checkRuntimeHandler, ownHandlers } from "../../sandbox/oci-runtimes.js"
 import { startPod } from "../../sandbox/start-pod.js";
 import { required } from "../requests.js";
 import type { Runtime } from "../runtime.js";
+import { checkTexts } from "../texts.js";
 
 const { NamespaceMode } = runtime.v1;
 
@@ -16,6 +17,7 @@ export async function runPodSandbox(
   const metadata = required(config.metadata, "config.metadata");
   required(metadata.name, "config.metadata.name");
   required(metadata.namespace, "config.metadata.namespace");
+  checkTexts(config);
   checkRuntimeHandler(node, request.runtime_handler);
   const users = config.linux?.security_context?.namespace_options?.userns_options;
   if (users && users.mode !== NamespaceMode.NODE && !ownHandlers.includes(request.runtime_handler)) {
