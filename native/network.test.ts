@@ -186,6 +186,29 @@ test("the watch tells what others take from its table, and not what is taken thr
   await told(`link-gone ${name}`);
 });
 
+test("the watch tells that its bridge is set down, and not that it is made", async (t) => {
+  const [name, marker] = [uniqueName("bb"), uniqueName("bb")];
+  const changes: string[] = [];
+  const tell = ({ kind, name: of }: NetworkChange) => changes.push(`${kind} ${of}`);
+  const watch = native.watchNetwork({ bridge: name, table: uniqueName("berth_test_") }, tell);
+  t.after(async () => {
+    watch.close();
+    await native.deleteLink(name);
+  });
+  const told = async (change: string) => {
+    for (const end = Date.now() + 10_000; !changes.includes(change); await sleep(10)) {
+      assert.ok(Date.now() < end, `"${change}" is not among ${JSON.stringify(changes)}`);
+    }
+  };
+  await native.ensureBridge({ name, addresses: [`${net}.1/24`], mtu: 1400 });
+  await native.ensureBridge({ name: marker, addresses: [], mtu: 1500 });
+  await native.deleteLink(marker);
+  await told(`link-gone ${marker}`);
+  assert.ok(!changes.includes(`link-down ${name}`));
+  await run("busybox", "ip", "link", "set", "down", "dev", name);
+  await told(`link-down ${name}`);
+});
+
 test("nftables: a transaction, its listing, and what the kernel refuses", async (t) => {
   const name = uniqueName("berth_test_");
   const table = { family: "ip", name };

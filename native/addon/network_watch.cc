@@ -144,7 +144,9 @@ class NetworkWatch : public std::enable_shared_from_this<NetworkWatch> {
     std::string name = NetlinkAttributes(IFLA_RTA(header), IFLA_PAYLOAD(message)).text(IFLA_IFNAME);
     if (message->nlmsg_type == RTM_DELLINK) {
       changes->insert({"link-gone", std::move(name)});
-    } else if (name == bridge_ && (header->ifi_flags & IFF_UP) == 0) {
+    } else if (name == bridge_ && (header->ifi_flags & IFF_UP) == 0 && (header->ifi_change & IFF_UP) != 0 &&
+               header->ifi_change != UINT32_MAX) {
+      // of one that is only made, and not up yet, all flags are told as changed, or none
       changes->insert({"link-down", std::move(name)});
     }
   }
