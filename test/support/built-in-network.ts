@@ -42,7 +42,7 @@ export interface TestNetwork {
   stop(): Promise<void>;
 }
 
-const patienceMs = 10_000;
+const patienceMs = 30_000;
 
 export async function openTestNetwork(): Promise<TestNetwork> {
   const slot = claimSlot();
