@@ -120,6 +120,30 @@ describe("life", () => {
       assert.deepEqual(leftProcesses(scope), []);
       await removePod(agent, pod);
     });
+
+    test(`its programs and execs end with it also while no agent runs: pid ${NamespaceMode[pid]}`, async () => {
+      const linux = { security_context: { namespace_options: { pid }, run_as_user: { value: long(1000) } } };
+      const pod = await runPod(agent, { linux });
+      const id = await runContainer(agent, pod, { command: ["sleep", "1000"], linux });
+      const running = exec(agent, id, ["sleep", "1001"]).catch(() => undefined);
+      const scope = { run: agent.paths.run, cgroupRoot: agent.cgroupRoot };
+      const sleeping = () => leftProcesses(scope).filter(({ what }) => /sleep 100[01]/.test(what));
+      for (let tries = 0; sleeping().length < 2; tries++) {
+        assert.ok(tries < 500);
+        await sleep(20);
+      }
+      const monitor = leftProcesses(scope).find(({ what }) => what.includes("berth-monitor"));
+      await agent.kill9();
+      await running;
+      process.kill(monitor?.pid ?? 0, "SIGKILL");
+      for (let tries = 0; sleeping().length > 0; tries++) {
+        assert.ok(tries < 500, JSON.stringify(sleeping()));
+        await sleep(20);
+      }
+      await agent.restart();
+      assert.equal((await containerStatus(agent, id)).exit_code, 137);
+      await removePod(agent, pod);
+    });
   }
 });
 
