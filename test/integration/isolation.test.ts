@@ -152,6 +152,9 @@ describe("file systems", () => {
     assert.match(await outputOf("grep -c cgroup /proc/mounts"), /^[1-9]/);
     const script = "for d in /sys/fs/cgroup /sys/fs/cgroup/*; do mkdir $d/x 2>/dev/null && echo $d; done; true";
     assert.equal(await outputOf(script), "");
+    // its root is where the container's processes are
+    const places = (await outputOf("cut -d: -f3- /proc/self/cgroup")).split("\n");
+    assert.deepEqual([...new Set(places)], ["/"]);
   });
 
   test("bind mounts: directories, files, read-only, and missing targets are made", async () => {
