@@ -41,7 +41,7 @@ export function updateContainer(node: SandboxNode, container: Container, resourc
       config: Message.toObject(Message.fromObject(container.config), { longs: String, bytes: String }),
       spec: {
         ...spec,
-        process: { ...spec.process, oomScoreAdj: score },
+        process: askedScore === 0 ? spec.process : { ...spec.process, oomScoreAdj: score },
         linux: { ...spec.linux, resources: { ...spec.linux.resources, ...changed } },
       },
     });
