@@ -47,7 +47,7 @@ test("--spec prints the whole spec, with every rule of its seccomp profile", asy
   assert.equal(spec.linux.resources.cpu?.shares, 77);
   assert.ok((spec.linux.seccomp?.syscalls?.flatMap(({ names }) => names).length ?? 0) > 300);
   const missing = berth("--spec", "none");
-  assert.equal(missing.status, 1);
+  assert.equal(missing.status, 4);
   assert.match(missing.stderr, /container "none" is not known/);
 });
 
