@@ -175,10 +175,10 @@ function beginCall(method: string, call: BegunCall, around: CallSurroundings): (
     around.observeCall({ method, code, seconds, traceId: recordedTrace(call.metadata) });
     remember(code, error === null ? undefined : status.details);
     const line = { method, code, ms: Math.round(seconds * 1e4) / 10, ...subjects };
-    if (error === null) around.log[isQuiet ? "debug" : "info"](line);
+    if (error === null) around.log.areas.calls[isQuiet ? "debug" : "info"](line);
     else if (status.code === grpc.status.INTERNAL)
-      around.log.error({ ...line, error: status.details, stack: stackOf(error) });
-    else around.log[isQuiet ? "info" : "warn"]({ ...line, error: status.details });
+      around.log.areas.calls.error({ ...line, error: status.details, stack: stackOf(error) });
+    else around.log.areas.calls[isQuiet ? "info" : "warn"]({ ...line, error: status.details });
     return status;
   };
 }

@@ -48,6 +48,7 @@ test("defaults", () => {
     logLineBytes: 16_384,
     logRate: 0,
     logLevel: "info",
+    logAreas: {},
     traces: null,
     rlimits: [],
     runtimes: [],

@@ -14,6 +14,7 @@ import { parseByteQuantity } from "../sandbox/writable-limit.js";
 import { closest } from "./configuration/closest.js";
 import { mergeConfigTexts, readConfigTexts, type WrittenConfig } from "./configuration/files.js";
 import { type ImagePattern, parseImagePatterns } from "./images/image-patterns.js";
+import { type LogAreas, type LogLevel, logAreas, logLevels, parseLogAreas } from "./log-levels.js";
 import { type OciRuntimeSettings, parseRuntimes } from "./oci-runtimes.js";
 import { parseBlockio, parseRdt } from "./resource-classes.js";
 import { parseRlimits } from "./rlimits.js";
@@ -62,7 +63,9 @@ export interface Config {
   readonly logLineBytes: number;
   /** bytes a second of each container; 0: no limit */
   readonly logRate: number;
-  readonly logLevel: "debug" | "info" | "warn" | "error";
+  readonly logLevel: LogLevel;
+  /** of areas that have one of their own */
+  readonly logAreas: LogAreas;
   /** of a receiver of OTLP/HTTP; null: no traces */
   readonly traces: string | null;
   /** what containers' programs begin with, as it is written */
@@ -219,7 +222,15 @@ const schema = v.strictObject({
   "pinned-images": parsed(parseImagePatterns),
   "log-line-bytes": wholeNumber(256, 131_072),
   "log-rate": wholeNumber(0, Number.MAX_SAFE_INTEGER),
-  "log-level": v.picklist(["debug", "info", "warn", "error"], "is not debug, info, warn or error"),
+  "log-level": v.picklist(logLevels, `is not ${oneOf(logLevels)}`),
+  "log-areas": v.pipe(
+    v.string(),
+    v.check(
+      (text) => parseLogAreas(text) !== null,
+      `is not AREA=LEVEL[,AREA=LEVEL...]; the areas are ${logAreas.join(", ")}, the levels ${logLevels.join(", ")}`,
+    ),
+    v.transform((text) => parseLogAreas(text) ?? {}),
+  ),
   traces: v.pipe(
     v.string(),
     v.check(
@@ -344,6 +355,7 @@ function freeze(
     logLineBytes: checked["log-line-bytes"],
     logRate: checked["log-rate"],
     logLevel: checked["log-level"],
+    logAreas: Object.freeze(checked["log-areas"]),
     traces: checked.traces,
     rlimits: Object.freeze(tables.rlimits),
     runtimes: Object.freeze(tables.runtimes),

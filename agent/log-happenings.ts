@@ -5,13 +5,13 @@ import type { Log } from "./log.js";
 
 /** A log line for everything that happens beside the calls. */
 export function logHappenings(observer: Observer, log: Log): void {
-  observer.subscribe((happening) => tell(happening, log));
+  observer.subscribe((happening) => tell(happening, log.areas));
 }
 
-function tell(happening: Happening, log: Log): void {
+function tell(happening: Happening, { steps, events: log }: Log["areas"]): void {
   switch (happening.type) {
     case "step":
-      log.debug({ operation: happening.operation, ms: Math.round(happening.seconds * 1e5) / 100 }, happening.step);
+      steps.debug({ operation: happening.operation, ms: Math.round(happening.seconds * 1e5) / 100 }, happening.step);
       break;
     case "container-exit": {
       const { podId, containerId, exitCode, oomKilled } = happening;

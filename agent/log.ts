@@ -1,11 +1,12 @@
 import pino from "pino";
-import type { Config } from "./config.js";
+import { type LogArea, type LogAreas, type LogLevel, logAreas } from "./log-levels.js";
 
-export type Log = pino.Logger;
+/** With a log for each area, whose lines name it. */
+export type Log = pino.Logger & { readonly areas: Readonly<Record<LogArea, pino.Logger>> };
 
 /** One JSON object a line to stderr. Written at once: what a crash was about must not stay in a buffer. */
-export function openLog(level: Config["logLevel"]): Log {
-  return pino(
+export function openLog(level: LogLevel, areas: LogAreas = {}): Log {
+  const root = pino(
     {
       level,
       base: null,
@@ -14,4 +15,14 @@ export function openLog(level: Config["logLevel"]): Log {
     },
     pino.destination({ dest: 2, sync: true }),
   );
+  const children = Object.fromEntries(logAreas.map((area) => [area, root.child({ area })])) as Log["areas"];
+  const log: Log = Object.assign(root, { areas: children });
+  setLogLevels(log, level, areas);
+  return log;
+}
+
+/** From now on. */
+export function setLogLevels(log: Log, level: LogLevel, areas: LogAreas): void {
+  log.level = level;
+  for (const area of logAreas) log.areas[area].level = areas[area] ?? level;
 }

@@ -29,7 +29,7 @@ const releaseEveryMs = 60_000;
 
 /** Runs until SIGTERM or SIGINT. Pods do not notice its end, whichever way it comes. */
 export async function runAgent({ config, texts, refused }: StartConfig, source: ConfigSource): Promise<void> {
-  const log = openLog(config.logLevel);
+  const log = openLog(config.logLevel, config.logAreas);
   const manager = openServiceManager(process.env, log);
   if (refused !== null) log.error(`the configuration is refused, and the one before stays in force: ${refused}`);
   const { runtime } = await bootRuntime(config, log);

@@ -36,6 +36,7 @@ export type SettingName =
   | "log-line-bytes"
   | "log-rate"
   | "log-level"
+  | "log-areas"
   | "traces";
 
 export interface Setting {
@@ -255,6 +256,13 @@ export const settings: Readonly<Record<SettingName, Setting>> = {
     argument: "debug|info|warn|error",
     help: "what is written to stderr; debug has a line for every call",
     default: "info",
+    live: true,
+  },
+  "log-areas": {
+    argument: "AREA=LEVEL[,...]",
+    help: "levels of their own: calls (a line for each), steps (of what calls do), events (what happens beside them)",
+    // one level for all is what everybody expects
+    default: "",
     live: true,
   },
   traces: {

@@ -8,7 +8,7 @@ import { dirname, join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { messageOf } from "../../sandbox/errors.js";
 import { type Config, checkConfig, settingValues, type WrittenSettings } from "../config.js";
-import type { Log } from "../log.js";
+import { type Log, setLogLevels } from "../log.js";
 import type { Runtime } from "../runtime.js";
 import type { ServiceManager } from "../service-manager.js";
 import { defaultConfigFile, type SettingName, settings, settingTables } from "../settings.js";
@@ -83,7 +83,7 @@ async function reload(
 
   runtime.config = withLive(runtime.config, config);
   Object.assign(runtime.node, await liveSettings(config, runtime.node.features, (sentence) => log.warn(sentence)));
-  log.level = config.logLevel;
+  setLogLevels(log, config.logLevel, config.logAreas);
   keepTexts(runtime.config.run, texts);
   log.info({ changed: live }, "the configuration has been read again");
   if (later.length > 0)
@@ -102,11 +102,20 @@ function isLive(name: string): boolean {
 
 /** Of `now` what is live (settings.ts), of `old` the rest. */
 function withLive(old: Config, now: Config): Config {
-  const { cdiDirectories, hooksDirectory, writableLimitBytes, pinnedImages, logLineBytes, logRate, logLevel } = now;
+  const {
+    cdiDirectories,
+    hooksDirectory,
+    writableLimitBytes,
+    pinnedImages,
+    logLineBytes,
+    logRate,
+    logLevel,
+    logAreas,
+  } = now;
   const { rlimits, runtimes, blockio, rdt } = now;
   return Object.freeze({
     ...old,
-    ...{ cdiDirectories, hooksDirectory, writableLimitBytes, pinnedImages, logLineBytes, logRate, logLevel },
+    ...{ cdiDirectories, hooksDirectory, writableLimitBytes, pinnedImages, logLineBytes, logRate, logLevel, logAreas },
     ...{ rlimits, runtimes, blockio, rdt },
   });
 }

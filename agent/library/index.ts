@@ -47,7 +47,7 @@ export class Runtime {
    */
   static async open(settings: WrittenSettings = {}): Promise<Runtime> {
     const config = checkConfig({ "log-level": "error", ...settings }, { values: {}, placeOf: () => undefined });
-    const { runtime, unlock } = await bootRuntime(config, openLog(config.logLevel));
+    const { runtime, unlock } = await bootRuntime(config, openLog(config.logLevel, config.logAreas));
     return new Runtime(runtime, unlock);
   }
 

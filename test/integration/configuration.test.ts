@@ -94,3 +94,34 @@ test("files that are refused change nothing, and an agent that starts again take
   assert.equal(await openFilesOf(await runContainer(agent, pod)), "500:600");
   await removePod(agent, pod);
 });
+
+test("an area of the log has a level of its own, at once", async () => {
+  const linesSince = async (from: number) => {
+    const pods = await runPod(agent);
+    await removePod(agent, pods);
+    return agent
+      .logs()
+      .slice(from)
+      .split("\n")
+      .filter((line) => line.startsWith("{"))
+      .map((line) => JSON.parse(line) as { area?: string; level: string; method?: string });
+  };
+  const usual = await linesSince(agent.logs().length);
+  assert.ok(usual.some(({ area, method }) => area === "calls" && method === "RunPodSandbox"));
+  assert.ok(usual.some(({ area }) => area === "steps"));
+  writeFileSync(file, '# its flag says debug\nlog-areas = "calls=error,steps=warn"\n');
+  const from = agent.logs().length;
+  process.kill(agent.pid, "SIGHUP");
+  await untilLogged(/"changed":\[[^\]]*"log-areas"[^\]]*\],"msg":"the configuration has been read again"/);
+  const quiet = (await linesSince(from)).filter(({ level }) => level === "debug" || level === "info");
+  assert.ok(!quiet.some(({ area }) => area === "calls" || area === "steps"));
+  assert.ok(
+    quiet.some(({ area }) => area === "events"),
+    "others keep the level of all",
+  );
+  writeFileSync(file, 'log-areas = "cals=error"\n');
+  await untilLogged(
+    /log-areas \\?"cals=error\\?" is not AREA=LEVEL\[,AREA=LEVEL\.\.\.\]; the areas are calls, steps, events/,
+  );
+  writeFileSync(file, "");
+});
