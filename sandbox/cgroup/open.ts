@@ -1,7 +1,7 @@
 /** The cgroup manager of this host: of cgroup v1, v2, or a hybrid of both. */
 import { existsSync, readFileSync } from "node:fs";
 import { readdir, rmdir } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { type FileRead, native } from "../../native/binding.js";
 import { FailedPreconditionError } from "../errors.js";
 import type { LinuxResources } from "../spec/oci.js";
@@ -189,8 +189,7 @@ function managerOf(
     async processes(path) {
       checkCgroupPath(path);
       const [root = unifiedRoot] = tasksRoots;
-      const below = await readdir(join(root, path), { recursive: true });
-      const files = below.filter((name) => basename(name) === "cgroup.procs").map((name) => join(root, path, name));
+      const files = (await withThoseBelow(join(root, path))).map((directory) => join(directory, "cgroup.procs"));
       const lists = (await native.readFiles(files)).map(contentOf);
       return lists.flatMap((list) => list?.split("\n").filter(Boolean).map(Number) ?? []);
     },
@@ -283,6 +282,20 @@ function isFirstVersion({ hierarchies }: CgroupPart): boolean {
 
 function contentOf(read: FileRead): string | undefined {
   return "content" in read ? read.content : undefined;
+}
+
+/** The directory and all below it; one that goes meanwhile (an exec's) is left out. */
+async function withThoseBelow(directory: string): Promise<string[]> {
+  try {
+    const entries = await readdir(directory, { withFileTypes: true });
+    const inner = entries
+      .filter((entry) => entry.isDirectory())
+      .map(({ name }) => withThoseBelow(join(directory, name)));
+    return [directory, ...(await Promise.all(inner)).flat()];
+  } catch (error) {
+    if (["ENOENT", "ENODEV"].includes((error as NodeJS.ErrnoException).code ?? "")) return [];
+    throw error;
+  }
 }
 
 /** False: somebody uses it. */
