@@ -40,6 +40,8 @@ export interface TestAgent {
   readonly metricsUrl: string;
   /** standard error of all its processes so far */
   logs(): string;
+  /** its process has not ended */
+  isAlive(): boolean;
   /** SIGKILL; back when the process is gone */
   kill9(): Promise<void>;
   /** SIGTERM; answers the exit code */
@@ -59,6 +61,8 @@ export interface AgentOptions {
   env?: Record<string, string>;
   /** another build's main.js; looked at whenever it is started */
   program?: string;
+  /** a program and its arguments that executes the agent's: it must not fork */
+  wrapper?: readonly string[];
   /** the caller catches SIGTERM and SIGINT, and calls stop() */
   catchesSignals?: boolean;
 }
@@ -104,7 +108,8 @@ export async function startAgent(options: AgentOptions = {}): Promise<TestAgent>
   const start = async (): Promise<void> => {
     const log = openSync(logFile, "a");
     const env = { ...process.env, MALLOC_ARENA_MAX: "1", ...options.env };
-    child = spawn(process.execPath, args(), { stdio: ["ignore", log, log, slot.lock], env });
+    const [command = "", ...words] = [...(options.wrapper ?? []), process.execPath, ...args()];
+    child = spawn(command, words, { stdio: ["ignore", log, log, slot.lock], env });
     closeSync(log);
     client = await untilServing(child, socket, logs);
   };
@@ -132,6 +137,7 @@ export async function startAgent(options: AgentOptions = {}): Promise<TestAgent>
     cgroupRoot,
     metricsUrl: `http://${metrics}/metrics`,
     logs,
+    isAlive: () => child.exitCode === null && child.signalCode === null,
     kill9: async () => void (await end("SIGKILL")),
     terminate: () => end("SIGTERM"),
     async restart(changed = {}) {

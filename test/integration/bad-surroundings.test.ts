@@ -1,0 +1,109 @@
+/** What an agent may find on a machine that is in a bad way: /etc that cannot be written, no more processes, no more memory. */
+import assert from "node:assert/strict";
+import { readdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import { openCgroupManager } from "../../sandbox/cgroup/open.js";
+import { startAgent, type TestAgent } from "../support/agent.js";
+import { until } from "../support/until.js";
+import { importBusybox, out, removePod, runContainer, runPod, sh } from "../support/workload.js";
+
+const cgroups = openCgroupManager();
+const placeOf = (controller: string) =>
+  cgroups.hierarchies.find(({ controllers }) => controllers.includes(controller))?.mountPoint;
+
+/** Has the agent live in a cgroup of its own, whose file is written, until `run` ends. */
+async function confined(
+  agent: TestAgent,
+  controller: string,
+  [file, value]: readonly [string, string],
+  run: () => Promise<void>,
+): Promise<void> {
+  const root = placeOf(controller) ?? "";
+  const path = `/berth-test-confined-${process.pid}-${controller}`;
+  await cgroups.create(path, {});
+  try {
+    writeFileSync(join(root, path, file), value);
+    writeFileSync(join(root, path, "cgroup.procs"), String(agent.pid));
+    await run();
+  } finally {
+    // a killed agent is in no cgroup any more
+    try {
+      writeFileSync(join(root, "cgroup.procs"), String(agent.pid));
+    } catch {
+      // it has ended
+    }
+    await cgroups.remove(path);
+  }
+}
+
+function lacks(controller: string): string | false {
+  const place = cgroups.hierarchies.find(({ controllers }) => controllers.includes(controller));
+  if (place === undefined) return `the cgroup controller ${controller} is missing`;
+  return place.version === 2 && "on cgroup v2 the agent cannot be moved out of where its controllers are handed down";
+}
+
+describe("a machine in a bad way", () => {
+  it("/etc that cannot be written is no trouble", async () => {
+    const script = 'mount --bind /etc /etc && mount -o remount,bind,ro /etc && ! touch /etc/x 2>/dev/null && exec "$@"';
+    const agent = await startAgent({ wrapper: ["unshare", "-m", "--propagation=slave", "sh", "-c", script, "sh"] });
+    try {
+      await importBusybox(agent);
+      const pod = await runPod(agent);
+      assert.equal(
+        await out(agent, await runContainer(agent, pod, sh("sleep 1000")), "cat /etc/hostname"),
+        pod.config.hostname,
+      );
+      assert.doesNotMatch(agent.logs(), /EROFS/);
+      await removePod(agent, pod);
+    } finally {
+      await agent.stop();
+    }
+  });
+
+  it("where no process can be made a pod fails with a sentence, and leaves nothing", {
+    skip: lacks("pids"),
+  }, async () => {
+    const agent = await startAgent();
+    try {
+      await importBusybox(agent);
+      const pod = await runPod(agent);
+      const container = await runContainer(agent, pod, sh("sleep 1000"));
+      const threads = readdirSync(`/proc/${agent.pid}/task`).length;
+      await confined(agent, "pids", ["pids.max", String(threads)], async () => {
+        await assert.rejects(runPod(agent), ({ details }: { details: string }) => {
+          assert.match(details, /EAGAIN/);
+          return true;
+        });
+        assert.equal((await agent.client.call("ListPodSandbox", {})).items.length, 1);
+        // what runs has its processes elsewhere
+        assert.equal(await out(agent, container, "echo here"), "here");
+      });
+      await removePod(agent, await runPod(agent));
+    } finally {
+      await agent.stop();
+    }
+  });
+
+  it("an agent that the kernel kills for memory has lost nothing", { skip: lacks("memory") }, async () => {
+    const agent = await startAgent();
+    try {
+      await importBusybox(agent);
+      const pod = await runPod(agent);
+      const container = await runContainer(agent, pod, sh("sleep 1000"));
+      const { pid } = agent;
+      await confined(agent, "memory", ["memory.limit_in_bytes", String(8 * 1024 * 1024)], async () => {
+        const calls = Array.from({ length: 8 }, () => runPod(agent, { annotations: { a: "x".repeat(1_900_000) } }));
+        await Promise.allSettled(calls);
+        await until(() => !agent.isAlive());
+      });
+      assert.equal(agent.pid, pid);
+      await agent.restart();
+      assert.equal(await out(agent, container, "echo here"), "here");
+      const { items } = await agent.client.call("ListPodSandbox", {});
+      assert.ok(items.every(({ id, state }) => id === pod.id || state === 0));
+    } finally {
+      await agent.stop();
+    }
+  });
+});
