@@ -6,8 +6,7 @@ import { join } from "node:path";
 import { Runtime } from "berth";
 
 const pipeline = JSON.parse(readFileSync(process.argv[2], "utf8"));
-// directories of its own: an agent may run beside it
-const state = process.env.CI_STATE ?? "/var/lib/berth-ci";
+const state = process.env.CI_STATE ?? "/var/lib/berth-ci"; // its own: an agent may run beside it
 const runtime = await Runtime.open({
   root: join(state, "root"),
   run: join(state, "run"),
@@ -52,9 +51,8 @@ try {
   if (pipeline.archive) await runtime.import(pipeline.archive, pipeline.image);
   else await runtime.pull(pipeline.image, interrupted.signal);
   pod = await runtime.runPod({ name: `ci-${pipeline.name}` });
-  let good = true;
-  for (const step of pipeline.steps) if (good) good = await runStep(pod, step, workspace);
-  process.exitCode = good ? 0 : 1;
+  process.exitCode = 0;
+  for (const step of pipeline.steps) process.exitCode ||= (await runStep(pod, step, workspace)) ? 0 : 1;
 } finally {
   await pod?.remove();
   runtime.close();
