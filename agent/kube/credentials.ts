@@ -36,7 +36,7 @@ export class Credentials {
 
   /** @throws Error that names the file, and what is wrong in it */
   async current(): Promise<Access> {
-    if (this.#access !== undefined && Date.now() - this.#access.at < rereadMs) return this.#access.access;
+    if (this.#access !== undefined && performance.now() - this.#access.at < rereadMs) return this.#access.access;
     const config = load(this.source);
     const cluster = config.getCurrentCluster();
     const user = config.getCurrentUser();
@@ -50,7 +50,7 @@ export class Credentials {
     await config.applyToHTTPSOptions(options);
     this.#tellExpiry(options, user, where);
     const access = { server, options };
-    this.#access = { at: Date.now(), access };
+    this.#access = { at: performance.now(), access };
     return access;
   }
 

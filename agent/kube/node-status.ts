@@ -67,7 +67,7 @@ class Teller {
     const { api, node, signal } = this.options;
     this.#facts = facts ?? this.#facts;
     const text = JSON.stringify([health, this.#facts]);
-    if (this.#told?.text === text && Date.now() - this.#told.at < heartbeatMs) return;
+    if (this.#told?.text === text && performance.now() - this.#told.at < heartbeatMs) return;
     this.#condition ??= await this.#before();
     const now = new Date().toISOString().replace(/\.\d+Z$/, "Z");
     const since = this.#condition?.status === health.status ? this.#condition.lastTransitionTime : undefined;
@@ -80,7 +80,7 @@ class Teller {
       signal,
     });
     this.#condition = condition as unknown as V1NodeCondition;
-    this.#told = { at: Date.now(), text };
+    this.#told = { at: performance.now(), text };
   }
 
   /** The condition as an earlier process has left it: a restart is no transition. */

@@ -73,7 +73,7 @@ export class Prefetcher {
   }
 
   #next(): string | undefined {
-    const now = Date.now();
+    const now = performance.now();
     return wishers
       .flatMap((wisher) => this.#wanted.get(wisher) ?? [])
       .find((image) => !this.#running.has(image) && (this.#settled.get(image)?.until ?? 0) <= now);
@@ -84,7 +84,7 @@ export class Prefetcher {
     const next = Math.min(...[...this.#settled.values()].map(({ until }) => until));
     const ended = new AbortController();
     const signal = AbortSignal.any([this.options.signal, ended.signal]);
-    const pauseMs = Math.min(Math.max(next - Date.now(), 1_000), longestRetryMs);
+    const pauseMs = Math.min(Math.max(next - performance.now(), 1_000), longestRetryMs);
     const waits = [once(this.#changed, "changed", { signal }), sleep(pauseMs, undefined, { signal })];
     await Promise.race(waits).catch(() => undefined);
     ended.abort();
@@ -97,18 +97,18 @@ export class Prefetcher {
     try {
       const { image: there } = await client.call("ImageStatus", { image: { image } }, 10_000);
       if (!there) {
-        const begun = Date.now();
+        const begun = performance.now();
         await client.call("PrefetchImage", { image, bytes_per_second: Long.fromNumber(bytesPerSecond, true) });
-        log.info({ image, ms: Date.now() - begun }, "prefetched");
+        log.info({ image, ms: Math.round(performance.now() - begun) }, "prefetched");
       }
-      this.#settled.set(image, { until: Date.now() + hasItMs, failures: 0 });
+      this.#settled.set(image, { until: performance.now() + hasItMs, failures: 0 });
     } catch (error) {
       if (isAway(error)) {
-        this.#settled.set(image, { until: Date.now() + agentRetryMs, failures });
+        this.#settled.set(image, { until: performance.now() + agentRetryMs, failures });
         return;
       }
       const pauseMs = Math.min(firstRetryMs * 2 ** failures, longestRetryMs);
-      this.#settled.set(image, { until: Date.now() + pauseMs, failures: failures + 1 });
+      this.#settled.set(image, { until: performance.now() + pauseMs, failures: failures + 1 });
       // the kubelet's own pull tells the user
       log.info({ image, error: sentenceOf(error), pauseMs }, "cannot be prefetched, and is tried again");
     }
