@@ -1,6 +1,6 @@
 /** Pods on every storage driver, by an agent whose state directory is on a file system of its own. */
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -37,6 +37,8 @@ for (const { driver, on } of cases) {
 
     before(async () => {
       fileSystem = makeFileSystem(on, 400);
+      // as systemd has all mounts
+      execFileSync("mount", ["--make-shared", fileSystem.path]);
       root = join(fileSystem.path, "root");
       agent = await startAgent({ flags: { root, "storage-driver": driver } });
       await importBusybox(agent, busyboxName, { layers: [[{ path: "data/one", content: "1", uid: 5 }]] });

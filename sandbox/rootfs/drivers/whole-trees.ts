@@ -28,6 +28,7 @@ const usageNote = "usage.json";
 const MOUNT_ATTR_NOSUID = 0x2;
 const MOUNT_ATTR_NODEV = 0x4;
 const MOUNT_ATTR_NOEXEC = 0x8;
+const MS_PRIVATE = 0x40000;
 
 /**
  * A detached mount of a container's own tree; the caller closes it.
@@ -45,7 +46,8 @@ export async function openTreeAsRoot(
       path: directory,
       recursive: false,
       // how the agent's state directory is mounted is nothing to a container
-      attributes: { clear: MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC },
+      // nor are its peers, where mounts are shared (systemd makes all of them so): what is mounted inside would be seen there
+      attributes: { clear: MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, propagation: MS_PRIVATE },
       ...(userNamespaceFd !== undefined && { userNamespaceFd }),
     }),
   );
