@@ -11,19 +11,23 @@ const flags = new Set(["rw", "ro", "xattr", "noprefix", "clone_children", "cpuse
  * whole of it, else the first one.
  */
 export function parseHierarchies(mountinfo: string, controllersOf: (mountPoint: string) => string[]): Hierarchy[] {
-  const found = new Map<string, { hierarchy: Hierarchy; whole: boolean }>();
+  const found = new Map<string, { hierarchy: MountedHierarchy; whole: boolean }>();
   for (const line of mountinfo.split("\n")) {
     const [left, right] = line.split(" - ");
     const [, , , root, mountPoint] = (left ?? "").split(" ");
     const [type, , superOptions] = (right ?? "").split(" ");
     if (root === undefined || mountPoint === undefined) continue;
-    const hierarchy = hierarchyOf(type ?? "", superOptions ?? "", unescapePath(mountPoint), controllersOf);
+    const hierarchy = hierarchyOf(type ?? "", superOptions ?? "", unescapePath(mountPoint));
     if (hierarchy === undefined) continue;
-    const key = hierarchy.version === 2 ? "2" : `1 ${hierarchy.controllers.join(",")} ${hierarchy.name}`;
+    const key = `${hierarchy.controllers?.join(",") ?? "unified"} ${hierarchy.name}`;
     const before = found.get(key);
     if (before === undefined || (!before.whole && root === "/")) found.set(key, { hierarchy, whole: root === "/" });
   }
-  return [...found.values()].map(({ hierarchy }) => hierarchy);
+  // a file of the chosen mount alone is read: others may be a container's, which goes just now
+  return [...found.values()].map(({ hierarchy }) => ({
+    ...hierarchy,
+    controllers: hierarchy.controllers ?? controllersOf(hierarchy.mountPoint),
+  }));
 }
 
 /** The controllers that a cgroup2 mount can give. */
@@ -31,13 +35,13 @@ export function unifiedControllers(mountPoint: string): string[] {
   return readFileSync(join(mountPoint, "cgroup.controllers"), "utf8").split(/\s+/).filter(Boolean);
 }
 
-function hierarchyOf(
-  type: string,
-  superOptions: string,
-  mountPoint: string,
-  controllersOf: (mountPoint: string) => string[],
-): Hierarchy | undefined {
-  if (type === "cgroup2") return { mountPoint, version: 2, controllers: controllersOf(mountPoint), name: "" };
+/** Of one mount; version 2 does not say its controllers there. */
+interface MountedHierarchy extends Omit<Hierarchy, "controllers"> {
+  controllers: string[] | null;
+}
+
+function hierarchyOf(type: string, superOptions: string, mountPoint: string): MountedHierarchy | undefined {
+  if (type === "cgroup2") return { mountPoint, version: 2, controllers: null, name: "" };
   if (type !== "cgroup") return undefined;
   const controllers: string[] = [];
   let name = "";
