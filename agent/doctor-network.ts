@@ -79,7 +79,7 @@ async function forwardFindings({ bridge, forwardDrops }: Host): Promise<Finding[
     consequence: "pods may reach nothing outside of the node, and host ports may lead nowhere",
     remedy:
       `Accept there what comes in or goes out by ${bridge}. Docker: in the chain DOCKER-USER. ` +
-      `firewalld: firewall-cmd --permanent --zone=trusted --add-interface=${bridge}; firewall-cmd --reload`,
+      `firewalld: firewall-cmd --permanent --zone=trusted --add-interface=${bridge}; firewall-cmd --reload.`,
   }));
 }
 
