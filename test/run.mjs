@@ -119,7 +119,8 @@ if (process.getuid() !== 0) {
   skips.push({ name: "integration, rules, faults, security", reason: "they need root" });
 } else {
   for (const name of ["integration", "rules", "faults", "security"]) {
-    await runFiles(name, testFiles(join(inTest, name)), { concurrency: 2, timeout: 300_000 });
+    // they wait for processes a third of their time
+    await runFiles(name, testFiles(join(inTest, name)), { concurrency: cpus().length + 1, timeout: 300_000 });
   }
 }
 
