@@ -7,25 +7,36 @@ import type { SandboxNode } from "../sandbox/node.js";
 import type { Happening } from "../sandbox/observer.js";
 import type { Log } from "./log.js";
 
-type Denial = Extract<Happening, { type: "seccomp-denied" }>;
+interface Denied {
+  pid: number;
+  what: Omit<Extract<Happening, { type: "seccomp-denied" }>, "type" | "podId" | "containerId">;
+}
 
 /** A program that is refused in a loop is told of now and then: after so many there is a pause. */
 const mostInRow = 16;
 const pauseMs = 1_000;
+/** By then a start has been answered: the first program of a container may be killed before. */
+const answeredMs = 500;
 /** What prepares a container, until the program that it is for takes its place. */
 const ownProgram = "berth-monitor";
 
 /** From now on. A kernel without audit, or an agent that may not read it, tells nothing. */
 export function tellDenials({ containers, observer }: Pick<SandboxNode, "containers" | "observer">, log: Log): void {
+  /** False: whose process it was is not known, or not yet. */
+  const tell = ({ pid, what }: Denied): boolean => {
+    const container = containerOf(pid, containers);
+    if (container === undefined) return false;
+    const { id: containerId, podId } = container.record;
+    observer.emit({ type: "seccomp-denied", podId, containerId, ...what });
+    return true;
+  };
   let inRow = 0;
   try {
     const watch = native.watchSeccompDenials((records) => {
       for (const record of records) {
         const denial = readDenial(record);
-        const container = denial && containerOf(denial.pid, containers);
-        if (!denial || !container || denial.what.program === ownProgram) continue;
-        const { id: containerId, podId } = container.record;
-        observer.emit({ type: "seccomp-denied", podId, containerId, ...denial.what });
+        if (denial === null || denial.what.program === ownProgram || tell(denial)) continue;
+        setTimeout(() => tell(denial), answeredMs).unref();
       }
       inRow += records.length;
       if (inRow < mostInRow) return watch.resume();
@@ -38,9 +49,7 @@ export function tellDenials({ containers, observer }: Pick<SandboxNode, "contain
 }
 
 /** `audit(1795736350.400:788): ... pid=30724 comm="python3" ... sig=31 arch=c000003e syscall=39 ... code=0x80000000` */
-export function readDenial(
-  record: string,
-): { pid: number; what: Omit<Denial, "type" | "podId" | "containerId"> } | null {
+export function readDenial(record: string): Denied | null {
   const fields = new Map(record.split(" ").map((field) => field.split("=", 2) as [string, string]));
   const number = (name: string, base: number) => Number.parseInt(fields.get(name) ?? "", base);
   const architecture = number("arch", 16);
@@ -79,5 +88,10 @@ function containerOf(pid: number, containers: SandboxNode["containers"]): Contai
   } catch {
     // it has ended
   }
-  return containers.list().find((container) => container.pid === pid);
+  return containers.list().find((container) => container.startedPid === pid && !hasEndedLongAgo(container));
+}
+
+/** Its number may be another process's by now. */
+function hasEndedLongAgo({ record }: Container): boolean {
+  return record.phase === "exited" && Date.now() - Number(record.finishedAt) / 1e6 > 10_000;
 }

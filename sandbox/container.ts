@@ -63,6 +63,8 @@ export interface Container {
   readonly config: ContainerConfig;
   /** host pid of its init; 0 when it does not run */
   pid: number;
+  /** what it was, or is: who hears of a process that has ended already looks for it here */
+  startedPid?: number;
   /** settles when the phase becomes "exited" */
   readonly ended: Latch;
 }

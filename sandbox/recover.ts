@@ -139,6 +139,7 @@ function reconcile(node: SandboxNode, container: Container, state: berth.monitor
     recordExit(node, container, state.exit);
   } else {
     container.pid = state.pid ?? 0;
+    container.startedPid = container.pid;
     if (state.phase === Phase.RUNNING && container.record.phase === "created") {
       update(node.store.containers, container, { phase: "running", startedAt: toBigInt(state.started_at).toString() });
     }

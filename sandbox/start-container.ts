@@ -26,6 +26,7 @@ export function startContainer(node: SandboxNode, container: Container): Promise
     } catch (error) {
       throw startError(node, container, error);
     }
+    container.startedPid = started.pid;
     // a program that has ended already was recorded, with its start, before the answer came
     if (!container.ended.isOpen) {
       if (started.pid !== 0) container.pid = started.pid;
