@@ -34,8 +34,10 @@ export async function requestUpgrade(
   );
   let bytes = Buffer.alloc(0);
   let end = -1;
+  const gone = new AbortController();
+  socket.once("close", () => gone.abort(new Error("the connection was closed before there was an answer")));
   while (end === -1 && bytes.length < longestHead) {
-    const [more] = (await once(socket, "data")) as [Buffer];
+    const [more] = (await once(socket, "data", { signal: gone.signal })) as [Buffer];
     bytes = Buffer.concat([bytes, more]);
     end = bytes.indexOf("\r\n\r\n");
   }
