@@ -75,16 +75,20 @@ export function wrapUnary<Q, A>(
 ): grpc.handleUnaryCall<Q, A> {
   return (call, callback) => {
     const ended = beginCall(method, call, around);
-    const abort = abortWhenCancelled(call);
-    const answer = async () => handle(call.request, abort.signal);
+    const { signal, release } = abortWhenCancelled(call);
+    const answer = async () => handle(call.request, signal);
     const { tracer } = around;
     const traced = tracer?.trace(method, call.metadata, subjectsOf(call.request), answer) ?? answer();
     traced.then(
       (response) => {
+        release();
         ended(null);
         callback(null, response);
       },
-      (error: unknown) => callback(ended(abort.signal.aborted ? asCancelled(method, error, call) : error)),
+      (error: unknown) => {
+        release();
+        callback(ended(signal.aborted ? asCancelled(method, error, call) : error));
+      },
     );
   };
 }
@@ -97,7 +101,7 @@ export function wrapStream<Q, A>(
 ): grpc.handleServerStreamingCall<Q, A> {
   return (call) => {
     const ended = beginCall(method, call, around);
-    const { signal } = abortWhenCancelled(call);
+    const { signal, release } = abortWhenCancelled(call);
     const send = async () => {
       for await (const message of handle(call.request, signal)) {
         if (!call.write(message)) await drained(method, call, signal);
@@ -108,10 +112,12 @@ export function wrapStream<Q, A>(
     call.sendMetadata(new grpc.Metadata());
     sent.then(
       () => {
+        release();
         ended(null);
         call.end();
       },
       (error: unknown) => {
+        release();
         const status = ended(signal.aborted ? asCancelled(method, error, call) : error);
         if (!signal.aborted) call.emit("error", status);
       },
@@ -135,14 +141,17 @@ async function drained(method: string, call: grpc.ServerWritableStream<unknown, 
 interface CancellableCall {
   readonly cancelled: boolean;
   on(event: "cancelled", listener: () => void): unknown;
+  off(event: "cancelled", listener: () => void): unknown;
   getDeadline(): grpc.Deadline;
 }
 
-function abortWhenCancelled(call: CancellableCall): AbortController {
+/** `release`: from then on the signal stays as it is, for grpc-js says of every call in the end that it is cancelled. */
+function abortWhenCancelled(call: CancellableCall): { signal: AbortSignal; release: () => void } {
   const abort = new AbortController();
+  const onCancelled = () => abort.abort();
   if (call.cancelled) abort.abort();
-  else call.on("cancelled", () => abort.abort());
-  return abort;
+  else call.on("cancelled", onCancelled);
+  return { signal: abort.signal, release: () => call.off("cancelled", onCancelled) };
 }
 
 /** A caller whose time is over hangs up a little earlier than our clock says. */

@@ -18,32 +18,47 @@ export interface FinishedCallLine extends Subjects {
   error?: string;
 }
 
+/** As it is kept: most are never asked for. */
+interface Call {
+  method: string;
+  subjects: Subjects;
+  /** ms since the epoch */
+  at: number;
+  /** by performance.now() */
+  begun: number;
+  end?: { at: number; code: string; error: string | undefined };
+}
+
 const mostRemembered = 200;
 /** of those that come every second: they would leave no room for the others */
 const mostQuiet = 50;
 
 export class RecentCalls {
-  readonly #finished: FinishedCallLine[] = [];
-  readonly #quiet: FinishedCallLine[] = [];
-  readonly #running = new Set<{ method: string; begun: number; at: number; subjects: Subjects }>();
+  readonly #finished: Call[] = [];
+  readonly #quiet: Call[] = [];
+  readonly #running = new Set<Call>();
 
   /** The function that it answers is called once, when the call has ended. `isQuiet`: it changes nothing, and is frequent. */
   begin(method: string, subjects: Subjects, isQuiet: boolean): (code: string, error?: string) => void {
     const [finished, most] = isQuiet ? [this.#quiet, mostQuiet] : [this.#finished, mostRemembered];
-    const call = { method, begun: performance.now(), at: Date.now(), subjects };
+    const call: Call = { method, subjects, at: Date.now(), begun: performance.now() };
     this.#running.add(call);
     return (code, error) => {
       this.#running.delete(call);
+      call.end = { at: performance.now(), code, error };
       if (finished.length === most) finished.shift();
-      finished.push({ ...lineOf(call), code, ...(error !== undefined && { error }) });
+      finished.push(call);
     };
   }
 
   /** In the order of their begins. */
   finished(): FinishedCallLine[] {
-    return [...this.#finished, ...this.#quiet].sort((one, other) =>
-      one.at < other.at ? -1 : one.at > other.at ? 1 : 0,
-    );
+    return [...this.#finished, ...this.#quiet]
+      .sort((one, other) => one.at - other.at)
+      .map((call) => {
+        const { code = "", error } = call.end ?? {};
+        return { ...lineOf(call), code, ...(error !== undefined && { error }) };
+      });
   }
 
   /** In the order of their begins; `ms`: until now. */
@@ -52,11 +67,7 @@ export class RecentCalls {
   }
 }
 
-function lineOf({ method, begun, at, subjects }: { method: string; begun: number; at: number; subjects: Subjects }) {
-  return {
-    at: new Date(at).toISOString(),
-    method,
-    ms: Math.round((performance.now() - begun) * 10) / 10,
-    ...subjects,
-  };
+function lineOf({ method, subjects, at, begun, end }: Call) {
+  const ms = (end?.at ?? performance.now()) - begun;
+  return { at: new Date(at).toISOString(), method, ms: Math.round(ms * 10) / 10, ...subjects };
 }
