@@ -376,16 +376,16 @@ void LogWriter::start_attachments(ContainerLog& log) {
   }
 }
 
-bool LogWriter::read_once(ContainerLog::Stream& stream) {
+size_t LogWriter::read_once(ContainerLog::Stream& stream) {
   ssize_t count;
   do {
     count = read(stream.fd.get(), buffers.data, sizeof buffers.data);
   } while (count < 0 && errno == EINTR);
-  if (count < 0 && errno == EAGAIN) return false;
+  if (count < 0 && errno == EAGAIN) return 0;
   // A terminal whose other end is closed says EIO.
   if (count <= 0) {
     end_stream(stream);
-    return false;
+    return 0;
   }
   ContainerLog& log = *stream.log;
   // What was read may answer one who has been told already that he is attached.
@@ -395,14 +395,14 @@ bool LogWriter::read_once(ContainerLog::Stream& stream) {
     watch(stream, EPOLL_CTL_MOD);
   }
   if (log.bytes_per_second_ > 0) this->count(log, static_cast<size_t>(count));
-  if (!log.file_) return true;
+  if (!log.file_) return static_cast<size_t>(count);
   timespec now = {};
   clock_gettime(CLOCK_REALTIME, &now);
   const char* data = stream.formatter.prepend_held(buffers.data);
   const auto length = static_cast<size_t>(buffers.data + count - data);
   Output output(*this, log);
   stream.formatter.format(data, length, now.tv_sec * 1000000000LL + now.tv_nsec, output);
-  return true;
+  return static_cast<size_t>(count);
 }
 
 void LogWriter::end_stream(ContainerLog::Stream& stream) {
@@ -422,7 +422,7 @@ void LogWriter::end_stream(ContainerLog::Stream& stream) {
 void LogWriter::finish_streams(ContainerLog& log) {
   for (ContainerLog::Stream& stream : log.streams_) {
     if (!stream.fd) continue;
-    for (int turn = 0; turn < kReadsToFinish && read_once(stream); ++turn) continue;
+    for (int turn = 0; turn < kReadsToFinish && read_once(stream) > 0; ++turn) continue;
     if (stream.fd) end_stream(stream);
   }
 }

@@ -57,6 +57,7 @@ class ContainerLog {
     LogWriter* writer = nullptr;
     ContainerLog* log = nullptr;
     size_t number = 0;
+    uint64_t read_ns = 0;  // when something was read last
     bool held_up = false;  // one of those attached does not take what was read
     bool paused() const { return held_up || log->limited_; }
   };
@@ -133,8 +134,9 @@ class LogWriter final : public AttachmentObserver {
   void start_attachments(ContainerLog& log);
   void on_readable(ContainerLog::Stream& stream);
   bool watch(ContainerLog::Stream& stream, int operation);
-  // False: the stream has nothing more for now, or has ended.
-  bool read_once(ContainerLog::Stream& stream);
+  // The bytes read; 0: the stream has nothing more for now, or has ended.
+  size_t read_once(ContainerLog::Stream& stream);
+  void gather(ContainerLog::Stream& stream, size_t taken);
   void end_stream(ContainerLog::Stream& stream);
   void finish_streams(ContainerLog& log);
   void rest();

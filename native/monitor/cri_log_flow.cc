@@ -1,7 +1,9 @@
 // What lets the log's writer read on, or makes a container wait: see cri_log.h.
 #include <sys/epoll.h>
+#include <time.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "monitor/cri_log.h"
 
@@ -12,6 +14,11 @@ namespace {
 // Reads of one stream in a row, before the others get their turn.
 constexpr int kReadsPerTurn = 4;
 constexpr uint64_t kNsPerMs = 1000000;
+// Reads of so little, so soon after each other, are gathered: see gather().
+constexpr size_t kLittleBytes = 16 << 10;
+constexpr uint64_t kOftenNs = kNsPerMs / 2;
+constexpr uint64_t kAloneNs = 1000 * kNsPerMs;
+constexpr long kMomentNs = 100000;
 // A container with a limit may write so much of a second's output at once.
 constexpr uint64_t kBurstNs = 100 * kNsPerMs;
 
@@ -26,7 +33,20 @@ bool LogWriter::watch(ContainerLog::Stream& stream, int operation) {
 }
 
 void LogWriter::on_readable(ContainerLog::Stream& stream) {
-  for (int turn = 0; turn < kReadsPerTurn && !stream.paused() && read_once(stream); ++turn) continue;
+  size_t taken = kReadBytes;
+  for (int turn = 0; turn < kReadsPerTurn && !stream.paused() && taken == kReadBytes; ++turn) taken = read_once(stream);
+  if (taken > 0) gather(stream, taken);
+}
+
+// A program that writes often and little at a time would wake the thread for each of its writes: what it writes within a
+// moment is read at once. Not of one that writes to both streams, since that tells which of two lines came first.
+void LogWriter::gather(ContainerLog::Stream& stream, size_t taken) {
+  const uint64_t now_ns = monotonic_ns();
+  const bool often = now_ns - std::exchange(stream.read_ns, now_ns) < kOftenNs;
+  const bool alone = now_ns - stream.log->streams_[1 - stream.number].read_ns > kAloneNs;
+  if (taken > kLittleBytes || !often || !alone) return;
+  const timespec moment = {.tv_sec = 0, .tv_nsec = kMomentNs};
+  nanosleep(&moment, nullptr);
 }
 
 void LogWriter::on_drained(ContainerLog& log, size_t number) {

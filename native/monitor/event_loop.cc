@@ -8,11 +8,13 @@
 
 namespace berth {
 
-uint64_t monotonic_ms() {
+uint64_t monotonic_ns() {
   timespec now = {};
   clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1000 + static_cast<uint64_t>(now.tv_nsec) / 1000000;
+  return static_cast<uint64_t>(now.tv_sec) * 1000000000 + static_cast<uint64_t>(now.tv_nsec);
 }
+
+uint64_t monotonic_ms() { return monotonic_ns() / 1000000; }
 
 int64_t realtime_ns() {
   timespec now = {};

@@ -97,6 +97,7 @@ class EventLoop {
   bool stopped_ = false;
 };
 
+uint64_t monotonic_ns();
 uint64_t monotonic_ms();
 int64_t realtime_ns();
 
