@@ -14,26 +14,27 @@ const quietMs = 2_000;
 export type Report = (name: string, value: number) => void;
 
 export async function measurePods(target: BenchTarget, report: Report): Promise<void> {
-  const ups: number[] = [];
+  const pods: BenchPod[] = [];
   const downs: number[] = [];
+  const up = ({ sandboxMs, containerMs }: BenchPod) => sandboxMs + containerMs;
   const round = async (): Promise<void> => {
-    let pod: BenchPod | undefined;
-    ups.push(await timed(async () => (pod = await podUp(target))));
-    if (pod === undefined) throw new Error("no pod");
-    const up = pod;
-    downs.push(await timed(() => podDown(target, up)));
+    const pod = await podUp(target);
+    pods.push(pod);
+    downs.push(await timed(() => podDown(target, pod)));
   };
   await round();
-  ups.length = downs.length = 0;
+  pods.length = downs.length = 0;
   for (let i = 0; i < rounds; i++) await round();
-  report("pod up", median(ups));
+  report("pod up", median(pods.map(up)));
+  report("  RunPodSandbox", median(pods.map(({ sandboxMs }) => sandboxMs)));
+  report("  CreateContainer and StartContainer", median(pods.map(({ containerMs }) => containerMs)));
   report("pod down", median(downs));
-  ups.length = downs.length = 0;
+  pods.length = 0;
   for (let i = 0; i < quietRounds; i++) {
     await sleep(quietMs);
     await round();
   }
-  report("pod up after quiet", median(ups));
+  report("pod up after quiet", median(pods.map(up)));
 }
 
 export async function measureExecs(target: BenchTarget, report: Report): Promise<void> {

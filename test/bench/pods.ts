@@ -15,6 +15,10 @@ let serial = 0;
 export interface BenchPod {
   podId: string;
   containerId: string;
+  /** ms of RunPodSandbox */
+  sandboxMs: number;
+  /** ms of CreateContainer and StartContainer */
+  containerMs: number;
 }
 
 /** RunPodSandbox, CreateContainer, StartContainer. */
@@ -30,7 +34,9 @@ export async function podUp({ client, image, logs }: BenchTarget, command = ["sl
     // as the kubelet asks: a PID namespace per container
     linux: { security_context: { namespace_options: { pid: 1 } } },
   };
+  const begun = performance.now();
   const { pod_sandbox_id: podId } = await client.call("RunPodSandbox", { config });
+  const sandboxed = performance.now();
   const { container_id: containerId } = await client.call("CreateContainer", {
     pod_sandbox_id: podId,
     sandbox_config: config,
@@ -48,7 +54,7 @@ export async function podUp({ client, image, logs }: BenchTarget, command = ["sl
     },
   });
   await client.call("StartContainer", { container_id: containerId });
-  return { podId, containerId };
+  return { podId, containerId, sandboxMs: sandboxed - begun, containerMs: performance.now() - sandboxed };
 }
 
 /** StopContainer without grace, StopPodSandbox, RemoveContainer, RemovePodSandbox. */
