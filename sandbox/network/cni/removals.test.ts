@@ -68,6 +68,29 @@ test("the next agent goes on with it; added twice it is one", async (t) => {
   await first.removals.retry();
 });
 
+test("one that is added at the very moment that an earlier one of the pod ends is done, too", async (t) => {
+  const path = directory(t);
+  // as two native calls do that end in the same turn of the event loop: their steps alternate
+  for (let steps = 0; steps < 10; steps++) {
+    let finish: () => void = () => undefined;
+    const first = new Promise<void>((resolve) => {
+      finish = resolve;
+    });
+    const results = [first, undefined];
+    const removals = new Removals({
+      directory: path,
+      remove: async () => results.shift(),
+      onFailure: () => assert.fail(),
+    });
+    const ended = removals.add(removal("a"), 10_000);
+    finish();
+    for (let step = 0; step < steps; step++) await undefined;
+    await removals.add(removal("a"), 10_000);
+    await ended;
+    assert.deepEqual([removals.list(), readdirSync(path)], [[], []], `${steps} steps later`);
+  }
+});
+
 test("one that hangs is waited for no longer than was said", async (t) => {
   let finish: () => void = () => undefined;
   const removals = new Removals({

@@ -91,7 +91,7 @@ export class Removals {
     if (running !== undefined) return running;
     clearTimeout(this.#timers.get(podId));
     this.#timers.delete(podId);
-    const attempt = this.#tryOnce(removal).finally(() => this.#attempts.delete(podId));
+    const attempt = this.#tryOnce(removal);
     this.#attempts.set(podId, attempt);
     return attempt;
   }
@@ -109,6 +109,9 @@ export class Removals {
       const pauseMs = Math.min(firstPauseMs * 2 ** (removal.attempts - 1), longestPauseMs);
       // an agent that ends does not wait for it
       this.#timers.set(podId, setTimeout(() => void this.#attempt(removal), pauseMs).unref());
+    } finally {
+      // in one go with the above: a removal that is added as this one ends must not take it for its own attempt
+      this.#attempts.delete(podId);
     }
   }
 
