@@ -119,7 +119,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
     streams: new StreamingServer(config.streams, config.streamsTls),
     recentCalls: new RecentCalls(),
     clampedSettings: clamped,
-    examine: () =>
+    examine: async () =>
       examineHost({
         root: "/",
         cgroups: node.cgroups,
@@ -129,7 +129,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
         selinuxProblem: node.selinux.problem,
         network: node.network.name,
         storageDriver: config.storageDriver,
-        networkStatus: node.network.status(),
+        networkStatus: await node.network.status(),
         bridge: config.bridge,
         subnets: node.network.subnets(),
         listRoutes: () => native.listRoutes({}),

@@ -29,6 +29,7 @@ interface Providers extends Record<NetworkLease["provider"], NetworkProvider> {
 export class ChosenNetwork implements NetworkProvider {
   #latest: NetworkProvider;
   readonly #providers: Providers;
+  #isStarted = false;
   /** those that have work: the chosen one, and those of older pods */
   readonly #used: Set<NetworkProvider>;
 
@@ -50,13 +51,15 @@ export class ChosenNetwork implements NetworkProvider {
 
   async start(): Promise<void> {
     await Promise.all([...this.#used].map((provider) => provider.start()));
+    this.#isStarted = true;
+    await this.#latest.choose?.();
   }
 
   close(): void {
     for (const provider of this.#used) provider.close?.();
   }
 
-  status(): NetworkStatus {
+  status(): NetworkStatus | Promise<NetworkStatus> {
     return this.#choose().status();
   }
 
@@ -114,6 +117,7 @@ export class ChosenNetwork implements NetworkProvider {
     const { builtin, cni } = this.#providers;
     if (this.choice === "auto" && this.#latest === builtin && cni.isConfigured()) {
       this.#latest = cni;
+      if (this.#isStarted) void cni.choose?.();
       const sentence = "a CNI configuration has come: new pods get their network by it, those that run keep theirs";
       this.observer.limitation("network auto", sentence);
     }

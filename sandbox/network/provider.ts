@@ -90,9 +90,11 @@ export interface NetworkProvider {
   readonly name: "builtin" | "cni" | "none";
   /** once, after the leases of all recorded pods were adopted: sets up what all pods share */
   start(): Promise<void>;
+  /** once, after start(): new pods come to it from here on */
+  choose?(): Promise<void>;
   /** does not watch the host any more; what pods have stays */
   close?(): void;
-  status(): NetworkStatus;
+  status(): NetworkStatus | Promise<NetworkStatus>;
   /** takes addresses and host ports for a pod (in memory; the caller stores the lease before attach).
    *  ResourceExhaustedError: no address left; FailedPreconditionError: a host port is another pod's;
    *  InvalidArgumentError: a mapping or an annotation is malformed; UnavailableError: the network is not ready. Then

@@ -4,7 +4,7 @@
  */
 import { statfsSync } from "node:fs";
 import type { Addon } from "../../../native/binding.js";
-import { InternalError, messageOf, UnavailableError } from "../../errors.js";
+import { InternalError, UnavailableError } from "../../errors.js";
 import type { Observer, PodNames } from "../../observer.js";
 import { checkHostAddresses } from "../host-addresses.js";
 import { checkPortMappings, HostPorts } from "../host-ports.js";
@@ -21,17 +21,19 @@ import type {
 import { removeCache, writeCache } from "./cache.js";
 import { argsOf, capabilityArgsOf } from "./capabilities.js";
 import { ConfigurationDirectory, type NetworkConfiguration, parseConfiguration } from "./configuration.js";
+import { Examination } from "./examination.js";
 import { endLeftoverPlugins } from "./leftover-plugins.js";
 import {
   type Attachment,
   addNetwork,
   checkNetwork,
-  checkVersions,
   collectGarbage,
+  collectorMark,
+  collectsGarbage,
   deleteNetwork,
-  networkStatus,
   type Plugins,
 } from "./operations.js";
+import { withPatience } from "./patience.js";
 import { type Removal, Removals } from "./removals.js";
 import { type Json, readResult } from "./result.js";
 import { SharedLock } from "./shared-lock.js";
@@ -52,9 +54,12 @@ export interface CniNetworkOptions {
 const interfaceName = "eth0";
 /** How long a pod's end waits for its plugins; what takes longer goes on without the pod. */
 const detachPatienceMs = 4_000;
-/** What plugins said of their version and their readiness holds for this long. */
-const examinationMs = 10_000;
+/** How long Status, and the agent's start, wait for what plugins say of a list that they have not been asked about yet. */
+const examinationPatienceMs = 2_000;
 const garbagePeriodMs = 10 * 60_000;
+/** How long pods wait for those before them, so that GC has its turn; then it is put off. */
+const quietPatienceMs = 2_000;
+const putOffMs = 60_000;
 const nsfsMagic = 0x6e736673;
 
 export class CniNetwork implements NetworkProvider {
@@ -68,15 +73,21 @@ export class CniNetwork implements NetworkProvider {
   readonly #hostPorts = new HostPorts();
   /** attachments that may be there, by pod */
   readonly #attached = new Map<string, NetworkLease>();
-  /** GC counts what is attached: nothing is being attached meanwhile */
+  /** commands that an earlier agent may have left running, by pod */
+  readonly #inherited = new Map<string, string[]>();
+  /** a pod's plugins do one thing at a time */
+  readonly #checks = new Map<string, Promise<void>>();
+  /** GC counts what is attached: nothing is attached or taken away meanwhile */
   readonly #lock = new SharedLock();
-  #examined: { network: NetworkConfiguration; at: number; problem: string } | undefined;
-  #examination: Promise<void> | undefined;
+  readonly #examination: Examination;
+  #isChosen = false;
 
   constructor(options: CniNetworkOptions) {
     this.#addon = options.addon;
     this.#directory = new ConfigurationDirectory(options.configurationDirectory);
-    this.#plugins = { directories: options.pluginDirectories, observer: options.observer };
+    const { pluginDirectories: directories, observer, removalsDirectory: collector } = options;
+    this.#plugins = { directories, observer, collector };
+    this.#examination = new Examination(this.#plugins);
     this.#cacheDirectory = options.cacheDirectory;
     this.#observer = options.observer;
     this.#removals = new Removals({
@@ -91,9 +102,17 @@ export class CniNetwork implements NetworkProvider {
   }
 
   async start(): Promise<void> {
-    this.#removals.load((path, why) => this.#trouble("read a removal", path, new Error(why)));
-    await this.#examine();
+    this.#removals.read((path, why) => this.#trouble("read a removal", path, new Error(why)));
+    await this.#endLeftoverPlugins();
+    void this.#removals.retry();
     void this.#checkAttachments();
+  }
+
+  /** Only now: what belongs to none of our pods may be another runtime's, which works with the same configuration. */
+  async choose(): Promise<void> {
+    this.#isChosen = true;
+    const found = this.#directory.current();
+    if ("network" in found) await withPatience(this.#examination.ask(found.network), examinationPatienceMs);
     void this.#collectGarbage();
     setInterval(() => void this.#collectGarbage(), garbagePeriodMs).unref();
   }
@@ -104,13 +123,13 @@ export class CniNetwork implements NetworkProvider {
   }
 
   /** What the directory says now, and what the plugins said lately: they are asked again beside this. */
-  status(): NetworkStatus {
-    void this.#examine();
+  async status(): Promise<NetworkStatus> {
     const found = this.#directory.current();
-    const problem = "problem" in found ? found.problem : this.#problemOf(found.network);
-    return problem === ""
-      ? { ready: true, reason: "", message: "" }
-      : { ready: false, reason: "NetworkPluginNotReady", message: problem };
+    if ("network" in found) {
+      const asked = this.#examination.ask(found.network);
+      if (this.#examination.problemOf(found.network) === undefined) await withPatience(asked, examinationPatienceMs);
+    }
+    return this.#statusNow();
   }
 
   reserve(podId: string, portMappings: readonly PortMapping[], pod: NetworkedPod): NetworkLease {
@@ -200,7 +219,7 @@ export class CniNetwork implements NetworkProvider {
         cniVersion: found.network.cniVersion,
         plugins: found.network.plugins.map(({ type }) => type),
       }),
-      status: this.status(),
+      status: this.#statusNow(),
       removals: this.pendingRemovals(),
     };
   }
@@ -223,65 +242,85 @@ export class CniNetwork implements NetworkProvider {
   /** DEL, with the list and the result of then; the namespace is let go of when all has gone. */
   async #remove({ podId, netnsPath, lease }: Removal): Promise<void> {
     const { network, at } = plan(podId, lease);
-    if (cniOf(lease).result === undefined) await endLeftoverPlugins(podId);
+    if (this.#inherited.has(podId)) {
+      await endLeftoverPlugins((given) => given.get("CNI_CONTAINERID") === podId && this.#isInherited(given));
+      this.#inherited.delete(podId);
+    }
+    await this.#checks.get(podId);
     const there = { ...at, netnsPath: isNamespace(netnsPath) ? netnsPath : "" };
     await deleteNetwork(network, there, cniOf(lease).result, this.#plugins);
     removeCache(this.#cacheDirectory, network.name, at);
     await this.#addon.unpinNamespace(netnsPath);
   }
 
-  #problemOf(network: NetworkConfiguration): string {
-    // of a list that was not examined yet nothing is known to be wrong
-    return this.#examined?.network === network ? this.#examined.problem : "";
+  #statusNow(): NetworkStatus {
+    const found = this.#directory.current();
+    const unasked = () => `the plugins of network ${"network" in found ? found.network.name : ""} do not answer`;
+    const problem = "problem" in found ? found.problem : (this.#examination.problemOf(found.network) ?? unasked());
+    return problem === ""
+      ? { ready: true, reason: "", message: "" }
+      : { ready: false, reason: "NetworkPluginNotReady", message: problem };
   }
 
-  /** Asks the plugins of the current list whether they know its version and are ready; not more often than need be. */
-  #examine(): Promise<void> {
-    const found = this.#directory.current();
-    if ("problem" in found) return Promise.resolve();
-    const { network } = found;
-    const last = this.#examined;
-    if (last?.network === network && performance.now() - last.at < examinationMs) return Promise.resolve();
-    this.#examination ??= (async () => {
-      const plugins = this.#plugins;
-      let problem = "";
-      try {
-        if (last?.network !== network || last.problem !== "") await checkVersions(network, plugins);
-        await networkStatus(network, plugins);
-      } catch (error) {
-        problem = messageOf(error);
-      }
-      this.#examined = { network, at: performance.now(), problem };
-    })().finally(() => {
-      this.#examination = undefined;
-    });
-    return this.#examination;
+  /** Those of pods that were just coming or going, and GC. What an ADD that has succeeded started is to stay. */
+  async #endLeftoverPlugins(): Promise<void> {
+    const removed = this.#removals.list().map(({ podId, lease }) => [podId, lease] as const);
+    for (const [podId, lease] of [...this.#attached, ...removed]) {
+      this.#inherited.set(podId, cniOf(lease).result === undefined ? ["ADD", "DEL"] : ["DEL"]);
+    }
+    const { collector } = this.#plugins;
+    try {
+      await endLeftoverPlugins((given) => given.get(collectorMark) === collector || this.#isInherited(given));
+      this.#inherited.clear();
+    } catch (error) {
+      // each removal tries it again for its pod
+      this.#trouble("end what an earlier agent has left", "CNI plugins", error);
+    }
+  }
+
+  #isInherited(given: ReadonlyMap<string, string>): boolean {
+    const commands = this.#inherited.get(given.get("CNI_CONTAINERID") ?? "");
+    return commands?.includes(given.get("CNI_COMMAND") ?? "") ?? false;
   }
 
   /** What plugins miss of the pods that an earlier agent has left is told; it is not for us to mend. */
   async #checkAttachments(): Promise<void> {
     for (const [podId, lease] of [...this.#attached]) {
-      const { result } = cniOf(lease);
-      if (result === undefined || !this.#attached.has(podId)) continue;
-      const { network, at } = plan(podId, lease);
-      try {
-        await checkNetwork(network, at, result, this.#plugins);
-      } catch (error) {
-        if (this.#attached.has(podId)) this.#trouble("check the pod's network", podId, error);
-      }
+      if (cniOf(lease).result === undefined || !this.#isStaying(podId)) continue;
+      const check = this.#check(podId, lease);
+      this.#checks.set(podId, check);
+      await check;
+      this.#checks.delete(podId);
     }
+  }
+
+  async #check(podId: string, lease: NetworkLease): Promise<void> {
+    try {
+      const { network, at } = plan(podId, lease);
+      await checkNetwork(network, at, cniOf(lease).result ?? {}, this.#plugins);
+    } catch (error) {
+      if (this.#isStaying(podId)) this.#trouble("check the pod's network", podId, error);
+    }
+  }
+
+  #isStaying(podId: string): boolean {
+    return this.#attached.has(podId) && !this.#removals.has(podId);
   }
 
   async #collectGarbage(): Promise<void> {
     const found = this.#directory.current();
-    if ("problem" in found) return;
+    if (!this.#isChosen || "problem" in found || !collectsGarbage(found.network)) return;
     const { network } = found;
+    const isOnIt = (podId: string, lease: NetworkLease) => plan(podId, lease).network.name === network.name;
+    const collect = () => {
+      const removed = this.#removals.list().map(({ podId, lease }) => [podId, lease] as const);
+      const pods = [...this.#attached, ...removed].filter(([podId, lease]) => isOnIt(podId, lease));
+      const valid = [...new Set(pods.map(([podId]) => podId))].map((containerId) => ({ containerId, interfaceName }));
+      return collectGarbage(network, valid, this.#plugins);
+    };
     try {
-      await this.#lock.alone(() => {
-        const pods = [...this.#attached.keys(), ...this.#removals.list().map(({ podId }) => podId)];
-        const valid = [...new Set(pods)].map((containerId) => ({ containerId, interfaceName }));
-        return collectGarbage(network, valid, this.#plugins);
-      });
+      if (await this.#lock.alone(collect, quietPatienceMs)) return;
+      setTimeout(() => void this.#collectGarbage(), putOffMs).unref();
     } catch (error) {
       this.#trouble("collect the network's garbage", network.name, error);
     }

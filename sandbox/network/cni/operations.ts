@@ -5,7 +5,7 @@
 import { FailedPreconditionError, InternalError } from "../../errors.js";
 import type { Observer } from "../../observer.js";
 import type { NetworkConfiguration, PluginConfiguration } from "./configuration.js";
-import { type CniCommand, runPlugin } from "./plugin.js";
+import { type CniCommand, PluginError, runPlugin } from "./plugin.js";
 import { convertResult, type Json } from "./result.js";
 import { hasCheck, hasGc } from "./versions.js";
 
@@ -25,7 +25,15 @@ export interface Plugins {
   directories: readonly string[];
   /** is told how long each plugin took */
   observer: Observer;
+  /** the agent, for the next one to know its GC by */
+  collector: string;
 }
+
+/** In the environment of GC, which names no container. */
+export const collectorMark = "BERTH_GC_OF";
+
+/** STATUS' code for that (CNI specification, section 2). */
+const limitedConnectivity = 51;
 
 /** How long a plugin may take: IPAM may ask a server that is busy with a hundred other nodes. */
 const timeoutsMs: Readonly<Record<CniCommand, number>> = {
@@ -33,7 +41,8 @@ const timeoutsMs: Readonly<Record<CniCommand, number>> = {
   DEL: 60_000,
   CHECK: 30_000,
   STATUS: 10_000,
-  GC: 60_000,
+  // everything else waits for it
+  GC: 30_000,
   VERSION: 10_000,
 };
 
@@ -89,17 +98,29 @@ export async function checkNetwork(
 export async function networkStatus(network: NetworkConfiguration, plugins: Plugins): Promise<void> {
   if (!hasGc(network.cniVersion)) return;
   for (const plugin of network.plugins) {
-    await run("STATUS", plugin, plugins, configurationOf(network, plugin), {});
+    try {
+      await run("STATUS", plugin, plugins, configurationOf(network, plugin), {});
+    } catch (error) {
+      if (!(error instanceof PluginError) || error.code !== limitedConnectivity) throw error;
+      throw new InternalError(`${error.message}; pods that run may have limited connectivity`, { cause: error });
+    }
   }
 }
 
-/** Has the plugins free what belongs to none of these attachments. @throws the first plugin's error, after all were called */
+/** Whether the administrator and the version of the list let garbage be collected. */
+export function collectsGarbage({ disableGC, cniVersion }: NetworkConfiguration): boolean {
+  return !disableGC && hasGc(cniVersion);
+}
+
+/**
+ * Has the plugins free what belongs to none of these attachments, of a list that collectsGarbage.
+ * @throws the first plugin's error, after all were called
+ */
 export async function collectGarbage(
   network: NetworkConfiguration,
   valid: readonly Pick<Attachment, "containerId" | "interfaceName">[],
   plugins: Plugins,
 ): Promise<void> {
-  if (network.disableGC || !hasGc(network.cniVersion)) return;
   const attachments = valid.map(({ containerId, interfaceName }) => ({
     containerID: containerId,
     ifname: interfaceName,
@@ -113,7 +134,7 @@ export async function collectGarbage(
       "cni.dev/attachments": attachments,
     };
     try {
-      await run("GC", plugin, plugins, configuration, {});
+      await run("GC", plugin, plugins, configuration, { [collectorMark]: plugins.collector });
     } catch (error) {
       errors.push(error);
     }

@@ -60,7 +60,7 @@ test("the next agent goes on with it; added twice it is one", async (t) => {
   writeFileSync(join(path, "c.json"), "{");
   const broken: string[] = [];
   const next = agent(path, [undefined]);
-  next.removals.load((file) => broken.push(file));
+  next.removals.read((file) => broken.push(file));
   await next.removals.retry();
   assert.deepEqual([next.tried, next.removals.list()], [["a"], []]);
   assert.deepEqual([broken, readdirSync(path)], [[join(path, "c.json")], ["c.json"]]);

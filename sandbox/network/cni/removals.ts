@@ -7,6 +7,7 @@ import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync
 import { join } from "node:path";
 import { messageOf } from "../../errors.js";
 import type { NetworkLease } from "../provider.js";
+import { withPatience } from "./patience.js";
 
 export interface Removal {
   podId: string;
@@ -42,8 +43,8 @@ export class Removals {
     this.#onFailure = options.onFailure;
   }
 
-  /** Takes up what earlier agents have left. */
-  load(onBroken: (path: string, why: string) => void): void {
+  /** What earlier agents have left; retry() takes it up. */
+  read(onBroken: (path: string, why: string) => void): void {
     for (const name of listDirectory(this.#directory)) {
       const path = join(this.#directory, name);
       if (!name.endsWith(".json")) {
@@ -53,7 +54,6 @@ export class Removals {
       try {
         const removal = JSON.parse(readFileSync(path, "utf8")) as Removal;
         this.#pending.set(removal.podId, removal);
-        void this.#attempt(removal);
       } catch (error) {
         onBroken(path, messageOf(error));
       }
@@ -62,6 +62,10 @@ export class Removals {
 
   list(): Removal[] {
     return [...this.#pending.values()];
+  }
+
+  has(podId: string): boolean {
+    return this.#pending.has(podId);
   }
 
   /**
@@ -125,15 +129,6 @@ export class Removals {
   #path(podId: string): string {
     return join(this.#directory, `${podId}.json`);
   }
-}
-
-async function withPatience(work: Promise<void>, patienceMs: number): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const over = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, patienceMs);
-  });
-  await Promise.race([work, over]);
-  clearTimeout(timer);
 }
 
 function listDirectory(path: string): string[] {

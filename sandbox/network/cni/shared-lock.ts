@@ -15,11 +15,24 @@ export class SharedLock {
     }
   }
 
-  /** Runs when everything that came before has settled, and before everything that comes after. */
-  alone<T>(work: () => Promise<T>): Promise<T> {
-    const before = [this.#alone, ...this.#running];
-    const run = Promise.all(before).then(work);
-    this.#alone = run.catch(() => undefined);
+  /**
+   * Runs when everything that came before has settled, and before everything that comes after. False: not all had settled
+   * after `patienceMs`; then it does not run, and what came after goes on.
+   */
+  async alone(work: () => Promise<void>, patienceMs: number): Promise<boolean> {
+    const earlier = this.#alone;
+    let timer: NodeJS.Timeout | undefined;
+    const over = new Promise<boolean>((resolve) => {
+      timer = setTimeout(() => resolve(false), patienceMs);
+    });
+    const quiet = Promise.all([earlier, ...this.#running]).then(() => true);
+    const run = Promise.race([quiet, over]).then(async (isQuiet) => {
+      clearTimeout(timer);
+      if (isQuiet) await work();
+      return isQuiet;
+    });
+    // one that was not waited for may still be at it
+    this.#alone = Promise.all([earlier, run.catch(() => undefined)]);
     return run;
   }
 }
