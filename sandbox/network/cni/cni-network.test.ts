@@ -30,8 +30,8 @@ function host(t: TestContext) {
   for (const name of ["bin", "conf"]) mkdirSync(at(name));
   const script = `#!/bin/sh
 base=${base}; name=\${0##*/}
-echo "$CNI_COMMAND $name $CNI_CONTAINERID" | sed 's/ $//' >> $base/calls
 cat > $base/stdin-$name-$CNI_COMMAND
+echo "$CNI_COMMAND $name $CNI_CONTAINERID" | sed 's/ $//' >> $base/calls
 [ $CNI_COMMAND != VERSION ] || echo '{"cniVersion": "1.1.0", "supportedVersions": ["1.0.0", "1.1.0"]}'
 if [ -e $base/$name-$CNI_COMMAND ]; then . $base/$name-$CNI_COMMAND; fi
 `;
