@@ -71,6 +71,7 @@ type Handler<M extends AnyMethod> = (
   runtime: Runtime,
   request: RequestOf<M>,
   signal: AbortSignal,
+  requestId: string,
 ) => M["stream"] extends true ? AsyncIterable<AnswerOf<M>> : AnswerOf<M> | Promise<AnswerOf<M>>;
 
 export type CallTable = { readonly [Name in keyof Methods]: Handler<Methods[Name]> };

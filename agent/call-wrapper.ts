@@ -2,6 +2,7 @@
  * Around every call: cancellation, timer, log line, error → status. The socket is bound only after recovery, so that a
  * call never meets a half-known node.
  */
+import { randomInt } from "node:crypto";
 import { once } from "node:events";
 import * as grpc from "@grpc/grpc-js";
 import type { FinishedCall } from "../metrics/own.js";
@@ -14,9 +15,11 @@ import {
   messageOf,
   ResourceExhaustedError,
 } from "../sandbox/errors.js";
+import { withRequestId } from "../sandbox/request-id.js";
+import { ProgramReport } from "../sandbox/rootfs/confined-process.js";
 import type { Log } from "./log.js";
 import type { RecentCalls } from "./recent-calls.js";
-import { recordedTrace } from "./trace-context.js";
+import { type TraceParent, traceParent } from "./trace-context.js";
 import type { Tracer } from "./tracing/tracer.js";
 
 export interface CallSurroundings {
@@ -27,12 +30,14 @@ export interface CallSurroundings {
   tracer?: Tracer | undefined;
 }
 
-export type UnaryHandler<Q, A> = (request: Q, signal: AbortSignal) => A | Promise<A>;
-export type StreamHandler<Q, A> = (request: Q, signal: AbortSignal) => AsyncIterable<A>;
+/** `requestId`: of calls that are quiet it has to be passed along; of others see request-id.ts */
+export type UnaryHandler<Q, A> = (request: Q, signal: AbortSignal, requestId: string) => A | Promise<A>;
+export type StreamHandler<Q, A> = (request: Q, signal: AbortSignal, requestId: string) => AsyncIterable<A>;
 
 export interface Status {
   code: grpc.status;
   details: string;
+  metadata?: grpc.Metadata;
 }
 
 const codes: Record<FailureKind, grpc.status> = {
@@ -74,11 +79,12 @@ export function wrapUnary<Q, A>(
   around: CallSurroundings,
 ): grpc.handleUnaryCall<Q, A> {
   return (call, callback) => {
-    const ended = beginCall(method, call, around);
+    const { ended, parent, requestId } = beginCall(method, call, around);
     const { signal, release } = abortWhenCancelled(call);
-    const answer = async () => handle(call.request, signal);
+    const handled = async () => handle(call.request, signal, requestId);
+    const answer = quietCall.test(method) ? handled : () => withRequestId(requestId, handled);
     const { tracer } = around;
-    const traced = tracer?.trace(method, call.metadata, subjectsOf(call.request), answer) ?? answer();
+    const traced = tracer?.trace(method, parent, subjectsOf(call.request), answer) ?? answer();
     traced.then(
       (response) => {
         release();
@@ -100,14 +106,14 @@ export function wrapStream<Q, A>(
   around: CallSurroundings,
 ): grpc.handleServerStreamingCall<Q, A> {
   return (call) => {
-    const ended = beginCall(method, call, around);
+    const { ended, requestId } = beginCall(method, call, around);
     const { signal, release } = abortWhenCancelled(call);
     const send = async () => {
-      for await (const message of handle(call.request, signal)) {
+      for await (const message of handle(call.request, signal, requestId)) {
         if (!call.write(message)) await drained(method, call, signal);
       }
     };
-    const sent = send();
+    const sent = endlessCall.test(method) ? send() : withRequestId(requestId, send);
     // its caller knows by it that the call has begun, when there is nothing to tell yet
     call.sendMetadata(new grpc.Metadata());
     sent.then(
@@ -171,29 +177,54 @@ interface BegunCall {
   readonly metadata: grpc.Metadata;
 }
 
-/** Starts the clock; the function that it returns is called once, with the error or null. */
-function beginCall(method: string, call: BegunCall, around: CallSurroundings): (error: unknown) => Status {
+interface Begun {
+  /** called once, with the error or null */
+  ended: (error: unknown) => Status;
+  /** the caller's trace, where it tells of one */
+  parent: TraceParent | undefined;
+  requestId: string;
+}
+
+/** Starts the clock. */
+function beginCall(method: string, call: BegunCall, around: CallSurroundings): Begun {
   const begun = process.hrtime.bigint();
   const subjects = subjectsOf(call.request);
   const isQuiet = quietCall.test(method);
-  const remember = around.recentCalls.begin(method, subjects, isQuiet);
-  return (error) => {
+  const parent = traceParent(call.metadata);
+  const requestId = parent?.traceId ?? nextId();
+  const remember = around.recentCalls.begin(method, requestId, subjects, isQuiet);
+  const ended = (error: unknown): Status => {
     const seconds = Number(process.hrtime.bigint() - begun) / 1e9;
-    const status = error === null ? { code: grpc.status.OK, details: "" } : statusOf(error);
+    const status: Status = error === null ? { code: grpc.status.OK, details: "" } : statusOf(error);
     const code = grpc.status[status.code];
-    around.observeCall({ method, code, seconds, traceId: recordedTrace(call.metadata) });
+    around.observeCall({ method, code, seconds, traceId: parent?.recorded ? parent.traceId : undefined });
     remember(code, error === null ? undefined : status.details);
-    const line = { method, code, ms: Math.round(seconds * 1e4) / 10, ...subjects };
+    const line = { request: requestId, method, code, ms: Math.round(seconds * 1e4) / 10, ...subjects };
     if (error === null) around.log.areas.calls[isQuiet ? "debug" : "info"](line);
-    else if (status.code === grpc.status.INTERNAL)
-      around.log.areas.calls.error({ ...line, error: status.details, stack: stackOf(error) });
-    else around.log.areas.calls[isQuiet ? "info" : "warn"]({ ...line, error: status.details });
+    else if (status.code === grpc.status.INTERNAL) {
+      status.metadata = new grpc.Metadata();
+      status.metadata.set("berth-request-id", requestId);
+      around.log.areas.calls.error({ ...line, error: status.details, report: reportIn(error), stack: stackOf(error) });
+    } else
+      around.log.areas.calls[isQuiet ? "info" : "warn"]({ ...line, error: status.details, report: reportIn(error) });
     return status;
   };
+  return { ended, parent, requestId };
+}
+
+let lastId = randomInt(2 ** 32);
+
+/** Eight hexadecimal digits. An agent's begin anywhere, and come again after four thousand million calls. */
+function nextId(): string {
+  lastId = (lastId + 0x9e3779b1) >>> 0;
+  return lastId.toString(16).padStart(8, "0");
 }
 
 /** Calls that change nothing and come every second: a line each would hide the others. */
 const quietCall = /^(?:List|Version|Status|Stream|ExecSync|ImageFsInfo|RuntimeConfig)|(?:Status|Stats)$/;
+
+/** Streams that go on for long and do nothing that a log would tell of: while they ran, each exec would cost more. */
+const endlessCall = /^(?:List|Stream|Watch|GetContainerEvents$|ProfileCpu$)/;
 
 /** Which thing a request is about. Only names are taken: requests carry credentials and environments, too. */
 function subjectsOf(request: unknown): Record<string, string> {
@@ -207,6 +238,12 @@ function subjectsOf(request: unknown): Record<string, string> {
     ...(container_id && { container: container_id }),
     ...(image?.image && { image: image.image }),
   };
+}
+
+/** What a program of ours has said of its failure, as it has said it. */
+function reportIn(error: unknown): string | undefined {
+  if (error instanceof ProgramReport) return error.message;
+  return error instanceof Error ? reportIn(error.cause) : undefined;
 }
 
 function stackOf(error: unknown): string | undefined {

@@ -48,10 +48,11 @@ export function describeHappening(happening: Happening, known: Known): Described
       return { ...about(podId, containerId), severity: "error", message, details: { bytes: String(bytes) } };
     }
     case "exec-output-cut": {
-      const { podId, containerId, command, bytes } = happening;
+      const { podId, containerId, command, bytes, requestId } = happening;
       const message = "an exec's output was cut: it is too long for an answer";
       return {
         ...about(podId, containerId),
+        request_id: requestId ?? null,
         severity: "warning",
         message,
         details: { command, bytes: String(bytes) },

@@ -2,6 +2,7 @@
 import type { berth as proto } from "../cri-proto/generated/admin.js";
 import { ResourceExhaustedError, UnavailableError } from "../sandbox/errors.js";
 import type { SandboxNode } from "../sandbox/node.js";
+import { currentRequestId } from "../sandbox/request-id.js";
 import { describeHappening } from "./describe-happening.js";
 import { describeVictim } from "./oom-victim.js";
 import { toInt64 } from "./states.js";
@@ -89,7 +90,8 @@ export class Happenings {
 
   #tell(described: proto.v1.IHappening): void {
     const at = this.#time();
-    const happening = { ...described, at: toInt64(at) };
+    const request_id = described.request_id ?? currentRequestId() ?? "";
+    const happening = { ...described, request_id, at: toInt64(at) };
     this.#remembered.push({ at, happening });
     if (this.#remembered.length > mostRemembered) this.#remembered.shift();
     for (const watcher of this.#watchers) {

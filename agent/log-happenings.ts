@@ -37,9 +37,9 @@ function tell(happening: Happening, { steps, events: log }: Log["areas"]): void 
       break;
     }
     case "exec-output-cut": {
-      const { podId, containerId, command, bytes } = happening;
+      const { podId, containerId, command, bytes, requestId: request } = happening;
       log.warn(
-        { pod: podId, container: containerId, command, bytes },
+        { request, pod: podId, container: containerId, command, bytes },
         "an exec's output was cut: it is too long for an answer",
       );
       break;

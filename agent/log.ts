@@ -1,15 +1,20 @@
 import pino from "pino";
+import { currentRequestId } from "../sandbox/request-id.js";
 import { type LogArea, type LogAreas, type LogLevel, logAreas } from "./log-levels.js";
 
 /** With a log for each area, whose lines name it. */
 export type Log = pino.Logger & { readonly areas: Readonly<Record<LogArea, pino.Logger>> };
 
-/** One JSON object a line to stderr. Written at once: what a crash was about must not stay in a buffer. */
+/** One JSON object a line to stderr; while a call is served, with its id. Written at once: what a crash was about must not stay in a buffer. */
 export function openLog(level: LogLevel, areas: LogAreas = {}): Log {
   const root = pino(
     {
       level,
       base: null,
+      mixin: () => {
+        const request = currentRequestId();
+        return request === undefined ? {} : { request };
+      },
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
     },

@@ -15,6 +15,8 @@ interface EventLine {
   type: string;
   severity: string;
   message: string;
+  /** the id of the call in which it happened */
+  request?: string;
   pod?: string;
   container?: string;
 }
@@ -30,12 +32,21 @@ export function recentActivity({
   };
 }
 
-function lineOf({ at, type, severity, message, pod_sandbox_id, container_id }: proto.v1.IHappening): EventLine {
+function lineOf({
+  at,
+  type,
+  severity,
+  message,
+  request_id,
+  pod_sandbox_id,
+  container_id,
+}: proto.v1.IHappening): EventLine {
   return {
     at: new Date(Number(BigInt(String(at ?? 0)) / 1_000_000n)).toISOString(),
     type: type ?? "",
     severity: severity ?? "",
     message: message ?? "",
+    ...(request_id && { request: request_id }),
     ...(pod_sandbox_id && { pod: pod_sandbox_id }),
     ...(container_id && { container: container_id }),
   };

@@ -10,6 +10,8 @@ interface Subjects {
 export interface FinishedCallLine extends Subjects {
   /** ISO 8601, of the call's begin */
   at: string;
+  /** its id in logs */
+  request: string;
   method: string;
   /** gRPC's name of the status */
   code: string;
@@ -21,6 +23,7 @@ export interface FinishedCallLine extends Subjects {
 /** As it is kept: most are never asked for. */
 interface Call {
   method: string;
+  request: string;
   subjects: Subjects;
   /** ms since the epoch */
   at: number;
@@ -39,9 +42,9 @@ export class RecentCalls {
   readonly #running = new Set<Call>();
 
   /** The function that it answers is called once, when the call has ended. `isQuiet`: it changes nothing, and is frequent. */
-  begin(method: string, subjects: Subjects, isQuiet: boolean): (code: string, error?: string) => void {
+  begin(method: string, request: string, subjects: Subjects, isQuiet: boolean): (code: string, error?: string) => void {
     const [finished, most] = isQuiet ? [this.#quiet, mostQuiet] : [this.#finished, mostRemembered];
-    const call: Call = { method, subjects, at: Date.now(), begun: performance.now() };
+    const call: Call = { method, request, subjects, at: Date.now(), begun: performance.now() };
     this.#running.add(call);
     return (code, error) => {
       this.#running.delete(call);
@@ -67,7 +70,7 @@ export class RecentCalls {
   }
 }
 
-function lineOf({ method, subjects, at, begun, end }: Call) {
+function lineOf({ method, request, subjects, at, begun, end }: Call) {
   const ms = (end?.at ?? performance.now()) - begun;
-  return { at: new Date(at).toISOString(), method, ms: Math.round(ms * 10) / 10, ...subjects };
+  return { at: new Date(at).toISOString(), request, method, ms: Math.round(ms * 10) / 10, ...subjects };
 }

@@ -88,8 +88,10 @@ function addCalls(
         runtime: Runtime,
         request: unknown,
         signal: AbortSignal,
+        requestId: string,
       ) => never;
-      const answer = (request: unknown, signal: AbortSignal) => handle(runtime, readable(request), signal);
+      const answer = (request: unknown, signal: AbortSignal, requestId: string) =>
+        handle(runtime, readable(request), signal, requestId);
       definition[name] = tellingOfUnreadable(methodDefinition(service, name, method));
       implementation[name] = method.stream
         ? wrapStream(name, answer as StreamHandler<unknown, unknown>, around)

@@ -1,24 +1,25 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Metadata } from "@grpc/grpc-js";
-import { recordedTrace } from "./trace-context.js";
+import { traceParent } from "./trace-context.js";
 
 const trace = "4bf92f3577b34da6a3ce929d0e0e4736";
 
-function of(header: string): string | undefined {
+function of(header: string) {
   const metadata = new Metadata();
   metadata.set("traceparent", header);
-  return recordedTrace(metadata);
+  return traceParent(metadata);
 }
 
-test("a recorded trace is known by the caller's traceparent", () => {
-  assert.equal(of(`00-${trace}-00f067aa0ba902b7-01`), trace);
-  assert.equal(of(`cc-${trace}-00f067aa0ba902b7-03-what-comes-later`), trace);
+test("a trace is known by the caller's traceparent, and whether somebody records it", () => {
+  const parent = { traceId: trace, spanId: "00f067aa0ba902b7" };
+  assert.deepEqual(of(`00-${trace}-00f067aa0ba902b7-01`), { ...parent, recorded: true });
+  assert.deepEqual(of(`cc-${trace}-00f067aa0ba902b7-03-what-comes-later`), { ...parent, recorded: true });
+  assert.deepEqual(of(`00-${trace}-00f067aa0ba902b7-00`), { ...parent, recorded: false });
 });
 
-test("one that nobody records, or that is none, is not told of", () => {
+test("what is no traceparent is not told of", () => {
   const none = [
-    `00-${trace}-00f067aa0ba902b7-00`,
     `00-${"0".repeat(32)}-00f067aa0ba902b7-01`,
     `00-${trace}-0000000000000000-01`,
     `ff-${trace}-00f067aa0ba902b7-01`,
@@ -28,5 +29,5 @@ test("one that nobody records, or that is none, is not told of", () => {
     "",
   ];
   for (const header of none) assert.equal(of(header), undefined, header);
-  assert.equal(recordedTrace(new Metadata()), undefined);
+  assert.equal(traceParent(new Metadata()), undefined);
 });

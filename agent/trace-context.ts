@@ -18,9 +18,3 @@ export function traceParent(metadata: Pick<Metadata, "get">): TraceParent | unde
   if (traceId === undefined || spanId === undefined) return undefined;
   return { traceId, spanId, recorded: Number.parseInt(flags, 16) % 2 === 1 };
 }
-
-/** The trace that the caller says the call is part of, when somebody records it: another one leads nowhere. */
-export function recordedTrace(metadata: Pick<Metadata, "get">): string | undefined {
-  const parent = traceParent(metadata);
-  return parent?.recorded ? parent.traceId : undefined;
-}

@@ -16,6 +16,8 @@ export interface ExecOptions {
   timeoutMs: number;
   /** of both streams together; what is over is dropped */
   outputLimitBytes: number;
+  /** of the call that it is for: see request-id.ts */
+  requestId?: string | undefined;
 }
 
 export interface ExecResult {
@@ -37,20 +39,21 @@ export async function execInContainer(
   signal?: AbortSignal,
 ): Promise<ExecResult> {
   const { id, podId } = container.record;
-  const { timeoutMs, outputLimitBytes } = options;
+  const { timeoutMs, outputLimitBytes, requestId } = options;
   const request = execRequest(node, container, options.command, false);
   const output: Record<"stdout" | "stderr", Uint8Array[]> = { stdout: [], stderr: [] };
   try {
     const outcome = await node.monitors
       .get(podId)
       .exec(
-        { ...request, timeoutMs, outputLimitBytes },
+        { ...request, timeoutMs, outputLimitBytes, requestId },
         (stream, data) => output[stream === stdoutStream ? "stdout" : "stderr"].push(data),
         signal,
       );
     if (outcome.droppedBytes > 0) {
       const command = options.command[0] ?? "";
-      node.observer.emit({ type: "exec-output-cut", podId, containerId: id, command, bytes: outcome.droppedBytes });
+      const bytes = outcome.droppedBytes;
+      node.observer.emit({ type: "exec-output-cut", podId, containerId: id, command, bytes, requestId });
     }
     if (outcome.timedOut) {
       throw new DeadlineExceededError(
@@ -72,6 +75,8 @@ export interface StreamedExecOptions {
   stdin: boolean;
   stdout: boolean;
   stderr: boolean;
+  /** of the call that has asked for it: its streams are served later */
+  requestId?: string | undefined;
 }
 
 export interface StreamedExec {
@@ -89,12 +94,12 @@ const SIGHUP = 1;
 export async function startExec(
   node: SandboxNode,
   container: Container,
-  { command, tty, stdin, stdout, stderr }: StreamedExecOptions,
+  { command, tty, stdin, stdout, stderr, requestId }: StreamedExecOptions,
 ): Promise<StreamedExec> {
   const request = execRequest(node, container, command, tty);
   const monitor = node.monitors.get(container.record.podId);
   return new Promise((resolve, reject) => {
-    const exec = monitor.execWithStreams({ ...request, stdin, stdout, stderr }, (streams) =>
+    const exec = monitor.execWithStreams({ ...request, requestId, stdin, stdout, stderr }, (streams) =>
       resolve({ streams, ended, hangUp: () => exec.signal(SIGHUP) }),
     );
     const ended = exec.ended.catch((error: unknown) => Promise.reject(toExecError(error, container, command)));

@@ -14,6 +14,7 @@ import {
   UnavailableError,
 } from "./errors.js";
 import type { FieldOfStep } from "./field-of-step.js";
+import { currentRequestId } from "./request-id.js";
 
 const { FromMonitor, ToMonitor, Error: MonitorErrorMessage } = berth.monitor.v1;
 type Call = Omit<berth.monitor.v1.IToMonitor, "id">;
@@ -51,6 +52,7 @@ export interface ExecRequest {
   process: berth.monitor.v1.IProcess;
   /** JSON, in a container of an OCI runtime */
   ociProcess?: string;
+  requestId?: string | undefined;
 }
 
 /** What comes of an exec before its end. */
@@ -222,7 +224,7 @@ export class MonitorClient {
       timeout_ms: Long.fromNumber(request.timeoutMs, true),
       output_limit: Long.fromNumber(request.outputLimitBytes, true),
     };
-    const done = this.#call({ exec }, [], { output: onOutput });
+    const done = this.#call({ exec, request_id: request.requestId ?? null }, [], { output: onOutput });
     signal?.addEventListener("abort", cancel, { once: true });
     if (signal?.aborted) cancel();
     try {
@@ -248,7 +250,7 @@ export class MonitorClient {
     const id = this.#nextId;
     const { stdin, stdout, stderr } = request;
     const exec = { ...execMessage(request), streams: true, stdin, stdout, stderr };
-    const ended = this.#call({ exec }, [], { started: onStarted });
+    const ended = this.#call({ exec, request_id: request.requestId ?? null }, [], { started: onStarted });
     return {
       ended: ended.then((reply) => reply.exec?.exit_code ?? 0),
       signal: (number) => this.#cancelExec(id, number),
@@ -361,7 +363,8 @@ export class MonitorClient {
 
 /** InvalidArgumentError: it is larger than a monitor takes. */
 function encodeCall(call: Call, id: number): Uint8Array {
-  const frame = ToMonitor.encode({ ...call, id: Long.fromNumber(id, true) }).finish();
+  const request_id = call.request_id ?? currentRequestId() ?? null;
+  const frame = ToMonitor.encode({ ...call, request_id, id: Long.fromNumber(id, true) }).finish();
   if (frame.length <= largestFrameBytes) return frame;
   throw new InvalidArgumentError(
     `config: arguments, environment, mounts and paths take ${frame.length} bytes together; ${largestFrameBytes} at most are possible`,

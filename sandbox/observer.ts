@@ -27,7 +27,14 @@ export type Happening =
   /** output that could not be written to its container's log; `begins`: for the first time, or again */
   | { type: "log-dropped"; podId: string; containerId: string; bytes: number; errno: number; begins: boolean }
   /** output of an ExecSync that its answer had no room for */
-  | { type: "exec-output-cut"; podId: string; containerId: string; command: string; bytes: number }
+  | {
+      type: "exec-output-cut";
+      podId: string;
+      containerId: string;
+      command: string;
+      bytes: number;
+      requestId: string | undefined;
+    }
   /** each once, in this order; one that was never started is only created, stopped and deleted */
   | { type: "container-event"; event: LifeEvent; podId: string; containerId: string }
   /** of the sandbox itself; told when it is so */

@@ -12,11 +12,12 @@ export async function execSync(
   { node }: Runtime,
   request: proto.v1.ExecSyncRequest,
   signal: AbortSignal,
+  requestId: string,
 ): Promise<proto.v1.IExecSyncResponse> {
   const timeoutMs = secondsToMs(request.timeout, "timeout");
   const container = node.containers.resolve(required(request.container_id, "container_id"));
   const command = request.cmd;
   if (command.length === 0 || command[0] === "") throw new InvalidArgumentError("cmd is missing");
-  const done = await execInContainer(node, container, { command, timeoutMs, outputLimitBytes }, signal);
+  const done = await execInContainer(node, container, { command, timeoutMs, outputLimitBytes, requestId }, signal);
   return { stdout: done.stdout, stderr: done.stderr, exit_code: done.exitCode };
 }

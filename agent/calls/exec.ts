@@ -1,6 +1,7 @@
 import type { runtime as proto } from "../../cri-proto/generated/runtime.js";
 import { InvalidArgumentError } from "../../sandbox/errors.js";
 import { specOfRunning } from "../../sandbox/exec-in-container.js";
+import { currentRequestId } from "../../sandbox/request-id.js";
 import { checkStreams, required } from "../requests.js";
 import type { Runtime } from "../runtime.js";
 import { serveExec } from "../streaming/exec.js";
@@ -12,10 +13,11 @@ export function exec({ node, streams }: Runtime, request: proto.v1.ExecRequest):
   const wanted = { tty, stdin, stdout, stderr };
   checkStreams(wanted);
   specOfRunning(container);
+  const requestId = currentRequestId();
   const url = streams.issue({
     method: "exec",
     streams: wanted,
-    serve: (client) => serveExec(node, container, { command, ...wanted }, client),
+    serve: (client) => serveExec(node, container, { command, ...wanted, requestId }, client),
   });
   return { url };
 }

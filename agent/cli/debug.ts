@@ -14,6 +14,10 @@ interface FileOptions extends ClientOptions {
   seconds?: string;
 }
 
+interface ActivityOptions extends ClientOptions {
+  request?: string;
+}
+
 export function addTo(parent: Command): void {
   const cpu = parent
     .command("cpu")
@@ -33,7 +37,13 @@ export function addTo(parent: Command): void {
   addClientOptions(heap, { json: false }).action((options: FileOptions) =>
     writeFile(options, "heapsnapshot", (client) => client.stream("SnapshotHeap", {})),
   );
-  const events = parent.command("events").description("print which calls run, and the last calls and events");
+  const events = parent
+    .command("events")
+    .description(
+      "print which calls run, and the last calls and events. By its REQUEST, the trace id where the caller has one, a call is " +
+        "found in the agent's log, and in the file monitor.log of its pod",
+    )
+    .option("--request <ID>", "only what was of this call");
   addClientOptions(events).action(printActivity);
 }
 
@@ -60,10 +70,16 @@ async function writeFile(
   process.stdout.write(`${path}\n`);
 }
 
-async function printActivity(options: ClientOptions): Promise<void> {
+async function printActivity(options: ActivityOptions): Promise<void> {
   await withClient(options, async (client) => {
     const { json } = await client.call("ListRecentActivity", {});
-    const activity = JSON.parse(json) as RecentActivity;
+    const all = JSON.parse(json) as RecentActivity;
+    const wanted = ({ request }: { request?: string }) => options.request === undefined || request === options.request;
+    const activity: RecentActivity = {
+      running: all.running.filter(wanted),
+      calls: all.calls.filter(wanted),
+      events: all.events.filter(wanted),
+    };
     if (options.json) return printJson(activity);
     const subject = ({ image, container, pod }: { image?: string; container?: string; pod?: string }) =>
       image ?? shortId(container ?? pod ?? "");
@@ -73,13 +89,30 @@ async function printActivity(options: ClientOptions): Promise<void> {
         call.method,
         `${call.ms} ms`,
         call.code,
+        call.request,
         subject(call),
         call.error ?? "",
       ]),
-      ...activity.running.map((call) => [call.at, call.method, `${call.ms} ms`, "runs", subject(call), ""]),
-      ...activity.events.map((event) => [event.at, event.type, "", event.severity, subject(event), event.message]),
+      ...activity.running.map((call) => [
+        call.at,
+        call.method,
+        `${call.ms} ms`,
+        "runs",
+        call.request,
+        subject(call),
+        "",
+      ]),
+      ...activity.events.map((event) => [
+        event.at,
+        event.type,
+        "",
+        event.severity,
+        event.request ?? "",
+        subject(event),
+        event.message,
+      ]),
     ];
     lines.sort(([one = ""], [other = ""]) => (one < other ? -1 : one > other ? 1 : 0));
-    printTable(["TIME", "WHAT", "TOOK", "OUTCOME", "ABOUT", "MESSAGE"], lines);
+    printTable(["TIME", "WHAT", "TOOK", "OUTCOME", "REQUEST", "ABOUT", "MESSAGE"], lines);
   });
 }

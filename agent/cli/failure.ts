@@ -1,3 +1,4 @@
+import type { Metadata } from "@grpc/grpc-js";
 import { printable } from "./output.js";
 
 /** What the command ends with; docs/cli.md tells scripts. */
@@ -58,9 +59,10 @@ export function sentenceOf(error: unknown): string {
 }
 
 function wholeSentenceOf(error: unknown): string {
-  // a gRPC error's message starts with its number; its details are the agent's own sentence
+  // a gRPC error's message starts with its number; its details are the agent's own sentence. By the id its log has more
   if (error instanceof Error && "details" in error && typeof error.details === "string" && error.details !== "") {
-    return error.details;
+    const [request] = (error as { metadata?: Metadata }).metadata?.get("berth-request-id") ?? [];
+    return request === undefined ? error.details : `${error.details} (request ${request})`;
   }
   return error instanceof Error ? error.message : String(error);
 }

@@ -5,10 +5,9 @@
  */
 import { AsyncLocalStorage } from "node:async_hooks";
 import { randomBytes } from "node:crypto";
-import type { Metadata } from "@grpc/grpc-js";
 import { messageOf } from "../../sandbox/errors.js";
 import type { Observer } from "../../sandbox/observer.js";
-import { traceParent } from "../trace-context.js";
+import type { TraceParent } from "../trace-context.js";
 
 export interface Span {
   traceId: string;
@@ -39,11 +38,10 @@ export class Tracer {
   /** Runs a call as a span, unless its caller says that nobody records the trace. */
   async trace<T>(
     method: string,
-    metadata: Pick<Metadata, "get">,
+    parent: TraceParent | undefined,
     attributes: Readonly<Record<string, string>>,
     run: () => Promise<T>,
   ): Promise<T> {
-    const parent = traceParent(metadata);
     if (parent?.recorded === false) return run();
     const context = { traceId: parent?.traceId ?? hex(16), spanId: hex(8) };
     const begin = now();

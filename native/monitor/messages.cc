@@ -219,6 +219,8 @@ bool decode(std::string_view bytes, ToMonitor& message) {
     const uint32_t field = reader.field();
     if (field == 1) {
       message.id = reader.number();
+    } else if (field == 100) {
+      message.request_id = reader.bytes();
     } else if (field <= static_cast<uint32_t>(Call::kLast)) {
       message.call = static_cast<Call>(field);
       message.body = reader.bytes();

@@ -235,7 +235,8 @@ enum class Call : uint32_t {
 struct ToMonitor {
   uint64_t id = 0;
   Call call = Call::kNone;
-  std::string_view body;  // of the call's message, within the frame
+  std::string_view body;        // of the call's message, within the frame
+  std::string_view request_id;  // of the CRI call that it is for; within the frame, too
 };
 
 bool decode(std::string_view bytes, ToMonitor& message);

@@ -192,6 +192,9 @@ void test_calls() {
   later.number(1, 5);
   later.bytes(999, "from a newer agent");
   CHECK(decode(later.data(), unknown) && unknown.call == Call::kNone && unknown.id == 5);
+  ToMonitor traced;
+  const Builder shutdown = Builder("ToMonitor").number("id", 6).message("shutdown", Builder("Shutdown")).text("request_id", "a1");
+  CHECK(decode(shutdown.data(), traced) && traced.call == Call::kShutdown && traced.request_id == "a1");
 
   Hello hello;
   CHECK(decode(Builder("Hello").number("oldest_version", 1).number("newest_version", 4).data(), hello));

@@ -1,4 +1,4 @@
-// One line to the monitor's log, which is its standard error. For what no caller is there to be told.
+// One line to the monitor's log, which is its standard error. A file that has grown to 64 KiB begins anew.
 #pragma once
 
 #include <string_view>

@@ -105,7 +105,7 @@ void Server::Connection::on_ready(uint32_t events) {
     std::vector<UniqueFd> descriptors = std::exchange(early_descriptors_, {});
     std::move(frame.descriptors.begin(), frame.descriptors.end(), std::back_inserter(descriptors));
     if (call.call != Call::kSendDescriptors) {
-      server_.handler_.on_call(Caller{number_, call.id}, call, std::move(descriptors));
+      server_.handler_.on_call(Caller{number_, call.id, std::string(call.request_id)}, call, std::move(descriptors));
     } else if (descriptors.size() > kMostDescriptors) {
       server_.fail(Caller{number_, call.id},
                    failure(ErrorKind::kInvalid, "take descriptors", {}, "a call can have 4096 descriptors at most"));
@@ -167,6 +167,13 @@ void Server::send(uint64_t number, std::string_view body, std::vector<UniqueFd> 
   if (connection == nullptr) return;
   connection->sender.queue(body, std::move(descriptors));
   connection->write();
+}
+
+void Server::fail(const Caller& caller, const Failure& failure) {
+  std::string line = failure.error.describe();
+  if (!failure.message.empty()) line.append(": ").append(failure.message);
+  monitor_log(caller.request_id.empty() ? "a call failed:" : "request " + caller.request_id + " failed:", line);
+  send(caller.connection, encode_failure(caller.request, failure));
 }
 
 void Server::broadcast(std::string_view body) {

@@ -20,6 +20,7 @@ namespace berth {
 struct Caller {
   uint64_t connection = 0;
   uint64_t request = 0;
+  std::string request_id = {};  // of the CRI call that it is for; empty: none
 };
 
 class CallHandler {
@@ -39,9 +40,8 @@ class Server {
   // Takes the listening socket over.
   bool listen(UniqueFd socket);
   void send(uint64_t connection, std::string_view body, std::vector<UniqueFd> descriptors = {});
-  void fail(const Caller& caller, const Failure& failure) {
-    send(caller.connection, encode_failure(caller.request, failure));
-  }
+  // Tells the log, too.
+  void fail(const Caller& caller, const Failure& failure);
   void broadcast(std::string_view body);
   // False while so much waits for the peer that no more output should be read for it.
   bool has_room(uint64_t connection) const;

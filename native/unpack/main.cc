@@ -1,12 +1,13 @@
 // berth-unpack: one layer, from standard input into one directory, with nothing else of the host in reach.
 //
-//   berth-unpack --directory DIR --limit-bytes N [--apply]    standard input: the layer, compressed or not; --apply: DIR is the
-//                                                             tree of the layers below (see layer_writer.h)
+//   berth-unpack --directory DIR --limit-bytes N [--apply] [--request-id ID]
+//                                       standard input: the layer, compressed or not; --apply: DIR is the tree of the layers
+//                                       below (see layer_writer.h); ID: of the CRI call that it is for
 //
 // Standard output: {"diffId":"sha256:...","bytes":N,"inodes":N,"rootIsImplicit":B}, a newline, and the paths of the
 // directories that no entry describes, each with a NUL at its end; those that hold nothing but whiteouts begin with a slash.
 // Then those that have whiteouts in them, with two slashes before.
-// On failure: {"step":"...","path":"...","errno":N,"message":"..."} on standard error, and exit code 1.
+// On failure: {"step":"...","path":"...","errno":N,"message":"...","request":"ID"} on standard error, and exit code 1.
 #include <signal.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -35,6 +36,8 @@ struct Options {
   bool apply = false;
 };
 
+std::string_view request_id;  // of main's arguments
+
 Options parse_options(int argc, char** argv) {
   Options options;
   for (int i = 1; i < argc; i++) {
@@ -46,6 +49,7 @@ Options parse_options(int argc, char** argv) {
     if (i + 1 >= argc) refuse("read the arguments", "", std::string(name) + " needs a value");
     const char* value = argv[++i];
     if (name == "--directory") options.directory = value;
+    else if (name == "--request-id") request_id = value;
     else if (name == "--limit-bytes") options.limit_bytes = strtoull(value, nullptr, 10);
     else refuse("read the arguments", "", std::string(name) + " is not known");
   }
@@ -99,9 +103,10 @@ int main(int argc, char** argv) {
   try {
     return berth::unpack::run(argc, argv);
   } catch (const berth::unpack::Failure& failure) {
-    berth::unpack::report(failure);
+    berth::unpack::report(failure, berth::unpack::request_id);
   } catch (const std::bad_alloc&) {
-    berth::unpack::report({"allocate", "", ENOMEM, "the layer needs more memory than an unpacker may take"});
+    berth::unpack::report({"allocate", "", ENOMEM, "the layer needs more memory than an unpacker may take"},
+                          berth::unpack::request_id);
   }
   return 1;
 }

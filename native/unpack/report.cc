@@ -35,10 +35,11 @@ void write_all(int fd, std::string_view text) {
 
 void write_line(int fd, std::string line) { write_all(fd, line + '\n'); }
 
-void report(const Failure& failure) {
+void report(const Failure& failure, std::string_view request_id) {
   const std::string line = "{\"step\":" + quoted(failure.step) + ",\"path\":" + quoted(failure.path) +
                            ",\"errno\":" + std::to_string(failure.errno_value) +
-                           ",\"message\":" + quoted(failure.message) + "}\n";
+                           ",\"message\":" + quoted(failure.message) +
+                           (request_id.empty() ? "" : ",\"request\":" + quoted(request_id)) + "}\n";
   [[maybe_unused]] const ssize_t ignored = write(STDERR_FILENO, line.data(), line.size());
 }
 

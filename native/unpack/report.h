@@ -16,7 +16,7 @@ std::string quoted(std::string_view text);
 void write_all(int fd, std::string_view text);
 void write_line(int fd, std::string line);
 
-// On standard error: {"step":"...","path":"...","errno":N,"message":"..."}
-void report(const Failure& failure);
+// On standard error: {"step":"...","path":"...","errno":N,"message":"..."}, and "request" with an id of whom it is for
+void report(const Failure& failure, std::string_view request_id = {});
 
 }  // namespace berth::unpack

@@ -11,6 +11,9 @@ export interface Ending {
   name?: NodeJS.Signals | null;
 }
 
+/** The cause of a failure that the program itself has told: its line on standard error, as it is. */
+export class ProgramReport extends Error {}
+
 /** of what such a program writes, on each of its streams */
 export const maxOutputBytes = 64 * 1024 ** 2;
 const errnoOfMemory = 12;
@@ -39,9 +42,10 @@ export function failureOf(program: string, what: string, ending: Ending, errors:
   const where = path === "" ? "" : ` "${path}"`;
   const why = told.errno !== 0 ? `errno ${told.errno}` : told.message;
   const message = `${what}: ${told.step}${where}: ${why}`;
-  if (isDiskFullErrno(told.errno)) return new ResourceExhaustedError(`${message} (no space left)`);
-  if (told.errno === errnoOfMemory) return new ResourceExhaustedError(`${message} (${told.message})`);
-  return new InternalError(message);
+  const options = { cause: new ProgramReport(errors.trim()) };
+  if (isDiskFullErrno(told.errno)) return new ResourceExhaustedError(`${message} (no space left)`, options);
+  if (told.errno === errnoOfMemory) return new ResourceExhaustedError(`${message} (${told.message})`, options);
+  return new InternalError(message, options);
 }
 
 function parseFailure(text: string): { step: string; path: string; errno: number; message: string } | undefined {

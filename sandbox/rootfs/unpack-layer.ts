@@ -2,6 +2,7 @@
 import { constants } from "node:os";
 import { native, programs, type RunningProgram, writable } from "../../native/binding.js";
 import { CancelledError } from "../errors.js";
+import { currentRequestId } from "../request-id.js";
 import { type Ending, failureOf, maxOutputBytes } from "./confined-process.js";
 
 /** The process that unpacks a layer. */
@@ -39,8 +40,10 @@ export async function unpackLayer(options: {
   onStart?: (process: UnpackProcess) => void;
 }): Promise<UnpackedLayer> {
   const apply = options.apply ? ["--apply"] : [];
+  const requestId = currentRequestId();
+  const request = requestId === undefined ? [] : ["--request-id", requestId];
   const output = await run(
-    ["--directory", options.directory, "--limit-bytes", String(maxLayerBytes), ...apply],
+    ["--directory", options.directory, "--limit-bytes", String(maxLayerBytes), ...apply, ...request],
     options.source,
     options.signal,
     options.onStart,
