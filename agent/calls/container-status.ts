@@ -1,5 +1,6 @@
 import type { runtime as proto } from "../../cri-proto/generated/runtime.js";
 import { resourcesInForce } from "../../sandbox/resources-in-force.js";
+import { completeSpec } from "../../sandbox/seccomp-filters.js";
 import { containerStatus as statusOf } from "../container-status.js";
 import { required } from "../requests.js";
 import type { Runtime } from "../runtime.js";
@@ -15,7 +16,7 @@ export async function containerStatus(
   if (request.verbose) {
     const { podId, spec, config, cgroupPath, layers } = container.record;
     // the first three are what tools look for in every runtime's answer
-    const info = { sandboxID: podId, pid: container.pid, runtimeSpec: spec, config, cgroupPath, layers };
+    const info = { sandboxID: podId, pid: container.pid, runtimeSpec: spec && completeSpec(spec), config, cgroupPath, layers };
     answer.info = { info: JSON.stringify(info) };
   }
   return answer;

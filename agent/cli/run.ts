@@ -11,6 +11,7 @@ import { UsageError, withProgramsCode } from "./failure.js";
 import { openLogFollower } from "./log-follower.js";
 
 const { ContainerState } = runtime.v1;
+const { ProfileType } = runtime.v1.SecurityProfile;
 
 interface RunOptions extends ClientOptions {
   env: string[];
@@ -49,6 +50,8 @@ async function run(image: string, args: string[], options: RunOptions): Promise<
         args,
         envs,
         log_path: logName,
+        // the CRI's own default is unconfined
+        linux: { security_context: { seccomp: { profile_type: ProfileType.RuntimeDefault } } },
       };
       const request = { pod_sandbox_id: podId, config, sandbox_config: podConfig };
       const { container_id } = await client.call("CreateContainer", request);

@@ -10,7 +10,7 @@ import { commandTree } from "../../agent/cli/commands.js";
 import { allNodes, treeOf } from "../../agent/cli/completions/tree.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import { runCli } from "../support/cli.js";
-import { importBusybox, runContainer, runPod, sh } from "../support/workload.js";
+import { busyboxName, importBusybox, runContainer, runPod, sh } from "../support/workload.js";
 
 const program = fileURLToPath(new URL("../../agent/cli/main.js", import.meta.url));
 const page = fileURLToPath(new URL("../../../docs/cli.md", import.meta.url));
@@ -128,6 +128,20 @@ describe("berth, with an agent", () => {
     const { code, stderr } = await berth("exec", "nosuch", "true");
     assert.equal(code, 125);
     assert.match(stderr, /^berth: container "nosuch" is not known\n$/);
+  });
+
+  it("run: a program in the foreground, with its output, its code and a seccomp filter; nothing of it stays", async () => {
+    const script = "echo $A; echo oops >&2; grep Seccomp: /proc/self/status; exit 7";
+    const ran = await berth("run", "-e", "A=b c", busyboxName, "sh", "-c", script);
+    assert.deepEqual(ran, { code: 7, stdout: "b c\nSeccomp:\t2\n", stderr: "oops\n" });
+    assert.equal((await agent.client.call("ListPodSandbox", {})).items.length, 1);
+    const mistaken = await berth("run", "-e", "A", busyboxName);
+    assert.equal(mistaken.code, 2);
+    assert.match(mistaken.stderr, /^berth: --env A is not NAME=value\n/);
+    const absent = await berth("run", busyboxName, "nosuch");
+    assert.equal(absent.code, 125);
+    assert.match(absent.stderr, /nosuch/);
+    assert.equal((await agent.client.call("ListPodSandbox", {})).items.length, 1);
   });
 
   it("colours tables on a terminal, and not where NO_COLOR is set", { skip: !existsSync("/usr/bin/script") }, () => {
