@@ -1,14 +1,24 @@
+import { constants } from "node:os";
+import { frozenAt } from "./cgroup/freezer.js";
 import type { Container } from "./container.js";
 import { DeadlineExceededError, FailedPreconditionError, InvalidArgumentError } from "./errors.js";
 import { fieldsOfExec } from "./field-of-step.js";
 import { checkNotCancelled } from "./flights.js";
 import { toExecProcess } from "./launch-plan.js";
-import { type ExecRequest, isNotRunning, type ProgramStreams, toCallError } from "./monitor-client.js";
+import {
+  type ExecOutcome,
+  type ExecRequest,
+  isNotRunning,
+  MonitorStepError,
+  type ProgramStreams,
+  toCallError,
+} from "./monitor-client.js";
 import type { SandboxNode } from "./node.js";
 import { isForeign } from "./oci-runtimes.js";
 import { seccompFilter } from "./seccomp-filters.js";
 import type { OciSpec } from "./spec/oci.js";
 import { runtimeProcess } from "./spec/runtime-config.js";
+import { isFrozenWith } from "./thaw-pod.js";
 
 export interface ExecOptions {
   command: string[];
@@ -26,7 +36,11 @@ export interface ExecResult {
   exitCode: number;
 }
 
+const { ENOENT } = constants.errno;
 const stdoutStream = 1;
+
+/** The monitor ends an exec at its timeout; for so long after that it may be slow to say so. */
+const answerTimeoutMs = 5_000;
 
 /**
  * Runs a program in a running container and collects its output. At the timeout (DeadlineExceededError), or when the
@@ -43,28 +57,53 @@ export async function execInContainer(
   const request = execRequest(node, container, options.command, false);
   const output: Record<"stdout" | "stderr", Uint8Array[]> = { stdout: [], stderr: [] };
   try {
-    const outcome = await node.monitors
+    const running = node.monitors
       .get(podId)
       .exec(
         { ...request, timeoutMs, outputLimitBytes, requestId },
         (stream, data) => output[stream === stdoutStream ? "stdout" : "stderr"].push(data),
         signal,
       );
+    const outcome = await (timeoutMs === 0 ? running : unlessSilent(node, container, running, options));
     if (outcome.droppedBytes > 0) {
       const command = options.command[0] ?? "";
       const bytes = outcome.droppedBytes;
       node.observer.emit({ type: "exec-output-cut", podId, containerId: id, command, bytes, requestId });
     }
-    if (outcome.timedOut) {
-      throw new DeadlineExceededError(
-        `the command ${JSON.stringify(options.command[0])} in container ${id} ran into its timeout of ${options.timeoutMs / 1000} s`,
-      );
-    }
+    if (outcome.timedOut) throw new DeadlineExceededError(timedOut(container, options));
     checkNotCancelled(signal, "ExecSync");
     const { exitCode } = outcome;
     return { stdout: Buffer.concat(output.stdout), stderr: Buffer.concat(output.stderr), exitCode };
   } catch (error) {
     throw toExecError(error, container, options.command);
+  }
+}
+
+function timedOut({ record }: Container, { command, timeoutMs }: ExecOptions): string {
+  return `the command ${JSON.stringify(command[0])} in container ${record.id} ran into its timeout of ${timeoutMs / 1000} s`;
+}
+
+/** A monitor that somebody has frozen answers nobody: it is not waited for beyond the timeout. */
+async function unlessSilent(
+  node: SandboxNode,
+  container: Container,
+  running: Promise<ExecOutcome>,
+  options: ExecOptions,
+): Promise<ExecOutcome> {
+  let timer: NodeJS.Timeout | undefined;
+  const silence = new Promise<never>((_, reject) => {
+    const fail = () => {
+      const pod = node.pods.find(container.record.podId);
+      const frozen = pod && frozenAt(node.cgroups.hierarchies, pod.record.monitorCgroup);
+      const why = frozen === undefined ? "does not answer" : isFrozenWith(frozen);
+      reject(new DeadlineExceededError(`${timedOut(container, options)}: the pod's monitor ${why}`));
+    };
+    timer = setTimeout(fail, Math.min(options.timeoutMs + answerTimeoutMs, 0x7fffffff));
+  });
+  try {
+    return await Promise.race([running, silence]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 
@@ -130,5 +169,10 @@ function execRequest(node: SandboxNode, container: Container, args: string[], te
 function toExecError(error: unknown, container: Container, command: string[]): Error {
   const { id } = container.record;
   if (isNotRunning(error)) return new FailedPreconditionError(`container ${id} is not running`, { cause: error });
+  if (error instanceof MonitorStepError && error.step === "make the exec's cgroup" && error.errnoValue === ENOENT) {
+    return new FailedPreconditionError(`container ${id} has lost its cgroup: somebody has removed it`, {
+      cause: error,
+    });
+  }
   return toCallError(error, `the command ${JSON.stringify(command[0])} in container ${id} failed`, fieldsOfExec);
 }

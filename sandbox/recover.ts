@@ -6,8 +6,10 @@
 import { berth } from "../cri-proto/generated/monitor.js";
 import { runtime } from "../cri-proto/generated/runtime.js";
 import { native } from "../native/binding.js";
+import { frozenAt } from "./cgroup/freezer.js";
 import type { Container, ContainerRecord } from "./container.js";
 import { recordExit, recordUnknownExit } from "./container-end.js";
+import { FailedPreconditionError } from "./errors.js";
 import { runLaterHooks } from "./hooks/container-hooks.js";
 import { Latch } from "./latch.js";
 import { ownLeaks } from "./leaks/find-leaks.js";
@@ -22,8 +24,10 @@ import { clearReflected, findReflected, type ReflectedMount } from "./reflected-
 import { forgetInMonitor, removeContainer } from "./remove-container.js";
 import { forgetPod } from "./remove-pod.js";
 import { removeBundle } from "./runtime-bundle.js";
+import { frozenAfterMs } from "./stop-container.js";
 import { stopPod } from "./stop-pod.js";
 import { update } from "./store.js";
+import { isFrozenWith } from "./thaw-pod.js";
 
 /** Recovers everything; a pod that resists is told as trouble and does not keep the others. */
 export async function recover(node: SandboxNode): Promise<void> {
@@ -42,7 +46,13 @@ export async function recover(node: SandboxNode): Promise<void> {
   await node.network.start();
   const pods = node.pods.list();
   await Promise.all(
-    pods.map((pod) => attempt(node, "recover the pod", pod.record.id, () => recoverPod(node, pod, halfMade))),
+    pods.map((pod) =>
+      unlessFrozen(
+        node,
+        pod,
+        attempt(node, "recover the pod", pod.record.id, () => recoverPod(node, pod, halfMade)),
+      ),
+    ),
   );
   // after the pods: a monitor that was still making one has ended what it had begun, and makes nothing more of it
   await Promise.all(
@@ -74,6 +84,19 @@ async function finishRemovals(node: SandboxNode): Promise<void> {
       await removeContainer(node, container);
       node.observer.emit({ type: "repaired", what: "half-removed container", subject: id, ...pod });
     });
+  }
+}
+
+/** A pod that somebody has frozen is connected to when it goes on: the others do not wait for it. */
+async function unlessFrozen(node: SandboxNode, pod: Pod, recovering: Promise<void>): Promise<void> {
+  const recovered = new Latch();
+  void recovering.then(() => recovered.open());
+  while (!(await recovered.wait(frozenAfterMs))) {
+    const frozen = frozenAt(node.cgroups.hierarchies, pod.record.monitorCgroup);
+    if (frozen === undefined) continue;
+    const error = new FailedPreconditionError(`its monitor ${isFrozenWith(frozen)}`);
+    node.observer.emit({ type: "trouble", what: "recover the pod", subject: pod.record.id, error });
+    return;
   }
 }
 

@@ -3,6 +3,7 @@ import { FailedPreconditionError, InternalError, UnavailableError } from "./erro
 import { isNotRunning, toCallError } from "./monitor-client.js";
 import type { SandboxNode } from "./node.js";
 import { linuxSignal } from "./spec/stop-signal.js";
+import { thawPod } from "./thaw-pod.js";
 
 /** Killing takes the kernel a moment; longer than this and the container hangs in the kernel. */
 const killTimeoutMs = 10_000;
@@ -18,13 +19,16 @@ const sigkill = 9;
 export async function stopContainer(node: SandboxNode, container: Container, graceMs: number): Promise<void> {
   const { id, phase, stopSignal } = container.record;
   if (phase !== "running") return;
+  // the time is for the sending, too: a monitor that is frozen takes nothing
+  const endsWithin = (ms: number, sending: Promise<void>) => {
+    const ended = container.ended.wait(ms);
+    return Promise.race([ended, sending.then(() => ended)]);
+  };
   try {
-    if (graceMs > 0) {
-      await signal(node, container, linuxSignal(stopSignal), false);
-      if (await container.ended.wait(graceMs)) return;
-    }
-    await signal(node, container, sigkill, true);
-    if (await container.ended.wait(frozenAfterMs)) return;
+    if (graceMs > 0 && (await endsWithin(graceMs, signal(node, container, linuxSignal(stopSignal), false)))) return;
+    if (await endsWithin(frozenAfterMs, signal(node, container, sigkill, true))) return;
+    const pod = node.pods.find(container.record.podId);
+    if (pod !== undefined) await thawPod(node, pod, container.record.cgroupPath);
     await node.cgroups.kill(container.record.cgroupPath);
   } catch (error) {
     throw toCallError(error, `container ${id} could not be stopped`);

@@ -1,5 +1,6 @@
 import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { berth } from "../cri-proto/generated/monitor.js";
 import type { Container } from "./container.js";
 import { finish, recordExit } from "./container-end.js";
@@ -10,6 +11,7 @@ import { killPodCgroup, removePodCgroup } from "./pod-cgroups.js";
 import { removePodNetwork } from "./pod-network.js";
 import { frozenAfterMs } from "./stop-container.js";
 import { update } from "./store.js";
+import { thawPod } from "./thaw-pod.js";
 
 /**
  * Kills everything in the pod and takes its network and its cgroup away; the record and the run directory stay until
@@ -38,13 +40,20 @@ async function endProcesses(node: SandboxNode, pod: Pod): Promise<void> {
   const containers = node.containers.ofPod(id);
   const killContainers = () => Promise.all(containers.map(({ record }) => node.cgroups.kill(record.cgroupPath)));
   const ending = node.monitors.end(id);
-  const frozen = setTimeout(() => {
-    killContainers().catch((error: unknown) => {
+  const waiting = new AbortController();
+  const thawing = async () => {
+    await sleep(frozenAfterMs, undefined, { signal: waiting.signal });
+    await thawPod(node, pod, pod.record.monitorCgroup);
+    await killContainers().catch((error: unknown) => {
       node.observer.emit({ type: "trouble", what: "kill what may be frozen", subject: id, error });
     });
-  }, frozenAfterMs);
-  const clean = await ending.finally(() => clearTimeout(frozen));
-  if (!clean) await Promise.all([killPodCgroup(node, pod), killContainers()]);
+    return ending;
+  };
+  const clean = await Promise.race([ending, thawing()]).finally(() => waiting.abort());
+  if (!clean) {
+    await thawPod(node, pod, pod.record.monitorCgroup);
+    await Promise.all([killPodCgroup(node, pod), killContainers()]);
+  }
   pod.monitorPid = 0;
   for (const container of containers) recordEndWithPod(node, container, pod);
   rmSync(monitorSocketPath(node.paths, id), { force: true });

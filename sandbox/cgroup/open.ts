@@ -155,6 +155,9 @@ function managerOf(
         await native.writeFiles(writesOf(settings));
       } catch (error) {
         await putBack(files.map((file, index) => [file, before[index]]));
+        if (!roots.every((root) => existsSync(join(root, path)))) {
+          throw new FailedPreconditionError(`cgroup ${path} is gone: somebody has removed it`, { cause: error });
+        }
         throw refusal(error, settings, path);
       }
     },

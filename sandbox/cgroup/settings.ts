@@ -1,5 +1,6 @@
 /** One file that is written, and whose wish it was: so that a refusal can name the field. */
-import { basename } from "node:path";
+import { readFileSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
 import { isSystemError, type SystemError } from "../../native/binding.js";
 import {
   BerthError,
@@ -53,7 +54,36 @@ export function refusal(error: unknown, settings: readonly Setting[], path: stri
   if (error.errnoName === "EBUSY") {
     return new FailedPreconditionError(`${field} ${given} is less than what is in use`, { cause: error });
   }
-  return new InvalidArgumentError(`${field} ${given} was refused by the kernel: ${error.errnoName}`, { cause: error });
+  return new InvalidArgumentError(
+    `${field} ${given} was refused by the kernel: ${error.errnoName}${limitAbove(file)}`,
+    { cause: error },
+  );
+}
+
+/** What the parents of a v1 cgroup allow, as the rest of a sentence: the kernel does not tell that it was that. */
+function limitAbove(file: string): string {
+  const name = basename(file);
+  const parent = dirname(dirname(file));
+  if (name.startsWith("cpuset.")) {
+    const allowed = content(join(parent, name));
+    return allowed === "" ? "" : `; the cgroup above has ${allowed}`;
+  }
+  if (!name.startsWith("cpu.cfs_")) return "";
+  // the nearest that has a limit; none has such a file above the root
+  for (let above = parent; above !== "/"; above = dirname(above)) {
+    const quota = Number(content(join(above, "cpu.cfs_quota_us")));
+    if (quota > 0) return `; ${above} has a quota of ${quota} in ${content(join(above, "cpu.cfs_period_us"))}`;
+  }
+  return "";
+}
+
+/** Empty where it cannot be read: a parent that was made for this cgroup alone has gone with it. */
+function content(file: string): string {
+  try {
+    return readFileSync(file, "utf8").trim();
+  } catch {
+    return "";
+  }
 }
 
 function refusedDirectory(error: SystemError, path: string): Error {

@@ -172,6 +172,24 @@ describe(`cgroups (${manager.mode})`, () => {
     });
   }
 
+  it("tells what the parent has, where the kernel refuses more than that", async (t) => {
+    if (!manager.hierarchies.some(({ version, controllers }) => version === 1 && controllers.includes("cpu"))) {
+      return t.skip("cgroup v2 takes such a limit, and the parent's holds");
+    }
+    const parent = `${root}/above`;
+    await manager.create(parent, { cpu: { quota: 50_000, period: 100_000, cpus: "0" } });
+    await assert.rejects(
+      manager.create(`${parent}/below`, { cpu: { quota: 80_000, period: 100_000 } }),
+      refused(InvalidArgumentError, /^cpu_quota 80000 .*: EINVAL; .*\/above has a quota of 50000 in 100000$/),
+    );
+    await assert.rejects(
+      manager.create(`${parent}/below`, { cpu: { cpus: "0-4095" } }),
+      refused(InvalidArgumentError, /^cpuset_cpus "0-4095" .*; the cgroup above has 0$/),
+    );
+    assert.equal(manager.exists(`${parent}/below`), false);
+    await manager.remove(parent);
+  });
+
   it("refuses a missing controller by its name", async () => {
     const missing = manager.missingControllers.includes("hugetlb");
     const making = manager.create(`${root}/huge`, {

@@ -139,6 +139,30 @@ describe("host name, names, logs, cgroup", () => {
       /^config\.linux\.cgroup_parent/,
     ],
     [
+      "a cgroup parent is no path of the host's",
+      { linux: { cgroup_parent: "/sys/fs/cgroup/memory/x" } },
+      "INVALID_ARGUMENT",
+      /^config\.linux\.cgroup_parent: "\/sys\/fs\/cgroup\/memory\/x" is a path of the host's files/,
+    ],
+    [
+      "a cgroup parent is not named as a control file",
+      { linux: { cgroup_parent: "/a/cgroup.procs" } },
+      "INVALID_ARGUMENT",
+      /^config\.linux\.cgroup_parent: "\/a\/cgroup\.procs" has the name of a cgroup's control file/,
+    ],
+    [
+      "a cgroup parent is no controller's file, either",
+      { linux: { cgroup_parent: "memory.max/b" } },
+      "INVALID_ARGUMENT",
+      /^config\.linux\.cgroup_parent: "memory\.max\/b" has the name/,
+    ],
+    [
+      "a cgroup parent leaves room in a path",
+      { linux: { cgroup_parent: "/n".repeat(2_000) } },
+      "INVALID_ARGUMENT",
+      /^config\.linux\.cgroup_parent has 4000 bytes; 3000 at most/,
+    ],
+    [
       "a systemd slice is not for this driver",
       { linux: { cgroup_parent: "/kubepods.slice" } },
       "INVALID_ARGUMENT",

@@ -1,0 +1,27 @@
+import { type Frozen, frozenAt, thaw } from "./cgroup/freezer.js";
+import { FailedPreconditionError } from "./errors.js";
+import type { SandboxNode } from "./node.js";
+import type { Pod } from "./pod.js";
+import { hasToItself } from "./pod-cgroups.js";
+
+/**
+ * Lets a cgroup of a pod go on that somebody has frozen, so that it can be ended: a frozen monitor answers nobody, and with
+ * cgroup v1 not even SIGKILL reaches what is frozen. FailedPreconditionError: it is frozen with others. What cgroup v2 has
+ * frozen with others stays so, as it can be killed.
+ */
+export async function thawPod(node: SandboxNode, pod: Pod, path: string): Promise<void> {
+  // somebody who freezes it again and again is not raced with
+  for (let level = path.split("/").length; level > 0; level--) {
+    const frozen = frozenAt(node.cgroups.hierarchies, path);
+    if (frozen === undefined) return;
+    if (hasToItself(node, pod, frozen.path)) await thaw(frozen);
+    else if (frozen.keepsSignals)
+      throw new FailedPreconditionError(`pod sandbox ${pod.record.id} ${isFrozenWith(frozen)}`);
+    else return;
+  }
+}
+
+/** The rest of a sentence that begins with what is frozen. */
+export function isFrozenWith({ path, file, thawed }: Frozen): string {
+  return `is frozen with cgroup ${path}; write ${thawed} to ${file}`;
+}
