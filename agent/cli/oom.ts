@@ -22,7 +22,7 @@ export function addTo(parent: Command): void {
     .command("oom")
     .description("tell which processes of containers the kernel killed for memory, and among which it chose")
     .argument("[ID]", "a beginning of a pod's or a container's id; all containers when there is none")
-    .option("--all", "those of other programs of this machine, too");
+    .option("--all", "those of other programs, and of containers that are gone, too");
   addClientOptions(command).action(oom);
 }
 
@@ -33,7 +33,8 @@ async function oom(id: string | undefined, options: OomOptions): Promise<void> {
       throw new NotKnownError(`no pod or container is known whose id begins with "${id}"`);
     }
     const told: Told[] = [];
-    for (const report of oomReports(kernelLog(), bootMs())) {
+    const reports = oomReports(kernelLog(), bootMs());
+    for (const report of reports) {
       const owner = owners.find(({ containerId }) => report.cgroup.split("/").includes(containerId));
       if (owner === undefined && (id !== undefined || !options.all)) continue;
       if (id !== undefined && !owner?.containerId.startsWith(id) && !owner?.podId.startsWith(id)) continue;
@@ -41,7 +42,13 @@ async function oom(id: string | undefined, options: OomOptions): Promise<void> {
       told.push({ ...report, pod, container, containerId });
     }
     if (options.json) return printJson(told);
-    if (told.length === 0) process.stdout.write("the kernel's log tells of none (it keeps the latest messages only)\n");
+    if (told.length === 0) {
+      const others =
+        id === undefined && reports.length > 0
+          ? `; --all tells of ${reports.length}, other programs' or of containers that are gone`
+          : "";
+      process.stdout.write(`the kernel's log tells of none (it keeps the latest messages only)${others}\n`);
+    }
     for (const [index, report] of told.entries()) {
       if (index > 0) process.stdout.write("\n");
       print(report);

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Command } from "commander";
 import Long from "long";
 import { runtime } from "../../cri-proto/generated/runtime.js";
+import { parseByteQuantity } from "../../sandbox/writable-limit.js";
 import { addClientOptions, type Client, type ClientOptions, withClient } from "./client.js";
 import { UsageError, withProgramsCode } from "./failure.js";
 import { openLogFollower } from "./log-follower.js";
@@ -15,24 +16,32 @@ const { ProfileType } = runtime.v1.SecurityProfile;
 
 interface RunOptions extends ClientOptions {
   env: string[];
+  memory?: string;
+  cpus?: string;
 }
 
 /** How often the log and the state are looked at. */
 const pollMs = 50;
 const graceSeconds = 10;
 const logName = "0.log";
+const cpuPeriodUs = 100_000;
+/** the kernel takes no less */
+const leastQuotaUs = 1_000;
 
 export function addTo(parent: Command): void {
   const command = parent
     .command("run <IMAGE> [CMD...]")
     .description("run an image as a pod of one container, in the foreground; ends with its exit code")
     .option("-e, --env <NAME=value>", "set an environment variable", (value, all: string[]) => [...all, value], [])
+    .option("-m, --memory <SIZE>", "how much memory it may use: bytes, or with a unit as 100Mi")
+    .option("--cpus <N>", "how many processors' time it may use: 0.5 is half of one's")
     .passThroughOptions();
   addClientOptions(command).action(run);
 }
 
 async function run(image: string, args: string[], options: RunOptions): Promise<void> {
   const envs = options.env.map(environmentVariable);
+  const resources = limitsOf(options);
   const runOnce = async (client: Client): Promise<number> => {
     await pullWhenMissing(client, image);
     const logDirectory = await mkdtemp(join(tmpdir(), "berth-run-"));
@@ -51,7 +60,7 @@ async function run(image: string, args: string[], options: RunOptions): Promise<
         envs,
         log_path: logName,
         // the CRI's own default is unconfined
-        linux: { security_context: { seccomp: { profile_type: ProfileType.RuntimeDefault } } },
+        linux: { resources, security_context: { seccomp: { profile_type: ProfileType.RuntimeDefault } } },
       };
       const request = { pod_sandbox_id: podId, config, sandbox_config: podConfig };
       const { container_id } = await client.call("CreateContainer", request);
@@ -74,6 +83,22 @@ function environmentVariable(text: string): runtime.v1.IKeyValue {
   const [, key, value] = /^([^=]+)=(.*)$/s.exec(text) ?? [];
   if (key === undefined || value === undefined) throw new UsageError(`--env ${text} is not NAME=value`);
   return { key, value: Buffer.from(value) };
+}
+
+function limitsOf({ memory, cpus }: RunOptions): runtime.v1.ILinuxContainerResources {
+  const limits: runtime.v1.ILinuxContainerResources = {};
+  if (memory !== undefined) {
+    const bytes = parseByteQuantity(memory);
+    if (bytes === undefined) throw new UsageError(`--memory ${memory} is no size, as 1000000 or 100Mi`);
+    limits.memory_limit_in_bytes = Long.fromNumber(bytes);
+  }
+  if (cpus !== undefined) {
+    const quotaUs = Math.round(Number(cpus) * cpuPeriodUs);
+    if (!(quotaUs >= leastQuotaUs)) throw new UsageError(`--cpus ${cpus} is no number of at least 0.01`);
+    limits.cpu_period = Long.fromNumber(cpuPeriodUs);
+    limits.cpu_quota = Long.fromNumber(quotaUs);
+  }
+  return limits;
 }
 
 /** Prints the log until the container has ended; answers its exit code. The first Ctrl-C stops it, the next one kills. */

@@ -138,6 +138,19 @@ describe("berth, with an agent", () => {
     const mistaken = await berth("run", "-e", "A", busyboxName);
     assert.equal(mistaken.code, 2);
     assert.match(mistaken.stderr, /^berth: --env A is not NAME=value\n/);
+    const more = ["dd", "if=/dev/zero", "of=/dev/null", "bs=200M", "count=1"];
+    assert.equal((await berth("run", "--memory", "100Mi", busyboxName, ...more)).code, 137);
+    const quota = "cat /sys/fs/cgroup/cpu.max /sys/fs/cgroup/cpu*/cpu.cfs_quota_us 2>/dev/null | head -n1; exit 0";
+    assert.match((await berth("run", "--cpus", "0.5", busyboxName, "sh", "-c", quota)).stdout, /^50000\b/);
+    for (const [option, value, told] of [
+      ["--memory", "much", /^berth: --memory much is no size/],
+      ["--cpus", "0", /^berth: --cpus 0 is no number of at least 0\.01/],
+      ["--cpus", "x", /^berth: --cpus x is no number/],
+    ] as const) {
+      const { code, stderr } = await berth("run", option, value, busyboxName);
+      assert.equal(code, 2);
+      assert.match(stderr, told);
+    }
     const absent = await berth("run", busyboxName, "nosuch");
     assert.equal(absent.code, 125);
     assert.match(absent.stderr, /nosuch/);
