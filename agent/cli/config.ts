@@ -13,7 +13,7 @@ export function addTo(parent: Command): void {
     .action(printDefault);
   parent
     .command("check")
-    .argument("[FILE]", "the configuration file; its drop-ins are checked, too", defaultConfigFile)
+    .argument("[FILE]", `the configuration file; its drop-ins are checked, too (default: ${defaultConfigFile})`)
     .description("say what is wrong in the configuration; ends with 1 when something is")
     .action(check);
   parent
@@ -40,11 +40,15 @@ async function printDefault({ markdown }: { markdown?: boolean }): Promise<void>
   process.stdout.write(markdown ? `${settingsTable()}\n` : defaultConfigText());
 }
 
-async function check(path: string): Promise<void> {
+async function check(path?: string): Promise<void> {
   const [{ checkConfig }, { mergeConfigTexts, readConfigTexts }] = await configModules();
-  const texts = readConfigTexts(path, false);
+  const texts = readConfigTexts(path ?? defaultConfigFile, path === undefined);
   checkConfig({}, mergeConfigTexts(texts));
-  process.stdout.write(`${texts.map((text) => text.path).join(", ")}: nothing is wrong\n`);
+  const sentence =
+    texts.length === 0
+      ? `${defaultConfigFile} is not there: every setting has its default`
+      : `${texts.map((text) => text.path).join(", ")}: nothing is wrong`;
+  process.stdout.write(`${sentence}\n`);
 }
 
 interface ShowOptions {

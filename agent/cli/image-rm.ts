@@ -4,9 +4,12 @@ import { NotKnownError } from "./failure.js";
 import { printJson } from "./output.js";
 
 export function addTo(parent: Command): void {
-  addClientOptions(parent.command("rm <IMAGE...>").alias("remove").description("remove images, by name or id")).action(
-    remove,
-  );
+  addClientOptions(
+    parent
+      .command("rm <IMAGE...>")
+      .alias("remove")
+      .description("remove images, by name or id, with all names that they have"),
+  ).action(remove);
 }
 
 async function remove(names: string[], options: ClientOptions): Promise<void> {

@@ -15,6 +15,17 @@ async function main(argv: readonly string[]): Promise<void> {
   await program.parseAsync(argv, { from: "user" });
 }
 
+/** What shells show for a program that writes to a pipe nobody reads: Node ignores the signal. */
+const exitOfBrokenPipe = 128 + 13;
+
+// "berth ps | head": a command that has something to take away at its end is told as by Ctrl-C
+process.stdout.once("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") throw error;
+  process.stdout.on("error", () => undefined);
+  if (process.listenerCount("SIGTERM") === 0) process.exit(exitOfBrokenPipe);
+  process.kill(process.pid, "SIGTERM");
+});
+
 main(process.argv.slice(2)).catch((error: unknown) => {
   process.stderr.write(`berth: ${sentenceOf(error)}\n`);
   process.exit(exitCodeOf(error));

@@ -1,9 +1,11 @@
 /** The command line as such: mistakes, exit codes, colours, and how much is loaded for it. */
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { text as textOf } from "node:stream/consumers";
 import { after, before, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 import { commandTree } from "../../agent/cli/commands.js";
@@ -46,6 +48,13 @@ describe("berth", () => {
       assert.equal(code, 0, line.join(" "));
       assert.ok(stdout !== "");
     }
+  });
+
+  it("says nothing when who reads it has gone, as head does", async () => {
+    const child = spawn(process.execPath, [program, "config", "show"], { stdio: ["ignore", "pipe", "pipe"] });
+    child.stdout.destroy();
+    const [stderr, [code]] = await Promise.all([textOf(child.stderr), once(child, "exit")]);
+    assert.deepEqual([code, stderr], [141, ""]);
   });
 
   it("loads little: no library of the agent's, and few modules", () => {

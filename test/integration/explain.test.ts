@@ -94,6 +94,14 @@ test("a confined container", async () => {
   await removePod(agent, pod);
 });
 
+test("a pod without a hostname has a UTS namespace of its own, in which the name is the host's", async () => {
+  const pod = await runPod(agent, { hostname: "" });
+  const id = await runContainer(agent, pod, sh("sleep 1000"));
+  assert.match(await explain(id), /uts: the pod's; the name is the host's\n/);
+  assert.notEqual(readlinkSync(`/proc/${await hostPidOf(agent, id)}/ns/uts`), readlinkSync("/proc/self/ns/uts"));
+  await removePod(agent, pod);
+});
+
 test("a privileged container of a pod with the host's namespaces", async () => {
   const host = { network: NamespaceMode.NODE, pid: NamespaceMode.NODE, ipc: NamespaceMode.NODE };
   const pod = await runPod(agent, { linux: { security_context: { namespace_options: host, privileged: true } } });

@@ -45,14 +45,17 @@ export function namespaceFacts({ spec, config, podConfig }: Subject): Section {
 function hostname(podConfig: runtime.v1.IPodSandboxConfig): Fact {
   const hostNetwork = podConfig.linux?.security_context?.namespace_options?.network === NamespaceMode.NODE;
   const name = podConfig.hostname ?? "";
-  if (hostNetwork || name === "") {
-    return fact("uts: the host's name", "pod: hostname, and network = NODE", "nothing: it is inherited from the agent");
+  if (hostNetwork) {
+    return fact("uts: the host's", `${podField}.network = NODE`, "nothing: it is inherited from the agent");
   }
-  return fact(
-    `uts: the pod's; the host name is ${JSON.stringify(name)}`,
-    "pod: hostname",
-    "clone3(CLONE_NEWUTS) and sethostname() of the pod's monitor",
-  );
+  const made = "clone3(CLONE_NEWUTS)";
+  return name === ""
+    ? fact("uts: the pod's; the name is the host's", "pod: hostname is not set", `${made} of the pod's monitor`)
+    : fact(
+        `uts: the pod's; the host name is ${JSON.stringify(name)}`,
+        "pod: hostname",
+        `${made} and sethostname() of the pod's monitor`,
+      );
 }
 
 function pid(sharing: string | undefined, config: runtime.v1.IContainerConfig): Fact {
