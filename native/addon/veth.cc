@@ -14,6 +14,7 @@
 
 #include "addon/arguments.h"
 #include "addon/functions.h"
+#include "addon/ipv6_settings.h"
 #include "addon/links.h"
 #include "addon/own_thread.h"
 #include "common/unique_fd.h"
@@ -93,13 +94,14 @@ void add_default_route(NetlinkRequests* requests, int index, const IpAddress& ga
   requests->attribute(RTA_OIF, static_cast<uint32_t>(index));
 }
 
-// The pod has its routes: what another pod says of routers is not for it, and it need not ask all others for one. False: the
-// kernel, or the namespace, has no IPv6.
-bool ignore_routers(const std::string& name) {
-  std::string path = "/proc/sys/net/ipv6/conf/" + name + "/accept_ra";
-  UniqueFd file(open(path.c_str(), O_WRONLY | O_CLOEXEC));
-  if (!file && errno == ENOENT) return false;
-  if (!file || write(file.get(), "0", 1) != 1) throw_errno("write", path);
+// The pod has its routes: what another pod says of routers is not for it, and it need not ask all others for one. And it tells
+// once of a multicast group that it joins: the two repetitions, within a second, would be carried to all others, and nothing
+// is lost on the way. False: the kernel, or the namespace, has no IPv6.
+bool quieten_ipv6(const std::string& name) {
+  UniqueFd directory = open_ipv6_settings(name);
+  if (!directory) return false;
+  write_setting(directory.get(), "accept_ra", "0");
+  write_setting(directory.get(), "mldv2_unsolicited_report_interval", "86400000");
   return true;
 }
 
@@ -107,7 +109,7 @@ bool ignore_routers(const std::string& name) {
 // here, it need not ask a thousand others whether one of them has it.
 void set_up_pod_end(NetlinkSocket* pod, int index, const Veth& veth, const std::vector<IpPrefix>& addresses,
                     const std::vector<IpAddress>& gateways) {
-  bool own_link_local = ignore_routers(veth.pod_name) && !veth.pod_mac.empty();
+  bool own_link_local = quieten_ipv6(veth.pod_name) && !veth.pod_mac.empty();
   NetlinkRequests requests;
   set_link_up(&requests, loopback_index, "set lo up");
   if (own_link_local) generate_link_local(&requests, index, false, "set up " + veth.pod_name);
@@ -128,7 +130,7 @@ void set_up_pod_end(NetlinkSocket* pod, int index, const Veth& veth, const std::
 
 // The host's end needs no address: it is a port only. Each route that came with one would be looked at for each pod.
 void join_host_end(NetlinkSocket* host, int index, int master, const Veth& veth) {
-  bool has_ipv6 = access("/proc/sys/net/ipv6", F_OK) == 0;
+  static const bool has_ipv6 = access("/proc/sys/net/ipv6", F_OK) == 0;
   NetlinkRequests requests;
   if (has_ipv6) generate_link_local(&requests, index, false, "set up " + veth.host_name);
   requests.begin(RTM_SETLINK, 0, link_header(index, true), "make " + veth.host_name + " a port of " + veth.bridge);

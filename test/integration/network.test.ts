@@ -76,6 +76,25 @@ test("neither the host nor a pod goes by what a pod says of routers", async () =
   assert.equal(readFileSync(file(net.slot.bridge), "utf8").trim(), "0");
 });
 
+test("a pod tells others once of a multicast group that it joins, and gets what another pod sends to it", async () => {
+  const [one, two] = [await net.startPod(), await net.startPod()];
+  const interval = "/proc/sys/net/ipv6/conf/eth0/mldv2_unsolicited_report_interval";
+  // a repetition comes within it: a day
+  assert.equal((await one.run("cat", interval)).trim(), "86400000");
+  const node = (script: string) => ["timeout", "30", process.execPath, "-e", script] as const;
+  const answer = `const socket = require("dgram").createSocket("udp6");
+    socket.on("message", (text, from) => socket.send(text, from.port, from.address, () => process.exit()));
+    socket.bind(5353, () => socket.addMembership("ff05::1:5", "::%eth0"));`;
+  const ask = `const socket = require("dgram").createSocket("udp6");
+    socket.on("message", (text, { address }) => { process.stdout.write(text + " " + address); process.exit(); });
+    socket.bind(() => {
+      socket.setMulticastInterface("::%eth0");
+      setInterval(() => socket.send("hello", 5353, "ff05::1:5"), 50);
+    });`;
+  const [answered] = await Promise.all([two.run(...node(ask)), one.run(...node(answer))]);
+  assert.equal(answered, `hello ${one.address6}`);
+});
+
 test("pods reach each other under their own addresses, IPv4 and IPv6", async () => {
   const [one, two] = [await net.startPod(), await net.startPod()];
   await two.serve(80);

@@ -1,0 +1,15 @@
+// net.ipv6.conf.<interface>, of the calling thread's network namespace.
+#pragma once
+
+#include <string>
+
+#include "common/unique_fd.h"
+
+namespace berth {
+
+// The directory below /proc/sys. Empty: the kernel, or the namespace, has no IPv6. Throws SystemError.
+UniqueFd open_ipv6_settings(const std::string& interface);
+
+void write_setting(int directory, const char* name, const char* value);
+
+}  // namespace berth
