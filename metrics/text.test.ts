@@ -10,7 +10,7 @@ import { labelText, writeSubjects } from "./text.js";
 const subject: Subject = {
   pod: {} as Pod,
   container: { record: { startedAt: "1700000000250000000", spec: null } } as Container,
-  labels: ["web", "/a/b", "img", "c1", 'the "default"\nof\\all', "p"],
+  labels: ["web", "/a/b", "img", "c1", 'the "default"\nof\\all', "p\0"],
   cgroup: { timestamp: 5e9, cpuUsageNs: 1_500_000_000, memoryFailures: 3, pageFaults: 7, cpuSomeNs: 2_500_000_000 },
   io: [{ major: "8", minor: "0", device: "/dev/sda", readBytes: 10, writtenBytes: 20, reads: 1, writes: 2 }],
 };
@@ -23,7 +23,7 @@ async function written(subjects: readonly Subject[], openMetrics: boolean): Prom
 }
 
 describe("the text of metrics", () => {
-  const labels = String.raw`container="web",id="/a/b",image="img",name="c1",namespace="the \"default\"\nof\\all",pod="p"`;
+  const labels = String.raw`container="web",id="/a/b",image="img",name="c1",namespace="the \"default\"\nof\\all",pod="p�"`;
 
   it("has a line for each value, and none for what is not known", async () => {
     const text = await written([subject], false);

@@ -101,6 +101,8 @@ function furtherLabels(names: readonly string[], values: readonly string[]): str
   return names.length === 0 ? "" : `,${labelText(names, values)}`;
 }
 
+/** The format has no word for NUL, and neither readers nor the addon take it as it is. */
 function escaped(value: string): string {
-  return /["\\\n]/.test(value) ? value.replaceAll("\\", "\\\\").replaceAll("\n", "\\n").replaceAll('"', '\\"') : value;
+  if (!/["\\\n\0]/.test(value)) return value;
+  return value.replaceAll("\\", "\\\\").replaceAll("\n", "\\n").replaceAll('"', '\\"').replaceAll("\0", "\ufffd");
 }
