@@ -5,12 +5,15 @@ import { runtime } from "../../cri-proto/generated/runtime.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import {
   ContainerState,
+  createContainer,
+  hostPidOf,
   importBusybox,
   long,
   PodSandboxState,
   removePod,
   runContainer,
   runPod,
+  waitExited,
 } from "../support/workload.js";
 
 type Event = runtime.v1.ContainerEventResponse;
@@ -103,6 +106,40 @@ describe("GetContainerEvents", () => {
       assert.deepEqual(own, ["CREATED", "STARTED", "STOPPED", "DELETED"]);
     }
     assert.equal(events.length, 4 * (count + 1));
+  });
+
+  it("tells each once of what is removed while it runs", async () => {
+    const last: { podId?: string } = {};
+    const listening = listen(agent, (events) =>
+      has(events, last.podId ?? "", ContainerEventType.CONTAINER_DELETED_EVENT),
+    );
+    const pod = await runPod(agent);
+    last.podId = pod.id;
+    const running = await runContainer(agent, pod);
+    const created = await createContainer(agent, pod);
+    await agent.client.call("RemovePodSandbox", { pod_sandbox_id: pod.id });
+    const events = await listening;
+    const typesOf = (id: string) =>
+      events.filter((event) => event.container_id === id).map((one) => named(one).slice(7));
+    assert.deepEqual(typesOf(running), ["CREATED", "STARTED", "STOPPED", "DELETED"]);
+    assert.deepEqual(typesOf(created), ["CREATED", "STOPPED", "DELETED"]);
+    assert.deepEqual(typesOf(pod.id), ["CREATED", "STARTED", "STOPPED", "DELETED"]);
+    assert.equal(events.length, 11);
+  });
+
+  it("tells nothing again after the agent was killed: what ended meanwhile is in the lists", async () => {
+    const pod = await runPod(agent);
+    const id = await runContainer(agent, pod);
+    const init = await hostPidOf(agent, id);
+    await agent.kill9();
+    process.kill(init, "SIGKILL");
+    await agent.restart();
+    const listening = listen(agent, (events) => has(events, pod.id, ContainerEventType.CONTAINER_DELETED_EVENT));
+    assert.equal((await waitExited(agent, id)).exit_code, 137);
+    await removePod(agent, pod);
+    const [p, c] = [pod.id.slice(0, 6), id.slice(0, 6)];
+    // the end was recorded before anybody could subscribe
+    assert.deepEqual((await listening).map(named), [`${p} STOPPED`, `${c} DELETED`, `${p} DELETED`]);
   });
 
   it("ends when the agent does, which waits for no subscriber", async () => {
