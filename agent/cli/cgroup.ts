@@ -4,6 +4,7 @@ import { openCgroupManager } from "../../sandbox/cgroup/open.js";
 import { parseByteQuantity } from "../../sandbox/writable-limit.js";
 import { type CgroupValue, cgroupValues } from "./cgroup-values.js";
 import { addClientOptions, type Client, type ClientOptions, withClient } from "./client.js";
+import { exitCodeOf, exitCodes, NotKnownError } from "./failure.js";
 import { memoryNow, sentences, whatIf } from "./memory-what-if.js";
 import { printable, printJson, printTable } from "./output.js";
 
@@ -82,20 +83,31 @@ function printValues(values: readonly CgroupValue[]): void {
 
 /** A container's one; of a pod the parent, the monitor's and those of the containers that have not ended. */
 async function placesOf(client: Client, id: string): Promise<Place[]> {
-  const { containers } = await client.call("ListContainers", {});
-  const container = containers.find((one) => one.id?.startsWith(id));
-  if (container?.id) return [await placeOf(client, container.id, container.metadata?.name ?? "")];
-  const { status, info } = await client.call("PodSandboxStatus", { pod_sandbox_id: id, verbose: true });
+  const container = await unlessUnknown(client.call("ContainerStatus", { container_id: id }));
+  if (container?.status?.id) return [await placeOf(client, container.status.id, container.status.metadata?.name ?? "")];
+  const pod = await unlessUnknown(client.call("PodSandboxStatus", { pod_sandbox_id: id, verbose: true }));
+  if (pod === undefined) throw new NotKnownError(`no pod or container is known whose id begins with "${id}"`);
+  const { status, info } = pod;
   const { monitorCgroup, cgroupParent } = JSON.parse(info["info"] ?? "{}") as Record<string, string>;
   const places: Place[] = [
     { name: `parent of pod ${status?.metadata?.name}`, path: cgroupParent ?? "" },
     { name: "monitor", path: monitorCgroup ?? "" },
   ];
+  const { containers } = await client.call("ListContainers", { filter: { pod_sandbox_id: status?.id ?? "" } });
   for (const one of containers) {
-    if (one.pod_sandbox_id !== status?.id || one.state === 2 || !one.id) continue;
+    if (one.state === 2 || !one.id) continue;
     places.push(await placeOf(client, one.id, one.metadata?.name ?? ""));
   }
   return places;
+}
+
+async function unlessUnknown<T>(answer: Promise<T>): Promise<T | undefined> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (exitCodeOf(error) === exitCodes.notKnown) return undefined;
+    throw error;
+  }
 }
 
 async function placeOf(client: Client, id: string, name: string): Promise<Place> {

@@ -2,7 +2,7 @@ import { type Command, Option } from "commander";
 import { addClientOptions, type ClientOptions, withClient } from "./client.js";
 import { NotKnownError } from "./failure.js";
 import { printJson, printTable } from "./output.js";
-import { type SortKey, sorted, sortKeys, type Usage, usageHeader, usageRow, usages } from "./usage.js";
+import { parseInterval, type SortKey, sorted, sortKeys, type Usage, usageHeader, usageRow, usages } from "./usage.js";
 
 interface StatsOptions extends ClientOptions {
   pods?: boolean;
@@ -19,7 +19,7 @@ export function addTo(parent: Command): void {
     .option(
       "--interval <seconds>",
       "the time between the two readings that the processor's rate is made from",
-      Number,
+      parseInterval,
       1,
     )
     .addOption(new Option("--sort <column>", "what the list is ordered by").choices(sortKeys).default("name"));
@@ -29,7 +29,7 @@ export function addTo(parent: Command): void {
 async function stats(ids: string[], options: StatsOptions): Promise<void> {
   await withClient(options, async (client) => {
     for await (const all of usages(client, options.interval * 1000, options.pods ?? false)) {
-      const told = sorted(matching(all, ids), options.sort);
+      const told = sorted(matching(all, ids, options.pods ?? false), options.sort);
       if (options.json) printJson(told);
       else printTable(usageHeader, told.map(usageRow));
       return;
@@ -37,8 +37,11 @@ async function stats(ids: string[], options: StatsOptions): Promise<void> {
   });
 }
 
-function matching(all: readonly Usage[], ids: readonly string[]): Usage[] {
+function matching(all: readonly Usage[], ids: readonly string[], pods: boolean): Usage[] {
   const missing = ids.find((id) => !all.some((usage) => usage.id.startsWith(id)));
-  if (missing !== undefined) throw new NotKnownError(`nothing that runs has the id "${missing}"`);
+  if (missing !== undefined) {
+    const what = pods ? "no pod that is ready has" : "no container that runs has (of pods, --pods tells)";
+    throw new NotKnownError(`${what} an id that begins with "${missing}"`);
+  }
   return ids.length === 0 ? [...all] : all.filter((usage) => ids.some((id) => usage.id.startsWith(id)));
 }

@@ -1,7 +1,7 @@
-import { type Command, Option } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import { addClientOptions, type ClientOptions, withClient } from "./client.js";
 import { printable, printTable } from "./output.js";
-import { type SortKey, sorted, sortKeys, type Usage, usageHeader, usageRow, usages } from "./usage.js";
+import { parseInterval, type SortKey, sorted, sortKeys, type Usage, usageHeader, usageRow, usages } from "./usage.js";
 
 interface TopOptions extends ClientOptions {
   pods?: boolean;
@@ -15,10 +15,15 @@ export function addTo(parent: Command): void {
     .command("top")
     .description("show all the time what containers use; on a terminal, keys choose the order and q ends it")
     .option("--pods", "pods as a whole")
-    .option("--interval <seconds>", "the time between two looks", Number, 2)
-    .option("--count <number>", "so many looks; 0: until it is ended", Number, 0)
+    .option("--interval <seconds>", "the time between two looks", parseInterval, 2)
+    .option("--count <number>", "so many looks; 0: until it is ended", parseCount, 0)
     .addOption(new Option("--sort <column>", "what the list is ordered by").choices(sortKeys).default("cpu"));
   addClientOptions(command, { json: false }).action(top);
+}
+
+function parseCount(text: string): number {
+  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError("a whole number is wanted.");
+  return Number(text);
 }
 
 const keys: Record<string, SortKey> = {
@@ -65,7 +70,7 @@ async function show(looks: AsyncGenerator<Usage[]>, options: TopOptions): Promis
   process.stdin.setRawMode(true).on("data", onKey).resume();
   process.stdout.write(enterScreen);
   process.stdout.on("resize", draw);
-  process.once("SIGTERM", end);
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.once(signal, end);
   try {
     draw();
     for (let count = 0; options.count === 0 || count < options.count; count++) {
@@ -83,10 +88,25 @@ async function show(looks: AsyncGenerator<Usage[]>, options: TopOptions): Promis
 
 function screen(usages: readonly Usage[], order: SortKey): string {
   const { rows = 24, columns = 80 } = process.stdout;
-  const table = [usageHeader, ...sorted(usages, order).map(usageRow)];
-  const widths = usageHeader.map((_, column) => Math.max(...table.map((row) => row[column]?.length ?? 0)));
-  const lines = table.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  "));
-  const head = `berth top: ${usages.length} by ${order}   c cpu  m memory  s swap  w written  i io  p pressure  n name  q quit`;
-  const shown = [head, "", ...lines].slice(0, rows - 1).map((line) => printable(line).slice(0, columns));
+  const table = fitting([usageHeader, ...sorted(usages, order).map(usageRow)], columns);
+  const head = [`berth top: ${usages.length} by ${order}`, help];
+  const shown = [...head, ...table].slice(0, rows - 1).map((line) => printable(line).slice(0, columns));
   return `\u001b[H${shown.map((line) => `${line}\u001b[K`).join("\r\n")}\u001b[J`;
+}
+
+const help = "c cpu  m memory  s swap  w written  i io  p pressure  n name  q quit";
+
+/** What a narrow terminal goes without, the first first. */
+const dispensable = ["ID", "WRITTEN", "SWAP", "PROCS", "IO/S", "WAITED (CPU MEM IO)", "LIMIT", "POD"];
+
+/** The table's lines, with the columns that the terminal has room for. */
+function fitting(table: readonly (readonly string[])[], columns: number): string[] {
+  const widths = usageHeader.map((_, column) => Math.max(...table.map((row) => row[column]?.length ?? 0)));
+  const kept = new Set(usageHeader.keys());
+  const width = () => [...kept].reduce((sum, column) => sum + (widths[column] ?? 0) + 2, -2);
+  for (const name of dispensable) {
+    if (width() <= columns) break;
+    kept.delete(usageHeader.indexOf(name));
+  }
+  return table.map((row) => [...kept].map((column) => (row[column] ?? "").padEnd(widths[column] ?? 0)).join("  "));
 }

@@ -1,5 +1,6 @@
 /** What containers and pods use, made from two answers of the agent: the processor's rate lies between them. */
 import { setTimeout as sleep } from "node:timers/promises";
+import { InvalidArgumentError } from "commander";
 import type { runtime } from "../../cri-proto/generated/runtime.js";
 import type { Client } from "./client.js";
 import { IoCounters } from "./io-counters.js";
@@ -32,6 +33,13 @@ interface Reading {
   timestamp: number;
   cpuNs: number;
   ioBytes?: number;
+}
+
+/** Of --interval, in seconds: what the agent reads anew, and what a timer can wait for. */
+export function parseInterval(text: string): number {
+  const seconds = Number(text);
+  if (!(seconds >= 0.1 && seconds <= 3600)) throw new InvalidArgumentError("a number from 0.1 to 3600 is wanted.");
+  return seconds;
 }
 
 /** One after another, the first after `intervalMs`. */

@@ -11,7 +11,17 @@ import type { OomReport } from "../../agent/cli/oom-reports.js";
 import type { Usage } from "../../agent/cli/usage.js";
 import { openCgroupManager } from "../../sandbox/cgroup/open.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
-import { importBusybox, long, type RunningPod, runContainer, runPod, sh, untilWritten } from "../support/workload.js";
+import { runCli } from "../support/cli.js";
+import {
+  createContainer,
+  importBusybox,
+  long,
+  type RunningPod,
+  runContainer,
+  runPod,
+  sh,
+  untilWritten,
+} from "../support/workload.js";
 
 const run = promisify(execFile);
 const program = fileURLToPath(new URL("../../agent/cli/main.js", import.meta.url));
@@ -57,7 +67,10 @@ describe("what people see of statistics", () => {
     assert.equal(lines.length, 3);
     const one = (await berth("stats", "--interval", "0.2", idle.slice(0, 10))).trimEnd().split("\n");
     assert.equal(one.length, 2);
-    await assert.rejects(berth("stats", "--interval", "0.1", "nothing"), /nothing that runs has the id "nothing"/);
+    await assert.rejects(
+      berth("stats", "--interval", "0.1", "nothing"),
+      /no container that runs has .*--pods.* begins with "nothing"/,
+    );
     const [whole] = JSON.parse(await berth("stats", "--pods", "--json", "--interval", "0.2")) as Usage[];
     assert.equal(whole?.id, pod.id);
     assert.ok((whole?.workingSetBytes ?? 0) > (first?.workingSetBytes ?? 0));
@@ -72,6 +85,46 @@ describe("what people see of statistics", () => {
       assert.match(first, / idle /);
       assert.match(second, / busy /);
     }
+  });
+
+  it("refuses what is no number, and an id that is not whole enough, with the code of a wrong command line", async () => {
+    // of 17 ids two begin with the same digit
+    const many = await Promise.all(Array.from({ length: 17 }, () => createContainer(agent, pod)));
+    const digits = many.map((id) => id.slice(0, 1));
+    const twice = digits.find((digit, index) => digits.indexOf(digit) !== index) ?? "";
+    for (const [args, sentence] of [
+      [["stats", "--interval", "soon"], /'soon' is invalid. a number from 0.1 to 3600 is wanted/],
+      [["stats", "--interval", "0"], /'0' is invalid/],
+      [["top", "--interval", "1e9"], /'1e9' is invalid/],
+      [["top", "--count", "-1"], /'-1' is invalid. a whole number is wanted/],
+      [["cgroup", twice], /begins the ids of several containers; give more of it/],
+    ] as const) {
+      const { code, stdout, stderr } = await runCli(args, { BERTH_SOCKET: agent.socket });
+      assert.match(stderr, sentence);
+      assert.deepEqual([code, stdout], [2, ""]);
+    }
+    await Promise.all(many.map((container_id) => agent.client.call("RemoveContainer", { container_id })));
+  });
+
+  it("ends without a word when its reader goes", async () => {
+    const script = `${process.execPath} ${program} top --interval 0.2 | head -n 1; echo \${PIPESTATUS[0]}`;
+    const { stdout, stderr } = await run("bash", ["-c", script], {
+      env: { ...process.env, BERTH_SOCKET: agent.socket },
+    });
+    assert.match(stdout, /^POD .*\n141\n$/);
+    assert.equal(stderr, "");
+  });
+
+  it("berth top leaves out columns that a narrow terminal has no room for, and leaves the terminal as it was", async () => {
+    const top = `stty cols 40 rows 8; exec ${process.execPath} ${program} top --interval 0.2 --count 2`;
+    const env = { ...process.env, BERTH_SOCKET: agent.socket };
+    const { stdout } = await run("script", ["-qec", top, "/dev/null"], { env, timeout: 60_000 });
+    const lines = (stdout.split("\u001b[H").at(-1) ?? "").split("\u001b[K").map((line) => line.trim());
+    assert.equal(lines[0], "berth top: 2 by cpu");
+    assert.match(lines[2] ?? "", /^CONTAINER +CPU +MEMORY/);
+    assert.match(lines[3] ?? "", /^busy +\d\.\d{3} /);
+    assert.ok(lines.every((line) => line.length <= 40));
+    assert.ok(stdout.trimEnd().endsWith("\u001b[?25h\u001b[?1049l"));
   });
 
   it("berth stats --sort io has the one that writes first", {
@@ -158,7 +211,7 @@ describe("what people see of statistics", () => {
     );
     assert.ok(ofPod.every(({ values }) => values.length > 0));
     assert.match(await berth("cgroup", pod.id.slice(0, 12)), /^container idle {2}\/\S+\n +WHAT +VALUE +FILE\n/m);
-    await assert.rejects(berth("cgroup", "feedfacefeed"), /is not known/);
+    await assert.rejects(berth("cgroup", "feedfacefeed"), /no pod or container is known whose id begins with "feedf/);
   });
 });
 
