@@ -43,12 +43,17 @@ export function addClientOptions(command: Command, { json = true } = {}): Comman
   return json ? command.option("--json", "print JSON") : command;
 }
 
-/** Runs `use` with a client that is closed afterwards. Rejects at once when nobody listens on the socket. */
+/** Runs `use` with a client that is closed afterwards. NoAgentError: nobody listens on the socket, or no longer. */
 export async function withClient<T>(options: ClientOptions, use: (client: Client) => Promise<T>): Promise<T> {
-  await checkListening(socketPath(options.socket));
+  const path = socketPath(options.socket);
+  await checkListening(path);
   const client = connect(options.socket);
   try {
     return await use(client);
+  } catch (error) {
+    // the agent has ended meanwhile, and gRPC says so in many words
+    if ((error as { code?: unknown }).code === grpc.status.UNAVAILABLE) await checkListening(path);
+    throw error;
   } finally {
     client.close();
   }

@@ -1,7 +1,9 @@
 /** `berth stats`, `berth top` and `berth cgroup`, as people type them. */
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
 import { closeSync, openSync, readFileSync } from "node:fs";
+import { text } from "node:stream/consumers";
 import { after, before, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
@@ -194,6 +196,22 @@ describe("what people see of statistics", () => {
     assert.match(await berth("oom", idle), /the kernel's log tells of none/);
     await assert.rejects(berth("oom", "feedfacefeed"), /no pod or container is known/);
     await agent.client.call("RemoveContainer", { container_id: greedy });
+  });
+
+  it("berth top tells when the agent has gone", async () => {
+    const env = { ...process.env, BERTH_SOCKET: agent.socket };
+    const top = spawn(process.execPath, [program, "top", "--interval", "0.2"], {
+      env,
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    const told = text(top.stderr);
+    const exit = once(top, "exit");
+    await once(top.stdout, "data");
+    top.stdout.resume();
+    await agent.kill9();
+    assert.deepEqual(await exit, [3, null]);
+    assert.match(await told, /^berth: no agent answers on /);
+    await agent.restart();
   });
 
   it("berth cgroup names the files, which say the same", async () => {
