@@ -73,6 +73,8 @@ export function reportCrashes(root: string, runtime: Runtime, log: Log): void {
     process.report.reportOnFatalError = true;
     process.report.directory = directory;
     process.report.filename = `${fresh}fatal-${process.pid}-${Date.now()}.json`;
+    // the names of all peers would be asked for, one after another, and the next agent waits for the end of this one
+    Object.assign(process.report, { excludeNetwork: true });
   }
 }
 

@@ -6,6 +6,18 @@ export const retryable = new Set([429, 502, 503, 504]);
 
 const longestAnswer = 4096;
 
+/** Without the name and the password that it may have: for messages. */
+export function shownUrl({ origin, pathname }: URL): string {
+  return `${origin}${pathname}`;
+}
+
+/** Of "http://NAME:PASSWORD@HOST". */
+export function credentialsOf({ username, password }: URL): { authorization?: string } {
+  if (username === "" && password === "") return {};
+  const both = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
+  return { authorization: `Basic ${Buffer.from(both).toString("base64")}` };
+}
+
 export interface OtlpAnswer {
   status: number;
   text: string;
@@ -23,7 +35,7 @@ export async function postOtlp(
     origin: url.origin,
     path: url.pathname + url.search,
     method: "POST",
-    headers: { "content-type": "application/json", ...headers },
+    headers: { "content-type": "application/json", ...credentialsOf(url), ...headers },
     body,
     signal,
   });

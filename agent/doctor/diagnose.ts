@@ -7,7 +7,7 @@ import { ConfigurationDirectory } from "../../sandbox/network/cni/configuration.
 import { type Client, withClient } from "../cli/client.js";
 import { type Config, checkConfig, loadConfig } from "../config.js";
 import { mergeConfigTexts } from "../configuration/files.js";
-import { examineHost, type Finding, gravestFirst } from "../doctor.js";
+import { examineHost, type Finding, gravestFirst, type Host } from "../doctor.js";
 import { forwardDrops, probeNftables } from "../nftables-probe.js";
 import { defaultConfigFile } from "../settings.js";
 import { leftoverFindings } from "./leftovers.js";
@@ -37,7 +37,7 @@ const patienceMs = 10_000;
 export async function diagnose(options: DiagnosisOptions): Promise<Diagnosis> {
   const { config, findings } = readConfig(options.config);
   const features = native.probeFeatures();
-  const cgroups = openCgroupManager();
+  const cgroups = findCgroups(findings);
   const registries = new Set(options.registry);
   if (options.registries) for (const name of await configuredRegistries(config.registries)) registries.add(name);
   const agent = await askAgent(config.listen);
@@ -83,6 +83,23 @@ function readConfig(file: string | undefined): { config: Config; findings: Findi
       breaks: "RuntimeReady",
     };
     return { config: checkConfig({}, mergeConfigTexts([])), findings: [finding] };
+  }
+}
+
+/** Where there are none the rest of the host is worth a look, too. */
+function findCgroups(findings: Finding[]): Host["cgroups"] {
+  try {
+    return openCgroupManager();
+  } catch (error) {
+    findings.push({
+      id: "CgroupsMissing",
+      severity: "error",
+      what: messageOf(error),
+      consequence: "the agent does not start",
+      remedy: "Mount them: mount -t cgroup2 cgroup2 /sys/fs/cgroup (systemd does, at the boot).",
+      breaks: "RuntimeReady",
+    });
+    return { mode: "v2", missingControllers: [] };
   }
 }
 

@@ -1,3 +1,4 @@
+import type { Dirent } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { messageOf } from "../../sandbox/errors.js";
 import type { Finding } from "../doctor.js";
@@ -11,8 +12,13 @@ const mostAsked = 16;
 
 /** Those that the configuration names: a directory HOST in one of them. */
 export async function configuredRegistries(directories: readonly string[]): Promise<string[]> {
-  const lists = await Promise.all(directories.map((directory) => readdir(directory).catch((): string[] => [])));
-  const names = lists.flat().map((name) => name.replace(/_([0-9]+)_$/, ":$1"));
+  const lists = await Promise.all(
+    directories.map((directory) => readdir(directory, { withFileTypes: true }).catch((): Dirent[] => [])),
+  );
+  const names = lists
+    .flat()
+    .filter((entry) => entry.isDirectory() || entry.isSymbolicLink())
+    .map(({ name }) => name.replace(/_([0-9]+)_$/, ":$1"));
   return [...new Set(names)].filter((name) => name !== "_default" && !name.startsWith("."));
 }
 

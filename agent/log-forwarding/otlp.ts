@@ -1,7 +1,7 @@
 /** Lines as OpenTelemetry's log records: OTLP/HTTP in JSON (opentelemetry-proto, collector/logs/v1). */
 import { isUtf8 } from "node:buffer";
 import { messageOf } from "../../sandbox/errors.js";
-import { attribute, postOtlp, retryable } from "../otlp-http.js";
+import { attribute, postOtlp, retryable, shownUrl } from "../otlp-http.js";
 import type { LogLine } from "./log-tail.js";
 import { Backoff, type LogSource, type Sink, SinkRefusal } from "./sink.js";
 
@@ -22,7 +22,7 @@ export async function openOtlp({ url, headers, onTrouble, signal }: OtlpOptions)
   const dispatcher = new Agent({ connections: 4, headersTimeout: timeoutMs, bodyTimeout: timeoutMs });
   let troubled = false;
   const trouble = (sentence: string): void => {
-    if (!troubled) onTrouble(`${url.href}: ${sentence}; what comes waits in the logs`);
+    if (!troubled) onTrouble(`${shownUrl(url)}: ${sentence}; what comes waits in the logs`);
     troubled = true;
   };
   return {
@@ -34,12 +34,12 @@ export async function openOtlp({ url, headers, onTrouble, signal }: OtlpOptions)
         try {
           const answer = await postOtlp(dispatcher, url, headers, body, signal);
           if (answer.status >= 200 && answer.status < 300) {
-            if (troubled) onTrouble(`${url.href}: takes lines again`);
+            if (troubled) onTrouble(`${shownUrl(url)}: takes lines again`);
             troubled = false;
             return;
           }
           const problem = `HTTP ${answer.status} ${answer.text}`.trim();
-          if (!retryable.has(answer.status)) throw new SinkRefusal(`${url.href}: ${problem}`);
+          if (!retryable.has(answer.status)) throw new SinkRefusal(`${shownUrl(url)}: ${problem}`);
           waitMs = answer.retryAfterMs;
           trouble(problem);
         } catch (error) {

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Agent } from "undici";
 import { messageOf } from "../../sandbox/errors.js";
-import { postOtlp, retryable } from "../otlp-http.js";
+import { postOtlp, retryable, shownUrl } from "../otlp-http.js";
 import { type Family, type Labels, readFamilies } from "./families.js";
 import type { Scraper } from "./scraper.js";
 
@@ -89,11 +89,11 @@ export class Pusher {
         waitMs = 500;
       }
       if (problem === undefined) {
-        this.#well(url.href, `takes metrics again; ${this.#dropped} times there was none to take them`);
+        this.#well(shownUrl(url), `takes metrics again; ${this.#dropped} times there was none to take them`);
         this.#dropped = 0;
         continue;
       }
-      this.#trouble(url.href, problem.sentence);
+      this.#trouble(shownUrl(url), problem.sentence);
       if (problem.final) continue;
       await sleep(Math.max(waitMs, Math.min(problem.waitMs, longestWaitMs)), undefined, { signal }).catch(() => {});
       waitMs = Math.min(2 * waitMs, longestWaitMs);

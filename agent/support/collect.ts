@@ -16,6 +16,7 @@ import { settingValues } from "../config.js";
 import { dropIns, mergeConfigTexts, readConfigTexts } from "../configuration/files.js";
 import { crashReportFiles } from "../crash-reports.js";
 import { diagnose } from "../doctor/diagnose.js";
+import { Scraper } from "../metrics-push/scraper.js";
 import { defaultConfigFile } from "../settings.js";
 import { runtimeVersion } from "../version.js";
 import { redactText, redactValue } from "./redact.js";
@@ -144,13 +145,19 @@ async function addFromAgent({ listen, metrics }: Config, add: Add): Promise<void
       return images.map(({ id, repo_tags, size, pinned }) => ({ id, repo_tags, size: String(size ?? ""), pinned }));
     }),
   );
-  if (metrics === null || "path" in metrics) return;
+  if (metrics === null) return;
   await add("agent/metrics.txt", async () => {
-    const answer = await fetch(`http://${metrics.host}:${metrics.port}/metrics`, {
-      signal: AbortSignal.timeout(patienceMs),
-    });
-    return (await answer.text()).slice(0, mostBytes);
+    const scraper = new Scraper("path" in metrics ? `unix://${metrics.path}` : urlOf(metrics));
+    try {
+      return (await scraper.scrape(AbortSignal.timeout(patienceMs))).slice(0, mostBytes);
+    } finally {
+      await scraper.close();
+    }
   });
+}
+
+function urlOf({ host, port }: { host: string; port: number }): string {
+  return `http://${host.includes(":") ? `[${host}]` : host}:${port}/metrics`;
 }
 
 /** Values and where each comes from; an agent's flags are not seen from here, status.json has what it goes by. */
@@ -212,13 +219,17 @@ async function journal(): Promise<string | undefined> {
     "--no-pager",
   ];
   try {
-    return (await run("journalctl", args, { maxBuffer: 64 * 1024 * 1024, timeout: patienceMs })).stdout.slice(
-      -mostBytes,
-    );
+    const { stdout } = await run("journalctl", args, { maxBuffer: 64 * 1024 * 1024, timeout: patienceMs });
+    return stdout.length > mostBytes ? wholeLines(stdout.slice(-mostBytes)) : stdout;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     throw error;
   }
+}
+
+/** What is left of a line tells nobody that it was a password. */
+function wholeLines(tail: string): string {
+  return tail.slice(tail.indexOf("\n") + 1);
 }
 
 /** The last bytes: what a log is read for. Files of /proc have no size. */
@@ -233,7 +244,8 @@ async function readTail(path: string, most = mostBytes): Promise<string> {
       Math.min(size, most),
       Math.max(0, size - most),
     );
-    return buffer.subarray(0, bytesRead).toString("utf8");
+    const text = buffer.subarray(0, bytesRead).toString("utf8");
+    return size > most ? wholeLines(text) : text;
   } finally {
     await file.close();
   }

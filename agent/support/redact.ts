@@ -9,28 +9,35 @@ export const redacted = "[redacted]";
 const secretKey =
   /pass(?:word|wd|phrase)?$|secret|token|credential|^auth|authorization|api[-_]?key|private[-_]?key|cookie|^envs?$|^environment|annotations$/i;
 
-/** bounded: a long line without blanks must not take for ever */
-const word = "[A-Za-z0-9_.-]{0,64}";
 const secretWord =
   "(?:pass(?:word|wd|phrase)?|pwd|secret|token|credentials?|api[-_]?key|access[-_]?key|private[-_]?key|auth)";
+const restOfWord = "[A-Za-z0-9_.-]{0,64}";
 
-/** In order: what a rule leaves the next one sees. */
+/**
+ * In order: what a rule leaves the next one sees. Whatever a program writes may come here, megabytes without a blank, too: where
+ * one attempt fails, it has looked at a bounded part, or at what no other attempt begins in.
+ */
 const rules: readonly [pattern: RegExp, replacement: string][] = [
   [/-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)/g, redacted],
+  // of a log's tail, which may begin amid a key
+  [/^[A-Za-z0-9+/=\s]*-----END [A-Z ]*PRIVATE KEY-----/, redacted],
   // https://user:password@host, https://token@host
-  [/([a-z][a-z0-9+.-]*:\/\/)[^\s/@"']+@/gi, `$1${redacted}@`],
+  [/(:\/\/)[^\s/@"']+@/g, `$1${redacted}@`],
   // ?X-Amz-Signature=..., ?sig=...
-  [/([?&][^=&\s"']*(?:sig|signature|token|key|secret|credential|password)[^=&\s"']*=)[^&\s"']+/gi, `$1${redacted}`],
+  [
+    /([?&][^=?&\s"']{0,64}(?:sig|signature|token|key|secret|credential|password)[^=?&\s"']{0,64}=)[^&\s"']+/gi,
+    `$1${redacted}`,
+  ],
   [/\b(authorization|proxy-authorization|cookie|set-cookie|x-auth-token)(["']?\s*[:=]\s*)[^\n]+/gi, `$1$2${redacted}`],
   [/\b(bearer|basic)\s+[A-Za-z0-9+/=_.~-]{6,}/gi, `$1 ${redacted}`],
-  [/\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?/g, redacted],
+  [/(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?/g, redacted],
   [/\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\bgh[pousr]_[A-Za-z0-9]{20,}\b|\bxox[abprs]-[A-Za-z0-9-]{10,}/g, redacted],
   // password=..., DB_PASSWORD: "...", "token": "...", --secret ...
   [
-    new RegExp(`(${word}${secretWord}${word}\\\\?["']?\\s*[:=]\\s*)(\\\\?"[^"\\n]*"|'[^'\\n]*'|[^\\s,;&"'}]+)`, "gi"),
+    new RegExp(`(${secretWord}${restOfWord}\\\\?["']?\\s*[:=]\\s*)(\\\\?"[^"\\n]*"|'[^'\\n]*'|[^\\s,;&"'}]+)`, "gi"),
     `$1${redacted}`,
   ],
-  [new RegExp(`(--?${word}${secretWord}${word}\\s+)[^\\s-][^\\s]*`, "gi"), `$1${redacted}`],
+  [new RegExp(`(${secretWord}(?<=-[A-Za-z0-9_.-]{0,80})${restOfWord}\\s+)[^\\s-][^\\s]*`, "gi"), `$1${redacted}`],
 ];
 
 export function redactText(text: string): string {

@@ -3,7 +3,7 @@ import { hostname } from "node:os";
 import { Agent, type Dispatcher } from "undici";
 import { messageOf } from "../../sandbox/errors.js";
 import type { Log } from "../log.js";
-import { attribute, postOtlp } from "../otlp-http.js";
+import { attribute, postOtlp, shownUrl } from "../otlp-http.js";
 import { runtimeVersion } from "../version.js";
 import type { Span } from "./tracer.js";
 
@@ -45,13 +45,13 @@ export class SpanSender {
       const body = JSON.stringify(toRequest(spans));
       const answer = await postOtlp(this.#dispatcher, this.url, {}, body, AbortSignal.timeout(timeoutMs));
       if (answer.status >= 300) throw new Error(`HTTP ${answer.status} ${answer.text}`.trim());
-      if (this.#troubled) this.log.info({ dropped: this.#dropped }, `${this.url.href} takes traces again`);
+      if (this.#troubled) this.log.info({ dropped: this.#dropped }, `${shownUrl(this.url)} takes traces again`);
       this.#troubled = false;
       this.#dropped = 0;
     } catch (error) {
       this.#dropped += spans.length;
       // once, and not each second
-      if (!this.#troubled) this.log.warn(`traces are dropped: ${this.url.href}: ${messageOf(error)}`);
+      if (!this.#troubled) this.log.warn(`traces are dropped: ${shownUrl(this.url)}: ${messageOf(error)}`);
       this.#troubled = true;
     }
   }

@@ -69,6 +69,7 @@ describe("berth doctor", () => {
     ],
     ["no inodes", "InodesNearlyUsedUp", 0, /inodes are free/, `${small}; seq -f $dir/root/%g 1990 | xargs touch`],
     ["a read-only disk", "ReadOnlyDirectory", 1, /read-only mount/, `${small}; mount -o remount,ro $dir/root`],
+    ["no cgroups", "CgroupsMissing", 1, /^no cgroup hierarchy is mounted/, "umount -R -l /sys/fs/cgroup"],
     ["noexec", "MountOption", 1, /noexec/, "mount -t tmpfs -o noexec none $dir/root"],
     ["nosuid", "MountOption", 0, /nosuid/, "mount -t tmpfs -o nosuid none $dir/root"],
     [
