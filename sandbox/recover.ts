@@ -47,7 +47,7 @@ export async function recover(node: SandboxNode): Promise<void> {
   const pods = node.pods.list();
   await Promise.all(
     pods.map((pod) =>
-      unlessFrozen(
+      unlessSilent(
         node,
         pod,
         attempt(node, "recover the pod", pod.record.id, () => recoverPod(node, pod, halfMade)),
@@ -87,14 +87,18 @@ async function finishRemovals(node: SandboxNode): Promise<void> {
   }
 }
 
+/** Of a monitor that is stopped by a signal, or cannot be scheduled. */
+const silentMs = 20_000;
+
 /** A pod that somebody has frozen is connected to when it goes on: the others do not wait for it. */
-async function unlessFrozen(node: SandboxNode, pod: Pod, recovering: Promise<void>): Promise<void> {
+async function unlessSilent(node: SandboxNode, pod: Pod, recovering: Promise<void>): Promise<void> {
   const recovered = new Latch();
   void recovering.then(() => recovered.open());
-  while (!(await recovered.wait(frozenAfterMs))) {
+  for (const begun = performance.now(); !(await recovered.wait(frozenAfterMs)); ) {
     const frozen = frozenAt(node.cgroups.hierarchies, pod.record.monitorCgroup);
-    if (frozen === undefined) continue;
-    const error = new FailedPreconditionError(`its monitor ${isFrozenWith(frozen)}`);
+    if (frozen === undefined && performance.now() - begun < silentMs) continue;
+    const why = frozen === undefined ? `has not answered for ${silentMs / 1000} s` : isFrozenWith(frozen);
+    const error = new FailedPreconditionError(`its monitor ${why}`);
     node.observer.emit({ type: "trouble", what: "recover the pod", subject: pod.record.id, error });
     return;
   }

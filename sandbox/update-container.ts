@@ -8,7 +8,7 @@ import { isForeign } from "./oci-runtimes.js";
 import { changeOomScores } from "./oom-scores.js";
 import { controllersForRuntimes } from "./runtime-bundle.js";
 import type { LinuxResources } from "./spec/oci.js";
-import { allowedOomScoreAdj, linuxResources, oomScoreAdj } from "./spec/resources.js";
+import { allowedOomScoreAdj, changedResources, linuxResources, oomScoreAdj } from "./spec/resources.js";
 import { runtimeResources } from "./spec/runtime-config.js";
 import { specHost } from "./spec-host.js";
 import { update } from "./store.js";
@@ -42,7 +42,7 @@ export function updateContainer(node: SandboxNode, container: Container, resourc
       spec: {
         ...spec,
         process: askedScore === 0 ? spec.process : { ...spec.process, oomScoreAdj: score },
-        linux: { ...spec.linux, resources: { ...spec.linux.resources, ...changed } },
+        linux: { ...spec.linux, resources: changedResources(spec.linux.resources, changed) },
       },
     });
   });

@@ -4,7 +4,7 @@ import { runtime } from "../../cri-proto/generated/runtime.js";
 import { InvalidArgumentError } from "../errors.js";
 import { buildSpec } from "./build-spec.js";
 import { devices } from "./devices.js";
-import { linuxResources, oomScoreAdj } from "./resources.js";
+import { changedResources, linuxResources, oomScoreAdj } from "./resources.js";
 import { containerConfig, host, specInput } from "./spec-fixtures.js";
 
 const field = "config.linux.resources";
@@ -104,4 +104,21 @@ test("device rules: deny all, then what is there; privileged may use all", () =>
   const inside = { ...plain, privileged: true, ownUserNamespace: true };
   assert.equal(devices([fuse], inside).nodes.at(-1)?.uid, 0);
   assert.ok(!("uid" in (devices([{ ...fuse, ofPrivilege: true }], inside).nodes.at(-1) ?? {})));
+});
+
+test("a change leaves what it does not say", () => {
+  const sizes = (...limits: [string, number][]) => limits.map(([pageSize, limit]) => ({ pageSize, limit }));
+  const old = {
+    cpu: { shares: 512, quota: 50_000, period: 100_000 },
+    memory: { limit: 100, swap: 100, reservation: 7 },
+    pids: { limit: 9 },
+    hugepageLimits: sizes(["2MB", 1], ["1GB", 0]),
+  };
+  assert.deepEqual(changedResources(old, { cpu: { cpus: "0" } }), { ...old, cpu: { ...old.cpu, cpus: "0" } });
+  assert.deepEqual(changedResources(old, { memory: { limit: -1 } }).memory, { limit: -1, reservation: 7 });
+  assert.deepEqual(
+    changedResources(old, { hugepageLimits: sizes(["2MB", 5]) }).hugepageLimits,
+    sizes(["1GB", 0], ["2MB", 5]),
+  );
+  assert.deepEqual(changedResources({}, { unified: { "memory.high": "1" } }), { unified: { "memory.high": "1" } });
 });

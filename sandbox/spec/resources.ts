@@ -35,6 +35,21 @@ export function linuxResources(
   };
 }
 
+/** The resources after a change, which leaves as it was what it does not say. A memory limit is changed with that of swap. */
+export function changedResources(old: LinuxResources, changed: LinuxResources): LinuxResources {
+  const { limit: _, swap: __, ...memory } = old.memory ?? {};
+  const sizes = new Set(changed.hugepageLimits?.map(({ pageSize }) => pageSize));
+  const otherSizes = old.hugepageLimits?.filter(({ pageSize }) => !sizes.has(pageSize)) ?? [];
+  return {
+    ...old,
+    ...changed,
+    ...(changed.cpu && { cpu: { ...old.cpu, ...changed.cpu } }),
+    ...(changed.memory && { memory: { ...memory, ...changed.memory } }),
+    ...(changed.hugepageLimits && { hugepageLimits: [...otherSizes, ...changed.hugepageLimits] }),
+    ...(changed.unified && { unified: { ...old.unified, ...changed.unified } }),
+  };
+}
+
 /** -1000 to 1000; 0 when it is not said. */
 export function oomScoreAdj(resources: runtime.v1.ILinuxContainerResources | null | undefined, field: string): number {
   const value = toNumber(resources?.oom_score_adj, `${field}.oom_score_adj`);

@@ -93,6 +93,14 @@ test("an update changes what it says and nothing else, up and down, in either or
     container_id: id,
     linux: { cpuset_cpus: "0", cpuset_mems: "0" },
   });
+  // as the kubelet's CPU manager does it, with nothing else in the request
+  const series = (await (await fetch(agent.metricsUrl)).text()).split("\n").filter((line) => line.includes(id));
+  const value = (name: string) =>
+    series
+      .find((line) => line.startsWith(`${name}{`))
+      ?.split(" ")
+      .at(-1);
+  assert.deepEqual([value("container_spec_cpu_shares"), value("container_spec_cpu_quota")], ["512", "50000"]);
   assert.equal(readFileSync(controlFile(id, "cpuset.cpus", "cpuset.cpus"), "utf8").trim(), "0");
   // what runs on the first CPU alone says so, also when it has ended
   for (const stop of [false, true]) {
