@@ -4,7 +4,7 @@ import { openCgroupManager } from "../../sandbox/cgroup/open.js";
 import { parseByteQuantity } from "../../sandbox/writable-limit.js";
 import { type CgroupValue, cgroupValues } from "./cgroup-values.js";
 import { addClientOptions, type Client, type ClientOptions, withClient } from "./client.js";
-import { exitCodeOf, exitCodes, NotKnownError } from "./failure.js";
+import { NotKnownError, unlessUnknown } from "./failure.js";
 import { memoryNow, sentences, whatIf } from "./memory-what-if.js";
 import { printable, printJson, printTable } from "./output.js";
 
@@ -99,15 +99,6 @@ async function placesOf(client: Client, id: string): Promise<Place[]> {
     places.push(await placeOf(client, one.id, one.metadata?.name ?? ""));
   }
   return places;
-}
-
-async function unlessUnknown<T>(answer: Promise<T>): Promise<T | undefined> {
-  try {
-    return await answer;
-  } catch (error) {
-    if (exitCodeOf(error) === exitCodes.notKnown) return undefined;
-    throw error;
-  }
 }
 
 async function placeOf(client: Client, id: string, name: string): Promise<Place> {

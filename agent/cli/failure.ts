@@ -43,6 +43,16 @@ export function exitCodeOf(error: unknown): number {
   return codesOfStatus[code] ?? exitCodes.failed;
 }
 
+/** Undefined: what it asks for is not there, or not any more. */
+export async function unlessUnknown<T>(answer: Promise<T>): Promise<T | undefined> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (exitCodeOf(error) === exitCodes.notKnown) return undefined;
+    throw error;
+  }
+}
+
 /** Runs what ends with another program's code: failures of its own must not look like that program's. */
 export async function withProgramsCode(run: () => Promise<number>): Promise<void> {
   try {

@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { addClientOptions, type Client, type ClientOptions, withClient } from "./client.js";
-import { NotKnownError, UsageError } from "./failure.js";
+import { NotKnownError, UsageError, unlessUnknown } from "./failure.js";
 import { mapNamespaces, type PodNamespaces, type PodProcesses, readChildren, readInodes } from "./namespaces/map.js";
 import { dotOf, svgOf } from "./namespaces/picture.js";
 import { printTables, printTrees } from "./namespaces/text.js";
@@ -52,14 +52,16 @@ async function podIds(client: Client, pod: string | undefined): Promise<string[]
 }
 
 async function processesOf(client: Client, id: string): Promise<PodProcesses> {
-  const { status, info } = await client.call("PodSandboxStatus", { pod_sandbox_id: id, verbose: true });
-  const { name, namespace } = status?.metadata ?? {};
-  const monitor = pidIn(info);
+  // pods and containers may go between two calls
+  const pod = await unlessUnknown(client.call("PodSandboxStatus", { pod_sandbox_id: id, verbose: true }));
+  const { name, namespace } = pod?.status?.metadata ?? {};
+  const monitor = pidIn(pod?.info);
   const { containers } = await client.call("ListContainers", { filter: { pod_sandbox_id: id } });
   const named = await Promise.all(
     containers.map(async ({ id: container_id, metadata }) => {
-      const answer = await client.call("ContainerStatus", { container_id: container_id ?? "", verbose: true });
-      return { name: metadata?.name ?? "", kind: "container" as const, pid: pidIn(answer.info) };
+      const status = client.call("ContainerStatus", { container_id: container_id ?? "", verbose: true });
+      const pid = pidIn((await unlessUnknown(status))?.info);
+      return { name: metadata?.name ?? "", kind: "container" as const, pid };
     }),
   );
   const known = new Set(named.map(({ pid }) => pid));

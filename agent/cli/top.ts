@@ -40,8 +40,10 @@ const leaveScreen = "\u001b[?25h\u001b[?1049l";
 
 async function top(options: TopOptions): Promise<void> {
   await withClient(options, async (client) => {
-    const looks = usages(client, options.interval * 1000, options.pods ?? false);
-    if (process.stdout.isTTY && process.stdin.isTTY) return show(looks, options);
+    const stop = new AbortController();
+    const looks = usages(client, options.interval * 1000, options.pods ?? false, stop.signal);
+    // else the command would end when it would have looked again
+    if (process.stdout.isTTY && process.stdin.isTTY) return show(looks, options).finally(() => stop.abort());
     let count = 0;
     for await (const usage of looks) {
       printTable(usageHeader, sorted(usage, options.sort).map(usageRow));

@@ -42,12 +42,17 @@ export function parseInterval(text: string): number {
   return seconds;
 }
 
-/** One after another, the first after `intervalMs`. */
-export async function* usages(client: Client, intervalMs: number, pods: boolean): AsyncGenerator<Usage[]> {
+/** One after another, the first after `intervalMs`; with the signal it rejects. */
+export async function* usages(
+  client: Client,
+  intervalMs: number,
+  pods: boolean,
+  signal?: AbortSignal,
+): AsyncGenerator<Usage[]> {
   const io = new IoCounters(client);
   let last = await read(client, io, pods);
   for (;;) {
-    await sleep(intervalMs);
+    await sleep(intervalMs, undefined, signal && { signal });
     const next = await read(client, io, pods);
     yield [...next].map(([id, reading]) => withRate(reading, last.get(id)));
     last = next;

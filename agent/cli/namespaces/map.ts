@@ -72,15 +72,21 @@ export function readInodes(pid: number): Inodes | undefined {
 
 /** The process's children, with the name of the program that each runs. */
 export function readChildren(pid: number): { pid: number; command: string }[] {
+  const tasks = unlessGone(() => readdirSync(`/proc/${pid}/task`)) ?? [];
+  const children = tasks.flatMap((task) =>
+    (unlessGone(() => readFileSync(`/proc/${pid}/task/${task}/children`, "utf8")) ?? "").split(" ").filter(Boolean),
+  );
+  return children.flatMap((child) => {
+    const command = unlessGone(() => readFileSync(`/proc/${child}/comm`, "utf8").trim());
+    return command === undefined ? [] : [{ pid: Number(child), command }];
+  });
+}
+
+/** Processes end between two looks. */
+function unlessGone<T>(look: () => T): T | undefined {
   try {
-    return readdirSync(`/proc/${pid}/task`).flatMap((task) =>
-      readFileSync(`/proc/${pid}/task/${task}/children`, "utf8")
-        .split(" ")
-        .filter((child) => child.trim() !== "")
-        .map((child) => ({ pid: Number(child), command: readFileSync(`/proc/${child}/comm`, "utf8").trim() })),
-    );
+    return look();
   } catch {
-    // gone between two looks
-    return [];
+    return undefined;
   }
 }

@@ -1,4 +1,5 @@
 /** The map of namespaces as a picture: SVG to look at, or a graph for Graphviz. */
+import { printable } from "../output.js";
 import { type Kind, kinds, type PodNamespaces } from "./map.js";
 import { sharersOf, titleOf } from "./text.js";
 
@@ -20,7 +21,7 @@ export function svgOf(pods: readonly PodNamespaces[]): string {
     parts.push(...kinds.map((kind, index) => text(firstColumn + index * column + 8, y, kind, "bold")));
     for (const { name, pid, namespaces } of pod.processes) {
       y += row;
-      parts.push(text(8, y, `${name} (${pid})`));
+      parts.push(text(8, y, printable(`${name} (${pid})`)));
       kinds.forEach((kind, index) => {
         const namespace = namespaces[kind];
         if (namespace === undefined) return;
@@ -53,7 +54,7 @@ export function dotOf(pods: readonly PodNamespaces[]): string {
   const namespaces = new Map<string, string>();
   const lines = pods.flatMap((pod, index) => [
     `  subgraph cluster_${index} { label=${quoted(titleOf(pod))};`,
-    ...pod.processes.map(({ name, pid }) => `    p${pid} [shape=box, label=${quoted(`${name}\\n${pid}`)}];`),
+    ...pod.processes.map(({ name, pid }) => `    p${pid} [shape=box, label=${quoted(`${plain(name)}\\n${pid}`)}];`),
     "  }",
     ...kinds.flatMap((kind) =>
       sharersOf(pod, kind).flatMap(({ inode, owner, processes }) => {
@@ -76,6 +77,11 @@ function text(x: number, y: number, content: string, weight = "normal"): string 
 
 function escaped(content: string): string {
   return content.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+}
+
+/** A program may call itself what it likes. */
+function plain(name: string): string {
+  return printable(name).replaceAll("\\", "\\\\");
 }
 
 /** `\n` stays a line's end to Graphviz. */
