@@ -46,8 +46,10 @@ export interface MetricsServer {
 
 /** Prometheus itself scrapes with one connection: more than a few at a time are a mistake, or mischief. */
 const connectionLimit = 32;
-/** Within this a request must have come, and an answer be taken. */
+/** Within this a request must have come, and a part of the answer be taken; */
 const patienceMs = 10_000;
+/** and all of it within this: who takes a little now and then holds one of a few connections. */
+const longestAnswerMs = 60_000;
 
 /** Listens, and answers when it does. Rejects with node's own error (EADDRINUSE) when it cannot. */
 export async function startMetricsServer(options: MetricsServerOptions, node: ObservedNode): Promise<MetricsServer> {
@@ -139,9 +141,10 @@ async function answer(
     ...(gzip && { "Content-Encoding": "gzip" }),
   });
   const all = Readable.from(startingWith(first, pieces), { objectMode: true, highWaterMark: 1 });
+  const limit = { signal: AbortSignal.timeout(longestAnswerMs) };
   // compressed on a thread of the pool
-  if (gzip) await pipeline(all, createGzip({ level: 1 }), response);
-  else await pipeline(all, response);
+  if (gzip) await pipeline(all, createGzip({ level: 1 }), response, limit);
+  else await pipeline(all, response, limit);
 }
 
 async function* startingWith(
