@@ -1,9 +1,10 @@
+import { frozenAt } from "./cgroup/freezer.js";
 import type { Container } from "./container.js";
 import { FailedPreconditionError, InternalError, UnavailableError } from "./errors.js";
 import { isNotRunning, toCallError } from "./monitor-client.js";
 import type { SandboxNode } from "./node.js";
 import { linuxSignal } from "./spec/stop-signal.js";
-import { thawPod } from "./thaw-pod.js";
+import { isFrozenWith, thawPod } from "./thaw-pod.js";
 
 /** Killing takes the kernel a moment; longer than this and the container hangs in the kernel. */
 const killTimeoutMs = 10_000;
@@ -30,6 +31,12 @@ export async function stopContainer(node: SandboxNode, container: Container, gra
     const pod = node.pods.find(container.record.podId);
     if (pod !== undefined) await thawPod(node, pod, container.record.cgroupPath);
     await node.cgroups.kill(container.record.cgroupPath);
+    const frozen = pod && frozenAt(node.cgroups.hierarchies, pod.record.monitorCgroup);
+    if (frozen !== undefined && !container.ended.isOpen) {
+      throw new FailedPreconditionError(
+        `container ${id} was killed; its pod's monitor, which tells its end, ${isFrozenWith(frozen)}`,
+      );
+    }
   } catch (error) {
     throw toCallError(error, `container ${id} could not be stopped`);
   }
