@@ -29,7 +29,9 @@ export async function stopContainer(node: SandboxNode, container: Container, gra
     if (graceMs > 0 && (await endsWithin(graceMs, signal(node, container, linuxSignal(stopSignal), false)))) return;
     if (await endsWithin(frozenAfterMs, signal(node, container, sigkill, true))) return;
     const pod = node.pods.find(container.record.podId);
-    if (pod !== undefined) await thawPod(node, pod, container.record.cgroupPath);
+    if (pod !== undefined) {
+      for (const path of [container.record.cgroupPath, pod.record.monitorCgroup]) await thawPod(node, pod, path);
+    }
     await node.cgroups.kill(container.record.cgroupPath);
     const frozen = pod && frozenAt(node.cgroups.hierarchies, pod.record.monitorCgroup);
     if (frozen !== undefined && !container.ended.isOpen) {

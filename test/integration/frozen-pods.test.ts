@@ -45,7 +45,7 @@ for (const { what, file, frozen, thawed, mountPoint } of freezers) {
     const parent = () => `${agent.cgroupRoot}/kube/pod${freezers.findIndex((one) => one.file === file)}`;
     const write = (path: string, word: string) => writeFileSync(join(mountPoint, path, file), word);
 
-    test("an exec ends at its timeout, and its containers are stopped as ever", async () => {
+    test("an exec ends at its timeout, and its containers are stopped as ever, also where its monitor alone is frozen", async () => {
       const pod = await runPod(agent, { linux: { cgroup_parent: parent() } });
       const id = await runContainer(agent, pod);
       write(parent(), frozen);
@@ -61,6 +61,10 @@ for (const { what, file, frozen, thawed, mountPoint } of freezers) {
       }
       await stop(id);
       assert.equal((await containerStatus(agent, id)).exit_code, 137);
+      const another = await runContainer(agent, pod);
+      write(`${parent()}/berth-${pod.id}`, frozen);
+      await stop(another);
+      assert.equal((await containerStatus(agent, another)).exit_code, 137);
       await removePod(agent, pod);
     });
 
