@@ -13,7 +13,7 @@ import type { CgroupPart } from "./part.js";
 import { checkCgroupPath, parentsOf } from "./paths.js";
 import { checkResources } from "./resources.js";
 import { openSamples } from "./samples.js";
-import { isOfPreparation, refusal, writesOf } from "./settings.js";
+import { holdsByItself, isOfPreparation, refusal, writesOf } from "./settings.js";
 import { v1Part } from "./v1.js";
 import { v2Part } from "./v2.js";
 
@@ -79,6 +79,9 @@ function managerOf(
   const samples = openSamples(parts.flatMap(({ sampleFiles }) => sampleFiles));
   const memory = hierarchies.find((hierarchy) => hierarchy.controllers.includes("memory"));
 
+  const settingsOf = (path: string, resources: LinuxResources, how: { fresh: boolean }) =>
+    parts.flatMap((part) => part.settings(path, resources, how)).filter((setting) => !holdsByItself(setting));
+
   function missingParents(path: string): string[] {
     checkCgroupPath(path);
     const missing: string[] = [];
@@ -107,7 +110,7 @@ function managerOf(
       for (let tries = 1; ; tries++) {
         const settings = [
           ...prepared.flatMap((part) => part.preparation(path)),
-          ...parts.flatMap((part) => part.settings(path, resources, { fresh: true })),
+          ...settingsOf(path, resources, { fresh: true }),
         ];
         try {
           made = await native.createCgroups({ directories, writes: writesOf(settings) });
@@ -146,7 +149,7 @@ function managerOf(
     async update(path, resources) {
       checkCgroupPath(path);
       checkNeeds(resources, hierarchies);
-      const settings = parts.flatMap((part) => part.settings(path, resources, { fresh: false }));
+      const settings = settingsOf(path, resources, { fresh: false });
       if (settings.length === 0) return;
       for (const part of parts) await makeRoom(part, path, resources.memory?.limit);
       const files = [...new Set(settings.map(({ file }) => file))];

@@ -1,5 +1,5 @@
 /** One file that is written, and whose wish it was: so that a refusal can name the field. */
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { isSystemError, type SystemError } from "../../native/binding.js";
 import {
@@ -19,6 +19,9 @@ export interface Setting {
   given: string;
 }
 
+/** Of settings whose `given` is "2MB=0": the size of a page and the limit. */
+export const hugepageField = "hugepage_limits";
+
 export function writesOf(settings: readonly Setting[]): [path: string, value: string][] {
   return settings.map(({ file, value }) => [file, value]);
 }
@@ -26,6 +29,15 @@ export function writesOf(settings: readonly Setting[]): [path: string, value: st
 /** The class' name is the caller's; what the kernel is told is what an administrator has to correct. */
 export function blockIoSetting(file: string, value: string): Setting {
   return { file, value, field: "the block-IO class'", given: `${basename(file)} ${value}` };
+}
+
+const kibibytes: Readonly<Record<string, number>> = { K: 1, M: 2 ** 10, G: 2 ** 20 };
+
+/** No huge pages of a size that the host has not: there is no file for such a limit, and it holds without one. */
+export function holdsByItself({ field, given }: Setting): boolean {
+  const [, count = "", unit = ""] = /^(\d+)([KMG])B=0$/.exec(given) ?? [];
+  const size = Number(count) * (kibibytes[unit] ?? 0);
+  return field === hugepageField && size > 0 && !existsSync(`/sys/kernel/mm/hugepages/hugepages-${size}kB`);
 }
 
 /** Was it one of Berth's own writes that failed, and nothing that was asked for? */
@@ -47,7 +59,7 @@ export function refusal(error: unknown, settings: readonly Setting[], path: stri
   if (setting.field === "") return refusedPreparation(error, setting);
   const { field, given, file } = setting;
   if (error.errnoName === "ENOENT") {
-    return new FailedPreconditionError(`${field} cannot be applied: this kernel has no ${basename(file)}`, {
+    return new FailedPreconditionError(`${field} ${given} cannot be applied: this kernel has no ${basename(file)}`, {
       cause: error,
     });
   }

@@ -9,7 +9,7 @@ import type { CgroupLimits, Hierarchy } from "./manager.js";
 import type { CgroupPart } from "./part.js";
 import { parentsOf } from "./paths.js";
 import { checkPageSize, decimal, orMax, orMinusOne } from "./resources.js";
-import { blockIoSetting, type Setting } from "./settings.js";
+import { blockIoSetting, hugepageField, type Setting } from "./settings.js";
 import { v1SampleFiles } from "./v1-samples.js";
 
 const noLimitBytes = 2 ** 62;
@@ -186,7 +186,7 @@ function hugepageSettings(at: At, { hugepageLimits }: LinuxResources): Setting[]
     ["", ".rsvd"].map((kind) => ({
       file: at("hugetlb", `hugetlb.${checkPageSize(pageSize)}${kind}.limit_in_bytes`),
       value: decimal(limit),
-      field: "hugepage_limits",
+      field: hugepageField,
       given: `${pageSize}=${limit}`,
     })),
   );

@@ -8,7 +8,7 @@ import type { CgroupLimits, Hierarchy } from "./manager.js";
 import type { CgroupPart } from "./part.js";
 import { parentsOf } from "./paths.js";
 import { checkPageSize, checkUnifiedName, decimal, orMax, sharesToWeight, swapOnly, toIoWeight } from "./resources.js";
-import { blockIoSetting, type Setting } from "./settings.js";
+import { blockIoSetting, hugepageField, type Setting } from "./settings.js";
 import { v2SampleFiles } from "./v2-samples.js";
 
 /** The controllers that are handed down to a pod's cgroups, where the host has them. */
@@ -159,7 +159,7 @@ function hugepageSettings(at: At, { hugepageLimits }: LinuxResources): Setting[]
     ["", ".rsvd"].map((kind) => ({
       file: at(`hugetlb.${checkPageSize(pageSize)}${kind}.max`),
       value: decimal(limit),
-      field: "hugepage_limits",
+      field: hugepageField,
       given: `${pageSize}=${limit}`,
     })),
   );

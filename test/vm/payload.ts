@@ -47,6 +47,7 @@ const programPackages = [
 const optionalPrograms = [
   "apparmor_parser",
   "as",
+  "btrfs",
   "cc",
   "crun",
   "curl",
