@@ -1,9 +1,11 @@
 // A pod's two interfaces: the one in its network namespace, and the bridge's port.
 #include <fcntl.h>
 #include <linux/if_link.h>
+#include <linux/neighbour.h>
 #include <linux/veth.h>
 #include <net/if.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -82,6 +84,20 @@ IpPrefix link_local(const Mac& mac) {
   return prefix;
 }
 
+// As it is when the neighbour has just asked: good for use, and asked again soon, at that MAC. Who has to ask first asks all ports
+// of the bridge, and with 900 of them the answer takes ten milliseconds.
+void add_neighbour(NetlinkRequests* requests, int index, const IpAddress& address, const Mac& mac, uint8_t flags,
+                   const std::string& what) {
+  ndmsg header = {};
+  header.ndm_family = address.family;
+  header.ndm_ifindex = index;
+  header.ndm_state = NUD_STALE;
+  header.ndm_flags = flags;
+  requests->begin(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, header, what);
+  requests->attribute(NDA_DST, address.bytes, address.size());
+  requests->attribute(NDA_LLADDR, mac.bytes, sizeof mac.bytes);
+}
+
 void add_default_route(NetlinkRequests* requests, int index, const IpAddress& gateway, const std::string& what) {
   rtmsg header = {};
   header.rtm_family = gateway.family;
@@ -108,7 +124,7 @@ bool quieten_ipv6(const std::string& name) {
 // In the pod's namespace. What the pod says to all is carried to each port of the bridge: with the link-local address given
 // here, it need not ask a thousand others whether one of them has it.
 void set_up_pod_end(NetlinkSocket* pod, int index, const Veth& veth, const std::vector<IpPrefix>& addresses,
-                    const std::vector<IpAddress>& gateways) {
+                    const std::vector<IpAddress>& gateways, const Mac& gateway_mac) {
   bool own_link_local = quieten_ipv6(veth.pod_name) && !veth.pod_mac.empty();
   NetlinkRequests requests;
   set_link_up(&requests, loopback_index, "set lo up");
@@ -124,12 +140,15 @@ void set_up_pod_end(NetlinkSocket* pod, int index, const Veth& veth, const std::
   }
   for (size_t i = 0; i < gateways.size(); i++) {
     add_default_route(&requests, index, gateways[i], "add default route via " + veth.gateways[i]);
+    // entries that are learned elsewhere do not count where the kernel limits them, for all namespaces together
+    add_neighbour(&requests, index, gateways[i], gateway_mac, NTF_EXT_LEARNED, "add neighbour " + veth.gateways[i]);
   }
   pod->run(&requests);
 }
 
 // The host's end needs no address: it is a port only. Each route that came with one would be looked at for each pod.
-void join_host_end(NetlinkSocket* host, int index, int master, const Veth& veth) {
+void join_host_end(NetlinkSocket* host, int index, int master, const Veth& veth,
+                   const std::vector<IpPrefix>& addresses) {
   static const bool has_ipv6 = access("/proc/sys/net/ipv6", F_OK) == 0;
   NetlinkRequests requests;
   if (has_ipv6) generate_link_local(&requests, index, false, "set up " + veth.host_name);
@@ -137,6 +156,14 @@ void join_host_end(NetlinkSocket* host, int index, int master, const Veth& veth)
   requests.attribute(IFLA_MASTER, static_cast<uint32_t>(master));
   set_hairpin(&requests, veth.host_name);
   host->run(&requests);
+  if (veth.pod_mac.empty()) return;
+  NetlinkRequests neighbours;
+  Mac mac = to_mac(veth.pod_mac, "podMac");
+  for (const IpPrefix& prefix : addresses) {
+    add_neighbour(&neighbours, master, prefix.address, mac, 0, "add neighbour " + veth.pod_name);
+  }
+  // where the kernel has no room for them, or the bridge has no IPv6, they are asked for
+  host->run(&neighbours, {ENOBUFS, EINVAL});
 }
 
 // The kernel lets a link carry packets some time after its other end was set up, by a worker of its own: until then it drops
@@ -186,6 +213,17 @@ class LinkWait {
   std::vector<uint8_t> buffer_;
 };
 
+// Not by netlink, which would wait for the kernel's lock of all links.
+Mac mac_of(const std::string& name) {
+  UniqueFd any_socket(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  ifreq request = {};
+  name.copy(request.ifr_name, sizeof request.ifr_name - 1);
+  if (!any_socket || ioctl(any_socket.get(), SIOCGIFHWADDR, &request) < 0) throw_errno("ioctl SIOCGIFHWADDR", name);
+  Mac mac;
+  memcpy(mac.bytes, request.ifr_hwaddr.sa_data, sizeof mac.bytes);
+  return mac;
+}
+
 void attach_veth(const Veth& veth) {
   check_name(veth.host_name, "hostName");
   check_name(veth.pod_name, "podName");
@@ -193,6 +231,7 @@ void attach_veth(const Veth& veth) {
   std::vector<IpAddress> gateways;
   for (const std::string& text : veth.gateways) gateways.push_back(to_address(text, "gateways"));
   int master = index_of(veth.bridge);
+  Mac master_mac = mac_of(veth.bridge);
   NetlinkSocket host;
   create_pair(&host, veth);
   try {
@@ -200,9 +239,9 @@ void attach_veth(const Veth& veth) {
     enter_network_namespace(veth.name_space);
     NetlinkSocket pod;
     int pod_index = index_of(veth.pod_name);
-    set_up_pod_end(&pod, pod_index, veth, addresses, gateways);
+    set_up_pod_end(&pod, pod_index, veth, addresses, gateways, master_mac);
     LinkWait wait(pod_index);
-    join_host_end(&host, host_index, master, veth);
+    join_host_end(&host, host_index, master, veth, addresses);
     wait.until_it_carries();
   } catch (const SystemError&) {
     delete_link(&host, veth.host_name);

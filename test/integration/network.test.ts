@@ -76,6 +76,19 @@ test("neither the host nor a pod goes by what a pod says of routers", async () =
   assert.equal(readFileSync(file(net.slot.bridge), "utf8").trim(), "0");
 });
 
+test("a new pod and the host know each other: neither need ask all ports first", async () => {
+  const { lease, address, address6, run: inPod } = await net.startPod();
+  const { bridge } = net.slot;
+  const mac = readFileSync(`/sys/class/net/${bridge}/address`, "utf8").trim();
+  for (const gateway of lease.gateways) {
+    assert.match(await inPod("ip", "neigh", "show", gateway), new RegExp(`^${gateway} dev eth0 lladdr ${mac} .*STALE`));
+  }
+  for (const own of [address, address6]) {
+    const { stdout } = await run("ip", ["neigh", "show", own, "dev", bridge]);
+    assert.match(stdout, new RegExp(`^${own} lladdr ${lease.mac} `));
+  }
+});
+
 test("a pod tells others once of a multicast group that it joins, and gets what another pod sends to it", async () => {
   const [one, two] = [await net.startPod(), await net.startPod()];
   const interval = "/proc/sys/net/ipv6/conf/eth0/mldv2_unsolicited_report_interval";
