@@ -84,7 +84,9 @@ export function wrapUnary<Q, A>(
     const handled = async () => handle(call.request, signal, requestId);
     const answer = quietCall.test(method) ? handled : () => withRequestId(requestId, handled);
     const { tracer } = around;
-    const traced = tracer?.trace(method, parent, subjectsOf(call.request), answer) ?? answer();
+    // a caller's own trace has the id already
+    const about = () => ({ ...subjectsOf(call.request), ...(parent === undefined && { request: requestId }) });
+    const traced = tracer?.trace(method, parent, about(), answer) ?? answer();
     traced.then(
       (response) => {
         release();

@@ -123,7 +123,9 @@ test("a trace that nobody records has no spans; a call without one begins its ow
   assert.match(failed.status.message ?? "", /none/);
   assert.equal(failed.parentSpanId, "");
   assert.match(failed.traceId, /^[0-9a-f]{32}$/);
-  assert.deepEqual(failed.attributes, [{ key: "container", value: { stringValue: "none" } }]);
+  const [about, request] = failed.attributes;
+  assert.deepEqual(about, { key: "container", value: { stringValue: "none" } });
+  assert.ok(agent.logs().includes(`"request":"${request?.value.stringValue}"`), "by it the call is found in the log");
   assert.equal(received.filter(({ traceId }) => traceId === trace).length, spansBefore);
   await removePod(agent, { id, config });
 });
