@@ -1,7 +1,7 @@
 /** Who has frozen a cgroup, and the way back: v1 has a controller for it, v2 a file in every cgroup but the root. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { native } from "../../native/binding.js";
+import { isSystemError, native } from "../../native/binding.js";
 import type { Hierarchy } from "./manager.js";
 import { parentsOf } from "./paths.js";
 
@@ -32,7 +32,12 @@ export function frozenAt(hierarchies: readonly Hierarchy[], path: string): Froze
 }
 
 export async function thaw({ file, thawed }: Frozen): Promise<void> {
-  await native.writeFiles([[file, thawed]]);
+  try {
+    await native.writeFiles([[file, thawed]]);
+  } catch (error) {
+    // what was killed there had only waited for the other hierarchy, and is gone with its cgroup
+    if (!isSystemError(error) || !["ENOENT", "ENODEV"].includes(error.errnoName)) throw error;
+  }
 }
 
 /** False also where there is no such file: the cgroup is gone, or the host has no freezer. */
