@@ -6,8 +6,11 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "addon/arguments.h"
@@ -20,6 +23,9 @@ namespace berth {
 namespace {
 
 constexpr uint64_t first_free_object = 256;
+// How long is looked whether deleted subvolumes have gone; the next cleaning looks, too.
+constexpr int most_cleanings = 50;
+constexpr std::chrono::milliseconds cleaning_pause(200);
 
 UniqueFd open_parent(const std::string& path) {
   return open_file(path.substr(0, path.rfind('/') + 1), O_RDONLY | O_DIRECTORY);
@@ -83,11 +89,38 @@ uint64_t id_of(int subvolume, const std::string& subject) {
   return args.treeid;
 }
 
-// Of a subvolume that is deleted. From 6.11 on the kernel sees to it; without quotas there is none.
-void drop_qgroup(int any, uint64_t id) {
+// False: it still counts something, since the kernel frees later what a deleted subvolume had.
+bool remove_qgroup(int any, uint64_t id) {
   btrfs_ioctl_qgroup_create_args args = {};
   args.qgroupid = id;
-  ioctl(any, BTRFS_IOC_QGROUP_CREATE, &args);
+  return ioctl(any, BTRFS_IOC_QGROUP_CREATE, &args) == 0 || errno != EBUSY;
+}
+
+// Of subvolumes that are deleted, of the one file system that an agent has.
+class BusyQgroups {
+ public:
+  void add(uint64_t id) {
+    std::lock_guard lock(mutex_);
+    ids_.push_back(id);
+  }
+  // True: there are none any more.
+  bool remove(int any) {
+    std::lock_guard lock(mutex_);
+    std::erase_if(ids_, [any](uint64_t id) { return remove_qgroup(any, id); });
+    return ids_.empty();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<uint64_t> ids_;
+};
+
+// never destroyed: a thread may outlive the main one
+BusyQgroups& busy_qgroups = *new BusyQgroups;
+
+// Of a subvolume that is deleted. From 6.11 on the kernel sees to it; without quotas there is none.
+void drop_qgroup(int any, uint64_t id) {
+  if (!remove_qgroup(any, id)) busy_qgroups.add(id);
 }
 
 void destroy_by_id(int any, uint64_t id, const std::string& subject) {
@@ -196,8 +229,12 @@ Napi::Value clean_btrfs(const Napi::CallbackInfo& info) {
   std::string path = string_argument(info, 0, "path");
   return on_own_thread(info.Env(), [path]() -> Settle {
     UniqueFd fd = open_directory(path);
-    // Commits, and wakes the kernel's thread that frees what deleted subvolumes had to themselves.
-    if (ioctl(fd.get(), BTRFS_IOC_SYNC) < 0) throw_errno("BTRFS_IOC_SYNC", path);
+    for (int tries = 0; tries < most_cleanings; ++tries) {
+      if (tries > 0) std::this_thread::sleep_for(cleaning_pause);
+      // Commits, and wakes the kernel's thread that frees what deleted subvolumes had to themselves.
+      if (ioctl(fd.get(), BTRFS_IOC_SYNC) < 0) throw_errno("BTRFS_IOC_SYNC", path);
+      if (busy_qgroups.remove(fd.get())) break;
+    }
     return settle_nothing();
   });
 }
