@@ -16,7 +16,14 @@ export async function containerStatus(
   if (request.verbose) {
     const { podId, spec, config, cgroupPath, layers } = container.record;
     // the first three are what tools look for in every runtime's answer
-    const info = { sandboxID: podId, pid: container.pid, runtimeSpec: spec && completeSpec(spec), config, cgroupPath, layers };
+    const info = {
+      sandboxID: podId,
+      pid: container.pid,
+      runtimeSpec: spec && completeSpec(spec),
+      config,
+      cgroupPath,
+      layers,
+    };
     answer.info = { info: JSON.stringify(info) };
   }
   return answer;
