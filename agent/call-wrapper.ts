@@ -78,11 +78,12 @@ export function wrapUnary<Q, A>(
   handle: UnaryHandler<Q, A>,
   around: CallSurroundings,
 ): grpc.handleUnaryCall<Q, A> {
+  const passesItsId = quietCall.test(method);
   return (call, callback) => {
     const { ended, parent, requestId } = beginCall(method, call, around);
     const { signal, release } = abortWhenCancelled(call);
     const handled = async () => handle(call.request, signal, requestId);
-    const answer = quietCall.test(method) ? handled : () => withRequestId(requestId, handled);
+    const answer = passesItsId ? handled : () => withRequestId(requestId, handled);
     const { tracer } = around;
     // a caller's own trace has the id already
     const about = () => ({ ...subjectsOf(call.request), ...(parent === undefined && { request: requestId }) });
@@ -107,6 +108,7 @@ export function wrapStream<Q, A>(
   handle: StreamHandler<Q, A>,
   around: CallSurroundings,
 ): grpc.handleServerStreamingCall<Q, A> {
+  const isEndless = endlessCall.test(method);
   return (call) => {
     const { ended, requestId } = beginCall(method, call, around);
     const { signal, release } = abortWhenCancelled(call);
@@ -115,7 +117,7 @@ export function wrapStream<Q, A>(
         if (!call.write(message)) await drained(method, call, signal);
       }
     };
-    const sent = endlessCall.test(method) ? send() : withRequestId(requestId, send);
+    const sent = isEndless ? send() : withRequestId(requestId, send);
     // its caller knows by it that the call has begun, when there is nothing to tell yet
     call.sendMetadata(new grpc.Metadata());
     sent.then(

@@ -35,9 +35,10 @@ const kibibytes: Readonly<Record<string, number>> = { K: 1, M: 2 ** 10, G: 2 ** 
 
 /** No huge pages of a size that the host has not: there is no file for such a limit, and it holds without one. */
 export function holdsByItself({ field, given }: Setting): boolean {
+  if (field !== hugepageField) return false;
   const [, count = "", unit = ""] = /^(\d+)([KMG])B=0$/.exec(given) ?? [];
   const size = Number(count) * (kibibytes[unit] ?? 0);
-  return field === hugepageField && size > 0 && !existsSync(`/sys/kernel/mm/hugepages/hugepages-${size}kB`);
+  return size > 0 && !existsSync(`/sys/kernel/mm/hugepages/hugepages-${size}kB`);
 }
 
 /** Was it one of Berth's own writes that failed, and nothing that was asked for? */
