@@ -80,7 +80,19 @@ export class StreamingServer {
   #onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     // nobody else listens yet, and an error without a listener would end the agent
     socket.on("error", () => socket.destroy());
-    const [, method, token, ...rest] = new URL(request.url ?? "/", "http://streams").pathname.split("/");
+    try {
+      this.#open(request, socket, head);
+    } catch {
+      // whatever a client sends, and however many there are: it must not be the end of more than its own connection
+      socket.destroy();
+    }
+  }
+
+  #open(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    const target = request.url ?? "/";
+    // "//" is sent as a path, and is none of a URL
+    const path = URL.canParse(target, "http://streams") ? new URL(target, "http://streams").pathname : "/";
+    const [, method, token, ...rest] = path.split("/");
     const service = rest.length === 0 && token ? this.#tokens.take(token) : undefined;
     if (service === undefined || service.method !== method) {
       refuse(socket, { status: 404, refusal: "there is no such stream; its token was used, or has expired" });
