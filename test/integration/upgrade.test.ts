@@ -3,11 +3,11 @@
  * with other numbers of the protocol, in a copy of the build.
  */
 import assert from "node:assert/strict";
-import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { fileURLToPath } from "node:url";
 import { type AgentOptions, startAgent, type TestAgent } from "../support/agent.js";
+import { copyBuild } from "../support/other-build.js";
 import {
   ContainerState,
   containerStatus,
@@ -26,7 +26,6 @@ import {
   waitExited,
 } from "../support/workload.js";
 
-const repository = fileURLToPath(new URL("../../..", import.meta.url));
 const options: AgentOptions = {};
 let agent: TestAgent;
 let pod: RunningPod;
@@ -45,12 +44,7 @@ after(() => agent.stop());
 /** Ends the agent and starts one that speaks these versions of the protocol with monitors. */
 async function upgrade(oldest: number, newest: number): Promise<void> {
   const copy = join(agent.paths.base, `build-${oldest}-${newest}`);
-  mkdirSync(copy);
-  for (const name of ["build", "node_modules"]) symlinkSync(join(repository, name), join(copy, name));
-  writeFileSync(join(copy, "package.json"), readFileSync(join(repository, "package.json")));
-  for (const name of ["agent", "sandbox", "native", "metrics", "cri-proto"]) {
-    cpSync(join(repository, "dist", name), join(copy, "dist", name), { recursive: true });
-  }
+  const program = copyBuild(copy);
   const file = join(copy, "dist/sandbox/monitor-client.js");
   const code = readFileSync(file, "utf8");
   const changed = code.replace(
@@ -59,7 +53,7 @@ async function upgrade(oldest: number, newest: number): Promise<void> {
   );
   assert.notEqual(changed, code);
   writeFileSync(file, changed);
-  options.program = join(copy, "dist/agent/cli/main.js");
+  options.program = program;
   await agent.restart();
 }
 
