@@ -3,6 +3,8 @@ import { isIP, isIPv4 } from "node:net";
 import { isAbsolute, join, normalize } from "node:path";
 import * as v from "valibot";
 import { type PodLabel, parsePodLabels } from "../metrics/pod-labels.js";
+import { pathOfParent } from "../sandbox/cgroup/parent.js";
+import { sliceOfParent } from "../sandbox/cgroup/systemd/slices.js";
 import type { BlockioRule } from "../sandbox/classes/blockio.js";
 import type { RdtClass } from "../sandbox/classes/rdt.js";
 import { InvalidArgumentError, messageOf } from "../sandbox/errors.js";
@@ -256,17 +258,23 @@ export function checkConfig(flags: WrittenSettings, files: WrittenConfig): Confi
   const { placeOf } = files;
   const { rlimits, runtimes, blockio, rdt, ...values } = settingValues(flags, files);
   const problems = new Map<string, string>();
+  const sourceOf = (name: string) => {
+    const place = placeOf([name]);
+    return name in flags ? `--${name}` : place === undefined ? name : `${place}: ${name}`;
+  };
   const result = v.safeParse(schema, values);
   for (const { path, message } of result.issues ?? []) {
     const name = String(path?.[0]?.key ?? "");
     if (problems.has(name)) continue;
-    const place = placeOf([name]);
     if (name in settings) {
-      const source = name in flags ? `--${name}` : place === undefined ? name : `${place}: ${name}`;
-      problems.set(name, `${source} ${JSON.stringify(values[name])} ${message}`);
+      problems.set(name, `${sourceOf(name)} ${JSON.stringify(values[name])} ${message}`);
     } else {
-      problems.set(name, `${place}: there is no setting "${name}"${suggestion(name)}`);
+      problems.set(name, `${placeOf([name])}: there is no setting "${name}"${suggestion(name)}`);
     }
+  }
+  if (result.success) {
+    const problem = cgroupRootProblem(result.output);
+    if (problem !== undefined) problems.set("cgroup-root", `${sourceOf("cgroup-root")}${problem}`);
   }
   const table = <Parsed>(
     name: string,
@@ -298,6 +306,17 @@ export function settingValues(flags: WrittenSettings, { values: written }: Writt
   values["cgroup-root"] ??= values["cgroup-driver"] === "systemd" ? "/berth.slice" : "/berth";
   values["listen"] ??= `unix://${join(String(values["run"]), "berth.sock")}`;
   return values;
+}
+
+/** What speaks against the cgroup in which pods without a parent would lie, for the driver's rules differ. */
+function cgroupRootProblem(checked: v.InferOutput<typeof schema>): string | undefined {
+  const root = checked["cgroup-root"];
+  try {
+    if (checked["cgroup-driver"] === "systemd") sliceOfParent(root, "");
+    else pathOfParent(root, "", []);
+  } catch (error) {
+    return messageOf(error);
+  }
 }
 
 function suggestion(name: string): string {
@@ -372,7 +391,6 @@ function tlsFiles(certificate: string, key: string): Config["streamsTls"] {
 }
 
 /** "127.0.0.1:80", "localhost:80", "[::1]:80"; null when it is none of these. Port 0 is one that the kernel picks. */
-/** "HOST:PORT"; null: it is none */
 export function parseAddress(text: string): { host: string; port: number } | null {
   const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]\s]+)):([0-9]{1,5})$/.exec(text);
   const host = match?.[1] ?? match?.[2];

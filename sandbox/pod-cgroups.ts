@@ -7,18 +7,13 @@
  */
 import { join } from "node:path";
 import { isSystemError } from "../native/binding.js";
-import type { Hierarchy } from "./cgroup/manager.js";
+import { isBelow, pathOfParent } from "./cgroup/parent.js";
 import { type PodScope, podScope } from "./cgroup/systemd/scopes.js";
 import { sliceOfParent } from "./cgroup/systemd/slices.js";
-import { InvalidArgumentError } from "./errors.js";
 import type { SandboxNode } from "./node.js";
 import type { Pod, PodSandboxConfig } from "./pod.js";
 import { update } from "./store.js";
 
-/** NAME_MAX of linux/limits.h */
-const maxNameBytes = 255;
-/** Of PATH_MAX, what is left for the mount point, the cgroups below and their files. */
-const maxParentBytes = 3_000;
 const mostTries = 5;
 
 export interface PodCgroups {
@@ -39,46 +34,9 @@ export function planPodCgroups(node: SandboxNode, config: PodSandboxConfig, podI
     const scope = podScope(podId, sliceOfParent(asked, field));
     return { scope, cgroupParent: scope.path, monitorCgroup: join(scope.path, "monitor"), madeCgroupParents: [] };
   }
-  const cgroupParent = pathOf(asked, field, node.cgroups.hierarchies);
+  const cgroupParent = pathOfParent(asked, field, node.cgroups.hierarchies);
   const monitorCgroup = join(cgroupParent, `berth-${podId}`);
   return { cgroupParent, monitorCgroup, madeCgroupParents: node.cgroups.missingParents(monitorCgroup) };
-}
-
-function pathOf(parent: string, field: string, hierarchies: readonly Hierarchy[]): string {
-  const refused = (why: string) => new InvalidArgumentError(`${field}: ${JSON.stringify(parent)} ${why}`);
-  if (Buffer.byteLength(parent) > maxParentBytes) {
-    throw new InvalidArgumentError(
-      `${field} has ${Buffer.byteLength(parent)} bytes; ${maxParentBytes} at most are possible`,
-    );
-  }
-  const parts = parent.split("/").filter((part) => part !== "");
-  if (parts.length === 0 || !parts.every(isName)) throw refused("is not a path below the cgroup root");
-  const path = `/${parts.join("/")}`;
-  if (["/sys/fs/cgroup", ...hierarchies.map(({ mountPoint }) => mountPoint)].some((root) => isBelow(path, root))) {
-    throw refused("is a path of the host's files; a cgroup is named from the root of its hierarchies on");
-  }
-  const controllers = hierarchies.flatMap((hierarchy) => hierarchy.controllers);
-  if (parts.some((part) => isControlFile(part, controllers))) throw refused("has the name of a cgroup's control file");
-  if (parts.at(-1)?.endsWith(".slice")) {
-    throw refused("is a systemd slice, and this runtime uses the cgroupfs driver (RuntimeConfig tells)");
-  }
-  return path;
-}
-
-function isControlFile(part: string, controllers: readonly string[]): boolean {
-  return (
-    ["tasks", "notify_on_release", "release_agent"].includes(part) ||
-    ["cgroup", ...controllers].some((prefix) => part.startsWith(`${prefix}.`))
-  );
-}
-
-function isBelow(cgroup: string, above: string): boolean {
-  return `${cgroup}/`.startsWith(`${above}/`);
-}
-
-/** The kernel makes no cgroup with a line's end in its name. */
-function isName(part: string): boolean {
-  return part !== "." && part !== ".." && !/[\0\n]/.test(part) && Buffer.byteLength(part) <= maxNameBytes;
 }
 
 /**
