@@ -257,6 +257,17 @@ test("SPDY: ten megabytes there and back, byte for byte", async () => {
   assert.ok(Buffer.concat(exec.stdout?.parts ?? []).equals(data));
 });
 
+test("SPDY: what is sent before all streams are open is not lost", async () => {
+  const client = await SpdyClient.open(await urlOf("cat", { stdin: true }));
+  const stdin = await client.createStream({ streamtype: "stdin" });
+  stdin.write("early", true);
+  await client.createStream({ streamtype: "error" });
+  await client.createStream({ streamtype: "stderr" });
+  const stdout = await client.createStream({ streamtype: "stdout" });
+  await client.until("the end", () => stdout.ended);
+  assert.equal(stdout.text, "early");
+});
+
 test("SPDY: pings are answered; streams that nobody wants are refused, and who goes away ends the program", async () => {
   const exec = await openSpdy("sleep 604; true", { stdin: true });
   exec.client.ping(7);

@@ -15,6 +15,9 @@ export const remoteCommandProtocols = ["v4.channel.k8s.io", "v3.channel.k8s.io",
 
 /** How long a client may take to open the streams that it has asked for. */
 const openMs = 30_000;
+/** Of what it sends before it has opened all of them. */
+const mostEarlyBytes = 64 * 1024;
+const noBytes = Buffer.alloc(0);
 
 export class SpdyChannels implements ClientStreams {
   onStdin: ClientStreams["onStdin"] = () => undefined;
@@ -29,6 +32,9 @@ export class SpdyChannels implements ClientStreams {
   readonly #asJson: boolean;
   /** of a size that has not come whole */
   #size = "";
+  /** what has come before there was anybody to take it; null: there is */
+  #early: (() => void)[] | null = [];
+  #earlyBytes = 0;
 
   /** @param whenOpen once all streams are there that the client has to open */
   constructor(carrier: Carrier, protocol: string, wanted: WantedStreams, whenOpen: () => void) {
@@ -36,21 +42,31 @@ export class SpdyChannels implements ClientStreams {
     const expected = new Set(["error", ...(["stdin", "stdout", "stderr"] as const).filter((name) => wanted[name])]);
     if (wanted.tty && /^v[34]\./.test(protocol)) expected.add("resize");
     const timer = setTimeout(() => carrier.destroy(), openMs);
+    const take = (act: (bytes: Buffer) => void) => (bytes: Buffer) => {
+      if (this.#early === null) return act(bytes);
+      this.#earlyBytes += bytes.length;
+      if (this.#earlyBytes > mostEarlyBytes) return carrier.destroy();
+      const kept = Buffer.from(bytes);
+      this.#early.push(() => act(kept));
+    };
     this.#session = new SpdySession(carrier);
     this.#session.onStream = (stream) => {
       const type = stream.headers.get("streamtype") ?? "";
       if (!expected.delete(type)) return false;
       this.#streams.set(type, stream);
       if (type === "stdin") {
-        stream.onData = (bytes) => this.onStdin(bytes);
-        stream.onEnd = () => this.onStdinEnd();
-        stream.onReset = () => this.onStdinEnd();
+        stream.onData = take((bytes) => this.onStdin(bytes));
+        stream.onEnd = () => take(() => this.onStdinEnd())(noBytes);
+        stream.onReset = stream.onEnd;
       } else if (type === "resize") {
-        stream.onData = (bytes) => this.#onSize(bytes);
+        stream.onData = take((bytes) => this.#onSize(bytes));
       }
       if (expected.size > 0) return true;
       clearTimeout(timer);
       whenOpen();
+      const early = this.#early ?? [];
+      this.#early = null;
+      for (const act of early) act();
       return true;
     };
     this.#session.onClosed = () => {
