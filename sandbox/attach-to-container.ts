@@ -1,6 +1,7 @@
 import type { Container } from "./container.js";
 import { FailedPreconditionError } from "./errors.js";
-import { isNotRunning, type ProgramStreams, toCallError } from "./monitor-client.js";
+import { unlessFrozen } from "./frozen-monitor.js";
+import { closeStreams, isNotRunning, type ProgramStreams, toCallError } from "./monitor-client.js";
 import type { SandboxNode } from "./node.js";
 
 /** FailedPreconditionError: the container has ended. */
@@ -17,9 +18,13 @@ export async function attachToContainer(
   wanted: Record<"stdin" | "stdout" | "stderr", boolean>,
 ): Promise<ProgramStreams> {
   const { id, podId } = container.record;
+  let attached: Promise<ProgramStreams> | undefined;
   try {
-    return await node.monitors.get(podId).attach(id, wanted);
+    attached = node.monitors.get(podId).attach(id, wanted);
+    return await unlessFrozen(node, podId, attached);
   } catch (error) {
+    // it may be answered yet
+    attached?.then(closeStreams, () => undefined);
     if (isNotRunning(error)) throw new FailedPreconditionError(`container ${id} is not running`, { cause: error });
     throw toCallError(error, `container ${id} cannot be attached to`);
   }

@@ -1,11 +1,12 @@
 import { constants } from "node:os";
-import { frozenAt } from "./cgroup/freezer.js";
 import type { Container } from "./container.js";
 import { DeadlineExceededError, FailedPreconditionError, InvalidArgumentError } from "./errors.js";
 import { fieldsOfExec } from "./field-of-step.js";
 import { checkNotCancelled } from "./flights.js";
+import { unlessFrozen, whyMonitorIsFrozen } from "./frozen-monitor.js";
 import { toExecProcess } from "./launch-plan.js";
 import {
+  closeStreams,
   type ExecOutcome,
   type ExecRequest,
   isNotRunning,
@@ -18,7 +19,6 @@ import { isForeign } from "./oci-runtimes.js";
 import { seccompFilter } from "./seccomp-filters.js";
 import type { OciSpec } from "./spec/oci.js";
 import { runtimeProcess } from "./spec/runtime-config.js";
-import { isFrozenWith } from "./thaw-pod.js";
 
 export interface ExecOptions {
   command: string[];
@@ -93,9 +93,7 @@ async function unlessSilent(
   let timer: NodeJS.Timeout | undefined;
   const silence = new Promise<never>((_, reject) => {
     const fail = () => {
-      const pod = node.pods.find(container.record.podId);
-      const frozen = pod && frozenAt(node.cgroups.hierarchies, pod.record.monitorCgroup);
-      const why = frozen === undefined ? "does not answer" : isFrozenWith(frozen);
+      const why = whyMonitorIsFrozen(node, container.record.podId) ?? "does not answer";
       reject(new DeadlineExceededError(`${timedOut(container, options)}: the pod's monitor ${why}`));
     };
     timer = setTimeout(fail, Math.min(options.timeoutMs + answerTimeoutMs, 0x7fffffff));
@@ -137,14 +135,24 @@ export async function startExec(
 ): Promise<StreamedExec> {
   const request = execRequest(node, container, command, tty);
   const monitor = node.monitors.get(container.record.podId);
-  return new Promise((resolve, reject) => {
-    const exec = monitor.execWithStreams({ ...request, requestId, stdin, stdout, stderr }, (streams) =>
-      resolve({ streams, ended, hangUp: () => exec.signal(SIGHUP) }),
-    );
+  let givenUp = false;
+  const started = new Promise<StreamedExec>((resolve, reject) => {
+    const exec = monitor.execWithStreams({ ...request, requestId, stdin, stdout, stderr }, (streams) => {
+      const hangUp = () => exec.signal(SIGHUP);
+      if (!givenUp) return resolve({ streams, ended, hangUp });
+      closeStreams(streams);
+      hangUp();
+    });
     const ended = exec.ended.catch((error: unknown) => Promise.reject(toExecError(error, container, command)));
     // before the streams were there it is the call's own failure, and afterwards their user's
     ended.catch(reject);
   });
+  try {
+    return await unlessFrozen(node, container.record.podId, started);
+  } catch (error) {
+    givenUp = true;
+    throw error;
+  }
 }
 
 /** FailedPreconditionError: the container does not run. */

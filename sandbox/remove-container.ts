@@ -1,11 +1,14 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Container } from "./container.js";
 import { UnavailableError } from "./errors.js";
+import { unlessFrozen } from "./frozen-monitor.js";
 import { runLaterHooks } from "./hooks/container-hooks.js";
 import { isNotRunning } from "./monitor-client.js";
 import type { SandboxNode } from "./node.js";
 import { clearReflected } from "./reflected-mounts.js";
 import { removeBundle } from "./runtime-bundle.js";
-import { stopContainer } from "./stop-container.js";
+import { frozenAfterMs, stopContainer } from "./stop-container.js";
+import { thawContainer } from "./thaw-pod.js";
 
 /** Takes a container away, a running one by force. Its log file is the caller's to remove. */
 export function removeContainer(node: SandboxNode, container: Container): Promise<void> {
@@ -14,7 +17,7 @@ export function removeContainer(node: SandboxNode, container: Container): Promis
     if (node.containers.find(id) === undefined) return;
     await stopContainer(node, container, 0);
     // also ends the init of a container that was never started
-    await forgetInMonitor(node, podId, id);
+    await thawedIfSilent(node, container, forgetInMonitor(node, podId, id));
     await clearReflected(node, container.record.reflectedMounts ?? []);
     await node.cgroups.remove(cgroupPath);
     await runLaterHooks(node, "poststop", container.record, 0);
@@ -25,6 +28,17 @@ export function removeContainer(node: SandboxNode, container: Container): Promis
     container.ended.open();
     node.observer.emit({ type: "container-event", event: "deleted", podId, containerId: id });
   });
+}
+
+/** A frozen monitor is thawed for it, as it is for a stop. */
+async function thawedIfSilent(node: SandboxNode, container: Container, forgetting: Promise<void>): Promise<void> {
+  const waiting = new AbortController();
+  const silent = sleep(frozenAfterMs, true, { signal: waiting.signal });
+  silent.catch(() => undefined);
+  const isSilent = await Promise.race([forgetting.then(() => false), silent]).finally(() => waiting.abort());
+  if (!isSilent) return;
+  await thawContainer(node, container);
+  await unlessFrozen(node, container.record.podId, forgetting);
 }
 
 /** Ends what the monitor has of a container. One that does not know it, or is ending itself, has nothing to forget. */

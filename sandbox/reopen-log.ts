@@ -1,5 +1,6 @@
 import type { Container } from "./container.js";
 import { FailedPreconditionError } from "./errors.js";
+import { unlessFrozen } from "./frozen-monitor.js";
 import { toCallError } from "./monitor-client.js";
 import type { SandboxNode } from "./node.js";
 
@@ -8,7 +9,7 @@ export async function reopenLog(node: SandboxNode, container: Container): Promis
   const { id, podId, phase } = container.record;
   if (phase !== "running") throw new FailedPreconditionError(`container ${id} is ${phase}: its log is not open`);
   try {
-    await node.monitors.get(podId).reopenLog(id);
+    await unlessFrozen(node, podId, node.monitors.get(podId).reopenLog(id));
   } catch (error) {
     throw toCallError(error, `the log of container ${id} could not be opened again`);
   }

@@ -1,10 +1,10 @@
-import { frozenAt } from "./cgroup/freezer.js";
 import type { Container } from "./container.js";
 import { FailedPreconditionError, InternalError, UnavailableError } from "./errors.js";
+import { whyMonitorIsFrozen } from "./frozen-monitor.js";
 import { isNotRunning, toCallError } from "./monitor-client.js";
 import type { SandboxNode } from "./node.js";
 import { linuxSignal } from "./spec/stop-signal.js";
-import { isFrozenWith, thawPod } from "./thaw-pod.js";
+import { thawContainer } from "./thaw-pod.js";
 
 /** Killing takes the kernel a moment; longer than this and the container hangs in the kernel. */
 const killTimeoutMs = 10_000;
@@ -28,16 +28,11 @@ export async function stopContainer(node: SandboxNode, container: Container, gra
   try {
     if (graceMs > 0 && (await endsWithin(graceMs, signal(node, container, linuxSignal(stopSignal), false)))) return;
     if (await endsWithin(frozenAfterMs, signal(node, container, sigkill, true))) return;
-    const pod = node.pods.find(container.record.podId);
-    if (pod !== undefined) {
-      for (const path of [container.record.cgroupPath, pod.record.monitorCgroup]) await thawPod(node, pod, path);
-    }
+    await thawContainer(node, container);
     await node.cgroups.kill(container.record.cgroupPath);
-    const frozen = pod && frozenAt(node.cgroups.hierarchies, pod.record.monitorCgroup);
-    if (frozen !== undefined && !container.ended.isOpen) {
-      throw new FailedPreconditionError(
-        `container ${id} was killed; its pod's monitor, which tells its end, ${isFrozenWith(frozen)}`,
-      );
+    const why = whyMonitorIsFrozen(node, container.record.podId);
+    if (why !== undefined && !container.ended.isOpen) {
+      throw new FailedPreconditionError(`container ${id} was killed; its pod's monitor, which tells its end, ${why}`);
     }
   } catch (error) {
     throw toCallError(error, `container ${id} could not be stopped`);

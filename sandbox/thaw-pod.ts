@@ -1,4 +1,5 @@
 import { type Frozen, frozenAt, thaw } from "./cgroup/freezer.js";
+import type { Container } from "./container.js";
 import { FailedPreconditionError } from "./errors.js";
 import type { SandboxNode } from "./node.js";
 import type { Pod } from "./pod.js";
@@ -19,6 +20,13 @@ export async function thawPod(node: SandboxNode, pod: Pod, path: string): Promis
       throw new FailedPreconditionError(`pod sandbox ${pod.record.id} ${isFrozenWith(frozen)}`);
     else return;
   }
+}
+
+/** The same for a container that is to be ended: its own cgroup, and the one of its pod's monitor, which does it. */
+export async function thawContainer(node: SandboxNode, { record }: Container): Promise<void> {
+  const pod = node.pods.find(record.podId);
+  if (pod === undefined) return;
+  for (const path of [record.cgroupPath, pod.record.monitorCgroup]) await thawPod(node, pod, path);
 }
 
 /** The rest of a sentence that begins with what is frozen. */

@@ -6,8 +6,10 @@ import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { openCgroupManager } from "../../sandbox/cgroup/open.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
+import { WebSocketClient } from "../support/websocket-client.js";
 import {
   containerStatus,
+  createContainer,
   exec,
   fails,
   importBusybox,
@@ -45,20 +47,38 @@ for (const { what, file, frozen, thawed, mountPoint } of freezers) {
     const parent = () => `${agent.cgroupRoot}/kube/pod${freezers.findIndex((one) => one.file === file)}`;
     const write = (path: string, word: string) => writeFileSync(join(mountPoint, path, file), word);
 
-    test("an exec ends at its timeout, and its containers are stopped as ever, also where its monitor alone is frozen", async () => {
+    test("calls that need its monitor end, and its containers are stopped and removed as ever, also where its monitor alone is frozen", async () => {
       const pod = await runPod(agent, { linux: { cgroup_parent: parent() } });
       const id = await runContainer(agent, pod);
+      const created = await createContainer(agent, pod);
       write(parent(), frozen);
       // it takes six seconds
       if (file === freezers[0]?.file) {
-        await fails(
-          agent.client.call("ExecSync", { container_id: id, cmd: ["true"], timeout: long(1) }, 60_000),
-          "DEADLINE_EXCEEDED",
-          new RegExp(
-            `ran into its timeout of 1 s: the pod's monitor is frozen with cgroup ${parent()}; write ${thawed} to`,
+        const why = `is frozen with cgroup ${parent()}; write ${thawed} to`;
+        const streams = { container_id: id, stdout: true };
+        const { url: execUrl } = await agent.client.call("Exec", { ...streams, cmd: ["true"] });
+        const { url: attachUrl } = await agent.client.call("Attach", streams);
+        const refused = async (url: string) => {
+          const { message } = await (await WebSocketClient.open(url)).ended(30_000);
+          assert.match(message ?? "", new RegExp(why));
+        };
+        await Promise.all([
+          fails(
+            agent.client.call("ExecSync", { container_id: id, cmd: ["true"], timeout: long(1) }, 60_000),
+            "DEADLINE_EXCEEDED",
+            new RegExp(`ran into its timeout of 1 s: the pod's monitor ${why}`),
           ),
-        );
+          fails(
+            agent.client.call("ReopenContainerLog", { container_id: id }, 60_000),
+            "FAILED_PRECONDITION",
+            new RegExp(why),
+          ),
+          refused(execUrl),
+          refused(attachUrl),
+        ]);
       }
+      await agent.client.call("RemoveContainer", { container_id: created }, 60_000);
+      write(parent(), frozen);
       await stop(id);
       assert.equal((await containerStatus(agent, id)).exit_code, 137);
       const another = await runContainer(agent, pod);
