@@ -212,7 +212,11 @@ async function makeContainer(
       if (layers === undefined) throw new InternalError(`the layers of image ${imageId} are not known`);
       return node.snapshots.mountImage({ layers, subPath, userNamespaceFd, mountLabel: labels?.mount });
     };
-    undo.push("remove the cgroup", () => node.cgroups.remove(cgroupPath));
+    undo.push("remove the cgroup", async () => {
+      // a monitor that was lost meanwhile has not ended the init
+      await node.cgroups.kill(cgroupPath);
+      await node.cgroups.remove(cgroupPath);
+    });
     const openSources = async () => {
       // mountinfo lists mounts by their age: programs expect the root to be the first
       await root;

@@ -57,9 +57,7 @@ void Container::on_log_opened(int errno_value) {
   if (errno_value != 0) {
     return fail_create(failure(ErrorKind::kInvalid, SysError{"open the log", errno_value, log_->path()}));
   }
-  if (!removers_.empty()) {
-    return fail_create(failure(ErrorKind::kInternal, "create the container", id_, "it was deleted meanwhile"));
-  }
+  if (killed_) return fail_create(why_not_created());
   phase_ = Phase::kBuilding;
   if (auto failed = foreign_ ? create_by_runtime() : spawn()) return fail_create(*failed);
   // The child has its own copy of them.

@@ -55,7 +55,7 @@ void Container::on_runtime_created(RuntimeCommand& command) {
     return fail_create(failure(ErrorKind::kInternal, "create the container", id_, "its init has ended"));
   }
   adopt_init(command.program());
-  if (!removers_.empty()) return kill_processes();
+  if (killed_) return kill_processes();
   if (terminal_) {
     stdout_ = command.take_terminal();
     if (!stdout_) {

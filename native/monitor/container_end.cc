@@ -57,6 +57,9 @@ void Container::fail_without_init() {
 
 Failure Container::why_not_created() const {
   if (failure_) return *failure_;
+  if (killed_) {
+    return failure(ErrorKind::kNotRunning, "create the container", id_, "it was deleted, or its pod stopped, meanwhile");
+  }
   if (read_oom_kills(cgroup_.oom_kill_file) > oom_kills_at_start_) {
     return failure(ErrorKind::kInvalid, "create the container", id_,
                    "memory_limit_in_bytes is too little for its mounts and files: its init was killed for memory");
@@ -156,8 +159,9 @@ void Container::kill_processes() {
 }
 
 void Container::kill_all() {
-  if (phase_ == Phase::kExited || phase_ == Phase::kOpeningLog) return;
-  kill_processes();
+  killed_ = true;
+  // While its log is being opened there is nothing yet; then nothing is begun any more.
+  if (phase_ != Phase::kExited && phase_ != Phase::kOpeningLog) kill_processes();
 }
 
 }  // namespace berth

@@ -138,10 +138,10 @@ void Container::on_report(uint32_t) {
         stdin_.reset(fcntl(stdout_.get(), F_DUPFD_CLOEXEC, 0));
         break;
       case ReportKind::kReady:
-        if (phase_ == Phase::kBuilding && removers_.empty()) on_ready();
+        if (phase_ == Phase::kBuilding && !killed_) on_ready();
         break;
       case ReportKind::kPaused: {
-        if (phase_ != Phase::kBuilding || !removers_.empty()) break;
+        if (phase_ != Phase::kBuilding || killed_) break;
         paused_ = true;
         answer_creator(host_pid_);
         break;
@@ -163,7 +163,7 @@ void Container::on_hello(pid_t sender) {
   } else if (pid_ == 0) {
     adopt_init(sender);
   }
-  if (!removers_.empty()) kill_processes();
+  if (killed_) kill_processes();
 }
 
 }  // namespace berth

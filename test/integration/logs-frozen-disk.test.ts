@@ -1,15 +1,20 @@
 /** A disk that takes nothing for a while: a frozen file system, where every write waits in the kernel. */
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import { lacksFileSystem, makeFileSystem } from "../support/file-systems.js";
+import { until } from "../support/until.js";
 import {
+  createContainer,
   exec,
   fails,
   importBusybox,
   out,
+  PodSandboxState,
+  podStatus,
   readLog,
   removePod,
   runContainer,
@@ -29,6 +34,11 @@ after(() => agent.stop());
 
 function lacking(): string | undefined {
   return lacksFileSystem("ext4") ?? (spawnSync("fsfreeze", ["-V"]).error === undefined ? undefined : "no fsfreeze");
+}
+
+function waitsForDisk(pid: number): boolean {
+  const threads = readdirSync(`/proc/${pid}/task`);
+  return threads.some((thread) => /^State:\tD/m.test(readFileSync(`/proc/${pid}/task/${thread}/status`, "utf8")));
 }
 
 test("execs, their timeouts and stops do not wait for it; nothing that was written is lost", async (t) => {
@@ -67,6 +77,40 @@ test("execs, their timeouts and stops do not wait for it; nothing that was writt
       Array.from({ length: 60_000 }, (_, index) => `line-${index}`),
     );
     await removePod(agent, pod);
+  } finally {
+    thaw();
+    await disk.close();
+  }
+});
+
+test("a pod that is stopped while a container's log is being opened ends when it is open, and leaves nothing", async (t) => {
+  const lacks = lacking();
+  if (lacks !== undefined) return t.skip(lacks);
+  const disk = makeFileSystem("ext4", 64);
+  let frozen = false;
+  const thaw = () => {
+    if (frozen) execFileSync("fsfreeze", ["-u", disk.path]);
+    frozen = false;
+  };
+  try {
+    const pod = await runPod(agent, { log_directory: disk.path });
+    const { info } = await agent.client.call("PodSandboxStatus", { pod_sandbox_id: pod.id, verbose: true });
+    const { pid } = JSON.parse(info["info"] ?? "{}") as { pid: number };
+    execFileSync("fsfreeze", ["-f", disk.path]);
+    frozen = true;
+    const refused = fails(createContainer(agent, pod), "FAILED_PRECONDITION", /stopp/);
+    await until(() => waitsForDisk(pid));
+    const stopping = agent.client.call("StopPodSandbox", { pod_sandbox_id: pod.id });
+    const began = performance.now();
+    while ((await podStatus(agent, pod.id)).state === PodSandboxState.SANDBOX_READY) await sleep(10);
+    thaw();
+    await stopping;
+    const ms = performance.now() - began;
+    // after ten seconds it would have been killed
+    assert.ok(ms < 8_000, `${ms} ms`);
+    await refused;
+    await agent.client.call("RemovePodSandbox", { pod_sandbox_id: pod.id });
+    await agent.assertNothingLeft();
   } finally {
     thaw();
     await disk.close();
