@@ -42,6 +42,7 @@ import { runtimeOf } from "./oci-runtimes.js";
 import { makesMissingSources, openMounts } from "./open-mounts.js";
 import { podDirectory } from "./paths.js";
 import type { Pod, PodSandboxConfig } from "./pod.js";
+import { removeMadeParents } from "./pod-cgroups.js";
 import {
   checkFollowing,
   followsHost,
@@ -121,6 +122,7 @@ export async function createContainer(
           node.observer.emit({ type: "trouble", what: failed.what, subject: id, error: failed.error });
         }
         if (error instanceof MountsChangedError && attempt < maxAttempts) continue;
+        checkReady(pod, error);
         const what = `container ${options.config.metadata?.name} could not be created`;
         throw toCallError(error, what, fieldsOfContainer(options.config));
       } finally {
@@ -212,10 +214,13 @@ async function makeContainer(
       if (layers === undefined) throw new InternalError(`the layers of image ${imageId} are not known`);
       return node.snapshots.mountImage({ layers, subPath, userNamespaceFd, mountLabel: labels?.mount });
     };
+    let madeParents: string[] = [];
     undo.push("remove the cgroup", async () => {
       // a monitor that was lost meanwhile has not ended the init
       await node.cgroups.kill(cgroupPath);
       await node.cgroups.remove(cgroupPath);
+      // a pod that was removed meanwhile has left its cgroups' parents to this one, which may have made them anew
+      if (node.pods.find(pod.record.id) === undefined) await removeMadeParents(node, pod, madeParents);
     });
     const openSources = async () => {
       // mountinfo lists mounts by their age: programs expect the root to be the first
@@ -232,7 +237,9 @@ async function makeContainer(
       return opened;
     };
     const [mountFds] = await step("mounts and cgroup", () =>
-      together(openSources, () => node.cgroups.create(cgroupPath, spec.linux.resources)),
+      together(openSources, async () => {
+        madeParents = await node.cgroups.create(cgroupPath, spec.linux.resources);
+      }),
     );
     return { spec, mountFds };
   };
@@ -397,10 +404,12 @@ function podFiles(node: SandboxNode, pod: Pod): { resolvConf: string; hostname: 
   };
 }
 
-function checkReady(pod: Pod): void {
+/** @param cause what failed, most likely for the pod's end */
+function checkReady(pod: Pod, cause?: unknown): void {
   if (pod.record.phase !== "ready") {
     throw new FailedPreconditionError(
       `pod sandbox ${pod.record.id} is ${pod.record.phase}: no container can be made in it`,
+      { cause },
     );
   }
 }

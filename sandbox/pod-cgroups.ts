@@ -95,9 +95,11 @@ export async function removePodCgroup(node: SandboxNode, pod: Pod): Promise<void
 /**
  * Removes the parents that were made for a pod which is going; those that other pods use, or are about to, become the
  * care of one of them. Its own cgroups must be gone, and nobody may find the pod among the others any more.
+ * @param more directories that are not in its record
  */
-export async function removeMadeParents(node: SandboxNode, pod: Pod): Promise<void> {
-  let left = pod.record.madeCgroupParents;
+export async function removeMadeParents(node: SandboxNode, pod: Pod, more: readonly string[] = []): Promise<void> {
+  const all = new Set([...pod.record.madeCgroupParents, ...more]);
+  let left = [...all].sort((a, b) => a.length - b.length);
   // A pod that was begun meanwhile may have found them there, and hold them: then they are its care. It may be gone again.
   for (let tries = 0; left.length > 0 && tries < mostTries; tries++) {
     left = await node.cgroups.removeParents(left.filter((directory) => !isInherited(node, pod, directory)));

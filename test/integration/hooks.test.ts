@@ -17,6 +17,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { kernelFeatures } from "../../native/features.js";
 import { supportsUserNamespaces } from "../../sandbox/user-namespaces.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
+import { leftCgroups } from "../support/leaks.js";
+import { until } from "../support/until.js";
 import {
   containerStatus,
   createContainer,
@@ -104,6 +106,23 @@ test("in a user namespace createContainer hooks run as its root", async (t) => {
   assert.match(told("root"), /\/bin\/busybox\n$/);
   assert.equal(await out(agent, id, "stat -c %u /from-hook; ls /dev | grep -cE 'bundle|root' || true"), "0\n0");
   assert.equal((JSON.parse(told("state")) as State).pid, 1);
+});
+
+test("a pod that is removed while a hook runs: the creation fails, and takes the cgroup parents with it", async () => {
+  const go = join(base, "out", "go");
+  addHook("createRuntime", `echo here > ${base}/out/hook; until [ -e ${go} ]; do sleep 0.05; done`);
+  const cgroup_parent = `${agent.cgroupRoot}/kubepods/pod-y`;
+  const other = await runPod(agent, { linux: { cgroup_parent } });
+  const creation = fails(
+    createContainer(agent, other, forStages("createRuntime")),
+    "FAILED_PRECONDITION",
+    /is stopped/,
+  );
+  await until(() => existsSync(join(base, "out", "hook")));
+  await agent.client.call("RemovePodSandbox", { pod_sandbox_id: other.id });
+  writeFileSync(go, "");
+  await creation;
+  assert.deepEqual(leftCgroups(`${agent.cgroupRoot}/kubepods`), []);
 });
 
 test("each stage runs at its point, with its state, in its namespaces", async () => {
