@@ -65,6 +65,8 @@ export interface Container {
   pid: number;
   /** what it was, or is: who hears of a process that has ended already looks for it here */
   startedPid?: number;
+  /** while it is being started, or is about to be: opens when that is done, or has failed */
+  starting?: Latch | undefined;
   /** settles when the phase becomes "exited" */
   readonly ended: Latch;
 }

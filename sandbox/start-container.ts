@@ -4,6 +4,7 @@ import { finish } from "./container-end.js";
 import { BerthError, FailedPreconditionError } from "./errors.js";
 import { fieldsOfContainer } from "./field-of-step.js";
 import { runLaterHooks } from "./hooks/container-hooks.js";
+import { Latch } from "./latch.js";
 import { isNotRunning, toCallError } from "./monitor-client.js";
 import type { SandboxNode } from "./node.js";
 import { update } from "./store.js";
@@ -17,7 +18,13 @@ const startErrorExitCode = 128;
  */
 export function startContainer(node: SandboxNode, container: Container): Promise<void> {
   const { id, podId } = container.record;
-  return node.serial.run(id, async () => {
+  const starting = new Latch();
+  container.starting = starting;
+  const end = () => {
+    if (container.starting === starting) container.starting = undefined;
+    starting.open();
+  };
+  const startProgram = async () => {
     checkContainerTransition(container.record, "running");
     const monitor = node.monitors.get(podId);
     let started: { startedAt: bigint; pid: number };
@@ -33,6 +40,9 @@ export function startContainer(node: SandboxNode, container: Container): Promise
       update(node.store.containers, container, { phase: "running", startedAt: started.startedAt.toString() });
       node.observer.emit({ type: "container-event", event: "started", podId, containerId: id });
     }
+  };
+  return node.serial.run(id, async () => {
+    await startProgram().finally(end);
     await runLaterHooks(node, "poststart", container.record, container.pid);
   });
 }

@@ -18,15 +18,19 @@ const sigkill = 9;
  * grace periods, each do their part.
  */
 export async function stopContainer(node: SandboxNode, container: Container, graceMs: number): Promise<void> {
-  const { id, phase, stopSignal } = container.record;
-  if (phase !== "running") return;
+  const { id, stopSignal } = container.record;
+  // one whose start came first must not run on; after the grace period it is killed, started or not
+  const { starting } = container;
+  const late = starting !== undefined && !(await starting.wait(graceMs));
+  if (container.record.phase !== "running" && !late) return;
   // the time is for the sending, too: a monitor that is frozen takes nothing
   const endsWithin = (ms: number, sending: Promise<void>) => {
     const ended = container.ended.wait(ms);
     return Promise.race([ended, sending.then(() => ended)]);
   };
   try {
-    if (graceMs > 0 && (await endsWithin(graceMs, signal(node, container, linuxSignal(stopSignal), false)))) return;
+    if (graceMs > 0 && !late && (await endsWithin(graceMs, signal(node, container, linuxSignal(stopSignal), false))))
+      return;
     if (await endsWithin(frozenAfterMs, signal(node, container, sigkill, true))) return;
     await thawContainer(node, container);
     await node.cgroups.kill(container.record.cgroupPath);

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, afterEach, before, describe, test } from "node:test";
+import { status } from "@grpc/grpc-js";
 import Long from "long";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import { leftCgroups, leftProcesses } from "../support/leaks.js";
@@ -158,6 +159,21 @@ describe("stop", () => {
     assert.ok(Date.now() - begun < 5_000);
     assert.equal((await containerStatus(agent, id)).exit_code, 137);
   });
+
+  for (const grace of [0, 1]) {
+    test(`one that is just being started is stopped, too, with a grace period of ${grace} s`, async () => {
+      for (let round = 0; round < 3; round++) {
+        const id = await createContainer(agent, pod);
+        const started = agent.client.call("StartContainer", { container_id: id }).then(
+          () => "started",
+          (error: { code: number }) => status[error.code],
+        );
+        await stop(id, grace);
+        assert.equal((await containerStatus(agent, id)).state, ContainerState.CONTAINER_EXITED);
+        assert.match((await started) ?? "", /^(started|FAILED_PRECONDITION)$/);
+      }
+    });
+  }
 
   test("the image's stop signal, and the request's, which wins", async () => {
     await importBusybox(agent, "berth.test/signal:1", { config: { StopSignal: "SIGUSR1" } });
