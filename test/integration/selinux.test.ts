@@ -10,6 +10,9 @@ import { after, before, describe, test } from "node:test";
 import type { runtime } from "../../cri-proto/generated/runtime.js";
 import { kernelFeatures } from "../../native/features.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
+import { lacksStorage, makeFileSystem } from "../support/file-systems.js";
+import { buildImage } from "../support/image-builder.js";
+import { startLyingRegistry } from "../support/lying-registry.js";
 import {
   busyboxName,
   exec,
@@ -173,6 +176,47 @@ describe("with a domain for containers, enforcing", {
     assert.equal(await labelIn(id, "/image/bin/busybox"), await mountLabel(first));
     assert.equal(await out(agent, id, ["/image/bin/busybox", "echo", "runs"]), "runs");
   });
+
+  for (const [driver, on] of [
+    ["overlay", "ext4"],
+    ["copy", "xfs"],
+    ["btrfs", "btrfs"],
+    ["devmapper", "ext4"],
+  ] as const) {
+    test(`so it is with the storage driver ${driver}: pods that share an image see it with the label of each`, {
+      skip: lacksStorage(driver, on) ?? false,
+    }, async () => {
+      const fileSystem = makeFileSystem(on, 400);
+      const root = join(fileSystem.path, "root");
+      const agent = await startAgent({ flags: { root, "storage-driver": driver } });
+      const empty = await startLyingRegistry(buildImage({ layers: [] }));
+      try {
+        await importBusybox(agent);
+        const bare = `${empty.host}/x:1`;
+        await agent.client.call("PullImage", { image: { image: bare } });
+        for (const level of ["s0:c1,c2", "s0:c3,c4"]) {
+          const pod = await runPod(agent, { linux: { security_context: { selinux_options: { level } } } });
+          const mounts = [
+            { container_path: "/image", readonly: true, image: { image: busyboxName } },
+            { container_path: "/part", readonly: true, image: { image: busyboxName }, image_sub_path: "bin" },
+            { container_path: "/bare", readonly: true, image: { image: bare } },
+          ];
+          const id = await runContainer(agent, pod, { mounts });
+          const pid = await hostPidOf(agent, id);
+          for (const path of ["/bin/busybox", "/image", "/image/bin/busybox", "/part/busybox", "/bare"]) {
+            const label = `system_u:object_r:container_file_t:${level}`;
+            assert.equal(fileLabel(`/proc/${pid}/root${path}`), label, path);
+          }
+          assert.equal(await out(agent, id, ["/image/bin/busybox", "echo", "runs"]), "runs");
+          assert.notEqual((await exec(agent, id, "echo x >/image/new")).exitCode, 0);
+        }
+      } finally {
+        await empty.stop();
+        await agent.stop();
+        await fileSystem.close();
+      }
+    });
+  }
 
   test("privileged containers and those that see the host's processes have no label of their own", async () => {
     assert.equal(await labelOf(await run(one, { privileged: true })), processLabel(process.pid));

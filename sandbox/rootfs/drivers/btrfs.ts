@@ -22,7 +22,7 @@ export async function openBtrfsDriver(root: string): Promise<StorageDriver> {
   if ((await statfs(root)).type !== btrfsMagic) {
     throw new FailedPreconditionError(`storage-driver btrfs: ${root} is on another file system`);
   }
-  const emptyLayer = await makeEmptyLayer(root);
+  const { emptyLayer, below } = await makeEmptyLayer(root);
   const mountPoints = await makeMountPoints(root);
   const topOf = (layers: readonly string[]): string => {
     const top = layers.at(-1);
@@ -61,7 +61,7 @@ export async function openBtrfsDriver(root: string): Promise<StorageDriver> {
       if (limitBytes !== undefined) await native.limitSubvolume(files, limitBytes);
       return { rootFd: await openTreeAsRoot(files, users?.fd, mountLabel), upperDirectory: files };
     },
-    mountImage: ({ layers, ...options }) => showImage(topOf(layers), emptyLayer, options),
+    mountImage: ({ layers, ...options }) => showImage(topOf(layers), below, options),
     comparisonOf: ({ home, layers }) => ({ upper: filesOf(home), lower: [topOf(layers), mountPoints] }),
     async remove(home) {
       try {

@@ -15,7 +15,7 @@ import { noteUsage, openTreeAsRoot, showImage, usageSince } from "./whole-trees.
 
 /** @param root the agent's state directory */
 export async function openCopyDriver(root: string): Promise<StorageDriver> {
-  const emptyLayer = await makeEmptyLayer(root);
+  const { emptyLayer, below } = await makeEmptyLayer(root);
   const mountPoints = await makeMountPoints(root);
   const topOf = (layers: readonly string[]): string => {
     const top = layers.at(-1);
@@ -42,7 +42,7 @@ export async function openCopyDriver(root: string): Promise<StorageDriver> {
       }
       return { rootFd: await openTreeAsRoot(files, users?.fd, mountLabel), upperDirectory: files };
     },
-    mountImage: ({ layers, ...options }) => showImage(topOf(layers), emptyLayer, options),
+    mountImage: ({ layers, ...options }) => showImage(topOf(layers), below, options),
     comparisonOf: ({ home, layers }) => ({ upper: filesOf(home), lower: [topOf(layers), mountPoints] }),
     async remove(home) {
       await endProject(home);

@@ -19,7 +19,7 @@ import { removeTree } from "../remove-tree.js";
 import { filesOf, type StorageDriver } from "./driver.js";
 import { makeEmptyLayer, makeMountPoints } from "./own-trees.js";
 import { ThinPool, type ThinPoolOptions } from "./thin-pool.js";
-import { notedUsage, noteUsage } from "./whole-trees.js";
+import { notedUsage, noteUsage, showImage } from "./whole-trees.js";
 
 const run = promisify(execFile);
 
@@ -51,7 +51,7 @@ export async function openDevmapperDriver(root: string, options: ThinPoolOptions
   const deviceBytes = before?.deviceBytes ?? Math.ceil(options.deviceBytes / deviceUnit) * deviceUnit;
   const pool = await ThinPool.open(root, { ...options, deviceBytes });
   await unmountAllBelow(await realpath(root));
-  const emptyLayer = await makeEmptyLayer(root);
+  const { emptyLayer, below } = await makeEmptyLayer(root);
   const mountPoints = await makeMountPoints(root);
   if (before === undefined) await makeBase(root, pool, deviceBytes);
   const turns = new Serial();
@@ -106,6 +106,23 @@ export async function openDevmapperDriver(root: string, options: ThinPoolOptions
     }
   };
 
+  const showAll = async (homes: readonly string[]): Promise<() => Promise<void>> => {
+    const done: string[] = [];
+    const hideAll = async (): Promise<void> => {
+      for (const home of done.splice(0)) await turns.run(home, () => hide(home));
+    };
+    try {
+      for (const home of homes) {
+        await turns.run(home, () => show(home));
+        done.push(home);
+      }
+    } catch (error) {
+      await hideAll();
+      throw error;
+    }
+    return hideAll;
+  };
+
   return {
     name: "devmapper",
     wholeTrees: true,
@@ -151,18 +168,21 @@ export async function openDevmapperDriver(root: string, options: ThinPoolOptions
         throw error;
       }
     },
-    async mountImage({ layers, subPath, userNamespaceFd, mountLabel }) {
-      if (mountLabel !== undefined) {
-        // a file system has one label, and pods that share an image have each their own
-        throw new FailedPreconditionError(
-          "the storage driver devmapper has no image volumes where SELinux labels are wanted",
-        );
-      }
+    async mountImage({ layers, ...options }) {
+      const { subPath, userNamespaceFd, mountLabel } = options;
       const top = layers.at(-1);
-      const more = { subPath, ...(userNamespaceFd !== undefined && { userNamespaceFd }) };
-      return top === undefined
-        ? native.mountOverlay({ lower: [emptyLayer], ...more })
-        : mountLayer(await deviceOf(top), more);
+      if (top === undefined) return showImage(emptyLayer, below, options);
+      if (mountLabel === undefined) {
+        return mountLayer(await deviceOf(top), { subPath, ...(userNamespaceFd !== undefined && { userNamespaceFd }) });
+      }
+      // a file system has one label, and pods that share an image have each their own: so does an overlay of it, which keeps
+      // the layer's mount when that has no name any more
+      const hideAll = await showAll([top]);
+      try {
+        return await showImage(filesOf(top), below, options);
+      } finally {
+        await hideAll();
+      }
     },
     comparisonOf: ({ home, layers }) => {
       const top = layers.at(-1);
@@ -185,22 +205,7 @@ export async function openDevmapperDriver(root: string, options: ThinPoolOptions
         native.closeDescriptor(fd);
       }
     },
-    async show(homes) {
-      const done: string[] = [];
-      const hideAll = async (): Promise<void> => {
-        for (const home of done.splice(0)) await turns.run(home, () => hide(home));
-      };
-      try {
-        for (const home of homes) {
-          await turns.run(home, () => show(home));
-          done.push(home);
-        }
-      } catch (error) {
-        await hideAll();
-        throw error;
-      }
-      return hideAll;
-    },
+    show: showAll,
     close: () => pool.close(),
   };
 }

@@ -13,7 +13,7 @@ import { beginProject, endProject, projectUsage } from "./project-quota.js";
 /** @param root the agent's state directory */
 export async function openOverlayDriver(root: string): Promise<StorageDriver> {
   // overlay wants at least one lower directory: the one of an image without layers
-  const emptyLayer = await makeEmptyLayer(root);
+  const { emptyLayer, below } = await makeEmptyLayer(root);
   // the bottom of every container's root: where an image lacks one, it need not be made in the writable directory, which is
   // several writes to the disk
   const mountPoints = await makeMountPoints(root);
@@ -57,7 +57,7 @@ export async function openOverlayDriver(root: string): Promise<StorageDriver> {
     mountImage({ layers, subPath, userNamespaceFd, mountLabel }) {
       const lower = lowerOf(layers);
       // a single layer is shown as it is, with its own labels; two are an overlay
-      if (mountLabel !== undefined && lower.length === 1) lower.push(emptyLayer);
+      if (mountLabel !== undefined && lower.length === 1) lower.push(below);
       return native.mountOverlay({ lower, subPath, ...idmap(userNamespaceFd), ...context(mountLabel) });
     },
     // what is at the mount points of every container is none of its changes

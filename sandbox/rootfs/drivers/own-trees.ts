@@ -4,15 +4,17 @@ import { join } from "node:path";
 import { filesOf } from "./driver.js";
 
 /**
- * The files of an image without layers: an empty directory.
+ * Two empty directories: the files of an image without layers, and what can be below any image that has to be an overlay,
+ * which wants two.
  * @param root the agent's state directory
  */
-export async function makeEmptyLayer(root: string): Promise<string> {
+export async function makeEmptyLayer(root: string): Promise<{ emptyLayer: string; below: string }> {
   const home = join(root, "empty");
   // nobody else gets in, as with every layer, whatever the mode of a root directory that was there before
   await mkdir(home, { recursive: true, mode: 0o700 });
-  await mkdir(filesOf(home), { recursive: true, mode: 0o755 });
-  return filesOf(home);
+  const [emptyLayer, below] = [filesOf(home), join(home, "below")];
+  for (const directory of [emptyLayer, below]) await mkdir(directory, { recursive: true, mode: 0o755 });
+  return { emptyLayer, below };
 }
 
 /** What is mounted over in every container's root: directories and empty files. @param root the agent's state directory */

@@ -64,17 +64,17 @@ async function labelTree(directory: string, label: string): Promise<void> {
 
 /**
  * A detached, read-only mount of a layer's tree, or of a part of it.
- * @param emptyLayer see makeEmptyLayer; with it below, the tree is an overlay, which can have labels of its own
+ * @param below see makeEmptyLayer; with it the tree is an overlay, which can have a label of its own
  */
 export function showImage(
   directory: string,
-  emptyLayer: string,
+  below: string,
   { subPath, userNamespaceFd, mountLabel }: Omit<ImageMountOptions, "layers">,
 ): Promise<number> {
   return explainIdmap(
     directory,
     native.mountOverlay({
-      lower: mountLabel === undefined ? [directory] : [directory, emptyLayer],
+      lower: mountLabel === undefined ? [directory] : [directory, below],
       subPath,
       ...(userNamespaceFd !== undefined && { userNamespaceFd }),
       ...(mountLabel !== undefined && { context: mountLabel }),
