@@ -1,7 +1,7 @@
 // Directories that a layer holds without describing them look like those of the layers below.
 //
-// The names come from the layer, and the trees may be hostile: the layer's own links lead nowhere out of it, and those of
-// the layers below are not followed at all. Whiteouts that hide nothing go, and directories of nothing else.
+// The names come from the layer, and the trees may be hostile: no links are followed. Whiteouts that hide nothing go, and
+// directories of nothing else.
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -70,7 +70,7 @@ void copy_attributes(int from, int to, const std::string& path) {
 UniqueFd open_in_root(int root, const std::string& path) {
   open_how how{};
   how.flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
-  how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
   return UniqueFd(static_cast<int>(syscall(SYS_openat2, root, path.empty() ? "." : path.c_str(), &how, sizeof how)));
 }
 

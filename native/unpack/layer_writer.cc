@@ -24,6 +24,8 @@ namespace {
 // with the host's path of the layer before it, it has to stay below PATH_MAX: otherwise nobody could delete it
 constexpr size_t kMaxDepthBytes = 3800;
 constexpr uint64_t kBlock = 4096;
+// ext4 holds less than a block of attributes for each file; what is smaller than this finds no room on a full disk only
+constexpr size_t kLargeAttributeBytes = 2048;
 
 uint64_t on_disk(uint64_t size) { return (size + kBlock - 1) / kBlock * kBlock; }
 
@@ -31,7 +33,11 @@ UniqueFd open_in_root(int root, const std::string& path, int flags, uint64_t res
   open_how how{};
   how.flags = static_cast<uint64_t>(flags | O_CLOEXEC);
   how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve;
-  return UniqueFd(static_cast<int>(syscall(SYS_openat2, root, path.empty() ? "." : path.c_str(), &how, sizeof how)));
+  // EAGAIN: a rename or a mount somewhere on the machine, and the kernel is not sure that a link's ".." stayed inside
+  for (int tries = 0;; tries++) {
+    const long fd = syscall(SYS_openat2, root, path.empty() ? "." : path.c_str(), &how, sizeof how);
+    if (fd >= 0 || errno != EAGAIN || tries > 1000) return UniqueFd(static_cast<int>(fd));
+  }
 }
 
 bool is_whiteout(const struct stat& status) { return S_ISCHR(status.st_mode) && status.st_rdev == makedev(0, 0); }
@@ -39,16 +45,20 @@ bool is_whiteout(const struct stat& status) { return S_ISCHR(status.st_mode) && 
 timespec to_timespec(const Time& time) { return {time.seconds, time.nanoseconds}; }
 
 // GNU tar's own rule: what the file system cannot hold is left out, except for capabilities.
-void check_attribute(int result, const std::string& name, const std::string& path) {
+void check_attribute(int result, const std::string& name, const std::string& value, const std::string& path) {
   if (result == 0) return;
   if (name != "security.capability" && (errno == EOPNOTSUPP || errno == EPERM)) return;
+  if (errno == E2BIG || (errno == ENOSPC && value.size() >= kLargeAttributeBytes)) {
+    refuse("setxattr " + name, path, "its " + std::to_string(value.size()) +
+                                         " bytes are more than this file system has room for in one file's attributes");
+  }
   fail("setxattr " + name, path);
 }
 
 void set_attributes(int fd, const Entry& entry) {
   for (const auto& [name, value] : entry.attributes) {
     if (!attribute_is_kept(name) || name == "system.posix_acl_default") continue;
-    check_attribute(fsetxattr(fd, name.c_str(), value.data(), value.size(), 0), name, entry.path);
+    check_attribute(fsetxattr(fd, name.c_str(), value.data(), value.size(), 0), name, value, entry.path);
   }
 }
 
@@ -100,28 +110,34 @@ void LayerWriter::forget_parents() {
 
 int LayerWriter::open_parent(const std::string& path, CachedParent& cache, bool make) {
   const std::string parent = parent_of(path);
-  if (make && !hiding_ && hiding_only_ > 0) use_directories(parent);
-  if (cache.fd && cache.path == parent) return cache.fd.get();
+  const auto use = [&]() {
+    if (make && !hiding_ && hiding_only_ > 0) use_directories(cache.real_path);
+    return cache.fd.get();
+  };
+  if (cache.fd && cache.path == parent) return use();
+  std::string real_path = parent;
   UniqueFd fd = open_in_root(root_.get(), parent, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
-  // a link of the layers below is replaced by a directory, as overlayfs shows it
-  if (!fd && errno == ELOOP && !(apply_ && make)) {
+  // a link is no directory that could hide anything; one of the layers below is replaced by a directory, as overlayfs shows it
+  if (!fd && errno == ELOOP && !hiding_ && !(apply_ && make)) {
     fd = open_in_root(root_.get(), parent, O_PATH | O_DIRECTORY, 0);
-    if (fd) check_depth(fd.get(), path);
+    if (fd) real_path = real_path_of(fd.get(), path);
   }
-  if (!fd && make && (errno == ENOENT || errno == ENOTDIR || (apply_ && errno == ELOOP))) fd = make_parents(parent);
+  if (!fd && make && (errno == ENOENT || errno == ENOTDIR || (apply_ && errno == ELOOP))) {
+    fd = make_parents(parent);
+    real_path = real_path_of(fd.get(), path);
+  }
   if (!fd) fail("open the parent of", path);
   if (make) keep_time(fd.get(), parent);
-  cache.path = parent;
-  cache.fd = std::move(fd);
-  return cache.fd.get();
+  cache = {parent, std::move(real_path), std::move(fd)};
+  return use();
 }
 
 void LayerWriter::use_directories(const std::string& path) {
   for (size_t end = 0; end < path.size();) {
     end = std::min(path.find('/', end == 0 ? 0 : end + 1), path.size());
     const auto found = implicit_.find(path.substr(0, end));
-    if (found == implicit_.end() || !found->second) continue;
-    found->second = false;
+    if (found == implicit_.end() || !found->second.only_hides) continue;
+    found->second.only_hides = false;
     hiding_only_--;
   }
 }
@@ -135,8 +151,7 @@ int LayerWriter::open_lower_parent(const std::string& path) {
     fail("open the parent of", path);
   }
   keep_time(fd.get(), parent);
-  parent_.path = parent;
-  parent_.fd = std::move(fd);
+  parent_ = {parent, parent, std::move(fd)};
   return parent_.fd.get();
 }
 
@@ -147,19 +162,22 @@ void LayerWriter::keep_time(int directory, const std::string& path) {
   struct stat status {};
   if (fstat(directory, &status) != 0) fail("stat", path);
   if (is_made(status) || !kept_.insert(status.st_ino).second) return;
-  directory_ends_.push_back({path, {status.st_mtim.tv_sec, status.st_mtim.tv_nsec}, {}});
+  directory_ends_.push_back({path, status.st_ino, false, {status.st_mtim.tv_sec, status.st_mtim.tv_nsec}, {}});
 }
 
 // Links can lead deeper than any name in the archive is long.
-void LayerWriter::check_depth(int parent, const std::string& path) {
+std::string LayerWriter::real_path_of(int directory, const std::string& path) {
   char where[PATH_MAX];
-  if (fchdir(parent) != 0) fail("fchdir", path);
+  if (fchdir(directory) != 0) fail("fchdir", path);
   const bool is_too_deep = getcwd(where, sizeof where) == nullptr || strlen(where) > kMaxDepthBytes - NAME_MAX;
   if (is_too_deep) refuse("open the parent of", path, "directories are nested too deeply");
+  return where + 1;
 }
 
 UniqueFd LayerWriter::make_parents(const std::string& path) {
   UniqueFd current = open_in_root(root_.get(), "", O_PATH | O_DIRECTORY, 0);
+  std::string real_path;
+  bool is_opaque = false;
   for (size_t end = 0; end < path.size();) {
     const size_t begin = end == 0 ? 0 : end + 1;
     end = std::min(path.find('/', begin), path.size());
@@ -168,7 +186,7 @@ UniqueFd LayerWriter::make_parents(const std::string& path) {
     keep_time(current.get(), path.substr(0, begin == 0 ? 0 : begin - 1));
     const bool is_new = make_directory(current.get(), name, prefix);
     if (is_new && !apply_) {
-      implicit_[prefix] = hiding_;
+      implicit_[path_below(real_path, name)] = {.only_hides = hiding_, .is_alone = is_opaque};
       hiding_only_ += hiding_;
     }
     if (!is_new && apply_) replace_lower(current.get(), name, prefix);
@@ -187,11 +205,18 @@ UniqueFd LayerWriter::make_parents(const std::string& path) {
       inodes_++;
       bytes_ += kBlock;
       set_opaque(current.get(), name, prefix);
+      implicit_.erase(path_below(real_path, name));
       next = open_in_root(root_.get(), prefix, O_PATH | O_DIRECTORY, 0);
     }
     if (!next) fail("open", prefix);
     current = std::move(next);
-    check_depth(current.get(), prefix);
+    real_path = real_path_of(current.get(), prefix);
+    if (!opaque_.empty() && !is_opaque) {
+      struct stat status {};
+      if (fstat(current.get(), &status) != 0) fail("stat", prefix);
+      if (is_new) opaque_.erase(status.st_ino);
+      is_opaque = opaque_.contains(status.st_ino);
+    }
   }
   return current;
 }
@@ -204,9 +229,9 @@ bool LayerWriter::make_directory(int parent, const std::string& name, const std:
   }
   inodes_++;
   bytes_ += kBlock;
-  if (!apply_) return true;
+  if (!apply_ && !has_setgid_directory_) return true;
   add_made(parent, name, path);
-  // a directory of the layers below may hand its group and its ACL on: in this layer alone, it would not
+  // a set-group-id directory hands its group and that bit on, one of the layers below perhaps an ACL: tar's would not
   const UniqueFd fd(openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!fd) fail("open", path);
   drop_attributes(fd.get(), path);
@@ -248,7 +273,7 @@ void LayerWriter::write(const Entry& entry, TarReader& data) {
   }
 }
 
-bool LayerWriter::remove_existing(int parent, const std::string& name, const std::string& path) {
+void LayerWriter::remove_existing(int parent, const std::string& name, const std::string& path) {
   const UniqueFd kept(dup(parent));
   if (!kept) fail("dup", path);
   // the open parents may be what goes, or have been reached through it
@@ -257,15 +282,16 @@ bool LayerWriter::remove_existing(int parent, const std::string& name, const std
   if (fstatat(kept.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) fail("stat", path);
   if (S_ISDIR(status.st_mode)) remove_tree(kept.get(), name, path);
   else if (unlinkat(kept.get(), name.c_str(), 0) != 0) fail("unlink", path);
-  return !apply_ && is_whiteout(status);
 }
 
 void LayerWriter::write_directory(const Entry& entry, const std::string& path) {
   const std::string name = path.empty() ? "." : name_of(path);
   const int parent = path.empty() ? root_.get() : open_parent(path, parent_, true);
+  bool is_new = false;
   if (path.empty()) {
     root_is_implicit_ = false;
   } else if (mkdirat(parent, name.c_str(), 0700) == 0) {
+    is_new = true;
     inodes_++;
     bytes_ += kBlock;
   } else {
@@ -273,17 +299,19 @@ void LayerWriter::write_directory(const Entry& entry, const std::string& path) {
     struct stat status {};
     if (fstatat(parent, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) fail("stat", path);
     if (!S_ISDIR(status.st_mode)) {
-      const bool was_whiteout = remove_existing(parent, name, path);
+      remove_existing(parent, name, path);
       const int reopened = open_parent(path, parent_, true);
       if (mkdirat(reopened, name.c_str(), 0700) != 0) fail("mkdir", path);
       inodes_++;
       bytes_ += kBlock;
-      if (was_whiteout) set_opaque(reopened, name, path);
+      // what was there, a whiteout or a file, had already taken the place of what the layers below have
+      if (!apply_) set_opaque(reopened, name, path);
     }
   }
   if (!implicit_.empty()) {
-    if (hiding_only_ > 0) use_directories(path);
-    implicit_.erase(path);
+    const std::string real_path = path.empty() ? path : path_below(parent_.real_path, name);
+    if (hiding_only_ > 0) use_directories(real_path);
+    implicit_.erase(real_path);
   }
   const UniqueFd fd(path.empty() ? open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
                                  : openat(open_parent(path, parent_, true), name.c_str(),
@@ -297,7 +325,10 @@ void LayerWriter::write_directory(const Entry& entry, const std::string& path) {
   set_attributes(fd.get(), entry);
   if (fchmod(fd.get(), entry.mode) != 0) fail("chmod", path);
   if ((entry.mode & S_ISGID) != 0) has_setgid_directory_ = true;
-  DirectoryEnd end{path, entry.modified, ""};
+  struct stat status {};
+  if (fstat(fd.get(), &status) != 0) fail("stat", path);
+  if (is_new) opaque_.erase(status.st_ino);
+  DirectoryEnd end{path, status.st_ino, true, entry.modified, ""};
   for (const auto& [key, value] : entry.attributes) {
     if (key == "system.posix_acl_default") end.default_acl = value;
   }
@@ -375,6 +406,12 @@ void LayerWriter::write_link(const Entry& entry, const std::string& path) {
     } catch (const Failure& failure) {
       throw Failure{"link to " + target, path, failure.errno_value, failure.message};
     }
+    struct stat status {};
+    if (!of_whiteouts_.empty() && fstatat(link_parent_.fd.get(), target_name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+        is_whiteout(status)) {
+      errno = ENOENT;
+      return -1;
+    }
     return linkat(link_parent_.fd.get(), target_name.c_str(), parent, name.c_str(), 0);
   };
   if (try_link() == 0) return;
@@ -409,6 +446,8 @@ void LayerWriter::write_node(const Entry& entry, const std::string& path) {
                       : entry.type == EntryType::block_device ? S_IFBLK
                                                               : S_IFCHR;
   const dev_t device = entry.type == EntryType::fifo ? 0 : makedev(entry.device_major, entry.device_minor);
+  // overlayfs's own whiteout: of an archive of an upper directory
+  if (kind == S_IFCHR && device == makedev(0, 0)) return hide(name, path);
   int parent = open_parent(path, parent_, true);
   if (mknodat(parent, name.c_str(), kind | (entry.mode & 0777), device) != 0) {
     if (errno != EEXIST) fail("mknod", path);
@@ -426,7 +465,7 @@ void LayerWriter::set_node_attributes(int parent, const std::string& name, const
   for (const auto& [key, value] : entry.attributes) {
     if (!attribute_is_kept(key)) continue;
     if (fchdir(parent) != 0) fail("fchdir", entry.path);
-    check_attribute(lsetxattr(name.c_str(), key.c_str(), value.data(), value.size(), 0), key, entry.path);
+    check_attribute(lsetxattr(name.c_str(), key.c_str(), value.data(), value.size(), 0), key, value, entry.path);
   }
   // mknod has made this very name, so that it is no link; chown or a default ACL may have changed the mode
   if (entry.type != EntryType::symbolic_link && fchmodat(parent, name.c_str(), entry.mode, 0) != 0) {
@@ -443,10 +482,14 @@ void LayerWriter::finish() {
     // a later entry may have replaced it
     if (!fd && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP)) continue;
     if (!fd) fail("open", end.path);
+    struct stat status {};
+    if (fstat(fd.get(), &status) != 0) fail("stat", end.path);
+    // the number of what is gone may be another one's
+    if (status.st_ino != end.inode || (!end.is_own && is_made(status))) continue;
     if (!end.default_acl.empty()) {
       const int result =
           fsetxattr(fd.get(), "system.posix_acl_default", end.default_acl.data(), end.default_acl.size(), 0);
-      check_attribute(result, "system.posix_acl_default", end.path);
+      check_attribute(result, "system.posix_acl_default", end.default_acl, end.path);
     }
     const timespec times[2] = {{0, UTIME_OMIT}, to_timespec(end.modified)};
     if (futimens(fd.get(), times) != 0) fail("utimens", end.path);

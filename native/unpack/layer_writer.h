@@ -29,9 +29,16 @@ class LayerWriter {
 
   uint64_t bytes() const { return bytes_; }
   uint64_t inodes() const { return inodes_; }
-  // Directories that no entry describes: they look like the same directory of the layers below. The value: there is nothing but
-  // whiteouts in it; without a directory below, it is none.
-  const std::map<std::string, bool>& implicit_directories() const { return implicit_; }
+
+  struct Implicit {
+    // There is nothing but whiteouts in it; without a directory below, it is none.
+    bool only_hides;
+    // The layer itself had hidden what is below before: it looks like none of that.
+    bool is_alone;
+  };
+
+  // Directories that no entry describes, by paths without links: they look like the same directory of the layers below.
+  const std::map<std::string, Implicit>& implicit_directories() const { return implicit_; }
   // Directories that have whiteouts in them.
   const std::set<std::string>& directories_of_whiteouts() const { return of_whiteouts_; }
   bool root_is_implicit() const { return root_is_implicit_; }
@@ -39,10 +46,15 @@ class LayerWriter {
  private:
   struct CachedParent {
     std::string path;
+    // where the links in it lead
+    std::string real_path;
     UniqueFd fd;
   };
   struct DirectoryEnd {
     std::string path;
+    ino_t inode;
+    // it has an entry; otherwise it is one of the layers below
+    bool is_own;
     Time modified;
     std::string default_acl;
   };
@@ -52,12 +64,13 @@ class LayerWriter {
   UniqueFd make_parents(const std::string& path);
   bool make_directory(int parent, const std::string& name, const std::string& path);
   void replace_lower(int parent, const std::string& name, const std::string& path);
-  void check_depth(int parent, const std::string& path);
+  std::string real_path_of(int directory, const std::string& path);
   void forget_parents();
   // Of a directory and those that it is in: an entry comes into it.
   void use_directories(const std::string& path);
 
   bool write_whiteout(const std::string& path);
+  void hide(const std::string& hidden, const std::string& path);
   int open_hiding_parent(const std::string& path);
   int open_lower_parent(const std::string& path);
   void write_directory(const Entry& entry, const std::string& path);
@@ -67,8 +80,8 @@ class LayerWriter {
   void write_symlink(const Entry& entry, const std::string& path);
   void write_node(const Entry& entry, const std::string& path);
 
-  // Removes what stands in the way of a new entry and closes the cached parents; true: it was a whiteout.
-  bool remove_existing(int parent, const std::string& name, const std::string& path);
+  // Removes what stands in the way of a new entry and closes the cached parents.
+  void remove_existing(int parent, const std::string& name, const std::string& path);
   // Of the layers below, nothing shows through in the directory any more.
   void set_opaque(int parent, const std::string& name, const std::string& path);
   void purge(int parent, const std::string& name, const std::string& path);
@@ -83,12 +96,14 @@ class LayerWriter {
   CachedParent parent_;
   CachedParent link_parent_;
   std::vector<DirectoryEnd> directory_ends_;
-  std::map<std::string, bool> implicit_;
+  std::map<std::string, Implicit> implicit_;
   std::set<std::string> of_whiteouts_;
   // how many of the implicit ones are there for whiteouts alone
   size_t hiding_only_ = 0;
   // a whiteout is being written
   bool hiding_ = false;
+  // the inodes of directories that have been made opaque
+  std::unordered_set<ino_t> opaque_;
   // apply: the inodes of what this layer has made or described, which its own whiteouts do not hide
   std::unordered_set<ino_t> made_;
   // apply: the inodes of directories of the layers below that keep their time, whatever comes into them

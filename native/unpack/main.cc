@@ -74,8 +74,9 @@ std::string unpack_layer(LayerStream& stream, bool apply) {
       refuse("make", path, "too many directories that no entry describes, or that have whiteouts");
     }
   };
-  for (const auto& [path, only_hides] : writer.implicit_directories()) {
-    tell(only_hides ? "/" : "", path);
+  for (const auto& [path, directory] : writer.implicit_directories()) {
+    if (directory.only_hides) tell("/", path);
+    else if (!directory.is_alone) tell("", path);
   }
   for (const std::string& path : writer.directories_of_whiteouts()) tell("//", path);
   return told;

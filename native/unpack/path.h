@@ -31,6 +31,10 @@ inline std::string parent_of(const std::string& path) {
   return slash == std::string::npos ? "" : path.substr(0, slash);
 }
 
+inline std::string path_below(const std::string& directory, const std::string& name) {
+  return directory.empty() ? name : directory + "/" + name;
+}
+
 inline std::string name_of(const std::string& path) { return path.substr(path.rfind('/') + 1); }
 
 }  // namespace berth::unpack

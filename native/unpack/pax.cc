@@ -20,8 +20,7 @@ void add_record(std::string_view key, std::string_view value, PaxRecords& record
     records.extents.back().size = parse_decimal(value, "GNU.sparse.numbytes");
     return;
   }
-  if (value.empty()) records.values.erase(std::string(key));
-  else records.values[std::string(key)] = std::string(value);
+  records.values[std::string(key)] = std::string(value);
 }
 
 }  // namespace
@@ -60,15 +59,19 @@ Time parse_time(std::string_view text) {
   const size_t dot = text.find('.');
   Time time;
   time.seconds = static_cast<int64_t>(parse_decimal(text.substr(0, dot), "mtime"));
+  bool has_rest = false;
   if (dot != std::string_view::npos) {
     int64_t unit = 100'000'000;
     for (const char digit : text.substr(dot + 1)) {
       if (digit < '0' || digit > '9') refuse("read the archive", "", "mtime is no number");
+      if (unit == 0 && digit != '0') has_rest = true;
       time.nanoseconds += unit * (digit - '0');
       unit /= 10;
     }
   }
   if (!negative) return time;
+  // cut off towards the past, as GNU tar does
+  if (has_rest) time.nanoseconds++;
   // -1.25 is two seconds before the epoch and three quarters
   if (time.nanoseconds == 0) return Time{-time.seconds, 0};
   return Time{-time.seconds - 1, 1'000'000'000 - time.nanoseconds};

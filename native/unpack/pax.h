@@ -10,12 +10,13 @@
 namespace berth::unpack {
 
 struct PaxRecords {
+  // an empty value takes back what was said before, but for extended attributes, which may be empty
   std::map<std::string, std::string> values;
   // GNU.sparse.offset and .numbytes of sparse format 0.0, which repeat
   std::vector<Extent> extents;
 };
 
-// Adds the records of one extended header; an empty value removes what a global header said. Throws Failure.
+// Adds the records of one extended header. Throws Failure.
 void parse_pax(std::string_view text, PaxRecords& records);
 
 uint64_t parse_decimal(std::string_view text, const char* name);

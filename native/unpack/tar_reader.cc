@@ -129,6 +129,9 @@ std::optional<Entry> TarReader::assemble(const Header& header, const uint8_t* bl
   entry.modified.seconds = header.modified;
   // what a global header says holds for every entry that does not say otherwise itself
   if (!global_.values.empty()) local_.values.insert(global_.values.begin(), global_.values.end());
+  std::erase_if(local_.values, [](const auto& record) {
+    return record.second.empty() && !record.first.starts_with(kAttributePrefix);
+  });
   apply_pax(entry);
   path_ = entry.path;
   if (!local_.values.contains("uid")) entry.uid = checked_id(static_cast<uint64_t>(header.uid), "uid", path_);

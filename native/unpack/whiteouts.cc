@@ -22,11 +22,6 @@ constexpr std::string_view kWhiteout = ".wh.";
 constexpr std::string_view kWhiteoutMeta = ".wh..wh.";
 constexpr std::string_view kOpaqueMarker = ".wh..wh..opq";
 
-std::string path_beside(const std::string& path, const std::string& name) {
-  const std::string parent = parent_of(path);
-  return parent.empty() ? name : parent + "/" + name;
-}
-
 }  // namespace
 
 // A whiteout hides what the layers below hold, never what this layer holds itself.
@@ -46,25 +41,27 @@ bool LayerWriter::write_whiteout(const std::string& path) {
   if (name.starts_with(kWhiteoutMeta)) return true;
   const std::string hidden = name.substr(kWhiteout.size());
   if (hidden.empty() || hidden == "." || hidden == "..") refuse("make a whiteout", path, "it names nothing");
+  hide(hidden, path);
+  return true;
+}
+
+// @param path an entry beside what is hidden
+void LayerWriter::hide(const std::string& hidden, const std::string& path) {
   const int parent = open_hiding_parent(path);
-  if (parent < 0) return true;
-  if (apply_) {
-    purge(parent, hidden, path);
-    return true;
-  }
+  if (parent < 0) return;
+  if (apply_) return purge(parent, hidden, path);
   if (mknodat(parent, hidden.c_str(), S_IFCHR, makedev(0, 0)) == 0) {
     of_whiteouts_.insert(parent_of(path));
     inodes_++;
-    return true;
+    return;
   }
   if (errno != EEXIST) fail("mknod a whiteout", path);
   struct stat status {};
   if (fstatat(parent, hidden.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) fail("stat", path);
-  if (!S_ISDIR(status.st_mode)) return true;
-  const auto implicit = implicit_.find(path_beside(path, hidden));
-  if (implicit == implicit_.end() || !implicit->second) {
-    set_opaque(parent, hidden, path);
-    return true;
+  if (!S_ISDIR(status.st_mode)) return;
+  const auto implicit = implicit_.find(path_below(parent_of(path), hidden));
+  if (implicit == implicit_.end() || !implicit->second.only_hides) {
+    return set_opaque(parent, hidden, path);
   }
   // there are only whiteouts in it
   remove_existing(parent, hidden, path);
@@ -72,7 +69,6 @@ bool LayerWriter::write_whiteout(const std::string& path) {
     fail("mknod a whiteout", path);
   }
   of_whiteouts_.insert(parent_of(path));
-  return true;
 }
 
 // -1: what is no directory (any more), or is not there, has nothing that could be hidden. umoci tells of it nevertheless.
@@ -86,7 +82,7 @@ int LayerWriter::open_hiding_parent(const std::string& path) {
     return parent;
   } catch (const Failure& failure) {
     hiding_ = false;
-    if (failure.errno_value == ENOTDIR) return -1;
+    if (failure.errno_value == ENOTDIR || failure.errno_value == ELOOP) return -1;
     throw;
   }
 }
@@ -100,6 +96,9 @@ void LayerWriter::set_opaque(int parent, const std::string& name, const std::str
     return;
   }
   if (fsetxattr(fd.get(), kOpaque, "y", 1, 0) != 0) fail("setxattr trusted.overlay.opaque", path);
+  struct stat status {};
+  if (fstat(fd.get(), &status) != 0) fail("stat", path);
+  opaque_.insert(status.st_ino);
 }
 
 // Removes what comes from the layers below; directories stay as far as they hold something of this layer.

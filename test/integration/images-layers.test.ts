@@ -123,6 +123,42 @@ describe("a layer of every kind of file", () => {
   });
 });
 
+describe("extended headers", () => {
+  it("keep attributes that are empty, and have times cut off towards the past, as GNU tar does", async () => {
+    const archive = writeTar([
+      { path: "empty", pax: { "SCHILY.xattr.user.empty": "", "SCHILY.xattr.user.full": "1" } },
+      { path: "old", pax: { mtime: "-5.1234567899" } },
+      { path: ".", type: "directory" },
+    ]);
+    await writeFile(join(base, "attributes.tar"), archive);
+    const expected = await emptyDirectory();
+    await run("tar", ["-xpf", join(base, "attributes.tar"), "--xattrs", "-C", expected]);
+    const { directory } = await unpackBytes(archive);
+    assert.deepEqual(await describeTree(directory), await describeTree(expected));
+    assert.deepEqual([...attributesOf(join(directory, "empty"))], [...attributesOf(join(expected, "empty"))]);
+    assert.equal(attributesOf(join(directory, "empty")).get("user.empty"), "");
+  });
+
+  it("are taken back by an empty value, also where a global one has said it", async () => {
+    const global = writeTar([{ path: "x", pax: { uid: "7", gid: "8" } }]).subarray(0, 1024);
+    global.write("g", 156, "latin1");
+    const sum = global.subarray(0, 512).reduce((total, byte, at) => total + (at >= 148 && at < 156 ? 32 : byte), 0);
+    global.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148, "latin1");
+    const { directory } = await unpackBytes(
+      Buffer.concat([global, writeTar([{ path: "both" }, { path: "one", pax: { uid: "" } }])]),
+    );
+    const [both, one] = [await lstat(join(directory, "both")), await lstat(join(directory, "one"))];
+    assert.deepEqual([both.uid, both.gid, one.uid, one.gid], [7, 8, 0, 8]);
+  });
+
+  it("with attributes that no file system can hold are refused, and not for want of room", async () => {
+    await assert.rejects(unpack([{ path: "f", pax: { "SCHILY.xattr.user.big": "x".repeat(70_000) } }]), {
+      kind: "INTERNAL",
+      message: /setxattr user\.big "f": its 70000 bytes are more than this file system has room for/,
+    });
+  });
+});
+
 describe("compressed streams", () => {
   const tar = writeTar([{ path: "a", content: "a".repeat(100_000) }]);
 
@@ -245,6 +281,26 @@ describe("hostile layers", () => {
     assert.ok((await lstat(join(directory, "hard"))).isSymbolicLink());
     await refuses([{ path: "hard", type: "hardlink", link: join(victim, "canary") }], /hard/);
     await refuses([{ path: "hard", type: "hardlink", link: "../../../../etc/passwd" }], /hard/);
+  });
+
+  it("go through links with .. also while others rename files, of which the kernel is not sure", async () => {
+    const [one, other] = [join(base, "renamed"), join(base, "renamed-again")];
+    await writeFile(one, "");
+    const script = `const { renameSync } = require("fs"); const [a, b] = process.argv.slice(1);
+      for (;;) { renameSync(a, b); renameSync(b, a); }`;
+    const renaming = execFile(process.execPath, ["-e", script, one, other]);
+    try {
+      const entries: TarEntry[] = ["one", "two"].flatMap((name): TarEntry[] => [
+        { path: `x/y/${name}`, type: "directory" },
+        { path: `x/${name}`, type: "symlink", link: `../x/y/../y/${name}` },
+      ]);
+      // each of the two ways is looked up again and again
+      const files = Array.from({ length: 4000 }, (_, i): TarEntry => ({ path: `x/${i % 2 ? "one" : "two"}/${i}` }));
+      const { directory } = await unpack([...entries, ...files]);
+      assert.equal((await readdir(join(directory, "x/y/one"))).length, 2000);
+    } finally {
+      renaming.kill("SIGKILL");
+    }
   });
 
   it("replace rather than follow what has their name", async () => {

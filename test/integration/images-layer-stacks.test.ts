@@ -1,0 +1,176 @@
+/**
+ * Layers that no tool would make: the same name several times, whiteouts before and after what they hide, ways through
+ * links. Storage drivers go two ways to an image's tree, a union of the layers or one applied to the other; both have to
+ * come to the same.
+ */
+import assert from "node:assert/strict";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import { native } from "../../native/binding.js";
+import { BerthError } from "../../sandbox/errors.js";
+import { openSnapshots, type Snapshots } from "../../sandbox/rootfs/snapshots.js";
+import { buildImage, writeOciLayout } from "../support/image-builder.js";
+import { openTestImages, type TestImages } from "../support/image-service.js";
+import type { TarEntry } from "../support/tar-writer.js";
+import { describeTree } from "../support/trees.js";
+
+interface Way {
+  service: TestImages;
+  snapshots: Snapshots;
+}
+
+let base: string;
+let ways: Way[];
+let serial = 0;
+
+before(async () => {
+  base = await mkdtemp(join(tmpdir(), "berth-stacks-"));
+  await mkdir(join(base, "place"));
+  ways = await Promise.all(
+    (["overlay", "copy"] as const).map(async (driver) => {
+      const service = await openTestImages({ driver, root: join(base, driver) });
+      return { service, snapshots: await openSnapshots(service.root, service.layers) };
+    }),
+  );
+});
+after(async () => {
+  for (const { service } of ways) await service.close();
+  await rm(base, { recursive: true });
+});
+
+/** What one way makes of an image; undefined: it is refused. */
+async function treeOf({ service, snapshots }: Way, layout: string): Promise<Map<string, string> | undefined> {
+  const place = join(base, "place");
+  try {
+    const [record] = await service.images.import({ path: layout });
+    assert.ok(record !== undefined);
+    const fd = await snapshots.mountImage({ layers: record.layers, subPath: "" });
+    try {
+      await native.attachMount(fd, place);
+      const told = await describeTree(place).finally(() => native.unmount(place));
+      const made = BigInt(Date.now() - 3_600_000) * 1_000_000n;
+      return new Map(
+        Array.from(told, ([path, text]) => {
+          const [mode, uid, gid, time = "0", links, ...rest] = text.split(" ");
+          // a directory that no entry describes has the time of its making, and copies have names in other layers
+          return [path, [mode, uid, gid, BigInt(time) > made ? "now" : time, links === "-", ...rest].join(" ")];
+        }),
+      );
+    } finally {
+      native.closeDescriptor(fd);
+      await service.images.store.remove(record.id);
+    }
+  } catch (error) {
+    assert.ok(error instanceof BerthError, error as Error);
+    return undefined;
+  }
+}
+
+async function bothWays(layers: TarEntry[][]): Promise<Map<string, string> | undefined> {
+  const layout = join(base, `layout-${++serial}`);
+  await writeOciLayout(layout, buildImage({ layers }), "x");
+  const [union, applied] = [await treeOf(ways[0] as Way, layout), await treeOf(ways[1] as Way, layout)];
+  assert.deepEqual(union, applied, JSON.stringify(layers));
+  await rm(layout, { recursive: true });
+  return union;
+}
+
+const time = { mtime: 1_000_000_000 };
+const directory = (path: string, more: Partial<TarEntry> = {}): TarEntry => ({
+  path,
+  type: "directory",
+  ...time,
+  ...more,
+});
+const link = (path: string, to: string): TarEntry => ({ path, type: "symlink", link: to, ...time });
+const file = (path: string, more: Partial<TarEntry> = {}): TarEntry => ({ path, content: path, ...time, ...more });
+const below = [directory("a", { mode: 0o700, uid: 1 }), directory("a/in", { mode: 0o711 }), file("a/in/old")];
+
+describe("stacks of layers are the same as a union and applied one to the other", () => {
+  const names = async (layers: TarEntry[][]): Promise<string[]> =>
+    [...((await bothWays(layers)) ?? [])].map(([path]) => path);
+
+  it("a file that becomes a directory again has taken away what was below", async () => {
+    assert.deepEqual(await names([below, [file("a"), directory("a"), file("a/new")]]), [".", "a", "a/new"]);
+  });
+
+  it("a whiteout is nothing that a link could have, and overlayfs's own are whiteouts, too", async () => {
+    const linked: TarEntry = { path: "b/link", type: "hardlink", link: "a", ...time };
+    assert.equal(await bothWays([below, [file(".wh.a"), linked]]), undefined);
+    assert.equal(await bothWays([[file(".wh.a"), linked], below]), undefined);
+    const own: TarEntry = { path: "a/in", type: "char", device: [0, 0], ...time };
+    assert.deepEqual(await names([[own], below, [own, file("a/new")]]), [".", "a", "a/new"]);
+  });
+
+  it("whiteouts do not go through links, whatever those lead to", async () => {
+    for (const to of ["a", "../a", "/a", "nowhere", "l"]) {
+      const kept = await names([below, [link("l", to), file("l/.wh.in"), file("l/.wh..wh..opq")]]);
+      assert.deepEqual(kept, [".", "a", "a/in", "a/in/old", "l"]);
+    }
+  });
+
+  it("a directory made anew looks like none of what was hidden before, and otherwise like the one below", async () => {
+    const modeOf = async (upper: TarEntry[]): Promise<string | undefined> =>
+      (await bothWays([below, upper]))?.get("a/in")?.split(" ")[0];
+    assert.equal(Number(await modeOf([file(".wh.a"), file("a/in/new")])) & 0o7777, 0o755);
+    assert.equal(Number(await modeOf([file("a/.wh..wh..opq"), file("a/in/new")])) & 0o7777, 0o755);
+    assert.equal(Number(await modeOf([file("a/in/new"), file("a/.wh..wh..opq")])) & 0o7777, 0o711);
+  });
+
+  it("a directory that no entry describes has nothing of a set-group-id directory that it is in", async () => {
+    const tree = await bothWays([[directory("a", { mode: 0o2775, gid: 5 }), file("a/in/new")]]);
+    assert.match(tree?.get("a/in") ?? "", /^16877 0 0 /);
+  });
+
+  it("what was said of a directory does not reach another one, which a link has put in its place", async () => {
+    const other = [directory("b", { mode: 0o750 }), directory("b/in", { mode: 0o701, mtime: 5 })];
+    const tree = await bothWays([below, [...other, file("a/in/new"), directory("a/in", { mtime: 7 }), link("a", "b")]]);
+    assert.match(tree?.get("b/in") ?? "", /^16833 0 0 5000000000 /);
+    const hiding = [directory("d"), file("c/b/.wh.a"), link("d", "/c"), file("d/b/new")];
+    assert.deepEqual(await names([[directory("c/b")], hiding]), [".", "c", "c/b", "c/b/new", "d"]);
+  });
+
+  it("and so are any others", async () => {
+    let seed = 20_261_127;
+    const below = (limit: number): number => {
+      seed = (Math.imul(seed, 1_664_525) + 1_013_904_223) >>> 0;
+      return Math.floor((seed / 2 ** 32) * limit);
+    };
+    const one = <T>(of: readonly T[]): T => of[below(of.length)] as T;
+    const path = (): string => Array.from({ length: 1 + below(3) }, () => one(["a", "b", "c"])).join("/");
+    let mtime = 1_000_000_000;
+    const entry = (): TarEntry => {
+      const at = path();
+      const own = { path: at, mtime: ++mtime, uid: below(3), gid: below(3) };
+      const kinds: (() => TarEntry)[] = [
+        () => ({ ...own, content: at, mode: one([0o644, 0o4755]) }),
+        () => ({ ...own, type: "directory", mode: one([0o755, 0o700, 0o2775]) }),
+        () => ({ ...own, type: "directory" }),
+        () => ({
+          ...own,
+          type: one(["fifo", "char"]),
+          device: one([
+            [1, 3],
+            [0, 0],
+          ]),
+        }),
+        () => ({ ...own, type: "symlink", link: one(["a", "../b", "/c", "nowhere"]) }),
+        () => ({ ...own, type: "hardlink", link: path() }),
+        () => ({ ...own, path: at.replace(/[^/]*$/, ".wh.$&") }),
+        () => ({ ...own, path: `${at}/.wh..wh..opq` }),
+      ];
+      return one(kinds)();
+    };
+    let whole = 0;
+    for (let round = 0; round < 60; round++) {
+      const layers = Array.from({ length: 2 + below(2) }, () => [
+        directory(".", { mtime: ++mtime }),
+        ...Array.from({ length: 1 + below(5) }, entry),
+      ]);
+      if ((await bothWays(layers)) !== undefined) whole++;
+    }
+    assert.ok(whole >= 20, `only ${whole} of 60 were taken`);
+  });
+});
