@@ -292,7 +292,7 @@ export class MonitorClient {
         socket.send(encodeCall(call, id), descriptors);
       } catch (error) {
         this.#pending.delete(id);
-        reject(error instanceof Error ? error : new InternalError(String(error)));
+        reject(asError(error));
       }
     });
   }
@@ -319,17 +319,27 @@ export class MonitorClient {
   }
 
   #started(message: berth.monitor.v1.IExecStarted): void {
-    const streams = this.#takeStreams(message);
-    const started = this.#pending.get(Number(toBigInt(message.id)))?.handlers.started;
-    if (started !== undefined) started(streams);
+    const id = Number(toBigInt(message.id));
+    const pending = this.#pending.get(id);
+    let streams: ProgramStreams;
+    try {
+      streams = this.#takeStreams(message);
+    } catch (error) {
+      this.#pending.delete(id);
+      // nobody will ever read what it writes
+      this.#cancelExec(id);
+      pending?.reject(asError(error));
+      return;
+    }
+    if (pending?.handlers.started !== undefined) pending.handlers.started(streams);
     else closeStreams(streams);
   }
 
-  /** The descriptors that came with a frame. */
+  /** The descriptors that came with a frame. ResourceExhaustedError: the agent has as many as it may. */
   #takeStreams(numbers: berth.monitor.v1.IAttachReply): ProgramStreams {
     const { stdin_fd, stdout_fd, stderr_fd, terminal_fd } = numbers;
     const count = Math.max(stdin_fd ?? 0, stdout_fd ?? 0, stderr_fd ?? 0, terminal_fd ?? 0);
-    const descriptors = this.#socket?.takeDescriptors(count) ?? [];
+    const descriptors = this.#takeDescriptors(count);
     const numbered = (number: number | null | undefined) => descriptors[(number ?? 0) - 1] ?? null;
     return {
       stdin: numbered(stdin_fd),
@@ -339,11 +349,26 @@ export class MonitorClient {
     };
   }
 
+  #takeDescriptors(count: number): number[] {
+    try {
+      return this.#socket?.takeDescriptors(count) ?? [];
+    } catch (error) {
+      if (!isSystemError(error) || error.errnoName !== "EMFILE") throw error;
+      throw new ResourceExhaustedError("the agent has as many descriptors as it may (ulimit -n)", { cause: error });
+    }
+  }
+
   #settle(reply: Reply): void {
     const id = Number(toBigInt(reply.id));
     const pending = this.#pending.get(id);
     this.#pending.delete(id);
-    const streams = reply.attach ? this.#takeStreams(reply.attach) : undefined;
+    let streams: ProgramStreams | undefined;
+    try {
+      streams = reply.attach ? this.#takeStreams(reply.attach) : undefined;
+    } catch (error) {
+      pending?.reject(asError(error));
+      return;
+    }
     if (reply.error) pending?.reject(stepError(reply.error));
     else if (pending !== undefined) pending.resolve(streams === undefined ? reply : { ...reply, streams });
     else if (streams !== undefined) closeStreams(streams);
@@ -359,6 +384,10 @@ export class MonitorClient {
     for (const pending of this.#pending.values()) pending.reject(error);
     this.#pending.clear();
   }
+}
+
+function asError(error: unknown): Error {
+  return error instanceof Error ? error : new InternalError(String(error));
 }
 
 /** InvalidArgumentError: it is larger than a monitor takes. */

@@ -34,6 +34,12 @@ struct Outgoing {
   std::vector<UniqueFd> descriptors;
 };
 
+// Those that came with one frame.
+struct Descriptors {
+  std::vector<UniqueFd> fds;
+  bool lost = false;  // the table of descriptors was full: not all of them came
+};
+
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
   Connection(Napi::Env env, std::string path, UniqueFd socket, Napi::Function on_frame, Napi::Function on_close)
@@ -67,13 +73,21 @@ class Connection : public std::enable_shared_from_this<Connection> {
     poll_->listen(loop_readable | loop_writable);
   }
 
-  // Descriptors that came, in their frames' order. The caller owns them.
+  // Those of the frame that was delivered last, when it speaks of any. The caller owns them. EMFILE: they are lost, and
+  // nothing else is.
   std::vector<int> take_descriptors(size_t count) {
-    if (count > incoming_.size()) {
+    if (count == 0) return {};
+    Descriptors came;
+    if (!incoming_.empty()) {
+      came = std::move(incoming_.front());
+      incoming_.pop_front();
+    }
+    if (came.lost) throw SystemError(EMFILE, "recvmsg", path_);
+    if (count > came.fds.size()) {
       throw SystemError(EPROTO, "recvmsg", path_, "a frame speaks of descriptors that did not come");
     }
     std::vector<int> taken;
-    for (; taken.size() < count; incoming_.pop_front()) taken.push_back(incoming_.front().release());
+    for (size_t i = 0; i < count; i++) taken.push_back(came.fds[i].release());
     return taken;
   }
 
@@ -187,8 +201,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
     }
   }
 
-  // Descriptors come no later than the first byte of their frame, and in the frames' order: whose they are is told by the
-  // frames themselves.
+  // Descriptors come no later than the first byte of their frame, those of two frames never in one read, and in the frames'
+  // order: whose they are is told by the frames themselves.
   ssize_t receive(uint8_t* to, size_t room) {
     alignas(cmsghdr) char control[CMSG_SPACE(descriptor_limit * sizeof(int))];
     iovec part = {to, room};
@@ -199,18 +213,19 @@ class Connection : public std::enable_shared_from_this<Connection> {
     message.msg_controllen = sizeof control;
     ssize_t got = recvmsg(socket_.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (got < 0) return got;
+    Descriptors came;
+    came.lost = (message.msg_flags & MSG_CTRUNC) != 0;
     for (cmsghdr* piece = CMSG_FIRSTHDR(&message); piece != nullptr; piece = CMSG_NXTHDR(&message, piece)) {
       if (piece->cmsg_level != SOL_SOCKET || piece->cmsg_type != SCM_RIGHTS) continue;
       size_t count = (piece->cmsg_len - CMSG_LEN(0)) / sizeof(int);
       for (size_t i = 0; i < count; i++) {
         int fd = -1;
         memcpy(&fd, CMSG_DATA(piece) + i * sizeof fd, sizeof fd);
-        incoming_.emplace_back(fd);
+        came.fds.emplace_back(fd);
       }
     }
-    if ((message.msg_flags & MSG_CTRUNC) == 0) return got;
-    errno = EMFILE;
-    return -1;
+    if (came.lost || !came.fds.empty()) incoming_.push_back(std::move(came));
+    return got;
   }
 
   // Cuts frames out of what was read. False: the connection is gone.
@@ -277,7 +292,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Napi::FunctionReference on_close_;
   std::shared_ptr<LoopPoll> poll_;
   std::deque<Outgoing> outgoing_;
-  std::deque<UniqueFd> incoming_;
+  std::deque<Descriptors> incoming_;
   bool broken_ = false;  // the peer reads no more; what it wrote before is still read
   uint8_t header_[header_size] = {};
   size_t header_filled_ = 0;

@@ -1,11 +1,13 @@
 /** What an agent may find on a machine that is in a bad way: /etc that cannot be written, no more processes, no more memory. */
 import assert from "node:assert/strict";
-import { readdirSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { openCgroupManager } from "../../sandbox/cgroup/open.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import { until } from "../support/until.js";
+import { WebSocketClient } from "../support/websocket-client.js";
 import { importBusybox, out, removePod, runContainer, runPod, sh } from "../support/workload.js";
 
 const cgroups = openCgroupManager();
@@ -55,6 +57,45 @@ describe("a machine in a bad way", () => {
         pod.config.hostname,
       );
       assert.doesNotMatch(agent.logs(), /EROFS/);
+      await removePod(agent, pod);
+    } finally {
+      await agent.stop();
+    }
+  });
+
+  it("where no descriptor is left a stream fails with a sentence, and its pod runs on", async () => {
+    const agent = await startAgent();
+    const descriptors = () => new Set(readdirSync(`/proc/${agent.pid}/fd`).map(Number));
+    const limitTo = (count: number) => execFileSync("prlimit", ["--pid", String(agent.pid), `--nofile=${count}:`]);
+    /** numbers have holes among them; the kernel gives the least one that is free */
+    const leaveRoomFor = (room: number) => {
+      const used = descriptors();
+      let limit = 0;
+      for (let free = 0; free < room || used.has(limit); limit++) if (!used.has(limit)) free++;
+      limitTo(limit);
+    };
+    try {
+      await importBusybox(agent);
+      const pod = await runPod(agent);
+      const container_id = await runContainer(agent, pod, sh("sleep 1000"));
+      const usual = /^Max open files\s+(\d+)/m.exec(readFileSync(`/proc/${agent.pid}/limits`, "utf8"))?.[1];
+      const told = new Set<string>();
+      for (const method of ["Exec", "Attach"] as const) {
+        for (let room = 0; room < 6; room++) {
+          const request = { container_id, cmd: ["sleep", "778"], stdout: true, stderr: true };
+          const { url } = await agent.client.call(method, request);
+          leaveRoomFor(room);
+          const client = await WebSocketClient.open(url).catch(() => null);
+          if (client !== null) {
+            await until(() => client.closeCode !== 0 || client.received.has(1));
+            told.add(client.text(3));
+            client.destroy();
+          }
+          limitTo(Number(usual));
+        }
+      }
+      assert.match([...told].join(), /as many descriptors as it may/);
+      assert.equal(await out(agent, container_id, "echo here"), "here");
       await removePod(agent, pod);
     } finally {
       await agent.stop();
