@@ -18,8 +18,10 @@ export function addTo(parent: Command): void {
   addClientOptions(command, { json: false }).action(exec);
 }
 
-async function exec(container: string, cmd: string[], options: ExecOptions): Promise<void> {
+async function exec(container: string, words: string[], options: ExecOptions): Promise<void> {
   const { stdin = false, tty = false } = options;
+  // kubectl's users write it before the program
+  const cmd = words[0] === "--" ? words.slice(1) : words;
   await withProgramsCode(async () => {
     const { url } = await withClient(options, (client) =>
       client.call("Exec", { container_id: container, cmd, tty, stdin, stdout: true, stderr: !tty }),

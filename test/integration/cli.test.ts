@@ -134,6 +134,7 @@ describe("berth, with an agent", () => {
 
   it("exec ends with the program's code, and with 125 when there was none", async () => {
     assert.equal((await berth("exec", container, "sh", "-c", "exit 7")).code, 7);
+    assert.equal((await berth("exec", container, "--", "sh", "-c", "exit 6")).code, 6);
     const { code, stderr } = await berth("exec", "nosuch", "true");
     assert.equal(code, 125);
     assert.match(stderr, /^berth: container "nosuch" is not known\n$/);
