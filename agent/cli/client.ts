@@ -1,8 +1,8 @@
 /** A client of the agent's socket, typed by services.ts. */
 import { createConnection } from "node:net";
+import * as grpc from "@grpc/grpc-js";
 import type { Command } from "commander";
 import { type AnyMethod, messageLimitBytes, methodDefinition, services } from "../services.js";
-import { CallConnection, CallError, callCodes } from "./calls-over-http2.js";
 import { NoAgentError, UsageError } from "./failure.js";
 
 type Services = typeof services;
@@ -51,8 +51,8 @@ export async function withClient<T>(options: ClientOptions, use: (client: Client
   try {
     return await use(client);
   } catch (error) {
-    // the agent has ended meanwhile
-    if (error instanceof CallError && error.code === callCodes.unavailable) await checkListening(path);
+    // the agent has ended meanwhile, and gRPC says so in many words
+    if ((error as { code?: unknown }).code === grpc.status.UNAVAILABLE) await checkListening(path);
     throw error;
   } finally {
     client.close();
@@ -82,32 +82,49 @@ export function socketPath(socket: string): string {
 
 /** A client of the socket "unix:///PATH" (or "/PATH"). It connects at its first call, and again when the agent comes back. */
 export function connect(socket: string): Client {
-  const connection = new CallConnection(socketPath(socket), messageLimitBytes);
-  async function* answers<Name extends keyof Methods>(
-    name: Name,
-    request: QuestionOf<Methods[Name]>,
-    timeoutMs?: number,
-  ): AsyncGenerator<AnswerOf<Methods[Name]>, void> {
-    const { path, requestSerialize, responseDeserialize } = definitionOf(name);
-    const question = (requestSerialize as (message: typeof request) => Buffer)(request);
-    for await (const bytes of connection.answers(path, question, timeoutMs)) {
-      yield responseDeserialize(bytes) as AnswerOf<Methods[Name]>;
-    }
-  }
+  const connection = new grpc.Client(`unix://${socketPath(socket)}`, grpc.credentials.createInsecure(), {
+    "grpc.max_receive_message_length": messageLimitBytes,
+    "grpc.max_send_message_length": messageLimitBytes,
+    // it costs nothing to look whether an agent is back on a unix socket
+    "grpc.max_reconnect_backoff_ms": 3_000,
+  });
   return {
-    async call(name, request, timeoutMs) {
-      let answer: AnswerOf<Methods[typeof name]> | undefined;
-      for await (const one of answers(name, request, timeoutMs)) answer = one;
-      if (answer === undefined) throw new CallError(callCodes.internal, `${name} was answered by nothing`);
-      return answer;
+    call: (name, request, timeoutMs) =>
+      new Promise((resolve, reject) => {
+        const { path: method, requestSerialize, responseDeserialize } = definitionOf(name);
+        const deadline = timeoutMs === undefined ? {} : { deadline: Date.now() + timeoutMs };
+        connection.makeUnaryRequest(
+          method,
+          requestSerialize as (message: typeof request) => Buffer,
+          responseDeserialize as (bytes: Buffer) => AnswerOf<Methods[typeof name]>,
+          request,
+          new grpc.Metadata(),
+          deadline,
+          (error, answer) => {
+            if (error !== null) reject(error);
+            else if (answer !== undefined) resolve(answer);
+          },
+        );
+      }),
+    async *stream(name, request) {
+      const { path: method, requestSerialize, responseDeserialize } = definitionOf(name);
+      const answers = connection.makeServerStreamRequest(
+        method,
+        requestSerialize as (message: typeof request) => Buffer,
+        responseDeserialize as (bytes: Buffer) => AnswerOf<Methods[typeof name]>,
+        request,
+      );
+      try {
+        for await (const answer of answers) yield answer as AnswerOf<Methods[typeof name]>;
+      } finally {
+        answers.cancel();
+      }
     },
-    stream: answers,
     close: () => connection.close(),
   };
 }
 
-/** What gRPC knows of a call by this name. */
-export function definitionOf(name: keyof Methods) {
+function definitionOf(name: keyof Methods) {
   for (const [service, methods] of Object.entries(services)) {
     const method = (methods as Record<string, AnyMethod>)[name];
     if (method !== undefined) return methodDefinition(service, name, method);

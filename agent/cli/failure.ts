@@ -1,4 +1,4 @@
-import { CallError } from "./calls-over-http2.js";
+import type { Metadata } from "@grpc/grpc-js";
 import { printable } from "./output.js";
 
 /** What the command ends with; docs/cli.md tells scripts. */
@@ -37,7 +37,10 @@ export function exitCodeOf(error: unknown): number {
   if (error instanceof UsageError) return exitCodes.usage;
   if (error instanceof NotKnownError) return exitCodes.notKnown;
   if (error instanceof NoAgentError) return exitCodes.noAgent;
-  return (error instanceof CallError ? codesOfStatus[error.code] : undefined) ?? exitCodes.failed;
+  const { code, details } = error as { code?: unknown; details?: unknown };
+  // a gRPC error has both
+  if (typeof code !== "number" || typeof details !== "string") return exitCodes.failed;
+  return codesOfStatus[code] ?? exitCodes.failed;
 }
 
 /** Undefined: what it asks for is not there, or not any more. */
@@ -66,7 +69,10 @@ export function sentenceOf(error: unknown): string {
 }
 
 function wholeSentenceOf(error: unknown): string {
-  if (error instanceof CallError && error.requestId !== undefined)
-    return `${error.details} (request ${error.requestId})`;
+  // a gRPC error's message starts with its number; its details are the agent's own sentence. By the id its log has more
+  if (error instanceof Error && "details" in error && typeof error.details === "string" && error.details !== "") {
+    const [request] = (error as { metadata?: Metadata }).metadata?.get("berth-request-id") ?? [];
+    return request === undefined ? error.details : `${error.details} (request ${request})`;
+  }
   return error instanceof Error ? error.message : String(error);
 }

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { status as codes, type ServiceError } from "@grpc/grpc-js";
 import type { Command } from "commander";
 import { runtime } from "../../cri-proto/generated/runtime.js";
-import { CallError, callCodes } from "./calls-over-http2.js";
 import { addClientOptions, type Client, type ClientOptions, withClient } from "./client.js";
 import { UsageError } from "./failure.js";
 import { openLogFollower } from "./log-follower.js";
@@ -56,7 +56,7 @@ async function hasEnded(client: Client, container: string): Promise<boolean> {
     const { status } = await client.call("ContainerStatus", { container_id: container });
     return status?.state === ContainerState.CONTAINER_EXITED;
   } catch (error) {
-    return error instanceof CallError && error.code === callCodes.notFound;
+    return (error as ServiceError).code === codes.NOT_FOUND;
   }
 }
 

@@ -1,8 +1,8 @@
 /** Has the agent pull what will be wanted. Nothing is kept of it: the agent knows which images are there. */
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
+import { status } from "@grpc/grpc-js";
 import Long from "long";
-import { CallError, callCodes } from "../cli/calls-over-http2.js";
 import type { Client } from "../cli/client.js";
 import { sentenceOf } from "../cli/failure.js";
 import type { Log } from "../log.js";
@@ -117,5 +117,5 @@ export class Prefetcher {
 
 /** The agent, not a registry. */
 export function isAway(error: unknown): boolean {
-  return error instanceof CallError && error.code === callCodes.unavailable;
+  return (error as { code?: unknown }).code === status.UNAVAILABLE;
 }

@@ -8,9 +8,8 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync 
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { promisify } from "node:util";
-import type { Client } from "../../agent/cli/client.js";
+import { type Client, connect } from "../../agent/cli/client.js";
 import type { TestAgent } from "../support/agent.js";
-import { connect } from "../support/grpc-client.js";
 import {
   hostPidOf,
   importBusybox,

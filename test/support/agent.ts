@@ -7,10 +7,9 @@ import { createConnection, createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import type { Client } from "../../agent/cli/client.js";
+import { type Client, connect } from "../../agent/cli/client.js";
 import { native } from "../../native/binding.js";
 import { removeBuiltinNetwork } from "../../sandbox/network/builtin.js";
-import { connect } from "./grpc-client.js";
 import { assertNothingLeft, leftCgroups, leftProcesses, mountsBelow } from "./leaks.js";
 import { claimSlot, type Slot } from "./slot.js";
 

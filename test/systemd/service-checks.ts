@@ -6,9 +6,8 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { type Client, socketPath } from "../../agent/cli/client.js";
+import { type Client, connect, socketPath } from "../../agent/cli/client.js";
 import type { TestAgent } from "../support/agent.js";
-import { connect } from "../support/grpc-client.js";
 import { hostPidOf, out, type RunningPod, removePod, runContainer, runPod } from "../support/workload.js";
 import { run, startDriver, untilScopesAre } from "./support.js";
 
