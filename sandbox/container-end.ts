@@ -35,8 +35,9 @@ type End = Pick<ContainerRecord, "exitCode" | "finishedAt" | "reason" | "message
 
 /** The one place where a container becomes "exited". */
 export function finish(node: SandboxNode, container: Container, end: End): void {
-  if (container.record.phase === "exited") return;
   const { podId, id, cgroupPath, reflectedMounts = [] } = container.record;
+  // who has waited for its pod's end may come when it was removed already: its record must not come back
+  if (container.record.phase === "exited" || node.containers.find(id) === undefined) return;
   // its end is told before the answer to its start has come
   const startUntold = container.record.phase === "created" && end.startedAt !== undefined;
   update(node.store.containers, container, { ...end, phase: "exited" });

@@ -1,6 +1,6 @@
 /** Pods through the CRI, against a real agent. */
 import assert from "node:assert/strict";
-import { existsSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, afterEach, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -9,6 +9,7 @@ import { leftCgroups, leftProcesses } from "../support/leaks.js";
 import {
   ContainerState,
   containerStatus,
+  createContainer,
   exec,
   fails,
   importBusybox,
@@ -99,6 +100,23 @@ describe("life", () => {
     const pods = await Promise.all(Array.from({ length: 20 }, () => runPod(agent)));
     const addresses = await Promise.all(pods.map(async ({ id }) => (await podStatus(agent, id)).network?.ip));
     assert.equal(new Set(addresses).size, 20);
+  });
+
+  test("containers that are removed while their pod loses its monitor stay removed", async () => {
+    for (let round = 0; round < 3; round++) {
+      const pod = await runPod(agent);
+      const ids = await Promise.all([1, 2, 3, 4].map(() => createContainer(agent, pod)));
+      const { info } = await agent.client.call("PodSandboxStatus", { pod_sandbox_id: pod.id, verbose: true });
+      process.kill((JSON.parse(info["info"] ?? "{}") as { pid: number }).pid, "SIGKILL");
+      await Promise.all(ids.map((container_id) => agent.client.call("RemoveContainer", { container_id })));
+      await agent.client.call("StopPodSandbox", { pod_sandbox_id: pod.id });
+      const records = readdirSync(join(agent.paths.root, "state", "containers"));
+      assert.deepEqual(
+        records.filter((name) => ids.some((id) => name.startsWith(id))),
+        [],
+      );
+      await removePod(agent, pod);
+    }
   });
 
   for (const pid of [NamespaceMode.CONTAINER, NamespaceMode.POD, NamespaceMode.NODE]) {
