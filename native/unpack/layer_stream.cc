@@ -62,13 +62,18 @@ bool LayerStream::read_block(uint8_t* out, size_t size, const std::string& path)
   return true;
 }
 
-void LayerStream::skip(uint64_t size, const std::string& path) {
+uint64_t LayerStream::skip_up_to(uint64_t size) {
   while (size > 0) {
     size_t count = 0;
     take(static_cast<size_t>(std::min<uint64_t>(size, kBufferBytes)), count);
-    if (count == 0) refuse("read the archive", path, "the archive ends too early");
+    if (count == 0) break;
     size -= count;
   }
+  return size;
+}
+
+void LayerStream::skip(uint64_t size, const std::string& path) {
+  if (skip_up_to(size) > 0) refuse("read the archive", path, "the archive ends too early");
 }
 
 std::string LayerStream::finish() {

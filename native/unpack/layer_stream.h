@@ -24,6 +24,8 @@ class LayerStream {
   // False when the stream ends before the first byte.
   bool read_block(uint8_t* out, size_t size, const std::string& path);
   void skip(uint64_t size, const std::string& path);
+  // What the stream was too short for.
+  uint64_t skip_up_to(uint64_t size);
   // Reads to the end and returns "sha256:<hex>" of everything.
   std::string finish();
 

@@ -78,7 +78,8 @@ const uint8_t* TarReader::take(size_t& count) {
 
 std::optional<Entry> TarReader::next() {
   stream_.skip(left_, path_);
-  stream_.skip(padding_, path_);
+  // some writers end right after the last file: umoci insert, for one
+  stream_.skip_up_to(padding_);
   left_ = 0;
   padding_ = 0;
   for (;;) {
@@ -115,7 +116,8 @@ std::optional<Entry> TarReader::next() {
     long_path_.clear();
     long_link_.clear();
     if (entry) return entry;
-    stream_.skip(left_ + padding_, path_);
+    stream_.skip(left_, path_);
+    stream_.skip_up_to(padding_);
     left_ = 0;
     padding_ = 0;
   }

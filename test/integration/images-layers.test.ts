@@ -159,6 +159,20 @@ describe("extended headers", () => {
   });
 });
 
+describe("an archive without its end", () => {
+  it("is whole, as far as its last file is", async () => {
+    const archive = writeTar([{ path: "one" }, { path: "two", content: "abc" }]);
+    const last = 2 * 512 + 3;
+    for (const length of [last, last + 100, 3 * 512, 4 * 512]) {
+      const { directory } = await unpackBytes(archive.subarray(0, length));
+      assert.equal(await readFile(join(directory, "two"), "utf8"), "abc");
+    }
+    for (const length of [last - 1, last - 3, 512 + 100]) {
+      await assert.rejects(unpackBytes(archive.subarray(0, length)), /the archive ends too early/);
+    }
+  });
+});
+
 describe("compressed streams", () => {
   const tar = writeTar([{ path: "a", content: "a".repeat(100_000) }]);
 

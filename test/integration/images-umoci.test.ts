@@ -112,12 +112,15 @@ describe("an image of Debian's packages", { skip }, () => {
       { path: "etc/made/file", content: "4" },
     ]);
     await rawLayer(4, [{ path: "kinds/going/.wh.and" }, { path: "kinds/going/er/.wh..wh..opq" }]);
+    // its archives end right after the last file
+    const inserted = ["insert", "--image", `${at("layout")}:5`, "--tag", "6"];
+    await run("umoci", [...inserted, "/etc/hostname", "/kinds/inserted"]);
     await run("skopeo", [
       ...["copy", "--dest-tls-verify=false", "--insecure-policy"],
-      ...[`oci:${at("layout")}:5`, `docker://${registry.host}/debian:1`],
+      ...[`oci:${at("layout")}:6`, `docker://${registry.host}/debian:1`],
     ]);
     rmSync(at("bundle"), { recursive: true, force: true });
-    await run("umoci", ["unpack", "--image", `${at("layout")}:5`, at("bundle")]);
+    await run("umoci", ["unpack", "--image", `${at("layout")}:6`, at("bundle")]);
   });
   after(async () => {
     await service.close();
@@ -127,7 +130,7 @@ describe("an image of Debian's packages", { skip }, () => {
 
   it("has the same content, modes, owners, times, links, devices and attributes", async () => {
     const { layers } = await service.images.pull({ reference: `${registry.host}/debian:1` });
-    assert.equal(layers.length, 5);
+    assert.equal(layers.length, 6);
     const snapshots = await openSnapshots(service.root, service.layers);
     const fd = await snapshots.mountImage({ layers, subPath: "" });
     await mkdir(at("mount"));
