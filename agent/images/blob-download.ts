@@ -13,7 +13,7 @@ export interface BlobRequest {
   size: number;
   patience: Patience;
   signal: AbortSignal;
-  /** Asks for the blob from this byte on; answers with 200 or 206. */
+  /** Asks for the blob from this byte on; answers with 200, 206 or 416. */
   open(from: number): Promise<HttpResponse>;
 }
 
@@ -31,13 +31,13 @@ export async function* downloadBlob(request: BlobRequest): AsyncGenerator<Uint8A
     try {
       const response = await request.open(takesRanges ? offset : 0);
       try {
-        const begins = beginOf(response, takesRanges ? offset : 0);
-        if (begins === undefined) {
+        const part = partOf(response, takesRanges ? offset : 0, size);
+        if (part === undefined) {
           takesRanges = false;
           throw new TransientError(`${response.from} answered with another part of ${what} than it was asked for`);
         }
-        checkLength(response, size - begins, what);
-        let skip = offset - begins;
+        checkLength(response, part, what);
+        let skip = offset - part.begin;
         for await (const chunk of response.body) {
           const news = skip === 0 ? chunk : chunk.subarray(Math.min(skip, chunk.length));
           skip -= chunk.length - news.length;
@@ -49,8 +49,10 @@ export async function* downloadBlob(request: BlobRequest): AsyncGenerator<Uint8A
           }
           yield news;
         }
-        if (offset >= size || isDelimited(response)) return;
-        throw new TransientError(`${response.from} hung up after ${offset} of ${size} bytes of ${what}`);
+        if (offset >= size) return;
+        // a server may send less than the rest, if it says so
+        if (isDelimited(response) && !(part.end < size && offset === part.end)) return;
+        throw new TransientError(`${response.from} ended after ${offset} of ${size} bytes of ${what}`);
       } finally {
         response.body.destroy();
       }
@@ -62,18 +64,26 @@ export async function* downloadBlob(request: BlobRequest): AsyncGenerator<Uint8A
   }
 }
 
-/** At which byte the answer begins; undefined: at another one than was asked for. */
-function beginOf(response: HttpResponse, asked: number): number | undefined {
-  if (response.status === 200) return 0;
-  const range = /^bytes ([0-9]{1,15})-/i.exec([response.headers["content-range"] ?? ""].flat()[0] ?? "");
-  return response.status === 206 && Number(range?.[1]) === asked ? asked : undefined;
+/** Of a blob: from this byte on, before that one. */
+interface Part {
+  begin: number;
+  end: number;
+}
+
+/** What the answer has; undefined: it begins at another byte than was asked for. */
+function partOf(response: HttpResponse, asked: number, size: number): Part | undefined {
+  if (response.status === 200) return { begin: 0, end: size };
+  const range = /^bytes ([0-9]{1,15})-([0-9]{1,15})/i.exec([response.headers["content-range"] ?? ""].flat()[0] ?? "");
+  if (response.status !== 206 || Number(range?.[1]) !== asked) return undefined;
+  const end = Number(range?.[2]) + 1;
+  return { begin: asked, end: end > asked && end < size ? end : size };
 }
 
 /** Told in advance, it need not be read first. */
-function checkLength(response: HttpResponse, expected: number, what: string): void {
+function checkLength(response: HttpResponse, { begin, end }: Part, what: string): void {
   const length = response.headers["content-length"];
-  if (length === undefined || Number(length) === expected) return;
-  throw new InternalError(`${response.from} sends ${length} bytes of ${what}, its descriptor says ${expected}`);
+  if (length === undefined || Number(length) === end - begin) return;
+  throw new InternalError(`${response.from} sends ${length} bytes of ${what}, its descriptor says ${end - begin}`);
 }
 
 /** Otherwise its end is only that of the connection, which may have been lost. */

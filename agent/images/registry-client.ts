@@ -31,6 +31,8 @@ export interface RegistryClient {
   close(): Promise<void>;
 }
 
+/** Of a request for a part: that part, or another one, or that there is none such. */
+const partStatuses = [206, 416];
 const blobTypes = "application/octet-stream, */*";
 const maxForeignUrls = 4;
 /** A token may expire between two requests, and its successor may be refused for a reason of its own. */
@@ -73,7 +75,8 @@ export async function openRegistryClient(
       const { header } = authorizer;
       const headers = { ...host.headers, ...wanted, ...(header !== undefined && { authorization: header }) };
       const response = await http.request({ url, headers, signal });
-      if (response.status === 200 || (response.status === 206 && wanted.range !== undefined)) return response;
+      if (response.status === 200 || (partStatuses.includes(response.status) && wanted.range !== undefined))
+        return response;
       // what another server wants to be shown is none of its business
       if (response.status !== 401 || response.elsewhere || renewals === maxRenewals)
         throw await failureOf(response, what);
@@ -96,7 +99,8 @@ export async function openRegistryClient(
       if (!isAllowed) continue;
       try {
         const response = await http.request({ url, headers: { accept: blobTypes, ...range }, signal });
-        if (response.status === 200 || (response.status === 206 && range.range !== undefined)) return response;
+        if (response.status === 200 || (partStatuses.includes(response.status) && range.range !== undefined))
+          return response;
         failure = await failureOf({ ...response, elsewhere: true }, what);
       } catch (error) {
         failure = error;

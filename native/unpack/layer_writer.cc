@@ -2,45 +2,29 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <climits>
 #include <cstring>
 #include <memory>
 
 #include "unpack/attributes.h"
 #include "unpack/failure.h"
+#include "unpack/layer_files.h"
 #include "unpack/path.h"
 
 namespace berth::unpack {
 namespace {
 
-// with the host's path of the layer before it, it has to stay below PATH_MAX: otherwise nobody could delete it
-constexpr size_t kMaxDepthBytes = 3800;
-constexpr uint64_t kBlock = 4096;
+// Files of old images that aufs had hard links to: they have no other name of their own.
+constexpr const char* kAufsLinks = ".wh..wh.plnk";
 // ext4 holds less than a block of attributes for each file; what is smaller than this finds no room on a full disk only
 constexpr size_t kLargeAttributeBytes = 2048;
 
 uint64_t on_disk(uint64_t size) { return (size + kBlock - 1) / kBlock * kBlock; }
-
-UniqueFd open_in_root(int root, const std::string& path, int flags, uint64_t resolve) {
-  open_how how{};
-  how.flags = static_cast<uint64_t>(flags | O_CLOEXEC);
-  how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve;
-  // EAGAIN: a rename or a mount somewhere on the machine, and the kernel is not sure that a link's ".." stayed inside
-  for (int tries = 0;; tries++) {
-    const long fd = syscall(SYS_openat2, root, path.empty() ? "." : path.c_str(), &how, sizeof how);
-    if (fd >= 0 || errno != EAGAIN || tries > 1000) return UniqueFd(static_cast<int>(fd));
-  }
-}
-
-bool is_whiteout(const struct stat& status) { return S_ISCHR(status.st_mode) && status.st_rdev == makedev(0, 0); }
 
 timespec to_timespec(const Time& time) { return {time.seconds, time.nanoseconds}; }
 
@@ -59,16 +43,6 @@ void set_attributes(int fd, const Entry& entry) {
   for (const auto& [name, value] : entry.attributes) {
     if (!attribute_is_kept(name) || name == "system.posix_acl_default") continue;
     check_attribute(fsetxattr(fd, name.c_str(), value.data(), value.size(), 0), name, value, entry.path);
-  }
-}
-
-// Of a directory of the layers below: an entry describes it completely.
-void drop_attributes(int fd, const std::string& path) {
-  char names[65536];
-  const ssize_t length = flistxattr(fd, names, sizeof names);
-  if (length < 0 && errno != EOPNOTSUPP) fail("listxattr", path);
-  for (const char* name = names; name < names + length; name += strlen(name) + 1) {
-    if (attribute_is_kept(name) && fremovexattr(fd, name) != 0) fail(std::string("removexattr ") + name, path);
   }
 }
 
@@ -103,157 +77,13 @@ LayerWriter::LayerWriter(bool apply) : apply_(apply), root_(open("/", O_PATH | O
   if (!root_) fail("open", "/");
 }
 
-void LayerWriter::forget_parents() {
-  parent_.fd.reset();
-  link_parent_.fd.reset();
-}
-
-int LayerWriter::open_parent(const std::string& path, CachedParent& cache, bool make) {
-  const std::string parent = parent_of(path);
-  const auto use = [&]() {
-    if (make && !hiding_ && hiding_only_ > 0) use_directories(cache.real_path);
-    return cache.fd.get();
-  };
-  if (cache.fd && cache.path == parent) return use();
-  std::string real_path = parent;
-  UniqueFd fd = open_in_root(root_.get(), parent, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
-  // a link is no directory that could hide anything; one of the layers below is replaced by a directory, as overlayfs shows it
-  if (!fd && errno == ELOOP && !hiding_ && !(apply_ && make)) {
-    fd = open_in_root(root_.get(), parent, O_PATH | O_DIRECTORY, 0);
-    if (fd) real_path = real_path_of(fd.get(), path);
-  }
-  if (!fd && make && (errno == ENOENT || errno == ENOTDIR || (apply_ && errno == ELOOP))) {
-    fd = make_parents(parent);
-    real_path = real_path_of(fd.get(), path);
-  }
-  if (!fd) fail("open the parent of", path);
-  if (make) keep_time(fd.get(), parent);
-  cache = {parent, std::move(real_path), std::move(fd)};
-  return use();
-}
-
-void LayerWriter::use_directories(const std::string& path) {
-  for (size_t end = 0; end < path.size();) {
-    end = std::min(path.find('/', end == 0 ? 0 : end + 1), path.size());
-    const auto found = implicit_.find(path.substr(0, end));
-    if (found == implicit_.end() || !found->second.only_hides) continue;
-    found->second.only_hides = false;
-    hiding_only_--;
-  }
-}
-
-// Of a whiteout, in a tree of the layers below.
-int LayerWriter::open_lower_parent(const std::string& path) {
-  const std::string parent = parent_of(path);
-  UniqueFd fd = open_in_root(root_.get(), parent, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
-  if (!fd) {
-    if (errno == ENOENT || errno == ENOTDIR || errno == ELOOP) return -1;
-    fail("open the parent of", path);
-  }
-  keep_time(fd.get(), parent);
-  parent_ = {parent, parent, std::move(fd)};
-  return parent_.fd.get();
-}
-
-// Before something comes into a directory that no entry of this layer describes. One that an entry describes later takes its
-// time from there: finish() goes through them in this order.
-void LayerWriter::keep_time(int directory, const std::string& path) {
-  if (!apply_) return;
-  struct stat status {};
-  if (fstat(directory, &status) != 0) fail("stat", path);
-  if (is_made(status) || !kept_.insert(status.st_ino).second) return;
-  directory_ends_.push_back({path, status.st_ino, false, {status.st_mtim.tv_sec, status.st_mtim.tv_nsec}, {}});
-}
-
-// Links can lead deeper than any name in the archive is long.
-std::string LayerWriter::real_path_of(int directory, const std::string& path) {
-  char where[PATH_MAX];
-  if (fchdir(directory) != 0) fail("fchdir", path);
-  const bool is_too_deep = getcwd(where, sizeof where) == nullptr || strlen(where) > kMaxDepthBytes - NAME_MAX;
-  if (is_too_deep) refuse("open the parent of", path, "directories are nested too deeply");
-  return where + 1;
-}
-
-UniqueFd LayerWriter::make_parents(const std::string& path) {
-  UniqueFd current = open_in_root(root_.get(), "", O_PATH | O_DIRECTORY, 0);
-  std::string real_path;
-  bool is_opaque = false;
-  for (size_t end = 0; end < path.size();) {
-    const size_t begin = end == 0 ? 0 : end + 1;
-    end = std::min(path.find('/', begin), path.size());
-    const std::string name = path.substr(begin, end - begin);
-    const std::string prefix = path.substr(0, end);
-    keep_time(current.get(), path.substr(0, begin == 0 ? 0 : begin - 1));
-    const bool is_new = make_directory(current.get(), name, prefix);
-    if (is_new && !apply_) {
-      implicit_[path_below(real_path, name)] = {.only_hides = hiding_, .is_alone = is_opaque};
-      hiding_only_ += hiding_;
-    }
-    if (!is_new && apply_) replace_lower(current.get(), name, prefix);
-    UniqueFd next = open_in_root(root_.get(), prefix, O_PATH | O_DIRECTORY, 0);
-    if (!next && errno == ENOTDIR) {
-      struct stat status {};
-      if (fstatat(current.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) fail("stat", prefix);
-      // what is taken away has nothing that could be hidden
-      if (apply_ || hiding_ || !is_whiteout(status)) {
-        errno = ENOTDIR;
-        fail("open", prefix);
-      }
-      // it was taken away from the layers below, and is made anew here
-      remove_existing(current.get(), name, prefix);
-      if (mkdirat(current.get(), name.c_str(), 0755) != 0) fail("mkdir", prefix);
-      inodes_++;
-      bytes_ += kBlock;
-      set_opaque(current.get(), name, prefix);
-      implicit_.erase(path_below(real_path, name));
-      next = open_in_root(root_.get(), prefix, O_PATH | O_DIRECTORY, 0);
-    }
-    if (!next) fail("open", prefix);
-    current = std::move(next);
-    real_path = real_path_of(current.get(), prefix);
-    if (!opaque_.empty() && !is_opaque) {
-      struct stat status {};
-      if (fstat(current.get(), &status) != 0) fail("stat", prefix);
-      if (is_new) opaque_.erase(status.st_ino);
-      is_opaque = opaque_.contains(status.st_ino);
-    }
-  }
-  return current;
-}
-
-// One that no entry describes; false: there is something of that name.
-bool LayerWriter::make_directory(int parent, const std::string& name, const std::string& path) {
-  if (mkdirat(parent, name.c_str(), 0755) != 0) {
-    if (errno == EEXIST) return false;
-    fail("mkdir", path);
-  }
-  inodes_++;
-  bytes_ += kBlock;
-  if (!apply_ && !has_setgid_directory_) return true;
-  add_made(parent, name, path);
-  // a set-group-id directory hands its group and that bit on, one of the layers below perhaps an ACL: tar's would not
-  const UniqueFd fd(openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  if (!fd) fail("open", path);
-  drop_attributes(fd.get(), path);
-  if (fchown(fd.get(), 0, 0) != 0) fail("chown", path);
-  if (fchmod(fd.get(), 0755) != 0) fail("chmod", path);
-  return true;
-}
-
-// What is no directory and comes from the layers below makes place for one.
-void LayerWriter::replace_lower(int parent, const std::string& name, const std::string& path) {
-  struct stat status {};
-  if (fstatat(parent, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) fail("stat", path);
-  if (S_ISDIR(status.st_mode) || is_made(status)) return;
-  remove_existing(parent, name, path);
-  if (!make_directory(parent, name, path)) fail("mkdir", path);
-}
-
 void LayerWriter::write(const Entry& entry, TarReader& data) {
   const std::string path = clean_path(entry.path);
   if (path.size() > kMaxDepthBytes) refuse("make", path.substr(0, 200), "the path is longer than 3800 bytes");
   if (path.empty()) {
     if (entry.type != EntryType::directory) refuse("make", entry.path, "the entry would replace the root directory");
+  } else if (entry.type == EntryType::regular && parent_of(path) == kAufsLinks) {
+    has_aufs_links_ = true;
   } else if (write_whiteout(path)) {
     return;
   }
@@ -477,6 +307,10 @@ void LayerWriter::set_node_attributes(int parent, const std::string& name, const
 
 void LayerWriter::finish() {
   forget_parents();
+  if (has_aufs_links_) {
+    remove_tree(root_.get(), kAufsLinks, kAufsLinks);
+    implicit_.erase(kAufsLinks);
+  }
   for (const DirectoryEnd& end : directory_ends_) {
     const UniqueFd fd = open_in_root(root_.get(), end.path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
     // a later entry may have replaced it

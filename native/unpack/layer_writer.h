@@ -110,6 +110,7 @@ class LayerWriter {
   std::unordered_set<ino_t> kept_;
   bool root_is_implicit_ = true;
   bool has_setgid_directory_ = false;
+  bool has_aufs_links_ = false;
   // the root directory
   uint64_t bytes_ = 4096;
   uint64_t inodes_ = 1;

@@ -116,6 +116,7 @@ describe("connections that break, servers that are busy", () => {
     for (const confuse of [
       (response: ServerResponse) => response.writeHead(206, { "content-range": `bytes 0-9/${bytes.length}` }),
       (response: ServerResponse) => response.writeHead(206),
+      (response: ServerResponse) => response.writeHead(416, { "content-range": `bytes */${bytes.length}` }),
     ]) {
       await pulls(
         onEach((request, response, nth) => {
@@ -136,6 +137,21 @@ describe("connections that break, servers that are busy", () => {
       "UNAVAILABLE",
       /HTTP 416/,
     );
+  });
+
+  it("a server that sends less than it was asked for, and says so, is asked for the rest", async () => {
+    const ranges: (string | undefined)[] = [];
+    await pulls(
+      onEach((request, response, nth) => {
+        if (nth === 1) return sendPart(request, response, third);
+        const part = bytes.subarray(fromOf(request)).subarray(0, 300_000);
+        const range = `bytes ${fromOf(request)}-${fromOf(request) + part.length - 1}/${bytes.length}`;
+        response.writeHead(206, { "content-range": range, "content-length": part.length }).end(part);
+        return true;
+      }),
+      (registry) => ranges.push(...rangesOf(registry)),
+    );
+    assert.ok(ranges.length >= 4, `${ranges.length} requests`);
   });
 
   it("a blob that has become another one in between is refused", () =>

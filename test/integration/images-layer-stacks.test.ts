@@ -104,6 +104,15 @@ describe("stacks of layers are the same as a union and applied one to the other"
     assert.deepEqual(await names([[own], below, [own, file("a/new")]]), [".", "a", "a/new"]);
   });
 
+  it("hard links of aufs have what its private directory has, which is not seen itself", async () => {
+    const linked = (path: string): TarEntry => ({ path, type: "hardlink", link: ".wh..wh.plnk/7.8", ...time });
+    const tree = await bothWays([
+      [directory("."), file(".wh..wh.plnk/7.8", { uid: 9 }), linked("one"), linked("a/two")],
+    ]);
+    assert.deepEqual([...(tree?.keys() ?? [])], [".", "a", "a/two", "one"]);
+    assert.match(tree?.get("one") ?? "", /^33188 9 0 1000000000000000000 /);
+  });
+
   it("whiteouts do not go through links, whatever those lead to", async () => {
     for (const to of ["a", "../a", "/a", "nowhere", "l"]) {
       const kept = await names([below, [link("l", to), file("l/.wh.in"), file("l/.wh..wh..opq")]]);
