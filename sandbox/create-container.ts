@@ -1,3 +1,4 @@
+import { rmSync } from "node:fs";
 import { dirname, join, normalize } from "node:path";
 import { runtime } from "../cri-proto/generated/runtime.js";
 import { native } from "../native/binding.js";
@@ -113,6 +114,10 @@ export async function createContainer(
       // what only this call needs, and no container: open mounts
       const scratch = new Undo();
       const id = newId();
+      undo.push("remove the directory of a pod that was removed meanwhile", () => {
+        if (node.pods.find(pod.record.id) !== undefined) return;
+        rmSync(podDirectory(node.paths, pod.record.id), { recursive: true, force: true });
+      });
       try {
         const container = await makeContainer(node, pod, id, options, { undo, scratch, abandoned });
         undo.commit();

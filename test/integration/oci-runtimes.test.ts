@@ -408,6 +408,17 @@ for (const [handler, path] of Object.entries(candidates)) {
       assert.ok(existsSync(log_path ?? ""));
     });
 
+    test("a pod that is removed while its containers are made goes with its directory", async () => {
+      for (let round = 0; round < 10; round++) {
+        const short = await runPodOf(handler);
+        const creations = Promise.allSettled([1, 2, 3, 4].map(() => createContainer(agent, short)));
+        await sleep(round);
+        await agent.client.call("RemovePodSandbox", { pod_sandbox_id: short.id });
+        await creations;
+        assert.ok(!readdirSync(join(agent.paths.run, "pods")).includes(short.id));
+      }
+    });
+
     test("after the pod is removed nothing is left", async () => {
       await removePod(agent, pod);
       await agent.assertNothingLeft();
