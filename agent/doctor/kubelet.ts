@@ -64,7 +64,7 @@ export async function kubeletFindings({ config, cgroupMode }: Machine, read: Rea
 }
 
 async function parsed(text: string): Promise<KubeletConfiguration | undefined> {
-  const { parse } = await import("yaml");
+  const { parse } = (await import("yaml")).default;
   try {
     const value: unknown = parse(text, { maxAliasCount: 0 });
     return typeof value === "object" && value !== null ? value : undefined;

@@ -49,7 +49,7 @@ const noHost: Trust = { skipVerify: false, ca: [], clients: [] };
 
 /** @param host its trust and limits are for its own origin; other origins that it redirects to are checked as usual */
 export async function openHttpClient(host: RegistryHost, { stallMs }: Patience): Promise<HttpClient> {
-  const undici = await import("undici");
+  const undici = (await import("undici")).default;
   const limits = { headersTimeout: stallMs, bodyTimeout: stallMs };
   const origin = new URL(host.baseUrl).host;
   const agents = new Map<string, Promise<Dispatcher>>();

@@ -18,7 +18,7 @@ export interface OtlpOptions {
 }
 
 export async function openOtlp({ url, headers, onTrouble, signal }: OtlpOptions): Promise<Sink> {
-  const { Agent } = await import("undici");
+  const { Agent } = (await import("undici")).default;
   const dispatcher = new Agent({ connections: 4, headersTimeout: timeoutMs, bodyTimeout: timeoutMs });
   let troubled = false;
   const trouble = (sentence: string): void => {

@@ -8,8 +8,8 @@ import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 import { gzipSync } from "node:zlib";
+import { bundle, copyLicences } from "./bundle.mjs";
 import { copy, copyTree, makeDirectory, run, write } from "./files.mjs";
-import { copyModules } from "./modules.mjs";
 import { pack, sharedLibraries, withStage } from "./pack.mjs";
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -35,18 +35,9 @@ function checkBuilt() {
   if (missing.length > 0) throw new Error(`not there: ${missing.join(", ")}; run npm run build first`);
 }
 
-/** What the compiler made of sources that are there (it leaves what it made of others), without tests. */
-function copyCode(to) {
-  for (const folder of ["agent", "sandbox", "native", "metrics", "cri-proto"]) {
-    copyTree(at("dist", folder), join(to, folder), (name) => {
-      if (!name.endsWith(".js") || /(\.test|test-support)\.js$/.test(name)) return false;
-      return [name, name.replace(/\.js$/, ".ts")].some((source) => existsSync(at(folder, source)));
-    });
-  }
-}
-
 function copyDocuments(to) {
   copyTree(at("docs"), to);
+  copyLicences(repository, join(to, "modules"));
   copy(at("README.md"), join(to, "README.md"));
   write(join(to, "changelog.gz"), gzipSync(readFileSync(at("CHANGELOG.md")), { level: 9 }));
   const ours = ["deb", "berth.service", "berth.socket"];
@@ -63,8 +54,8 @@ function copyDocuments(to) {
       "Upstream-Name: berth\n",
       "Files: *\nCopyright: the authors of Berth\nLicense: Apache-2.0",
       " The licence's text is in /usr/share/common-licenses/Apache-2.0.\n",
-      "Files: usr/lib/berth/node_modules/*\nCopyright: their authors\nLicense: as-told-beside-them",
-      " Each module's package.json names its licence, and its text lies beside it.\n",
+      "Files: usr/lib/berth/dist/*\nCopyright: the authors of Berth and of the npm packages in modules/\nLicense: as-told-there",
+      " Each one's package.json in modules/ names its licence, and its text lies beside it.\n",
     ].join("\n"),
   );
 }
@@ -90,8 +81,7 @@ async function writeGenerated(root) {
 async function packBerth(architecture) {
   await withStage(async (root) => {
     const library = join(root, "usr/lib/berth");
-    copyCode(join(library, "dist"));
-    copyModules(repository, join(library, "node_modules"));
+    await bundle(repository, join(library, "dist"));
     write(join(library, "package.json"), '{ "name": "berth", "type": "module" }\n');
     for (const name of products) copy(at("build", name), join(library, "build", name), 0o755);
     run("strip", ["--strip-unneeded", join(library, "build", "berth.node")]);

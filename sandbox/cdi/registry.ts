@@ -108,7 +108,7 @@ async function parseFile(path: string): Promise<unknown> {
     const text = await file.readFile("utf8");
     if (extname(path) === ".json") return JSON.parse(text);
     // loaded by those who have such files
-    const { parse } = await import("yaml");
+    const { parse } = (await import("yaml")).default;
     return parse(text);
   } finally {
     await file.close();

@@ -12,6 +12,8 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { startAgent } from "../support/agent.js";
+import { fails, importBusybox, out, removePod, runContainer, runPod } from "../support/workload.js";
 
 const run = promisify(execFile);
 const repository = fileURLToPath(new URL("../../..", import.meta.url));
@@ -83,14 +85,53 @@ describe("the package", { skip: whatIsMissing() ?? false }, () => {
     }
   });
 
+  test("its agent runs a pod, and its client of the API server starts, from the package's own files alone", async () => {
+    const files = join(scratch, "files");
+    await run("dpkg-deb", ["-x", first, files]);
+    const program = join(files, "usr/lib/berth/dist/agent/cli/main.js");
+    const cdi = join(scratch, "cdi");
+    mkdirSync(cdi);
+    const edits = "containerEdits:\n      env: [WORD=packaged]";
+    writeFileSync(
+      join(cdi, "d.yaml"),
+      `cdiVersion: 0.5.0\nkind: berth.test/d\ndevices:\n  - name: one\n    ${edits}\n`,
+    );
+    const agent = await startAgent({ program, flags: { "cdi-dirs": cdi } });
+    try {
+      // what is loaded at its first use: the client of registries, the reader of YAML
+      await fails(
+        agent.client.call("PullImage", { image: { image: "127.0.0.1:1/x:1" } }),
+        "UNAVAILABLE",
+        /ECONNREFUSED/,
+      );
+      await importBusybox(agent);
+      const pod = await runPod(agent);
+      const id = await runContainer(agent, pod, { CDI_devices: [{ name: "berth.test/d=one" }] });
+      assert.equal(await out(agent, id, "echo $WORD"), "packaged");
+      const { stdout } = await run(process.execPath, [program, "ps", "--socket", agent.socket]);
+      assert.match(stdout, new RegExp(id.slice(0, 12)));
+      await removePod(agent, pod);
+    } finally {
+      await agent.stop();
+    }
+    const words = ["kube", "--kubeconfig", join(scratch, "no-such-file")];
+    const failed: unknown = await run(process.execPath, [program, ...words]).catch((error: unknown) => error);
+    assert.match(String((failed as { stderr?: string }).stderr), /no-such-file/);
+  });
+
   test("has what runs, and neither tests nor what only builds", async () => {
     const { stdout } = await run("dpkg-deb", ["-c", first], { maxBuffer: 16 * 1024 * 1024 });
-    for (const path of ["/usr/bin/berth", "/lib/systemd/system/berth.socket", "/usr/share/man/man1/berth.1.gz"]) {
+    for (const path of [
+      "/usr/bin/berth",
+      "/lib/systemd/system/berth.socket",
+      "/usr/share/man/man1/berth.1.gz",
+      "/usr/share/doc/berth/modules/undici/LICENSE",
+    ]) {
       assert.ok(stdout.includes(` .${path}\n`), path);
     }
     assert.doesNotMatch(
       stdout,
-      /\.test\.js|test-support|node_modules\/(@?typescript|@biomejs|node-addon-api|@types)\/|\.map$/m,
+      /\.test\.js|test-support|\/lib\/berth\/node_modules|\/(typescript|@biomejs|esbuild)\/|\.map$/m,
     );
     assert.match(stdout, /^-rwxr-xr-x root\/root .* \.\/usr\/lib\/berth\/build\/berth-monitor$/m);
   });

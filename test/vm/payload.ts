@@ -236,7 +236,7 @@ async function repositoryEntries(repository: string): Promise<PayloadEntry[]> {
     entries.push({ path: join(guestRepository, path), source: join(repository, path), executable: true });
   };
   add("package.json");
-  for (const folder of ["dist", "cri-proto", "test/fixtures", "deploy"]) {
+  for (const folder of ["dist", "cri-proto", "test/fixtures", "test/old-monitor", "deploy"]) {
     for (const path of await filesBelow(join(repository, folder))) add(join(folder, path));
   }
   for (const file of await readdir(join(repository, "build"), { withFileTypes: true })) {
