@@ -51,12 +51,10 @@ test("SIGHUP: limits count for containers that are made from then on, other sett
   assert.equal(await openFilesOf(old), "100:200");
   // a flag wins over the file, so that it has not changed
   assert.doesNotMatch(agent.logs(), /count when the agent starts again/);
-  writeFileSync(file, 'cgroup-driver = "systemd"\n[rlimits]\nnofile = "300:400"\n');
+  writeFileSync(file, 'network = "none"\n[rlimits]\nnofile = "300:400"\n');
   process.kill(agent.pid, "SIGHUP");
-  await untilLogged(
-    /"changed":\["cgroup-driver"\],"msg":"these settings have changed, and count when the agent starts/,
-  );
-  assert.equal((await configInForce())["cgroupDriver"], "cgroupfs");
+  await untilLogged(/"changed":\["network"\],"msg":"these settings have changed, and count when the agent starts/);
+  assert.equal((await configInForce())["network"], "auto");
   writeFileSync(file, '[rlimits]\nnofile = "300:400"\n');
 });
 
