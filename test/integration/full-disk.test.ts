@@ -10,6 +10,8 @@ import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { status } from "@grpc/grpc-js";
+import { Removals } from "../../sandbox/network/cni/removals.js";
+import type { NetworkLease } from "../../sandbox/network/provider.js";
 import type { PodRecord } from "../../sandbox/pod.js";
 import type { StorageDriverName } from "../../sandbox/rootfs/drivers/driver.js";
 import { openStore, update } from "../../sandbox/store.js";
@@ -194,6 +196,40 @@ describe("records on a full disk", () => {
       pods.put({ version: 1, id: "new", phase: "ready" } as PodRecord);
       assert.deepEqual(readdirSync(join(fileSystem.path, "state")).sort(), ["containers", "pods", "reserve"]);
       assert.deepEqual(known(), ["new ready"]);
+    } finally {
+      await fileSystem.close();
+    }
+  });
+});
+
+describe("CNI's removals on a full disk", () => {
+  it("are done all the same; what fails is kept when there is room", async () => {
+    const fileSystem = makeFileSystem("tmpfs", 2);
+    try {
+      const directory = join(fileSystem.path, "removals");
+      const taken = join(fileSystem.path, "taken");
+      const tried: string[] = [];
+      let works = true;
+      const removals = new Removals({
+        directory,
+        remove: async ({ podId }) => {
+          tried.push(podId);
+          if (!works) throw new Error("no");
+        },
+        onFailure: () => undefined,
+      });
+      const removal = (podId: string) => ({ podId, netnsPath: "/run/netns/x", lease: {} as NetworkLease });
+      assert.throws(() => writeFileSync(taken, Buffer.alloc(4 * 1024 ** 2)), { code: "ENOSPC" });
+      await removals.add(removal("done"), 10_000);
+      assert.deepEqual([tried, removals.list()], [["done"], []]);
+      works = false;
+      await assert.rejects(removals.add(removal("fails"), 10_000), { code: "ENOSPC" });
+      rmSync(taken);
+      await removals.add(removal("fails"), 10_000);
+      assert.deepEqual(readdirSync(directory), ["fails.json"]);
+      works = true;
+      await removals.retry();
+      assert.deepEqual(readdirSync(directory), []);
     } finally {
       await fileSystem.close();
     }

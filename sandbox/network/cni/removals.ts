@@ -5,6 +5,7 @@
  */
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { isDiskFull } from "../../errno.js";
 import { messageOf } from "../../errors.js";
 import type { NetworkLease } from "../provider.js";
 import { withPatience } from "./patience.js";
@@ -28,6 +29,8 @@ export class Removals {
   readonly #remove: (removal: Removal) => Promise<void>;
   readonly #onFailure: (removal: Removal) => void;
   readonly #pending = new Map<string, Removal>();
+  /** those of them that the disk had no room for, with its error */
+  readonly #unwritten = new Map<string, unknown>();
   readonly #attempts = new Map<string, Promise<void>>();
   readonly #timers = new Map<string, NodeJS.Timeout>();
 
@@ -70,17 +73,18 @@ export class Removals {
 
   /**
    * On disk first: from here on it is nobody else's business. Waits for the first attempt, `patienceMs` at most; what is not
-   * done by then goes on. Twice for the same pod is once.
+   * done by then goes on. Twice for the same pod is once. @throws ENOSPC: it is not done, and the disk has no room for it;
+   * whoever asks is to ask again
    */
   async add(removal: Pick<Removal, "podId" | "netnsPath" | "lease">, patienceMs: number): Promise<void> {
     const { podId } = removal;
     const known = this.#pending.get(podId);
-    if (known === undefined) {
-      const added = { ...removal, since: Date.now(), attempts: 0, error: "" };
-      this.#write(added);
-      this.#pending.set(podId, added);
-    }
-    await withPatience(this.#attempt(this.#pending.get(podId) as Removal), patienceMs);
+    const added = known ?? { ...removal, since: Date.now(), attempts: 0, error: "" };
+    if (known === undefined || this.#unwritten.has(podId)) this.#tryToWrite(added);
+    this.#pending.set(podId, added);
+    await withPatience(this.#attempt(added), patienceMs);
+    const full = this.#unwritten.get(podId);
+    if (full !== undefined && this.#pending.has(podId)) throw full;
   }
 
   /** Tries all again now; back when each was tried. */
@@ -106,6 +110,7 @@ export class Removals {
       await this.#remove(removal);
       rmSync(this.#path(podId), { force: true });
       this.#pending.delete(podId);
+      this.#unwritten.delete(podId);
     } catch (error) {
       removal.attempts += 1;
       removal.error = messageOf(error);
@@ -116,6 +121,18 @@ export class Removals {
     } finally {
       // in one go with the above: a removal that is added as this one ends must not take it for its own attempt
       this.#attempts.delete(podId);
+    }
+  }
+
+  /** A full disk keeps nothing from being tried: pods must end all the same. */
+  #tryToWrite(removal: Removal): void {
+    this.#unwritten.delete(removal.podId);
+    try {
+      this.#write(removal);
+    } catch (error) {
+      if (!isDiskFull(error)) throw error;
+      rmSync(`${this.#path(removal.podId)}.new`, { force: true });
+      this.#unwritten.set(removal.podId, error);
     }
   }
 
