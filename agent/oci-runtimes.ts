@@ -45,7 +45,7 @@ export function parseRuntimes(table: unknown, place: string): OciRuntimeSettings
   }
   return Object.entries(table).map(([name, settings]: [string, unknown]) => {
     const at = `${place}.${name}`;
-    if (!/^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$/.test(name)) {
+    if (!isHandler(name)) {
       throw new InvalidArgumentError(`${at}: ${JSON.stringify(name)} cannot be the name of a RuntimeClass' handler`);
     }
     if (ownHandlers.includes(name)) throw new InvalidArgumentError(`${at}: "${name}" is Berth's own launcher`);
@@ -102,4 +102,9 @@ async function takesExecCgroup({ path, arguments: own }: OciRuntimeSettings): Pr
   } catch {
     return false;
   }
+}
+
+/** Whether a RuntimeClass' handler can have the name. */
+export function isHandler(name: string): boolean {
+  return /^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$/.test(name);
 }

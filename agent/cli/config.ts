@@ -29,9 +29,9 @@ export function addTo(parent: Command): void {
   ] as const) {
     parent
       .command(name)
-      .argument("<FILE>", what)
+      .argument("<FILE...>", `${what}; of several, as in a conf.d directory, the later ones win`)
       .description(`print Berth's settings for those of ${what}, and what of them has no equal`)
-      .action((path: string) => translate(name, path));
+      .action((paths: string[]) => translate(name, paths));
   }
 }
 
@@ -75,11 +75,11 @@ async function show({ config, origin, json }: ShowOptions): Promise<void> {
   printTable(["SETTING", "VALUE", ...(origin ? ["ORIGIN"] : [])], cells);
 }
 
-async function translate(from: "from-containerd" | "from-crio", path: string): Promise<void> {
+async function translate(from: "from-containerd" | "from-crio", paths: readonly string[]): Promise<void> {
   const { translateContainerd, translateCrio, translationText } = await import("../configuration/translate.js");
-  const text = readFileSync(path, "utf8");
-  const translation = from === "from-containerd" ? translateContainerd(text, path) : translateCrio(text, path);
-  process.stdout.write(translationText(translation, path));
+  const files = paths.map((path) => ({ path, text: readFileSync(path, "utf8") }));
+  const translation = from === "from-containerd" ? translateContainerd(files) : translateCrio(files);
+  process.stdout.write(translationText(translation, files));
 }
 
 function configModules() {

@@ -12,16 +12,20 @@ after(() => rmSync(scratch, { recursive: true }));
 /** What Berth makes of it. */
 function loaded(translation: Translation) {
   const path = join(scratch, "config.toml");
-  writeFileSync(path, translationText(translation, "/etc/theirs.toml"));
+  writeFileSync(path, translationText(translation, [{ path: "/etc/theirs.toml" }]));
   return loadConfig({}, path);
 }
+
+const filesOf = (texts: string[]) => texts.map((text, index) => ({ text, path: `/etc/${index}.toml` }));
+const fromContainerd = (...texts: string[]) => translateContainerd(filesOf(texts));
+const fromCrio = (...texts: string[]) => translateCrio(filesOf(texts));
 
 for (const [version, runtime, images] of [
   [2, "io.containerd.grpc.v1.cri", "io.containerd.grpc.v1.cri"],
   [3, "io.containerd.cri.v1.runtime", "io.containerd.cri.v1.images"],
 ] as const) {
   test(`containerd's configuration of version ${version}`, () => {
-    const translation = translateContainerd(
+    const translation = fromContainerd(
       `version = ${version}
 root = "/var/lib/containerd"
 [debug]
@@ -52,7 +56,6 @@ runtime_type = "io.containerd.kata.v2"
 [plugins."io.containerd.gc.v1.scheduler"]
 pause_threshold = 0.02
 `,
-      "x",
     );
     const config = loaded(translation);
     assert.equal(config.network, "cni");
@@ -80,7 +83,7 @@ pause_threshold = 0.02
 }
 
 test("CRI-O's configuration", () => {
-  const translation = translateCrio(
+  const translation = fromCrio(
     `[crio]
 storage_driver = "overlay"
 [crio.api]
@@ -103,7 +106,6 @@ plugin_dirs = ["/opt/cni/bin/", "/usr/libexec/cni"]
 enable_metrics = true
 metrics_port = 9537
 `,
-    "x",
   );
   const config = loaded(translation);
   assert.equal(config.cgroupDriver, "systemd");
@@ -126,7 +128,43 @@ metrics_port = 9537
 
 test("what is no TOML is named with its line", () => {
   assert.throws(
-    () => translateCrio("[crio\n", "/etc/crio/crio.conf"),
+    () => translateCrio([{ text: "[crio\n", path: "/etc/crio/crio.conf" }]),
     /^InvalidArgumentError: \/etc\/crio\/crio\.conf:1:/,
   );
+});
+
+test("drop-ins win over what was read before them, key by key", () => {
+  const translation = fromCrio(
+    '[crio.runtime]\ncgroup_manager = "cgroupfs"\nlog_level = "debug"\n[crio.network]\nplugin_dirs = ["/opt/cni/bin"]\n',
+    '[crio.runtime]\ncgroup_manager = "systemd"\n[crio.network]\nplugin_dirs = ["/usr/lib/cni"]\n',
+  );
+  const config = loaded(translation);
+  assert.deepEqual([config.cgroupDriver, config.logLevel, config.cniBin], ["systemd", "debug", ["/usr/lib/cni"]]);
+});
+
+test("what Berth would refuse is told instead, so that the result can be read", () => {
+  const runtimes = (name: string, path: string) =>
+    `[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.${name}.options]\nBinaryName = "${path}"\n`;
+  const translation = fromContainerd(
+    `version = 2\n[plugins."io.containerd.grpc.v1.cri"]\nmax_container_log_line_size = 100\n${[
+      runtimes("nvidia", "/usr/bin/nvidia-container-runtime"),
+      runtimes("nvidia_cdi", "/usr/bin/nvidia-container-runtime.cdi"),
+      runtimes("crun", "crun"),
+    ].join("")}`,
+  );
+  const config = loaded(translation);
+  assert.equal(config.logLineBytes, 256);
+  assert.deepEqual(
+    config.runtimes.map(({ name }) => name),
+    ["nvidia"],
+  );
+  assert.deepEqual(
+    translation.left.map(({ why }) => why),
+    ["no RuntimeClass can name it", "Berth looks for no program in the PATH: name its whole path"],
+  );
+});
+
+test("the other runtime's file is not taken", () => {
+  assert.throws(() => fromContainerd("[crio]\n"), /\/etc\/0\.toml: this is CRI-O's/);
+  assert.throws(() => fromCrio("version = 2\n[plugins]\n"), /"version" is none of CRI-O's/);
 });

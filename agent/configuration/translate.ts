@@ -2,8 +2,16 @@
  * Settings of containerd (config.toml of versions 1 to 3) and of CRI-O (crio.conf) in Berth's words. Where their pods and
  * images lie is not carried over: both can run beside Berth, and neither may touch the other's.
  */
+import { isAbsolute } from "node:path";
 import { parse, stringify, TomlError } from "smol-toml";
 import { InvalidArgumentError } from "../../sandbox/errors.js";
+import { isHandler } from "../oci-runtimes.js";
+
+/** One of theirs; of several, the later ones' keys win, as in conf.d directories and containerd's imports. */
+export interface TheirFile {
+  readonly path: string;
+  readonly text: string;
+}
 
 export interface Translation {
   /** of Berth's config.toml */
@@ -18,6 +26,8 @@ type Rule = (value: Value, names: readonly string[]) => Record<string, unknown> 
 
 const noPause = "Berth has no pause container";
 const ownPlace = "Berth keeps its own things in directories of its own";
+const inHosts = "a hosts.toml in --registries says it (registries.md)";
+const noSignatures = "Berth checks no signatures";
 
 /** Keys as they are in containerd's files; "*" is any one name. A rule that answers a text says why nothing is set. */
 const containerdRules: Record<string, Rule> = {
@@ -31,11 +41,16 @@ const containerdRules: Record<string, Rule> = {
   "cri.sandbox": () => noPause,
   "cri.pinned_images.*": (value) => ({ "pinned-images": [value] }),
   "cri.max_container_log_line_size": (value) =>
-    Number(value) > 0 ? { "log-line-bytes": Math.min(Number(value), 131_072) } : "Berth's lines have a limit always",
+    Number(value) > 0
+      ? { "log-line-bytes": Math.max(256, Math.min(Number(value), 131_072)) }
+      : "Berth's lines have a limit always",
   "cri.cdi_spec_dirs": (value) => ({ "cdi-dirs": list(value).join(",") }),
   "cri.enable_cdi": (value) =>
     value === false ? "Berth looks for CDI devices always, when a pod asks for one" : undefined,
   "cri.registry.config_path": (value) => ({ registries: value }),
+  "cri.registry.mirrors.*.endpoint": () => inHosts,
+  "cri.registry.configs.*.tls.*": () => inHosts,
+  "cri.registry.configs.*.auth.*": () => inHosts,
   "cri.cni.bin_dir": (value) => ({ "cni-bin": value }),
   "cri.cni.bin_dirs": (value) => ({ "cni-bin": list(value).join(",") }),
   "cri.cni.conf_dir": (value) => ({ "cni-conf": value }),
@@ -50,9 +65,7 @@ const containerdRules: Record<string, Rule> = {
       : "Berth drives OCI runtimes themselves, not containerd's shims",
   "cri.containerd.runtimes.*.options.SystemdCgroup": (value) =>
     value === true ? { "cgroup-driver": "systemd" } : undefined,
-  "cri.containerd.runtimes.*.options.BinaryName": (value, [name = ""]) => ({
-    runtimes: { [handler(name)]: { path: value } },
-  }),
+  "cri.containerd.runtimes.*.options.BinaryName": ociRuntime,
   "cri.stream_server_address": (value) => ({ streamHost: value }),
   "cri.stream_server_port": (value) => ({ streamPort: value }),
   "cri.x509_key_pair_streaming.tls_cert_file": (value) => ({ "streams-cert": value }),
@@ -77,11 +90,14 @@ const crioRules: Record<string, Rule> = {
   "runtime.cdi_spec_dirs": (value) => ({ "cdi-dirs": list(value).join(",") }),
   "runtime.default_runtime": (value) =>
     ["runc", "crun"].includes(String(value)) ? undefined : "pods without a RuntimeClass have Berth's own launcher",
-  "runtime.runtimes.*.runtime_path": (value, [name = ""]) => ({ runtimes: { [handler(name)]: { path: value } } }),
+  "runtime.runtimes.*.runtime_path": ociRuntime,
   "runtime.runtimes.*.runtime_type": (value) =>
     value === "vm" ? "Berth drives OCI runtimes themselves, not shims" : undefined,
   "image.pause_image": () => noPause,
   "image.pause_command": () => noPause,
+  "image.insecure_registries": () => inHosts,
+  "image.signature_policy": () => noSignatures,
+  "image.signature_policy_dir": () => noSignatures,
   "image.pinned_images": (value) => ({ "pinned-images": list(value) }),
   "network.network_dir": (value) => ({ "cni-conf": value }),
   "network.plugin_dirs": (value) => ({ "cni-bin": list(value).join(",") }),
@@ -90,9 +106,10 @@ const crioRules: Record<string, Rule> = {
   "metrics.metrics_port": (value) => ({ metricsPort: value }),
 };
 
-/** @throws InvalidArgumentError when the text is not TOML */
-export function translateContainerd(text: string, path: string): Translation {
-  const { plugins, ...rest } = toml(text, path);
+/** @throws InvalidArgumentError when a text is not TOML, or not containerd's */
+export function translateContainerd(files: readonly TheirFile[]): Translation {
+  const { plugins, crio, ...rest } = together(files);
+  if (crio !== undefined) throw new InvalidArgumentError(`${namesOf(files)}: this is CRI-O's: take from-crio`);
   const cri: Record<string, unknown> = {};
   const others: Record<string, unknown> = {};
   for (const [id, settings] of Object.entries(table(plugins))) {
@@ -103,16 +120,28 @@ export function translateContainerd(text: string, path: string): Translation {
   return translate({ ...rest, cri, plugins: others }, containerdRules, ["version"]);
 }
 
-/** @throws InvalidArgumentError when the text is not TOML */
-export function translateCrio(text: string, path: string): Translation {
-  return translate(table(toml(text, path)["crio"]), crioRules, []);
+/** @throws InvalidArgumentError when a text is not TOML, or not CRI-O's */
+export function translateCrio(files: readonly TheirFile[]): Translation {
+  const { crio, ...others } = together(files);
+  const [other] = Object.keys(others);
+  if (other !== undefined)
+    throw new InvalidArgumentError(`${namesOf(files)}: "${other}" is none of CRI-O's: it has [crio]`);
+  return translate(table(crio), crioRules, []);
+}
+
+function together(files: readonly TheirFile[]): Record<string, unknown> {
+  return files.map(({ text, path }) => toml(text, path)).reduce((before, file) => merged(before, file, "replace"), {});
+}
+
+function namesOf(files: readonly TheirFile[]): string {
+  return files.map(({ path }) => path).join(", ");
 }
 
 /** A config.toml. */
-export function translationText({ settings, left }: Translation, path: string): string {
+export function translationText({ settings, left }: Translation, files: readonly Pick<TheirFile, "path">[]): string {
   const lines = left.map(({ key, why }) => `#   ${key}${why === "" ? "" : `: ${why}`}`);
   const rest = lines.length === 0 ? "" : `\n# Not carried over:\n${lines.join("\n")}\n`;
-  return `# From ${JSON.stringify(path)}\n${stringify(settings)}${rest}`;
+  return `# From ${files.map(({ path }) => JSON.stringify(path)).join(", ")}\n${stringify(settings)}${rest}`;
 }
 
 function translate(
@@ -191,23 +220,28 @@ function ulimits(texts: readonly unknown[]): Record<string, string> {
   );
 }
 
-/** Berth's own name cannot be a foreign runtime's. */
-function handler(name: string): string {
-  return name.toLowerCase();
+function ociRuntime(path: Value, [name = ""]: readonly string[]): Record<string, unknown> | string {
+  if (!isHandler(name)) return "no RuntimeClass can name it";
+  if (!isAbsolute(String(path))) return "Berth looks for no program in the PATH: name its whole path";
+  return { runtimes: { [name]: { path } } };
 }
 
 function list(value: Value): unknown[] {
   return Array.isArray(value) ? value : [value];
 }
 
-/** Lists and tables of both; of other values the second's. */
-function merged(first: Record<string, unknown>, second: Record<string, unknown>): Record<string, unknown> {
+/** Tables of both, and lists unless they are replaced; of other values the second's. */
+function merged(
+  first: Record<string, unknown>,
+  second: Record<string, unknown>,
+  lists: "append" | "replace" = "append",
+): Record<string, unknown> {
   const result = { ...first };
   for (const [key, value] of Object.entries(second)) {
     const before = result[key];
-    if (Array.isArray(before) && Array.isArray(value))
+    if (lists === "append" && Array.isArray(before) && Array.isArray(value))
       result[key] = [...(before as unknown[]), ...(value as unknown[])];
-    else if (isTable(before) && isTable(value)) result[key] = merged(before, value);
+    else if (isTable(before) && isTable(value)) result[key] = merged(before, value, lists);
     else result[key] = value;
   }
   return result;
