@@ -38,7 +38,7 @@ export async function importImages(deps: ImportDeps, request: ImportRequest): Pr
   const signal = request.signal ?? new AbortController().signal;
   const archive = await openArchive(path, { scratch: deps.scratch, signal });
   try {
-    const entries = await entriesOf(archive, path);
+    const entries = await entriesOf(archive, path, name === undefined);
     if (entries.length === 0) throw new InvalidArgumentError(`${path} holds no image`);
     if (entries.length > maxImages) throw new InvalidArgumentError(`${path} holds more than ${maxImages} images`);
     if (name !== undefined && entries.length > 1) {
@@ -68,24 +68,26 @@ export function tagOf(name: string): string {
 /** Reads what is to be installed. */
 type Entry = () => Promise<ImageToInstall>;
 
-async function entriesOf(archive: Archive, path: string): Promise<Entry[]> {
+/** @param readsNames false: the images get another name, and what the archive calls them need not even be one */
+async function entriesOf(archive: Archive, path: string, readsNames: boolean): Promise<Entry[]> {
   // today's `docker save` writes both; its own list has the complete names
-  if (await archive.has("manifest.json")) return dockerImages(archive, path);
-  if (await archive.has("index.json")) return layoutImages(archive, path);
+  if (await archive.has("manifest.json")) return dockerImages(archive, path, readsNames);
+  if (await archive.has("index.json")) return layoutImages(archive, path, readsNames);
   throw new InvalidArgumentError(
     `${path} is neither an OCI layout (no index.json) nor a docker save archive (no manifest.json)`,
   );
 }
 
-async function layoutImages(archive: Archive, path: string): Promise<Entry[]> {
+async function layoutImages(archive: Archive, path: string, readsNames: boolean): Promise<Entry[]> {
   const bytes = await archive.read("index.json", maxManifestBytes);
   const index = parseManifest(bytes, "application/vnd.oci.image.index.v1+json", `${path}/index.json`);
   if (index.kind !== "index") throw new InvalidArgumentError(`${path}/index.json is no index`);
-  return groupByName(index.manifests).map((group) => () => layoutImage(archive, path, group));
+  return groupByName(index.manifests).map((group) => () => layoutImage(archive, path, group, readsNames));
 }
 
 interface NamedManifests {
-  name: Reference | undefined;
+  /** as the archive has it */
+  name: string | undefined;
   manifests: Descriptor[];
 }
 
@@ -94,7 +96,7 @@ function groupByName(manifests: readonly Descriptor[]): NamedManifests[] {
   const groups = new Map<string, NamedManifests>();
   for (const manifest of manifests) {
     const name = nameOf(manifest);
-    const key = name === undefined ? manifest.digest : formatReference(name);
+    const key = name ?? manifest.digest;
     const group = groups.get(key) ?? { name, manifests: [] };
     group.manifests.push(manifest);
     groups.set(key, group);
@@ -103,15 +105,29 @@ function groupByName(manifests: readonly Descriptor[]): NamedManifests[] {
 }
 
 /** The annotation's bare word may be a tag of anything: only what is a name with a tag or a path is taken for one. */
-function nameOf(manifest: Descriptor): Reference | undefined {
+function nameOf(manifest: Descriptor): string | undefined {
   const complete = manifest.annotations["io.containerd.image.name"];
   const short = manifest.annotations["org.opencontainers.image.ref.name"];
-  const name = complete ?? (short !== undefined && /[:/]/.test(short) ? short : undefined);
-  return name === undefined ? undefined : parseReference(name);
+  return complete ?? (short !== undefined && /[:/]/.test(short) ? short : undefined);
 }
 
-async function layoutImage(archive: Archive, path: string, group: NamedManifests): Promise<ImageToInstall> {
-  const what = group.name === undefined ? path : formatReference(group.name);
+function parsedName(name: string, isNeeded: boolean): Reference | undefined {
+  try {
+    return parseReference(name);
+  } catch (error) {
+    if (isNeeded) throw error;
+    return undefined;
+  }
+}
+
+async function layoutImage(
+  archive: Archive,
+  path: string,
+  group: NamedManifests,
+  readsNames: boolean,
+): Promise<ImageToInstall> {
+  const name = group.name === undefined ? undefined : parsedName(group.name, readsNames);
+  const what = name === undefined ? path : formatReference(name);
   const host = hostPlatform();
   let descriptor = choosePlatform(group.manifests, host, what);
   const digest = descriptor.digest;
@@ -128,8 +144,8 @@ async function layoutImage(archive: Archive, path: string, group: NamedManifests
       layers: manifest.layers.map(
         (layer) => (signal: AbortSignal) => verified(archive.stream(blobPath(layer.digest), signal), layer),
       ),
-      repoTags: group.name?.tag === undefined ? [] : [formatReference(group.name)],
-      repoDigests: group.name === undefined ? [] : [`${formatName(group.name)}@${digest}`],
+      repoTags: name?.tag === undefined ? [] : [formatReference(name)],
+      repoDigests: name === undefined ? [] : [`${formatName(name)}@${digest}`],
       blobs: manifest.layers,
       annotations: manifest.annotations,
     };
@@ -148,7 +164,7 @@ async function readBlob(archive: Archive, digest: string, limitBytes: number): P
   return bytes;
 }
 
-async function dockerImages(archive: Archive, path: string): Promise<Entry[]> {
+async function dockerImages(archive: Archive, path: string, readsNames: boolean): Promise<Entry[]> {
   const refuse = (why: string): never => {
     throw new InvalidArgumentError(`manifest.json in ${path} ${why}`);
   };
@@ -162,19 +178,20 @@ async function dockerImages(archive: Archive, path: string): Promise<Entry[]> {
     refuse("is no JSON");
   }
   if (!Array.isArray(list)) return refuse("is no list");
-  return (list as unknown[]).map((item) => () => dockerImage(archive, path, item, refuse));
+  return (list as unknown[]).map((item) => () => dockerImage(archive, path, item, readsNames, refuse));
 }
 
 async function dockerImage(
   archive: Archive,
   path: string,
   item: unknown,
+  readsNames: boolean,
   refuse: (why: string) => never,
 ): Promise<ImageToInstall> {
   const { Config, RepoTags, Layers } = (item ?? {}) as Record<string, unknown>;
   if (typeof Config !== "string") return refuse("has an image without Config");
   if (!isStrings(Layers) || Layers.length > 500) return refuse("has an image without a list of Layers");
-  const tags = isStrings(RepoTags) ? RepoTags.map((tag) => formatReference(parseReference(tag))) : [];
+  const tags = readsNames && isStrings(RepoTags) ? RepoTags.map((tag) => formatReference(parseReference(tag))) : [];
   for (const layer of Layers) if (!(await archive.has(layer))) refuse(`names ${layer}, which is not in the archive`);
   return {
     what: tags[0] ?? path,

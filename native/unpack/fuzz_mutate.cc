@@ -29,12 +29,13 @@ constexpr const char* kNumbers[] = {"00000000000", "00000000001", "77777777777",
                                     "-0000000001", "20000000000", "00037777777", "9", ""};
 constexpr const char* kNames[] = {"..",         "../x",        "/",         "/etc/passwd", "a/../../b", ".wh.",
                                   ".wh..wh..opq", ".wh.file",   ".wh..",     "dir",         "dir/link",  "dir/link/x",
-                                  "dir/.wh.x",  "././@LongLink", "a//b/./c/", "new\nline"};
+                                  "dir/.wh.x",  "././@LongLink", "a//b/./c/", "new\nline",   ".wh..wh.plnk/x", "dir/.wh..wh..opq"};
 constexpr const char* kRecords[] = {"path=../x", "linkpath=/", "size=18446744073709551615", "size=0", "uid=4294967295",
                                     "mtime=-9223372036854775808.9", "mtime=1.", "GNU.sparse.major=1", "GNU.sparse.map=0,1",
                                     "GNU.sparse.offset=9", "GNU.sparse.numbytes=9", "GNU.sparse.size=9",
                                     "GNU.sparse.realsize=8796093022208", "SCHILY.xattr.trusted.overlay.opaque=y",
-                                    "SCHILY.xattr.security.capability=x", "SCHILY.xattr.user.=", "SCHILY.xattr.=x", "path="};
+                                    "SCHILY.xattr.security.capability=x", "SCHILY.xattr.user.=", "SCHILY.xattr.=x", "path=",
+                                    "SCHILY.xattr.user.empty=", "uid="};
 constexpr char kTypes[] = "01234567DgxLKSVA\0";
 
 std::string record(const char* text) {
