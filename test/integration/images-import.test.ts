@@ -103,6 +103,15 @@ describe("importing images from files", () => {
     assert.deepEqual(await service.layerNames(), []);
   });
 
+  it("gives it also where the archive has it under a name that is none", async () => {
+    const path = join(directory, "odd-name");
+    await writeOciLayout(path, image, "Feature/X");
+    await assert.rejects(service.images.import({ path }), /"Feature\/X" is no image reference/);
+    const [record] = await service.images.import({ path, name: "mine" });
+    assert.deepEqual(record?.repoTags, ["docker.io/library/mine:latest"]);
+    await service.images.store.remove(image.id);
+  });
+
   it("makes an image of the tar of a root file system, the same of the same", async () => {
     const tar = writeTar([
       { path: "./", type: "directory", mode: 0o711 },
