@@ -156,6 +156,9 @@ function hintAt(command: Command, parentPath: string): void {
   for (const child of command.commands) hintAt(child, path);
 }
 
+/** Those that `berth help` takes, and `help` itself. */
+export const commandNames: readonly string[] = [...Object.keys(commands), "help"];
+
 /** Words of other runtimes' commands. */
 const familiar: Readonly<Record<string, string>> = {
   pull: "image pull",

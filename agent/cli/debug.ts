@@ -3,7 +3,7 @@ import { createWriteStream } from "node:fs";
 import { rm } from "node:fs/promises";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import type { Command } from "commander";
+import { type Command, InvalidArgumentError } from "commander";
 import type { berth } from "../../cri-proto/generated/admin.js";
 import type { RecentActivity } from "../recent-activity.js";
 import { addClientOptions, type ClientOptions, withClient } from "./client.js";
@@ -11,7 +11,7 @@ import { printJson, printTable, shortId } from "./output.js";
 
 interface FileOptions extends ClientOptions {
   output?: string;
-  seconds?: string;
+  seconds?: number;
 }
 
 interface ActivityOptions extends ClientOptions {
@@ -22,10 +22,10 @@ export function addTo(parent: Command): void {
   const cpu = parent
     .command("cpu")
     .description("write where the agent's processor time goes, for Chrome's DevTools or VS Code (.cpuprofile)")
-    .option("--seconds <N>", "for so long, 300 at most", "10")
+    .option("--seconds <N>", "for so long, 300 at most (default: 10)", seconds)
     .option("-o, --output <FILE>", "not there yet (default: berth-TIME.cpuprofile)");
   addClientOptions(cpu, { json: false }).action((options: FileOptions) =>
-    writeFile(options, "cpuprofile", (client) => client.stream("ProfileCpu", { seconds: Number(options.seconds) })),
+    writeFile(options, "cpuprofile", (client) => client.stream("ProfileCpu", { seconds: options.seconds ?? 10 })),
   );
   const heap = parent
     .command("heap")
@@ -45,6 +45,11 @@ export function addTo(parent: Command): void {
     )
     .option("--request <ID>", "only what was of this call");
   addClientOptions(events).action(printActivity);
+}
+
+function seconds(text: string): number {
+  if (/^\d{1,3}$/.test(text) && Number(text) >= 1 && Number(text) <= 300) return Number(text);
+  throw new InvalidArgumentError("A whole number from 1 to 300 is wanted.");
 }
 
 type Connected = Parameters<Parameters<typeof withClient>[1]>[0];

@@ -1,6 +1,7 @@
-import type { Command } from "commander";
+import { type Command, InvalidArgumentError } from "commander";
 import Long from "long";
 import type { berth } from "../../cri-proto/generated/admin.js";
+import { happeningTypes } from "../happening-types.js";
 import { addClientOptions, type ClientOptions, withClient } from "./client.js";
 import { parseSince } from "./logs.js";
 import { jsonOptions, printable, shortId } from "./output.js";
@@ -12,7 +13,10 @@ interface Options extends ClientOptions {
 }
 
 export function addTo(parent: Command): void {
-  const collect = (value: string, all: string[]) => [...all, value];
+  const collect = (value: string, all: string[]) => {
+    if (!happeningTypes.includes(value)) throw new InvalidArgumentError(`The types are ${happeningTypes.join(", ")}.`);
+    return [...all, value];
+  };
   const command = parent
     .command("events")
     .description("tell what has happened on this node: ends, kills for memory, repairs, failures that are tried again")

@@ -4,12 +4,21 @@
  * young generation keep it near 75 MiB under load, where it would be twice that. Code is optimized for speed, not for size:
  * an exec takes an eighth less of the agent's processor time so, for 10 to 30 MiB that are given back after the load.
  */
-import { commandTree, familiarCommand } from "./commands.js";
+import { closest } from "../configuration/closest.js";
+import { commandNames, commandTree, familiarCommand } from "./commands.js";
 import { exitCodeOf, sentenceOf, UsageError } from "./failure.js";
 
 async function main(argv: readonly string[]): Promise<void> {
   const meant = familiarCommand(argv[0]);
   if (meant !== undefined) throw new UsageError(`"${argv[0]}" is no command; "berth ${meant}" may be meant`);
+  const [first = "--help", second] = argv;
+  if (first.startsWith("-") && !["-h", "--help", "-V", "--version"].includes(first)) {
+    throw new UsageError(`"${first}" is no option of berth itself: a command's options come after its name`);
+  }
+  if (first === "help" && second !== undefined && !commandNames.includes(second)) {
+    const near = closest(second, commandNames);
+    throw new UsageError(`"${second}" is no command${near === undefined ? "" : `; "berth ${near}" may be meant`}`);
+  }
   const program = await commandTree(argv[0] === "help" ? argv[1] : argv[0]);
   if (argv.length === 0) program.help();
   await program.parseAsync(argv, { from: "user" });

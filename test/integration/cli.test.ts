@@ -32,6 +32,14 @@ describe("berth", () => {
     ["pods --socket unix:///nowhere/s", 3, /^berth: no agent answers on \/nowhere\/s; is "berth serve" running\?\n$/],
     ["exec --socket unix:///nowhere/s x true", 125, /no agent answers/],
     ["config check /nowhere.toml", 1, /nowhere\.toml/],
+    ["help pod", 2, /^berth: "pod" is no command; "berth pods" may be meant\n$/],
+    [
+      "--socket /x pods",
+      2,
+      /^berth: "--socket" is no option of berth itself: a command's options come after its name\n$/,
+    ],
+    ["events --type ooms", 2, /'ooms' is invalid\. The types are .*\boom\b/],
+    ["debug cpu --seconds x", 2, /'x' is invalid\. A whole number from 1 to 300/],
   ];
   for (const [line, code, told] of mistakes) {
     it(`${line}: ends with ${code}, and a sentence`, async () => {
