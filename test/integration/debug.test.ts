@@ -37,7 +37,7 @@ describe("berth debug", () => {
     assert.equal(again.code, 1);
     assert.match(again.stderr, /^berth: EEXIST/);
     const wrong = await berth("cpu", "--seconds", "301", "-o", `${path}.2`);
-    assert.match(wrong.stderr, /seconds: 301 is not 1 to 300/);
+    assert.match(wrong.stderr, /'301' is invalid. A whole number from 1 to 300/);
   });
 
   it("heap writes what DevTools read", async () => {
