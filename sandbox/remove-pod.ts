@@ -13,7 +13,8 @@ export async function removePod(node: SandboxNode, pod: Pod): Promise<void> {
   const removals = node.containers.ofPod(pod.record.id).map((container) => removeContainer(node, container));
   const failed = (await Promise.allSettled(removals)).find(({ status }) => status === "rejected");
   if (failed?.status === "rejected") throw failed.reason;
-  await forgetPod(node, pod);
+  // of two removals at the same time one has come first
+  if (node.pods.find(pod.record.id) !== undefined) await forgetPod(node, pod);
 }
 
 /** The last step: the run directory, the cgroup parents that were made for the pod, and then the record. */
