@@ -1,6 +1,6 @@
 import { constants } from "node:os";
 import type { Container } from "./container.js";
-import { DeadlineExceededError, FailedPreconditionError, InvalidArgumentError } from "./errors.js";
+import { DeadlineExceededError, FailedPreconditionError, InvalidArgumentError, UnavailableError } from "./errors.js";
 import { fieldsOfExec } from "./field-of-step.js";
 import { checkNotCancelled } from "./flights.js";
 import { unlessFrozen, whyMonitorIsFrozen } from "./frozen-monitor.js";
@@ -176,7 +176,11 @@ function execRequest(node: SandboxNode, container: Container, args: string[], te
 
 function toExecError(error: unknown, container: Container, command: string[]): Error {
   const { id } = container.record;
-  if (isNotRunning(error)) return new FailedPreconditionError(`container ${id} is not running`, { cause: error });
+  // its end is told before that of its pod's monitor, which has no more words for the exec then
+  const endedWithPod = error instanceof UnavailableError && container.ended.isOpen;
+  if (isNotRunning(error) || endedWithPod) {
+    return new FailedPreconditionError(`container ${id} is not running`, { cause: error });
+  }
   if (error instanceof MonitorStepError && error.step === "make the exec's cgroup" && error.errnoValue === ENOENT) {
     return new FailedPreconditionError(`container ${id} has lost its cgroup: somebody has removed it`, {
       cause: error,

@@ -4,6 +4,7 @@ import { readdirSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
+import { status } from "@grpc/grpc-js";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import { leftProcesses } from "../support/leaks.js";
 import { takesBetween } from "../support/within.js";
@@ -18,6 +19,7 @@ import {
   out,
   type RunningPod,
   readLog,
+  removePod,
   runContainer,
   runPod,
   sh,
@@ -165,6 +167,24 @@ test("an exec ends when its container does", async () => {
   await exec(agent, dying, ["true"]);
   await agent.client.call("StopContainer", { container_id: dying });
   assert.equal((await running).exitCode, 137);
+});
+
+test("execs of a pod that is stopped are killed with it, or are told that the container does not run", async () => {
+  for (let round = 0; round < 8; round++) {
+    const other = await runPod(agent);
+    const container = await runContainer(agent, other);
+    const outcomes = Promise.all(
+      Array.from({ length: 8 }, () =>
+        exec(agent, container, ["sleep", "500"]).then(
+          ({ exitCode }) => exitCode,
+          ({ code }: { code: number }) => status[code],
+        ),
+      ),
+    );
+    await sleep(2 * round);
+    await removePod(agent, other);
+    for (const outcome of await outcomes) assert.match(String(outcome), /^(137|FAILED_PRECONDITION)$/);
+  }
 });
 
 test("five hundred execs, eight at a time, leave no process, no cgroup and no descriptor", async () => {
