@@ -99,7 +99,7 @@ constexpr unsigned kArchitecture = AUDIT_ARCH_AARCH64;
 constexpr int kCalls[] = {
     SYS_write, SYS_read, SYS_close, SYS_openat, SYS_openat2, SYS_fchown, SYS_fchmod, SYS_utimensat, SYS_fchownat,
     SYS_fstat, SYS_newfstatat, SYS_statx, SYS_lseek, SYS_pwrite64, SYS_ftruncate, SYS_mkdirat, SYS_mknodat,
-    SYS_symlinkat, SYS_linkat, SYS_unlinkat, SYS_fchmodat, SYS_fsetxattr, SYS_lsetxattr, SYS_fgetxattr,
+    SYS_symlinkat, SYS_linkat, SYS_unlinkat, SYS_readlinkat, SYS_fchmodat, SYS_fsetxattr, SYS_lsetxattr, SYS_fgetxattr,
     SYS_flistxattr, SYS_fremovexattr, SYS_getdents64, SYS_fchdir, SYS_getcwd, SYS_dup, SYS_fcntl,
     // the C library: memory, time, abort
     SYS_brk, SYS_mmap, SYS_munmap, SYS_mremap, SYS_mprotect, SYS_madvise, SYS_futex, SYS_clock_gettime, SYS_getrandom,

@@ -17,6 +17,20 @@
 #include "unpack/path.h"
 
 namespace berth::unpack {
+namespace {
+
+constexpr int kMaxLinks = 40;
+
+// Where a link leads, seen from the root.
+std::string target_of(int directory, const std::string& name, const std::string& real_path) {
+  char target[PATH_MAX];
+  const ssize_t length = readlinkat(directory, name.c_str(), target, sizeof target);
+  if (length < 0) fail("readlink", path_below(real_path, name));
+  const std::string text(target, static_cast<size_t>(length));
+  return clean_path(text.starts_with('/') ? text : real_path + "/" + text);
+}
+
+}  // namespace
 
 UniqueFd open_in_root(int root, const std::string& path, int flags, uint64_t resolve) {
   open_how how{};
@@ -62,7 +76,7 @@ int LayerWriter::open_parent(const std::string& path, CachedParent& cache, bool 
     real_path = real_path_of(fd.get(), path);
   }
   if (!fd) fail("open the parent of", path);
-  if (make) keep_time(fd.get(), parent);
+  if (make) keep_time(fd.get(), real_path);
   cache = {parent, std::move(real_path), std::move(fd)};
   return use();
 }
@@ -109,7 +123,7 @@ std::string LayerWriter::real_path_of(int directory, const std::string& path) {
   return where + 1;
 }
 
-UniqueFd LayerWriter::make_parents(const std::string& path) {
+UniqueFd LayerWriter::make_parents(const std::string& path, int links) {
   UniqueFd current = open_in_root(root_.get(), "", O_PATH | O_DIRECTORY, 0);
   std::string real_path;
   bool is_opaque = false;
@@ -118,7 +132,7 @@ UniqueFd LayerWriter::make_parents(const std::string& path) {
     end = std::min(path.find('/', begin), path.size());
     const std::string name = path.substr(begin, end - begin);
     const std::string prefix = path.substr(0, end);
-    keep_time(current.get(), path.substr(0, begin == 0 ? 0 : begin - 1));
+    keep_time(current.get(), real_path);
     const bool is_new = make_directory(current.get(), name, prefix);
     if (is_new && !apply_) {
       implicit_[path_below(real_path, name)] = {.only_hides = hiding_, .is_alone = is_opaque};
@@ -142,6 +156,10 @@ UniqueFd LayerWriter::make_parents(const std::string& path) {
       set_opaque(current.get(), name, prefix);
       implicit_.erase(path_below(real_path, name));
       next = open_in_root(root_.get(), prefix, O_PATH | O_DIRECTORY, 0);
+    }
+    // a link of this layer to what only the layers below have
+    if (!next && errno == ENOENT && ++links <= kMaxLinks) {
+      return make_parents(target_of(current.get(), name, real_path) + path.substr(end), links);
     }
     if (!next) fail("open", prefix);
     current = std::move(next);

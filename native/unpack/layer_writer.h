@@ -61,7 +61,7 @@ class LayerWriter {
 
   int open_parent(const std::string& path, CachedParent& cache, bool make);
   void keep_time(int directory, const std::string& path);
-  UniqueFd make_parents(const std::string& path);
+  UniqueFd make_parents(const std::string& path, int links = 0);
   bool make_directory(int parent, const std::string& name, const std::string& path);
   void replace_lower(int parent, const std::string& name, const std::string& path);
   std::string real_path_of(int directory, const std::string& path);

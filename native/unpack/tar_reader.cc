@@ -143,7 +143,8 @@ std::optional<Entry> TarReader::assemble(const Header& header, const uint8_t* bl
   entry.device_minor = checked_number(header.device_minor, "the device number", path_);
 
   const std::optional<EntryType> type = type_of(header, entry.path);
-  const bool holds_data = !type || *type == EntryType::regular || header.type == 'D';
+  // a name with a slash at its end may be a directory, and have data nevertheless
+  const bool holds_data = !type || std::string_view("0\0007SD", 5).find(header.type) != std::string_view::npos;
   // hard links may carry a size without data; for the others a size has no meaning
   if (!holds_data) entry.stored_bytes = 0;
   if (entry.stored_bytes > kMaxFileBytes) refuse("read the archive", path_, "the file is too large");
