@@ -32,10 +32,42 @@ test("a malformed mapping is refused by field", () => {
 });
 
 test("one pod cannot map a host port twice, but the same number of another protocol or address", () => {
-  assert.throws(() => checkPortMappings([mapping(), mapping({ hostIp: "127.0.0.1" })]), InvalidArgumentError);
+  const twice: [string, string][] = [
+    ["", ""],
+    ["", "0.0.0.0"],
+    ["::", ""],
+    ["127.0.0.1", "127.0.0.1"],
+    ["fd00::1", "FD00:0::1"],
+  ];
+  for (const [one, other] of twice) {
+    assert.throws(
+      () => checkPortMappings([mapping({ hostIp: one }), mapping({ hostIp: other, containerPort: 81 })]),
+      (error) =>
+        error instanceof InvalidArgumentError && /port_mappings\[1\]: host port .* is mapped twice/.test(error.message),
+    );
+  }
+  for (const hostIp of ["127.0.0.1", "fd00::1"]) {
+    for (const wide of ["", "0.0.0.0", "::"]) {
+      assert.equal(checkPortMappings([mapping({ hostIp: wide }), mapping({ hostIp, containerPort: 81 })]).length, 2);
+    }
+  }
   assert.equal(checkPortMappings([mapping(), mapping({ protocol: "udp" })]).length, 2);
   assert.equal(checkPortMappings([mapping({ hostIp: "127.0.0.1" }), mapping({ hostIp: "127.0.0.2" })]).length, 2);
   assert.equal(checkPortMappings([mapping({ hostIp: "0.0.0.0" }), mapping({ hostIp: "::" })]).length, 2);
+});
+
+test("a pod has a port on all addresses and on one; no other pod has it on any, until both are free", () => {
+  const ports = new HostPorts();
+  const both = [mapping(), mapping({ hostIp: "127.0.0.1", containerPort: 81 })];
+  ports.take("one", both);
+  ports.take("one", both);
+  assert.equal(ports.count, 2);
+  for (const hostIp of ["", "127.0.0.1", "127.0.0.2", "fd00::1"]) {
+    assert.throws(() => ports.take("two", [mapping({ hostIp })]), /is held by pod sandbox one$/);
+  }
+  ports.free("one", both);
+  assert.equal(ports.count, 0);
+  ports.take("two", both);
 });
 
 test("a host port that is held is an error that names the pod, and takes nothing", () => {

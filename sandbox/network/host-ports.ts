@@ -5,7 +5,8 @@ import type { PortMapping } from "./provider.js";
 
 /**
  * The mappings that have a host port, checked, with their addresses in one spelling; the others only document a port.
- * InvalidArgumentError names the mapping and the field.
+ * One of all addresses may stand beside one of a single address, which then wins there: they are one pod's, whose containers
+ * have agreed on it. InvalidArgumentError names the mapping and the field.
  */
 export function checkPortMappings(mappings: readonly PortMapping[]): PortMapping[] {
   const seen: PortMapping[] = [];
@@ -15,7 +16,7 @@ export function checkPortMappings(mappings: readonly PortMapping[]): PortMapping
     checkPort(`${field}.host_port`, mapping.hostPort);
     checkPort(`${field}.container_port`, mapping.containerPort);
     const checked = { ...mapping, hostIp: checkHostIp(`${field}.host_ip`, mapping.hostIp) };
-    const twin = seen.find((other) => overlap(other, checked));
+    const twin = seen.find((other) => overlap(other, checked) && isWide(other) === isWide(checked));
     if (twin !== undefined) {
       throw new InvalidArgumentError(`${field}: host port ${describe(checked)} is mapped twice`);
     }
@@ -92,6 +93,11 @@ function overlap(one: PortMapping, other: PortMapping): boolean {
   );
 }
 
+/** Whether it is on all addresses, of one family or of both. */
+export function isWide({ hostIp }: Pick<PortMapping, "hostIp">): boolean {
+  return hostIp === "" || hostIp === "0.0.0.0" || hostIp === "::";
+}
+
 /** Whether a mapping on `wide` answers on the address `narrow`, too. */
 function coversAddress(wide: string, narrow: string): boolean {
   if (wide === "") return true;
@@ -101,7 +107,7 @@ function coversAddress(wide: string, narrow: string): boolean {
 
 /** Whether a mapping's host_ip is one address, which the host must have: neither any nor one of all that are loopback's. */
 export function isHostAddress(hostIp: string): boolean {
-  return !["", "0.0.0.0", "::"].includes(hostIp) && !hostIp.startsWith("127.");
+  return !isWide({ hostIp }) && !hostIp.startsWith("127.");
 }
 
 function checkPort(field: string, port: number): void {

@@ -30,6 +30,19 @@ test("a port leads to every address of the pod, a bound one to the address of it
   );
 });
 
+test("two ports that lead to one are told once where they lead", () => {
+  const elements = portElements({
+    addresses: ["10.88.0.5"],
+    portMappings: [
+      { protocol: "tcp", hostPort: 8080, containerPort: 80, hostIp: "" },
+      { protocol: "tcp", hostPort: 8080, containerPort: 80, hostIp: "127.0.0.1" },
+      { protocol: "tcp", hostPort: 8081, containerPort: 80, hostIp: "" },
+    ],
+  });
+  assert.equal(elements.length, 7);
+  assert.equal(elements.filter(({ set }) => set === "hairpin4").length, 1);
+});
+
 test("each part of a key is filled up to four bytes, a value is not", () => {
   const hex = (bytes: Uint8Array | undefined) => Buffer.from(bytes ?? []).toString("hex");
   const [address, port, hairpin] = portElements({

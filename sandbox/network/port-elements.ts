@@ -4,6 +4,7 @@
  */
 import type { SetElement } from "../../native/binding.js";
 import { bitsOf, type Family, parseAddress } from "./cidr.js";
+import { isWide } from "./host-ports.js";
 import type { PortMapping } from "./provider.js";
 
 /** The host ports of one pod, and where they lead. */
@@ -21,13 +22,14 @@ export interface PortElement {
   value?: string | number;
 }
 
+/** Each once: what is removed twice with one change would refuse it. */
 export function portElements({ addresses, portMappings }: PublishedPorts): PortElement[] {
-  return addresses.flatMap((address) => {
+  const elements = addresses.flatMap((address) => {
     const family = familyOf(address);
     return portMappings
       .filter(({ hostIp }) => hostIp === "" || familyOf(hostIp) === family)
       .flatMap(({ protocol, hostPort, hostIp, containerPort }): PortElement[] => {
-        const bound = hostIp !== "" && hostIp !== "0.0.0.0" && hostIp !== "::";
+        const bound = !isWide({ hostIp });
         const kind = bound ? "bound" : "any";
         const key = bound ? [hostIp, protocol, hostPort] : [protocol, hostPort];
         return [
@@ -37,6 +39,7 @@ export function portElements({ addresses, portMappings }: PublishedPorts): PortE
         ];
       });
   });
+  return [...new Map(elements.map((element) => [`${element.set} ${element.key.join(" ")}`, element])).values()];
 }
 
 /** As the kernel compares them: each part of a key is filled up to four bytes. */

@@ -49,6 +49,15 @@ test("ports, bandwidth, DNS and the pod's cgroup are there when the pod has them
   assert.deepEqual([args.dns, args.cgroupPath], [dns, "/kubepods/podx"]);
 });
 
+test("a port on one address comes before the same on all, so that plugins lead it by its own rule", () => {
+  const mapping = (hostIp: string) => ({ protocol: "tcp" as const, containerPort: 80, hostPort: 8080, hostIp });
+  const { portMappings } = capabilityArgsOf(pod(), ["", "127.0.0.1", "::1"].map(mapping));
+  assert.deepEqual(
+    (portMappings as { hostIP: string }[]).map(({ hostIP }) => hostIP),
+    ["127.0.0.1", "::1", ""],
+  );
+});
+
 for (const text of ["", "fast", "-1M", "999", "2P", "10 M", "10MB"]) {
   test(`a bandwidth of ${JSON.stringify(text)} is refused`, () => {
     assert.throws(

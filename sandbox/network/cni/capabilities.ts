@@ -1,6 +1,7 @@
 /** What plugins are told of a pod: CNI_ARGS, and the capabilities that they declare (CNI's conventions, "Dynamic Plugin specific Fields"). */
 import { InvalidArgumentError } from "../../errors.js";
 import { bandwidthOf } from "../bandwidth.js";
+import { isWide } from "../host-ports.js";
 import type { NetworkedPod, PortMapping } from "../provider.js";
 import type { Json } from "./result.js";
 
@@ -30,12 +31,17 @@ export function capabilityArgsOf(pod: NetworkedPod, portMappings: readonly PortM
   const { servers, searches, options } = pod.dns;
   const hasDns = servers.length + searches.length + options.length > 0;
   return {
-    ...(portMappings.length > 0 && { portMappings: portMappings.map(toCni) }),
+    ...(portMappings.length > 0 && { portMappings: narrowFirst(portMappings).map(toCni) }),
     ...(bandwidth !== undefined && { bandwidth }),
     ...(hasDns && { dns: { servers, searches, options } }),
     ...(pod.cgroupPath !== "" && { cgroupPath: pod.cgroupPath }),
     "io.kubernetes.cri.pod-annotations": pod.annotations,
   };
+}
+
+/** Plugins write their rules in this order, and the first that fits leads. */
+function narrowFirst(mappings: readonly PortMapping[]): PortMapping[] {
+  return [...mappings.filter((mapping) => !isWide(mapping)), ...mappings.filter(isWide)];
 }
 
 function toCni({ hostPort, containerPort, protocol, hostIp }: PortMapping): Json {
