@@ -1,8 +1,11 @@
 /** The end of a container: recorded once, whoever tells of it. */
-import type { berth } from "../cri-proto/generated/monitor.js";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { berth } from "../cri-proto/generated/monitor.js";
 import type { Container, ContainerRecord } from "./container.js";
 import { toBigInt } from "./monitor-client.js";
 import type { SandboxNode } from "./node.js";
+import { podDirectory } from "./paths.js";
 import { clearReflected } from "./reflected-mounts.js";
 import { update } from "./store.js";
 
@@ -29,6 +32,31 @@ export function recordUnknownExit(node: SandboxNode, container: Container, messa
     reason: "Unknown",
     message,
   });
+}
+
+/** The monitor tells an exit before it ends; what it could not tell stands in the exit file, or is known to be SIGKILL. */
+export function recordEndWithPod(node: SandboxNode, container: Container): void {
+  if (container.record.phase === "exited") return;
+  const exit = readExitFile(node, container.record);
+  if (exit !== undefined) {
+    recordExit(node, container, exit);
+    return;
+  }
+  finish(node, container, {
+    exitCode: 137,
+    finishedAt: (BigInt(Date.now()) * 1_000_000n).toString(),
+    reason: "Error",
+    message: "killed with its pod, whose monitor was lost",
+  });
+}
+
+/** Undefined: the monitor wrote none, or went while it wrote. */
+function readExitFile(node: SandboxNode, { id, podId }: ContainerRecord): berth.monitor.v1.ContainerExit | undefined {
+  try {
+    return berth.monitor.v1.ContainerExit.decode(readFileSync(join(podDirectory(node.paths, podId), "exits", id)));
+  } catch {
+    return undefined;
+  }
 }
 
 type End = Pick<ContainerRecord, "exitCode" | "finishedAt" | "reason" | "message"> & { startedAt?: string };

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Container } from "./container.js";
+import { recordEndWithPod } from "./container-end.js";
 import { UnavailableError } from "./errors.js";
 import { unlessFrozen } from "./frozen-monitor.js";
 import { runLaterHooks } from "./hooks/container-hooks.js";
@@ -18,6 +19,8 @@ export function removeContainer(node: SandboxNode, container: Container): Promis
     await stopContainer(node, container, 0);
     // also ends the init of a container that was never started
     await thawedIfSilent(node, container, forgetInMonitor(node, podId, id));
+    // a monitor that is ending with its pod has told nothing
+    recordEndWithPod(node, container);
     await clearReflected(node, container.record.reflectedMounts ?? []);
     await node.cgroups.remove(cgroupPath);
     await runLaterHooks(node, "poststop", container.record, 0);

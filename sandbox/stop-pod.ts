@@ -1,11 +1,8 @@
-import { readFileSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { rmSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { berth } from "../cri-proto/generated/monitor.js";
-import type { Container } from "./container.js";
-import { finish, recordExit } from "./container-end.js";
+import { recordEndWithPod } from "./container-end.js";
 import type { SandboxNode } from "./node.js";
-import { monitorSocketPath, podDirectory } from "./paths.js";
+import { monitorSocketPath } from "./paths.js";
 import { checkPodTransition, type Pod } from "./pod.js";
 import { killPodCgroup, removePodCgroup } from "./pod-cgroups.js";
 import { removePodNetwork } from "./pod-network.js";
@@ -55,32 +52,6 @@ async function endProcesses(node: SandboxNode, pod: Pod): Promise<void> {
     await Promise.all([killPodCgroup(node, pod), killContainers()]);
   }
   pod.monitorPid = 0;
-  for (const container of containers) recordEndWithPod(node, container, pod);
+  for (const container of containers) recordEndWithPod(node, container);
   rmSync(monitorSocketPath(node.paths, id), { force: true });
-}
-
-/** The monitor tells an exit before it ends; what it could not tell stands in the exit file, or is known to be SIGKILL. */
-function recordEndWithPod(node: SandboxNode, container: Container, pod: Pod): void {
-  if (container.record.phase === "exited") return;
-  const exit = readExitFile(node, container, pod);
-  if (exit !== undefined) {
-    recordExit(node, container, exit);
-    return;
-  }
-  finish(node, container, {
-    exitCode: 137,
-    finishedAt: (BigInt(Date.now()) * 1_000_000n).toString(),
-    reason: "Error",
-    message: "killed with its pod, whose monitor was lost",
-  });
-}
-
-/** Undefined: the monitor wrote none, or went while it wrote. */
-function readExitFile(node: SandboxNode, container: Container, pod: Pod): berth.monitor.v1.ContainerExit | undefined {
-  try {
-    const file = join(podDirectory(node.paths, pod.record.id), "exits", container.record.id);
-    return berth.monitor.v1.ContainerExit.decode(readFileSync(file));
-  } catch {
-    return undefined;
-  }
 }

@@ -140,7 +140,7 @@ void Container::signal(const Caller& caller, int number, bool all) {
                                                "only SIGKILL can be sent to all processes"));
   }
   if (all) {
-    kill_processes();
+    kill_all();
   } else if (pid_ == 0 || kill(pid_, number) != 0) {
     const ErrorKind kind = pid_ == 0 || errno == ESRCH ? ErrorKind::kNotRunning : ErrorKind::kInvalid;
     return host_.server().fail(caller, failure(kind, last_error("kill", id_)));

@@ -143,7 +143,7 @@ class Container final : public LogObserver, public Disposable {
   bool in_host_pid_namespace_ = false;
   bool terminal_ = false;
   bool stdin_once_ = false;
-  bool killed_ = false;  // it is being deleted, or the pod is ending: it gets no further than it is
+  bool killed_ = false;  // all of it was: it gets no further than it is
   bool paused_ = false;  // while building: its creator was answered, and has hooks run
 
   std::optional<Caller> creator_;

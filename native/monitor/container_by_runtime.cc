@@ -70,7 +70,9 @@ void Container::on_runtime_created(RuntimeCommand& command) {
 void Container::on_runtime_started(RuntimeCommand& command) {
   const std::optional<siginfo_t> ended = std::exchange(ended_at_start_, std::nullopt);
   if (phase_ != Phase::kStarting) return;
-  if (command.result()) {
+  if (command.result() && killed_) {
+    failure_ = failure(ErrorKind::kNotRunning, "start the container", id_, "it was killed meanwhile");
+  } else if (command.result()) {
     failure_ = command.result();
   } else {
     on_running();

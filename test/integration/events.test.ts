@@ -1,6 +1,7 @@
 /** GetContainerEvents: what the kubelet's evented PLEG lives on. */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { runtime } from "../../cri-proto/generated/runtime.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import {
@@ -129,6 +130,34 @@ describe("GetContainerEvents", () => {
     assert.deepEqual(typesOf(created), ["CREATED", "STOPPED", "DELETED"]);
     assert.deepEqual(typesOf(pod.id), ["CREATED", "STARTED", "STOPPED", "DELETED"]);
     assert.equal(events.length, 11 + 4);
+  });
+
+  it("tells of the end of what is removed while its pod ends", async () => {
+    const last: { podId?: string } = {};
+    const listening = listen(agent, (events) =>
+      has(events, last.podId ?? "", ContainerEventType.CONTAINER_DELETED_EVENT),
+    );
+    const ids: string[] = [];
+    const rounds = 12;
+    for (let round = 0; round < rounds; round++) {
+      const pod = await runPod(agent);
+      const created = await Promise.all([1, 2, 3, 4].map(() => createContainer(agent, pod)));
+      const calls = [agent.client.call("StopPodSandbox", { pod_sandbox_id: pod.id })];
+      for (const container_id of created) {
+        calls.push(agent.client.call("RemoveContainer", { container_id }));
+        // one of them comes when the monitor has gone, and the stop has not told of its containers' ends
+        await sleep((round % 6) / 2);
+      }
+      await Promise.all(calls);
+      if (round === rounds - 1) last.podId = pod.id;
+      await removePod(agent, pod);
+      ids.push(...created);
+    }
+    const events = await listening;
+    for (const id of ids) {
+      const own = events.filter(({ container_id }) => container_id === id).map((event) => named(event).slice(7));
+      assert.deepEqual(own, ["CREATED", "STOPPED", "DELETED"]);
+    }
   });
 
   it("tells nothing again after the agent was killed: what ended meanwhile is in the lists", async () => {

@@ -49,6 +49,12 @@ before(async () => {
     mode: 0o755,
   });
   tables.push(`[runtimes.slow]\npath = "${join(scratch, "slow")}"\ntimeout = 1\n`);
+  writeFileSync(
+    join(scratch, "stuck"),
+    `#!/bin/sh\ncase "$*" in *" start "*) sleep 600 ;; esac\nexec ${candidates.runc} "$@"\n`,
+    { mode: 0o755 },
+  );
+  tables.push(`[runtimes.stuck]\npath = "${join(scratch, "stuck")}"\n`);
   // tells where its commands run
   const wrapper = `#!/bin/sh\ncat /proc/self/cgroup >> ${join(scratch, "cgroups")}\nexec ${candidates.runc} "$@"\n`;
   writeFileSync(join(scratch, "telling"), wrapper, { mode: 0o755 });
@@ -459,4 +465,21 @@ test("a runtime that does not answer is killed at its time limit", async () => {
   assert.ok(performance.now() - begun < 5_000);
   assert.deepEqual(bundles(pod), []);
   await removePod(agent, pod);
+});
+
+test("a start that a stop cuts off says so, and the container was killed", {
+  skip: !existsSync(candidates.runc) && "runc is not installed",
+}, async () => {
+  for (const method of ["StopContainer", "StopPodSandbox"] as const) {
+    const pod = await runPodOf("stuck");
+    const id = await createContainer(agent, pod);
+    const started = agent.client.call("StartContainer", { container_id: id });
+    const refused = fails(started, "FAILED_PRECONDITION", /has ended before it was started: its init was killed/);
+    await agent.client.call(method, { container_id: id, pod_sandbox_id: pod.id } as never);
+    await refused;
+    const { state, exit_code, reason, started_at } = await containerStatus(agent, id);
+    assert.deepEqual([state, exit_code, reason], [ContainerState.CONTAINER_EXITED, 137, "Error"], method);
+    assert.equal(String(started_at), "0");
+    await removePod(agent, pod);
+  }
 });
