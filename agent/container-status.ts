@@ -51,7 +51,7 @@ export function containerStatus(container: Container, images: Images): proto.v1.
  * The image as it was asked for. The kubelet asks by id and shows what it gets back to people: they are given the name
  * that the pod's author wrote, or one of the image's own.
  */
-function imageSpec(container: Container, images: Images): proto.v1.IImageSpec {
+export function imageSpec(container: Container, images: Images): proto.v1.IImageSpec {
   const asked = container.config.image ?? {};
   if (asked.image !== container.record.imageId) return asked;
   const tags = images.store.find(container.record.imageId)?.repoTags ?? [];

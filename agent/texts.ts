@@ -42,12 +42,19 @@ function textBytes(texts: Texts): number {
   return bytes;
 }
 
+/** Whether a list can have all annotations of these. */
+export function fitIntoList(things: readonly { config: { annotations?: Texts } }[]): boolean {
+  return things.reduce((sum, { config }) => sum + textBytes(config.annotations), 0) <= mostInListBytes;
+}
+
 /**
- * The items of a list whose annotations fit into it; in those that have many bytes of them long values are left out
- * otherwise. A thing's own status, and the streams, always have all.
+ * The items of a list whose annotations do not fit into it: long values are left out in those that have many bytes of them.
+ * A thing's own status, and the streams, always have all.
  */
-export function withinList<T extends { annotations?: Texts }>(items: T[], observer: Pick<Observer, "limitation">): T[] {
-  if (items.reduce((sum, { annotations }) => sum + textBytes(annotations), 0) <= mostInListBytes) return items;
+export function shortenedForList<T extends { annotations?: Texts }>(
+  items: T[],
+  observer: Pick<Observer, "limitation">,
+): T[] {
   observer.limitation(
     "annotations",
     "annotations of all pods or containers together are too long for a list: values of more than 1 KiB are left out of it",

@@ -1,26 +1,39 @@
-import type { runtime as proto } from "../../cri-proto/generated/runtime.js";
+import { runtime as proto } from "../../cri-proto/generated/runtime.js";
 import type { Pod } from "../../sandbox/pod.js";
+import { encodedAnswer, KnownPieces } from "../encoded-answer.js";
 import { matchesPod } from "../filters.js";
 import type { Runtime } from "../runtime.js";
 import { podState, toInt64 } from "../states.js";
-import { withinList } from "../texts.js";
+import { fitIntoList, shortenedForList } from "../texts.js";
+
+/** By their configurations, which stay as they are. */
+const known = new KnownPieces<Pod["config"]>();
 
 export function listPodSandbox(
   runtime: Runtime,
   request: proto.v1.ListPodSandboxRequest,
 ): proto.v1.IListPodSandboxResponse {
-  return { items: withinList(listedPods(runtime, request.filter), runtime.node.observer) };
+  const pods = matchingPods(runtime, request.filter);
+  if (!fitIntoList(pods)) return { items: shortenedForList(pods.map(listed), runtime.node.observer) };
+  return encodedAnswer(pods.map(encoded));
 }
 
 /** With all of their annotations. */
 export function listedPods(
-  { node }: Runtime,
+  runtime: Runtime,
   filter: proto.v1.IPodSandboxFilter | null | undefined,
 ): proto.v1.IPodSandbox[] {
-  return node.pods
-    .list()
-    .filter((pod) => matchesPod(pod, filter))
-    .map(listed);
+  return matchingPods(runtime, filter).map(listed);
+}
+
+function matchingPods({ node }: Runtime, filter: proto.v1.IPodSandboxFilter | null | undefined): Pod[] {
+  return node.pods.list().filter((pod) => matchesPod(pod, filter));
+}
+
+function encoded(pod: Pod): Uint8Array {
+  return known.of(pod.config, String(podState(pod)), () =>
+    proto.v1.ListPodSandboxResponse.encode({ items: [listed(pod)] }).finish(),
+  );
 }
 
 function listed(pod: Pod): proto.v1.IPodSandbox {
