@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { loadConfig, type WrittenSettings } from "./config.js";
+import { settings } from "./settings.js";
 
 const scratch = mkdtempSync(join(tmpdir(), "berth-config-"));
 after(() => rmSync(scratch, { recursive: true }));
@@ -57,6 +58,27 @@ test("defaults", () => {
   });
   assert.ok(Object.isFrozen(config));
 });
+
+test("says in its own words, and once, what is wrong with a setting's value", () => {
+  for (const name of Object.keys(settings)) {
+    for (const value of ["true", "[1]", "-1", '"x y"', '""']) {
+      assert.doesNotMatch(refusal(`${name} = ${value}`), /Invalid type|Expected|undefined|\n/);
+    }
+  }
+  assert.match(refusal('spec-hooks = "site.mjs"'), /spec-hooks "site\.mjs" is not an absolute path$/);
+  assert.match(refusal('hooks-dir = "hooks"'), /hooks-dir "hooks" is not an absolute path, and not "off"$/);
+  assert.match(refusal("run = 5"), /run 5 is not a text in quotes$/);
+  assert.match(refusal('log-rate = ""'), /log-rate "" is not a number from 0/);
+});
+
+function refusal(text: string): string {
+  try {
+    loadConfig({}, fileWith(text));
+    return "";
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
 
 test("the socket follows --run; flags win over the file", () => {
   const file = fileWith('run = "/run/other"\nbridge = "br9"\nsubnet = "10.9.0.0/24,fd00::/64"\nmetrics = "off"\n');

@@ -85,28 +85,45 @@ export type WrittenSettings = Partial<Record<SettingName, string>>;
 // sun_path has 108 bytes and ends with a NUL
 const longestSocketPath = 107;
 
+/** What TOML has in quotes. */
+const text = v.string("is not a text in quotes");
+
 const absolutePath = v.pipe(
-  v.string(),
+  text,
   v.check((path) => isAbsolute(path) && !path.includes("\0"), "is not an absolute path"),
   v.transform((path) => (path === "/" ? path : normalize(path).replace(/\/$/, ""))),
 );
 
 const pathList = v.pipe(
-  v.string(),
+  text,
   v.transform((text) => text.split(",")),
   v.array(absolutePath),
 );
 
 const address = v.pipe(
-  v.string(),
+  text,
   v.check((text) => text === "off" || parseAddress(text) !== null, 'is neither HOST:PORT nor "off"'),
   v.transform((text) => (text === "off" ? null : parseAddress(text))),
 );
 
+/** `word` stands for `value`; what is wrong with anything else, the schema says. */
+function orWord<Value, Output>(word: string, value: Value, schema: v.GenericSchema<string, Output>) {
+  return v.union(
+    [
+      v.pipe(
+        v.literal(word),
+        v.transform(() => value),
+      ),
+      schema,
+    ],
+    ({ issues }) => `${issues?.at(-1)?.message}${word === "" ? "" : `, and not "${word}"`}`,
+  );
+}
+
 function wholeNumber(least: number, most: number) {
   return v.pipe(
-    v.union([v.string(), v.number()]),
-    v.transform(Number),
+    v.union([text, v.number()], `is not a number from ${least} to ${most}`),
+    v.transform((written) => (written === "" ? Number.NaN : Number(written))),
     v.check(
       (number) => Number.isInteger(number) && number >= least && number <= most,
       `is not a number from ${least} to ${most}`,
@@ -115,7 +132,7 @@ function wholeNumber(least: number, most: number) {
 }
 
 const socketPath = v.pipe(
-  v.string(),
+  text,
   v.regex(/^unix:\/\/\/[^\0]+$/, "is not unix:///PATH"),
   v.transform((text) => normalize(text.slice("unix://".length))),
   v.check((path) => Buffer.byteLength(path) <= longestSocketPath, `is longer than ${longestSocketPath} bytes`),
@@ -129,7 +146,7 @@ const socketAddress = v.pipe(
 /** By a function of its own, whose error is the sentence. */
 function parsed<T>(parse: (text: string) => T) {
   return v.pipe(
-    v.string(),
+    text,
     v.rawTransform<string, T>(({ dataset, addIssue, NEVER }) => {
       try {
         return parse(dataset.value);
@@ -143,68 +160,44 @@ function parsed<T>(parse: (text: string) => T) {
 
 function byteQuantity(least: number) {
   return v.pipe(
-    v.string(),
+    text,
     v.transform((text) => parseByteQuantity(text) ?? 0),
     v.check((bytes) => bytes >= least, `is no size of at least ${least} bytes, as "10Gi"`),
   );
 }
 
 const subnets = v.pipe(
-  v.string(),
+  text,
   v.transform((text) => text.split(",").map((part) => part.trim())),
   v.check((list) => list.every(isCidr), "is not a CIDR such as 10.88.0.0/16, or an IPv4 and an IPv6 one"),
   v.check((list) => new Set(list.map((cidr) => cidr.includes(":"))).size === list.length, "has two CIDRs of a family"),
 );
 
 const schema = v.strictObject({
-  "kube-socket": v.union([
-    v.pipe(
-      v.literal("off"),
-      v.transform(() => null),
-    ),
-    socketPath,
-  ]),
-  "kube-group": v.pipe(v.string(), v.regex(/^[A-Za-z0-9_][A-Za-z0-9_.-]*$/, "is not a group")),
+  "kube-socket": orWord("off", null, socketPath),
+  "kube-group": v.pipe(text, v.regex(/^[A-Za-z0-9_][A-Za-z0-9_.-]*$/, "is not a group")),
   run: absolutePath,
   root: absolutePath,
   metrics: v.union([socketAddress, address], 'is neither HOST:PORT nor unix:///PATH nor "off"'),
-  "metrics-web-config": v.union([
-    v.pipe(
-      v.literal("off"),
-      v.transform(() => null),
-    ),
-    absolutePath,
-  ]),
+  "metrics-web-config": orWord("off", null, absolutePath),
   "metrics-pod-labels": parsed(parsePodLabels),
   streams: address,
   "streams-cert": v.union([v.literal(""), absolutePath], "is not an absolute path"),
   "streams-key": v.union([v.literal(""), absolutePath], "is not an absolute path"),
   // as containerd's config_path
   registries: v.pipe(
-    v.string(),
+    text,
     v.transform((text) => text.split(":")),
     v.array(absolutePath),
   ),
   "cni-conf": absolutePath,
   "cni-bin": pathList,
   "cni-cache": absolutePath,
-  "hooks-dir": v.union([
-    v.pipe(
-      v.literal("off"),
-      v.transform(() => null),
-    ),
-    absolutePath,
-  ]),
+  "hooks-dir": orWord("off", null, absolutePath),
   "cdi-dirs": pathList,
-  "spec-hooks": v.union([
-    v.pipe(
-      v.literal(""),
-      v.transform((): string[] => []),
-    ),
-    pathList,
-  ]),
+  "spec-hooks": orWord<string[], string[]>("", [], pathList),
   network: v.picklist(["auto", "builtin", "cni", "none"], "is not auto, builtin, cni or none"),
-  bridge: v.pipe(v.string(), v.regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,14}$/, "is no name for a network interface")),
+  bridge: v.pipe(text, v.regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,14}$/, "is no name for a network interface")),
   subnet: subnets,
   "cgroup-driver": v.picklist(["cgroupfs", "systemd"], "is not cgroupfs or systemd"),
   "cgroup-root": v.pipe(
@@ -217,7 +210,7 @@ const schema = v.strictObject({
   "devmapper-size": byteQuantity(320 * 1024 ** 2),
   "devmapper-root-size": byteQuantity(32 * 1024 ** 2),
   "writable-layer-limit": v.pipe(
-    v.string(),
+    text,
     v.check((text) => text === "" || parseByteQuantity(text) !== undefined, 'is no size, as 1000000 or "10Gi"'),
     v.transform(parseByteQuantity),
   ),
@@ -226,7 +219,7 @@ const schema = v.strictObject({
   "log-rate": wholeNumber(0, Number.MAX_SAFE_INTEGER),
   "log-level": v.picklist(logLevels, `is not ${oneOf(logLevels)}`),
   "log-areas": v.pipe(
-    v.string(),
+    text,
     v.check(
       (text) => parseLogAreas(text) !== null,
       `is not AREA=LEVEL[,AREA=LEVEL...]; the areas are ${logAreas.join(", ")}, the levels ${logLevels.join(", ")}`,
@@ -234,7 +227,7 @@ const schema = v.strictObject({
     v.transform((text) => parseLogAreas(text) ?? {}),
   ),
   traces: v.pipe(
-    v.string(),
+    text,
     v.check(
       (text) => text === "off" || (/^https?:/.test(text) && URL.canParse(text)),
       'is neither http(s)://... nor "off"',
@@ -265,7 +258,8 @@ export function checkConfig(flags: WrittenSettings, files: WrittenConfig): Confi
   const result = v.safeParse(schema, values);
   for (const { path, message } of result.issues ?? []) {
     const name = String(path?.[0]?.key ?? "");
-    if (problems.has(name)) continue;
+    const isMadeFromRun = name === "listen" && sourceOf(name) === name;
+    if (problems.has(name) || (isMadeFromRun && problems.has("run"))) continue;
     if (name in settings) {
       problems.set(name, `${sourceOf(name)} ${JSON.stringify(values[name])} ${message}`);
     } else {

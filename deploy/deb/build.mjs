@@ -3,7 +3,7 @@
 //   npm run package -- [--with-node] [--version VERSION] [--output DIR] [--compression xz|gzip|none]
 // --with-node makes a second package, berth-node: this machine's Node, for hosts whose distribution has none that is new
 // enough (Debian 12).
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
@@ -35,18 +35,14 @@ function checkBuilt() {
   if (missing.length > 0) throw new Error(`not there: ${missing.join(", ")}; run npm run build first`);
 }
 
+/** Where they stand in the repository, so that their links lead somewhere here, too. */
 function copyDocuments(to) {
-  copyTree(at("docs"), to);
   copyLicences(repository, join(to, "modules"));
-  copy(at("README.md"), join(to, "README.md"));
+  for (const page of ["README.md", "SECURITY.md"]) copy(at(page), join(to, page));
   write(join(to, "changelog.gz"), gzipSync(readFileSync(at("CHANGELOG.md")), { level: 9 }));
-  const ours = ["deb", "berth.service", "berth.socket"];
-  for (const { name } of readdirSync(at("deploy"), { withFileTypes: true }).filter((entry) => entry.isFile())) {
-    if (!ours.includes(name)) copy(at("deploy", name), join(to, "examples", name));
-  }
-  for (const { name } of readdirSync(at("deploy"), { withFileTypes: true }).filter((entry) => entry.isDirectory())) {
-    if (!ours.includes(name)) copyTree(at("deploy", name), join(to, "examples", name));
-  }
+  copyTree(at("docs"), join(to, "docs"));
+  copyTree(at("cri-proto"), join(to, "cri-proto"), (name) => name.endsWith(".proto"));
+  copyTree(at("deploy"), join(to, "deploy"), (name) => !/^(?:deb\/|berth\.(?:service|socket)$)/.test(name));
   write(
     join(to, "copyright"),
     [

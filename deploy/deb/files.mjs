@@ -1,6 +1,6 @@
 // What building a package needs of files and programs.
 import { execFileSync } from "node:child_process";
-import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 
 export function run(program, args, more = {}) {
@@ -38,7 +38,10 @@ export function filesBelow(directory) {
     .sort();
 }
 
-/** Those that `wanted` takes (by their paths below `from`). */
+/** Those that `wanted` takes (by their paths below `from`); what can be executed stays so. */
 export function copyTree(from, to, wanted = () => true) {
-  for (const name of filesBelow(from)) if (wanted(name)) copy(join(from, name), join(to, name));
+  for (const name of filesBelow(from).filter(wanted)) {
+    const path = join(from, name);
+    copy(path, join(to, name), (statSync(path).mode & 0o100) === 0 ? 0o644 : 0o755);
+  }
 }

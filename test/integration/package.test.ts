@@ -6,13 +6,23 @@
  */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { startAgent } from "../support/agent.js";
+import { linksOf, readPages } from "../support/documents.js";
 import { fails, importBusybox, out, removePod, runContainer, runPod } from "../support/workload.js";
 
 const run = promisify(execFile);
@@ -134,6 +144,21 @@ describe("the package", { skip: whatIsMissing() ?? false }, () => {
       /\.test\.js|test-support|\/lib\/berth\/node_modules|\/(typescript|@biomejs|esbuild)\/|\.map$/m,
     );
     assert.match(stdout, /^-rwxr-xr-x root\/root .* \.\/usr\/lib\/berth\/build\/berth-monitor$/m);
+  });
+
+  test("its pages lead to what it has", async () => {
+    const tree = join(scratch, "tree");
+    await run("dpkg-deb", ["-x", first, tree]);
+    const documents = join(tree, "usr/share/doc/berth");
+    const links = readPages()
+      .filter(({ path }) => existsSync(join(documents, path)))
+      .flatMap(linksOf);
+    // the sources are not in it
+    const isSource = /^(?:agent|test)\//;
+    const dead = links.filter(({ target }) => !isSource.test(target) && !existsSync(join(documents, target)));
+    assert.deepEqual(dead, []);
+    assert.ok(links.length > 80, `${links.length} links`);
+    assert.notEqual(statSync(join(documents, "deploy/cluster-on-one-host/cluster")).mode & 0o111, 0);
   });
 
   test("installed, the command runs, its configuration is accepted, and the service is enabled", async () => {
