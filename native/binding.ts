@@ -173,6 +173,9 @@ export interface Addon {
   /** what is made in the directory has nothing to do with each other: ext4 (its flag T) puts its subdirectories far apart,
    *  so that they share no block group's lock; other file systems need no telling */
   spreadSubdirectories(path: string): void;
+  /** the first bytes of a file at `from` or behind it that are no hole (SEEK_DATA, SEEK_HOLE); null: there are none, or the file
+   *  does not tell. Moves the descriptor's position */
+  nextData(options: { fd: number; from: number }): { start: number; end: number } | null;
 
   // inherit_directories.cc
   /** gives directories of a layer the mode, owner, time and attributes of the topmost directory of that path among the layers

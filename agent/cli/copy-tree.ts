@@ -17,58 +17,104 @@ import {
   openSync,
   readdirSync,
   readlinkSync,
-  readSync,
   type Stats,
   symlinkSync,
-  writeSync,
 } from "node:fs";
+import { copyContent } from "./copy-content.js";
+import { HardLinks } from "./hard-links.js";
+import { type Place, pathOf, removeUnlessMounted } from "./place.js";
 
-const { O_RDONLY, O_WRONLY, O_CREAT, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK } = constants;
+const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK } = constants;
 
 export interface CopyOptions {
   /** whose the copies are, ids of the host */
   owner: { uid: number; gid: number };
   /** told of what is neither file, directory nor link */
   skipped(path: string): void;
+  /** told once of more files with several names than are kept together; the others are copied apart */
+  tooManyLinks(): void;
 }
 
-/** A name in an open directory. Bytes: names need not be UTF-8. */
-export interface Place {
-  directory: number;
-  name: Buffer;
-}
-
-const chunk = Buffer.allocUnsafe(1 << 20);
 /** Set-user-id and its like are left out: in another tree they would mean something else. */
 const permissions = 0o777;
 
 /** @param shown what messages call it */
 export function copyEntry(from: Place, to: Place, options: CopyOptions, shown: string): void {
-  const stats = lstatSync(pathOf(from));
-  if (stats.isDirectory()) copyDirectory(from, to, stats, options, shown);
-  else if (stats.isFile()) copyFile(from, to, options, shown);
-  else if (stats.isSymbolicLink()) {
-    symlinkSync(readlinkSync(pathOf(from), "buffer"), pathOf(to));
-    lchownSync(pathOf(to), options.owner.uid, options.owner.gid);
-  } else options.skipped(shown);
+  const links = new HardLinks(to.directory, options.tooManyLinks);
+  new TreeCopy(options, links).copy(from, to, { shown, path: to.name });
 }
 
-function copyDirectory(from: Place, to: Place, stats: Stats, options: CopyOptions, shown: string): void {
-  const made = makeDirectory(to);
-  const source = openSync(pathOf(from), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-  try {
-    const target = openSync(pathOf(to), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+/** What an entry is called in messages, and its path below the target's directory. */
+interface Names {
+  shown: string;
+  path: Buffer;
+}
+
+class TreeCopy {
+  constructor(
+    private readonly options: CopyOptions,
+    private readonly links: HardLinks,
+  ) {}
+
+  copy(from: Place, to: Place, names: Names): void {
+    const stats = lstatSync(pathOf(from));
+    if (stats.isDirectory()) this.#copyDirectory(from, to, stats, names);
+    else if (stats.isFile()) this.#copyFile(from, to, names);
+    else if (stats.isSymbolicLink()) {
+      symlinkSync(readlinkSync(pathOf(from), "buffer"), pathOf(to));
+      lchownSync(pathOf(to), this.options.owner.uid, this.options.owner.gid);
+    } else this.options.skipped(names.shown);
+  }
+
+  #copyDirectory(from: Place, to: Place, stats: Stats, { shown, path }: Names): void {
+    const made = makeDirectory(to);
+    const source = openSync(pathOf(from), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
     try {
-      for (const name of readdirSync(`/proc/self/fd/${source}`, { encoding: "buffer" })) {
-        copyEntry({ directory: source, name }, { directory: target, name }, options, `${shown}/${name.toString()}`);
+      const target = openSync(pathOf(to), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+      try {
+        for (const name of readdirSync(`/proc/self/fd/${source}`, { encoding: "buffer" })) {
+          const below = { shown: `${shown}/${name.toString()}`, path: Buffer.concat([path, Buffer.from("/"), name]) };
+          this.copy({ directory: source, name }, { directory: target, name }, below);
+        }
+        // one that was there stays as it was
+        if (made) this.#setAttributes(target, stats);
+      } finally {
+        closeSync(target);
       }
-      // one that was there stays as it was
-      if (made) setAttributes(target, stats, options);
     } finally {
-      closeSync(target);
+      closeSync(source);
     }
-  } finally {
-    closeSync(source);
+  }
+
+  #copyFile(from: Place, to: Place, { shown, path }: Names): void {
+    // it may have become a fifo meanwhile
+    const source = openSync(pathOf(from), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+    try {
+      const stats = fstatSync(source);
+      if (!stats.isFile()) {
+        this.options.skipped(shown);
+        return;
+      }
+      const inode = fstatSync(source, { bigint: true });
+      if (this.links.link(inode, to)) return;
+      const target = openTarget(to);
+      try {
+        ftruncateSync(target, 0);
+        copyContent(source, target);
+        this.#setAttributes(target, stats);
+        this.links.remember(inode, fstatSync(target, { bigint: true }), path);
+      } finally {
+        closeSync(target);
+      }
+    } finally {
+      closeSync(source);
+    }
+  }
+
+  #setAttributes(fd: number, { mode, atime, mtime }: Stats): void {
+    fchownSync(fd, this.options.owner.uid, this.options.owner.gid);
+    fchmodSync(fd, mode & permissions);
+    futimesSync(fd, atime, mtime);
   }
 }
 
@@ -82,37 +128,16 @@ function makeDirectory(place: Place): boolean {
   }
 }
 
-function copyFile(from: Place, to: Place, options: CopyOptions, shown: string): void {
-  // it may have become a fifo meanwhile
-  const source = openSync(pathOf(from), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
-  try {
-    const stats = fstatSync(source);
-    if (!stats.isFile()) {
-      options.skipped(shown);
-      return;
-    }
-    const target = openSync(pathOf(to), O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0o600);
-    try {
-      if (!fstatSync(target).isFile()) throw new Error(`${to.name.toString()} is there and is no regular file`);
-      ftruncateSync(target, 0);
-      for (let count = readSync(source, chunk); count > 0; count = readSync(source, chunk)) {
-        for (let written = 0; written < count; ) written += writeSync(target, chunk, written, count - written);
-      }
-      setAttributes(target, stats, options);
-    } finally {
-      closeSync(target);
-    }
-  } finally {
-    closeSync(source);
+function openTarget(place: Place): number {
+  const flags = O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK;
+  const target = openSync(pathOf(place), flags, 0o600);
+  const status = fstatSync(target);
+  if (!status.isFile()) {
+    closeSync(target);
+    throw new Error(`${place.name.toString()} is there and is no regular file`);
   }
-}
-
-function setAttributes(fd: number, { mode, atime, mtime }: Stats, { owner }: CopyOptions): void {
-  fchownSync(fd, owner.uid, owner.gid);
-  fchmodSync(fd, mode & permissions);
-  futimesSync(fd, atime, mtime);
-}
-
-function pathOf({ directory, name }: Place): Buffer {
-  return Buffer.concat([Buffer.from(`/proc/self/fd/${directory}/`), name]);
+  // its other names are not meant
+  if (status.nlink === 1 || !removeUnlessMounted(place)) return target;
+  closeSync(target);
+  return openSync(pathOf(place), flags | O_EXCL, 0o600);
 }

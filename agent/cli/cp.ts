@@ -3,8 +3,9 @@ import { basename, dirname, posix } from "node:path";
 import type { Command } from "commander";
 import { isSystemError, native } from "../../native/binding.js";
 import { addClientOptions, type Client, type ClientOptions, withClient } from "./client.js";
-import { copyEntry, type Place } from "./copy-tree.js";
+import { copyEntry } from "./copy-tree.js";
 import { UsageError } from "./failure.js";
+import { onlyPath, type Place } from "./place.js";
 
 export function addTo(parent: Command): void {
   const command = parent
@@ -32,7 +33,8 @@ async function cp(source: string, target: string, options: ClientOptions): Promi
       const found = findSource(rootOf(from), from.path);
       const place = findTarget(rootOf(to), to.path, found.name);
       try {
-        copyEntry(found, place, { owner: to.container === null ? ourselves() : root.owner, skipped }, source);
+        const owner = to.container === null ? ourselves() : root.owner;
+        copyEntry(found, place, { owner, skipped, tooManyLinks }, source);
       } finally {
         for (const { directory } of [found, place]) closeSync(directory);
       }
@@ -110,7 +112,6 @@ function findTarget(root: number | null, path: string, name: Buffer): Place {
 function open(root: number | null, path: string): number {
   if (root !== null) return native.openPathInRoot({ rootFd: root, path });
   // the caller's own path: its links are followed
-  const onlyPath = 0o10000000;
   return openSync(path, constants.O_RDONLY | onlyPath);
 }
 
@@ -124,4 +125,8 @@ function ourselves(): { uid: number; gid: number } {
 
 function skipped(path: string): void {
   process.stderr.write(`berth: ${path} is neither a file, a directory nor a link, and is left out\n`);
+}
+
+function tooManyLinks(): void {
+  process.stderr.write("berth: there are too many hard links; some of these files are copied apart\n");
 }

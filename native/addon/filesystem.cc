@@ -38,10 +38,27 @@ Napi::Value spread_subdirectories(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+Napi::Value next_data(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  Napi::Object options = object_argument(info, 0, "options");
+  int fd = static_cast<int>(int_field(options, "fd"));
+  off_t from = int_field(options, "from");
+  off_t start = lseek(fd, from, SEEK_DATA);
+  off_t end = start < 0 ? start : lseek(fd, start, SEEK_HOLE);
+  // ENXIO: there is none; EINVAL and ESPIPE: of files that the kernel makes up. A file system of a user's may answer anything.
+  if (end < 0 && errno != ENXIO && errno != EINVAL && errno != ESPIPE) throw_errno("lseek", "descriptor " + std::to_string(fd));
+  if (end < 0 || start < from || end <= start) return env.Null();
+  Napi::Object found = Napi::Object::New(env);
+  found.Set("start", static_cast<double>(start));
+  found.Set("end", static_cast<double>(end));
+  return found;
+}
+
 }  // namespace
 
 void register_filesystem(Napi::Object exports) {
   export_function<sync_file_system>(exports, "syncFileSystem");
+  export_function<next_data>(exports, "nextData");
   export_function<spread_subdirectories>(exports, "spreadSubdirectories");
 }
 

@@ -3,16 +3,24 @@ import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import {
   chmodSync,
+  closeSync,
   existsSync,
+  ftruncateSync,
+  linkSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
   readlinkSync,
+  readSync,
   rmSync,
+  statSync,
   symlinkSync,
+  truncateSync,
   writeFileSync,
+  writeSync,
 } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -79,6 +87,69 @@ test("files and trees, there and back: contents, modes, links, and names that ar
   assert.deepEqual(readdirSync(join(host, "shm")), ["two"]);
 });
 
+test("holes stay holes, and files of several names stay one, in both directions and when they are copied again", async () => {
+  const tree = join(host, "disk");
+  mkdirSync(join(tree, "sub"), { recursive: true });
+  mkdirSync(join(host, "disks"));
+  const size = 40 * 2 ** 30;
+  const image = openSync(join(tree, "image"), "w");
+  writeSync(image, "first", 0);
+  writeSync(image, "middle", size / 2);
+  ftruncateSync(image, size);
+  closeSync(image);
+  writeFileSync(join(tree, "hole"), "");
+  truncateSync(join(tree, "hole"), 2 ** 30);
+  linkSync(join(tree, "image"), join(tree, "sub", "again"));
+  linkSync(join(tree, "image"), Buffer.concat([Buffer.from(`${tree}/sub/`), Buffer.from([0xff])]));
+  writeFileSync(join(tree, "alone"), "one name");
+  // the second time over what is there
+  for (let round = 0; round < 2; round++) {
+    assert.equal(await cp("disk", `${id}:/tmp`), "");
+    const names = "cd /tmp/disk; stat -c '%i %h %s %b' image sub/again sub/?; stat -c '%h %s %b' hole alone";
+    const [first, again, odd, hole, alone] = (await out(agent, id, names)).split("\n");
+    assert.deepEqual([again, odd], [first, first]);
+    assert.match(first ?? "", new RegExp(` 3 ${size} \\d{1,3}$`));
+    assert.match(hole ?? "", new RegExp(`^1 ${2 ** 30} \\d{1,2}$`));
+    assert.match(alone ?? "", /^1 8 /);
+    assert.equal(await cp(`${id}:/tmp/disk`, "disks"), "");
+    const { ino, nlink, blocks } = statSync(join(host, "disks/disk/image"));
+    assert.deepEqual([statSync(join(host, "disks/disk/sub/again")).ino, nlink], [ino, 3]);
+    assert.ok(blocks < 1000, `${blocks} blocks`);
+  }
+  const back = openSync(join(host, "disks/disk/sub/again"), "r");
+  const part = Buffer.alloc(7);
+  readSync(back, part, 0, 7, size / 2);
+  closeSync(back);
+  assert.equal(part.toString(), "middle\0");
+});
+
+test("what is copied over a file of several names leaves the other names alone; what is mounted stays so", async () => {
+  const tree = join(host, "names");
+  mkdirSync(tree);
+  writeFileSync(join(tree, "a"), "both");
+  linkSync(join(tree, "a"), join(tree, "b"));
+  assert.equal(await cp("names", `${id}:/tmp`), "");
+  rmSync(join(tree, "b"));
+  writeFileSync(join(tree, "b"), "its own");
+  assert.equal(await cp("names", `${id}:/tmp`), "");
+  assert.equal(await out(agent, id, "cat /tmp/names/a /tmp/names/b"), "bothits own");
+  const volume = join(host, "volume");
+  writeFileSync(volume, "of the volume");
+  linkSync(volume, join(host, "volume-too"));
+  const mounts = [{ host_path: volume, container_path: "/tmp/mounted" }];
+  const other = await runContainer(agent, pod, { ...sh("sleep 1000"), mounts });
+  assert.equal(await cp("names/b", `${other}:/tmp/mounted`), "");
+  assert.equal(readFileSync(join(host, "volume-too"), "utf8"), "its own");
+  assert.match(await out(agent, other, "grep /tmp/mounted /proc/mounts"), /mounted/);
+});
+
+test("files of the kernel's, which have no size, are copied whole", async () => {
+  assert.equal(await cp(`${id}:/proc/1/status`, "status"), "");
+  assert.match(readFileSync(join(host, "status"), "utf8"), /^Name:.*^Pid:/ms);
+  assert.equal(await cp(`${id}:/sys/kernel/mm/transparent_hugepage/enabled`, "enabled"), "");
+  assert.match(readFileSync(join(host, "enabled"), "latin1"), /^[a-z[\] ]+\n$/);
+});
+
 test("mistakes are told", async () => {
   assert.match(await cp("one", "two"), /CONTAINER:PATH/);
   assert.match(await cp(`${id}:/no/such`, "x"), /no\/such|ENOENT/);
@@ -119,6 +190,7 @@ test("a container that swaps a directory for a link while it is copied into", as
   const racing = await runContainer(agent, pod, sh(swapper));
   mkdirSync(join(host, "many"));
   for (let file = 0; file < 300; file++) writeFileSync(join(host, "many", `f${file}`), "x");
+  for (let file = 0; file < 300; file += 3) linkSync(join(host, "many", `f${file}`), join(host, "many", `link${file}`));
   for (let round = 0; round < 4; round++) await cp("many", `${racing}:/race/d`);
   assert.deepEqual(readdirSync(victim), []);
 });
