@@ -43,7 +43,7 @@ import { runtimeOf } from "./oci-runtimes.js";
 import { makesMissingSources, openMounts } from "./open-mounts.js";
 import { podDirectory } from "./paths.js";
 import type { Pod, PodSandboxConfig } from "./pod.js";
-import { removeMadeParents } from "./pod-cgroups.js";
+import { careForParents, removeMadeParents } from "./pod-cgroups.js";
 import {
   checkFollowing,
   followsHost,
@@ -219,13 +219,13 @@ async function makeContainer(
       if (layers === undefined) throw new InternalError(`the layers of image ${imageId} are not known`);
       return node.snapshots.mountImage({ layers, subPath, userNamespaceFd, mountLabel: labels?.mount });
     };
-    let madeParents: string[] = [];
     undo.push("remove the cgroup", async () => {
       // a monitor that was lost meanwhile has not ended the init
       await node.cgroups.kill(cgroupPath);
       await node.cgroups.remove(cgroupPath);
       // a pod that was removed meanwhile has left its cgroups' parents to this one, which may have made them anew
-      if (node.pods.find(pod.record.id) === undefined) await removeMadeParents(node, pod, madeParents);
+      if (node.pods.find(pod.record.id) !== undefined) return;
+      await removeMadeParents(node, [...pod.record.madeCgroupParents, ...(planned.record.madeCgroupParents ?? [])]);
     });
     const openSources = async () => {
       // mountinfo lists mounts by their age: programs expect the root to be the first
@@ -243,7 +243,9 @@ async function makeContainer(
     };
     const [mountFds] = await step("mounts and cgroup", () =>
       together(openSources, async () => {
-        madeParents = await node.cgroups.create(cgroupPath, spec.linux.resources);
+        const parents = await node.cgroups.create(cgroupPath, spec.linux.resources);
+        if (node.pods.find(pod.record.id) !== undefined) careForParents(node, pod, parents);
+        else if (parents.length > 0) update(node.store.containers, planned, { madeCgroupParents: parents });
       }),
     );
     return { spec, mountFds };
@@ -354,6 +356,7 @@ function planRecord(
     imageId: image.id,
     layers: image.layers,
     ...(Object.keys(volumeLayers).length > 0 && { volumeLayers }),
+    ...(pod.record.madeCgroupParents.length > 0 && { madeCgroupParents: pod.record.madeCgroupParents }),
     spec: null,
     ...places,
     createdAt: (BigInt(Date.now()) * 1_000_000n).toString(),

@@ -93,30 +93,26 @@ export async function removePodCgroup(node: SandboxNode, pod: Pod): Promise<void
 }
 
 /**
- * Removes the parents that were made for a pod which is going; those that other pods use, or are about to, become the
- * care of one of them. Its own cgroups must be gone, and nobody may find the pod among the others any more.
- * @param more directories that are not in its record
+ * Removes parents that were made for a pod which is going; those that other pods use, or are about to, become the care of
+ * one of them. Its own cgroups must be gone, and nobody may find the pod among the others any more.
  */
-export async function removeMadeParents(node: SandboxNode, pod: Pod, more: readonly string[] = []): Promise<void> {
-  const all = new Set([...pod.record.madeCgroupParents, ...more]);
-  let left = [...all].sort((a, b) => a.length - b.length);
+export async function removeMadeParents(node: SandboxNode, made: readonly string[]): Promise<void> {
+  let left = [...new Set(made)].sort((a, b) => a.length - b.length);
   // A pod that was begun meanwhile may have found them there, and hold them: then they are its care. It may be gone again.
   for (let tries = 0; left.length > 0 && tries < mostTries; tries++) {
-    left = await node.cgroups.removeParents(left.filter((directory) => !isInherited(node, pod, directory)));
+    left = await node.cgroups.removeParents(left.filter((directory) => !isInherited(node, directory)));
   }
 }
 
-/** Whether another pod uses the directory: it has it to care for from now on. */
-function isInherited(node: SandboxNode, pod: Pod, directory: string): boolean {
-  const heir = [...node.pods.starting, ...node.pods.list()].find(
-    (other) => other !== pod && usesDirectory(node, other, directory),
-  );
+/** Whether a pod uses the directory: it has it to care for from now on. */
+function isInherited(node: SandboxNode, directory: string): boolean {
+  const heir = [...node.pods.starting, ...node.pods.list()].find((pod) => usesDirectory(node, pod, directory));
   if (heir !== undefined) careForParents(node, heir, [directory]);
   return heir !== undefined;
 }
 
 /** Notes in the pod's record that these directories were made, for it or for others that are gone. */
-function careForParents(node: SandboxNode, pod: Pod, directories: readonly string[]): void {
+export function careForParents(node: SandboxNode, pod: Pod, directories: readonly string[]): void {
   const all = new Set([...pod.record.madeCgroupParents, ...directories]);
   if (all.size === pod.record.madeCgroupParents.length) return;
   update(node.store.pods, pod, { madeCgroupParents: [...all].sort((a, b) => a.length - b.length) });

@@ -83,7 +83,8 @@ void Container::on_init_ended(const siginfo_t& info) {
   }
   if (phase_ == Phase::kStarting && failure_) {
     started_at_ = 0;  // the program never ran
-    return failure_->kind == ErrorKind::kNotRunning ? end_with(kSignalExit + SIGKILL, SIGKILL) : end_with(kStartFailedExit, 0);
+    if (failure_->kind == ErrorKind::kNotRunning) return end_with(kSignalExit + SIGKILL, SIGKILL);
+    return end_with(kStartFailedExit, 0);
   }
   if (phase_ == Phase::kStarting) on_running();
   if (by_signal) {

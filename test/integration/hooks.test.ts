@@ -125,6 +125,21 @@ test("a pod that is removed while a hook runs: the creation fails, and takes the
   assert.deepEqual(leftCgroups(`${agent.cgroupRoot}/kubepods`), []);
 });
 
+test("an agent that is killed while a creation outlives its pod: the next one takes the cgroup parents away", async () => {
+  const go = join(base, "out", "later");
+  addHook("createRuntime", `echo here > ${base}/out/late; until [ -e ${go} ]; do sleep 0.05; done`);
+  const cgroup_parent = `${agent.cgroupRoot}/kubepods/pod-z`;
+  const other = await runPod(agent, { linux: { cgroup_parent } });
+  const creation = createContainer(agent, other, forStages("createRuntime")).catch(() => undefined);
+  await until(() => existsSync(join(base, "out", "late")));
+  await agent.client.call("RemovePodSandbox", { pod_sandbox_id: other.id });
+  await agent.kill9();
+  await creation;
+  await agent.restart();
+  writeFileSync(go, "");
+  assert.deepEqual(leftCgroups(`${agent.cgroupRoot}/kubepods`), []);
+});
+
 test("each stage runs at its point, with its state, in its namespaces", async () => {
   const stages = ["prestart", "createRuntime", "createContainer", "poststart", "poststop"];
   for (const stage of stages) {
