@@ -146,6 +146,19 @@ void set_up_pod_end(NetlinkSocket* pod, int index, const Veth& veth, const std::
   pod->run(&requests);
 }
 
+// The kernel gives each link a route for what is multicast, and goes through all of them for each link that comes. From a port
+// nobody sends: the bridge has its own.
+void remove_multicast_route(NetlinkRequests* requests, int index, const std::string& what) {
+  const uint8_t multicast[16] = {0xff};
+  rtmsg header = {};
+  header.rtm_family = AF_INET6;
+  header.rtm_table = RT_TABLE_LOCAL;
+  header.rtm_dst_len = 8;
+  requests->begin(RTM_DELROUTE, 0, header, what);
+  requests->attribute(RTA_DST, multicast, sizeof multicast);
+  requests->attribute(RTA_OIF, static_cast<uint32_t>(index));
+}
+
 // The host's end needs no address: it is a port only. Each route that came with one would be looked at for each pod.
 void join_host_end(NetlinkSocket* host, int index, int master, const Veth& veth,
                    const std::vector<IpPrefix>& addresses) {
@@ -156,14 +169,16 @@ void join_host_end(NetlinkSocket* host, int index, int master, const Veth& veth,
   requests.attribute(IFLA_MASTER, static_cast<uint32_t>(master));
   set_hairpin(&requests, veth.host_name);
   host->run(&requests);
-  if (veth.pod_mac.empty()) return;
-  NetlinkRequests neighbours;
-  Mac mac = to_mac(veth.pod_mac, "podMac");
-  for (const IpPrefix& prefix : addresses) {
-    add_neighbour(&neighbours, master, prefix.address, mac, 0, "add neighbour " + veth.pod_name);
+  NetlinkRequests trimmings;
+  if (has_ipv6) remove_multicast_route(&trimmings, index, "remove the multicast route of " + veth.host_name);
+  if (!veth.pod_mac.empty()) {
+    Mac mac = to_mac(veth.pod_mac, "podMac");
+    for (const IpPrefix& prefix : addresses) {
+      add_neighbour(&trimmings, master, prefix.address, mac, 0, "add neighbour " + veth.pod_name);
+    }
   }
-  // where the kernel has no room for them, or the bridge has no IPv6, they are asked for
-  host->run(&neighbours, {ENOBUFS, EINVAL});
+  // where the kernel has no room for neighbours, or the bridge has no IPv6, they are asked for; the route may come later, or not
+  host->run(&trimmings, {ENOBUFS, EINVAL, ESRCH, ENODEV});
 }
 
 // The kernel lets a link carry packets some time after its other end was set up, by a worker of its own: until then it drops

@@ -108,6 +108,12 @@ test("a pod tells others once of a multicast group that it joins, and gets what 
   assert.equal(answered, `hello ${one.address6}`);
 });
 
+test("the host's end of a pod has no routes, which would be looked at for each pod that comes", async () => {
+  const { lease } = await net.startPod();
+  const { stdout } = await run("ip", ["-6", "route", "show", "table", "all", "dev", lease.hostInterface]);
+  assert.equal(stdout, "");
+});
+
 test("pods reach each other under their own addresses, IPv4 and IPv6", async () => {
   const [one, two] = [await net.startPod(), await net.startPod()];
   await two.serve(80);
