@@ -5,6 +5,7 @@ import {
   contains,
   formatAddress,
   formatSubnet,
+  isUnicast,
   lastAddress,
   parseAddress,
   parseCidr,
@@ -65,4 +66,28 @@ test("subnets that lie in another one are left out", () => {
     "10.98.0.0/24",
     "fd00::/64",
   ]);
+});
+
+test("an address that one machine can have", () => {
+  for (const text of [
+    "10.0.0.0/32",
+    "192.0.2.1/24",
+    "223.255.255.255/8",
+    "240.1.0.2/16",
+    "fd00::1/64",
+    "::ffff:10.0.0.1/120",
+  ]) {
+    assert.ok(isUnicast(text), text);
+  }
+  for (const text of [
+    "0.0.0.0/0",
+    "127.0.0.1/8",
+    "224.0.0.1/4",
+    "255.255.255.255/32",
+    "::/0",
+    "::1/128",
+    "ff02::1/64",
+  ]) {
+    assert.ok(!isUnicast(text), text);
+  }
 });

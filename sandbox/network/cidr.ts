@@ -63,6 +63,15 @@ export function contains(cidr: Cidr, address: Address): boolean {
   return address.family === cidr.family && address.value >= cidr.network && address.value <= lastAddress(cidr);
 }
 
+/** Whether others can reach the address of the CIDR as one machine's: neither any, nor loopback's, nor multicast's. */
+export function isUnicast(text: string): boolean {
+  const { family, address } = parseCidr(text);
+  const first = Number(address >> BigInt(bitsOf(family) - 8));
+  if (family === 6) return address > 1n && first !== 0xff;
+  // what was kept for later (240.0.0.0/4) is in use today
+  return first !== 0 && first !== 127 && (first < 224 || first >= 240) && address !== 0xffff_ffffn;
+}
+
 /** The subnets without those that lie in another of them: what a set of intervals may hold. */
 export function withoutContained(subnets: readonly string[]): string[] {
   const cidrs = [...new Set(subnets)].map((text) => ({ text, cidr: parseCidr(text) }));

@@ -62,6 +62,7 @@ describe("with plugins that misbehave", () => {
     ["a MAC that is none", `echo '{"interfaces": [{"name": "eth0", "mac": {}}]}'`, /interfaces\[0\]\.mac/],
     ["nothing but its death", "kill -9 $$", /ended by SIGKILL/],
     ["no address", `echo '{"cniVersion": "1.1.0", "ips": []}'`, /network odd gave the pod no address/],
+    ["an address of nobody", `echo '{"ips": [{"address": "0.0.0.0/0"}]}'`, /gave the pod 0\.0\.0\.0\/0, which no pod/],
     [
       "an address that is none",
       `echo '{"cniVersion": "1.1.0", "ips": [{"address": "10.1.2.3/99"}]}'`,
@@ -115,6 +116,17 @@ describe("with plugins that misbehave", () => {
     const { prevResult, name } = JSON.parse(readFileSync(at("stdin-DEL"), "utf8"));
     assert.deepEqual([prevResult, name], [JSON.parse(result), "odd"]);
     assert.deepEqual(await removals(), []);
+  });
+
+  it("of two interfaces of one name, the pod's is the one in its namespace; an address that is told twice is one", async () => {
+    const ips = [1, 1, 0].map((index) => ({ address: `10.9.8.${7 + index}/24`, interface: index }));
+    const sandboxes = ["/run/netns/of-another", "'$CNI_NETNS'"];
+    const interfaces = sandboxes.map((sandbox) => ({ name: "eth0", sandbox }));
+    behave("ADD", `echo '${JSON.stringify({ cniVersion: "1.1.0", interfaces, ips })}'`);
+    const pod = await runPod(agent);
+    const { network } = await podStatus(agent, pod.id);
+    assert.deepEqual([network?.ip, network?.additional_ips], ["10.9.8.8", []]);
+    await removePod(agent, pod);
   });
 
   it("a DEL that fails keeps neither pod nor cgroup; it is tried again, also by the next agent, until it succeeds", async () => {

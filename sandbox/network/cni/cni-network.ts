@@ -6,6 +6,7 @@ import { statfsSync } from "node:fs";
 import type { Addon } from "../../../native/binding.js";
 import { InternalError, UnavailableError } from "../../errors.js";
 import type { Observer, PodNames } from "../../observer.js";
+import { isUnicast } from "../cidr.js";
 import { checkHostAddresses } from "../host-addresses.js";
 import { checkPortMappings, HostPorts } from "../host-ports.js";
 import type {
@@ -354,10 +355,18 @@ function plan(podId: string, lease: NetworkLease): { network: NetworkConfigurati
 /** The addresses of the pod's own interface. InternalError: there is none, or the result is malformed. */
 function withResult(lease: NetworkLease, raw: Json, { name }: NetworkConfiguration): NetworkLease {
   const { interfaces, ips } = readResult(raw);
-  const own = interfaces.findIndex((one) => one.name === interfaceName && (one.sandbox ?? "") !== "");
-  // plugins may leave out whose an address is
-  const addresses = ips.filter((ip) => ip.interface === undefined || own < 0 || ip.interface === own);
+  const ofSandbox = (is: (path: string) => boolean) =>
+    interfaces.findIndex((one) => one.name === interfaceName && is(one.sandbox ?? ""));
+  // there may be another pod's of that name, and the path may be written otherwise
+  const exactly = ofSandbox((path) => path === cniOf(lease).netnsPath);
+  const own = exactly >= 0 ? exactly : ofSandbox((path) => path !== "");
+  const addresses = ips
+    // plugins may leave out whose an address is
+    .filter((ip) => ip.interface === undefined || own < 0 || ip.interface === own)
+    .filter(({ address }, index, all) => all.findIndex((other) => other.address === address) === index);
   if (addresses.length === 0) throw new InternalError(`network ${name} gave the pod no address`);
+  const odd = addresses.find(({ address }) => !isUnicast(address));
+  if (odd !== undefined) throw new InternalError(`network ${name} gave the pod ${odd.address}, which no pod can have`);
   return {
     ...lease,
     mac: interfaces[own]?.mac ?? "",
