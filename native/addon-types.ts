@@ -246,8 +246,8 @@ export interface SetElement {
 
 export interface NetworkChange {
   /** "missed": there were more changes than the kernel could queue */
-  kind: "link-gone" | "link-down" | "table-changed" | "missed";
-  /** of the interface or the table; empty for "missed" */
+  kind: "link-gone" | "link-down" | "port-gone" | "address-gone" | "table-changed" | "missed";
+  /** of the interface or the table; the bridge's address that has gone; empty for "missed" */
   name: string;
 }
 

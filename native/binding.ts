@@ -250,6 +250,8 @@ export interface Addon {
   /** makes the bridge (or adopts one of that name), gives it the addresses, sets it up; EEXIST: another kind of interface
    *  has the name */
   ensureBridge(options: BridgeOptions): Promise<void>;
+  /** takes away what ensureBridge, also an earlier agent's, has given the bridge beside these CIDRs; others' addresses stay */
+  removeOlderAddresses(options: { bridge: string; wanted: string[] }): Promise<void>;
   /** loopback up in a network namespace */
   setLoopbackUp(namespaceFd: number): Promise<void>;
   /** veth with both ends up, lo up, addresses, default routes, hairpin on the bridge's port; on failure leaves nothing */
@@ -289,8 +291,8 @@ export interface Addon {
   forgetUdpFlows(options: { ports: string[]; addresses: string[] }): Promise<number>;
 
   // network_watch.cc
-  /** tells of every interface of the host that goes, of the bridge when it is set down, and of what is taken from the inet
-   *  table, by whomsoever. Does not keep the event loop alive */
+  /** tells of every interface of the host that goes, is set down or leaves a bridge, of addresses that are taken from the bridge,
+   *  and of what is taken from the inet table, by whomsoever. Does not keep the event loop alive */
   watchNetwork(
     options: { bridge: string; table: string },
     onChange: (change: NetworkChange) => void,

@@ -98,6 +98,13 @@ test("a bridge is made once and adopted after that", async (t) => {
     own.map((a) => a.address),
     [`${net}.1/24`, `${net6}::1/64`],
   );
+  await run("ip", "address", "add", `${net6}::9/128`, "dev", name);
+  await native.removeOlderAddresses({ bridge: name, wanted: [`${net}.1/24`] });
+  const left = (await native.listAddresses({})).filter((a) => a.name === name && !a.address.startsWith("fe80"));
+  assert.deepEqual(
+    left.map((a) => a.address),
+    [`${net}.1/24`, `${net6}::9/128`],
+  );
 });
 
 test("an interface that is no bridge is not taken for one", async () => {
@@ -205,6 +212,9 @@ test("the watch tells that its bridge is set down, and not that it is made", asy
   await native.deleteLink(marker);
   await told(`link-gone ${marker}`);
   assert.ok(!changes.includes(`link-down ${name}`));
+  await run("busybox", "ip", "address", "add", `${net}.9/24`, "dev", name);
+  await run("busybox", "ip", "address", "del", `${net}.9/24`, "dev", name);
+  await told(`address-gone ${net}.9`);
   await run("busybox", "ip", "link", "set", "down", "dev", name);
   await told(`link-down ${name}`);
 });

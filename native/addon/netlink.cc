@@ -42,6 +42,9 @@ std::string kind_of_link(NetlinkSocket* socket, const std::string& name) {
   return kind;
 }
 
+// Addresses of the bridge tell so who gave them.
+constexpr uint8_t address_owner = 0xbe;
+
 void ensure_bridge(const std::string& name, const std::vector<IpPrefix>& addresses, int mtu) {
   NetlinkSocket socket;
   bool made = false;
@@ -71,7 +74,10 @@ void ensure_bridge(const std::string& name, const std::vector<IpPrefix>& address
   NetlinkRequests set;
   set.begin(RTM_SETLINK, 0, link_header(index, true), "set up bridge " + name);
   if (mtu > 0) set.attribute(IFLA_MTU, static_cast<uint32_t>(mtu));
-  for (const IpPrefix& prefix : addresses) add_address(&set, index, prefix, "add address to bridge " + name);
+  for (const IpPrefix& prefix : addresses) {
+    add_address(&set, index, prefix, "add address to bridge " + name);
+    set.attribute(IFA_PROTO, &address_owner, sizeof address_owner);
+  }
   try {
     socket.run(&set, {EEXIST});
   } catch (const SystemError&) {
@@ -92,6 +98,47 @@ Napi::Value ensure_bridge_call(const Napi::CallbackInfo& info) {
   return on_own_thread(info.Env(), [=]() -> Settle {
     check_name(name, "name");
     ensure_bridge(name, to_prefixes(addresses, "addresses"), mtu);
+    return settle_nothing();
+  });
+}
+
+void remove_older_addresses(const std::string& bridge, const std::vector<IpPrefix>& wanted) {
+  NetlinkSocket socket;
+  int index = index_of(bridge);
+  NetlinkRequests dump;
+  NetlinkRequests removals;
+  dump.begin(RTM_GETADDR, 0, ifaddrmsg{}, "list addresses");
+  socket.dump(&dump, [&](const nlmsghdr* message) {
+    const auto* header = static_cast<const ifaddrmsg*>(NLMSG_DATA(message));
+    NetlinkAttributes attributes(IFA_RTA(header), IFA_PAYLOAD(message));
+    const void* owner = attributes.find(IFA_PROTO, sizeof address_owner);
+    std::string_view bytes = attributes.bytes(IFA_ADDRESS);
+    if (header->ifa_index != static_cast<uint32_t>(index) || owner == nullptr || bytes.empty() ||
+        *static_cast<const uint8_t*>(owner) != address_owner) {
+      return;
+    }
+    bool is_wanted = std::any_of(wanted.begin(), wanted.end(), [&](const IpPrefix& prefix) {
+      return prefix.address.size() == bytes.size() && prefix.length == header->ifa_prefixlen &&
+             memcmp(prefix.address.bytes, bytes.data(), bytes.size()) == 0;
+    });
+    if (is_wanted) return;
+    ifaddrmsg address = {};
+    address.ifa_family = header->ifa_family;
+    address.ifa_prefixlen = header->ifa_prefixlen;
+    address.ifa_index = header->ifa_index;
+    removals.begin(RTM_DELADDR, 0, address, "remove an older address of the bridge");
+    removals.attribute(IFA_LOCAL, bytes.data(), bytes.size());
+    removals.attribute(IFA_ADDRESS, bytes.data(), bytes.size());
+  });
+  socket.run(&removals, {EADDRNOTAVAIL});
+}
+
+Napi::Value remove_older_addresses_call(const Napi::CallbackInfo& info) {
+  Napi::Object options = object_argument(info, 0, "options");
+  std::string bridge = text_field(options, "bridge");
+  std::vector<std::string> wanted = texts_field(options, "wanted");
+  return on_own_thread(info.Env(), [=]() -> Settle {
+    remove_older_addresses(bridge, to_prefixes(wanted, "wanted"));
     return settle_nothing();
   });
 }
@@ -151,6 +198,7 @@ Napi::Value set_loopback_up(const Napi::CallbackInfo& info) {
 
 void register_netlink(Napi::Object exports) {
   export_function<ensure_bridge_call>(exports, "ensureBridge");
+  export_function<remove_older_addresses_call>(exports, "removeOlderAddresses");
   export_function<set_loopback_up>(exports, "setLoopbackUp");
   export_function<delete_link_call>(exports, "deleteLink");
   export_function<join_bridge_call>(exports, "joinBridge");

@@ -167,6 +167,7 @@ void NetlinkSocket::throw_error(const nlmsghdr* message, int errno_value, const 
 }
 
 void NetlinkSocket::run(NetlinkRequests* requests, std::initializer_list<int> ignored) {
+  if (requests->starts_.empty()) return;
   send(requests, NLM_F_ACK);
   size_t waiting = requests->starts_.size();
   std::optional<SystemError> failure;

@@ -1,5 +1,5 @@
-// What others do to the pods' network: a bridge or a veth that goes, a table of nftables that is flushed. The kernel tells of
-// both by netlink's multicast groups, so that nothing has to be looked at time and again.
+// What others do to the pods' network: a bridge, a port of it or an address that goes, a table of nftables that is flushed. The
+// kernel tells of all by netlink's multicast groups, so that nothing has to be looked at time and again.
 #include <arpa/inet.h>
 #include <linux/filter.h>
 #include <linux/netfilter/nf_tables.h>
@@ -34,18 +34,18 @@ struct Change {
   bool operator<(const Change& other) const { return std::pair(kind, name) < std::pair(other.kind, other.name); }
 };
 
-// Of links only those that go, and those that are down: the kernel tells some ten changes of every pod that comes, and each
-// would wake the event loop.
+// Of links only those that go or leave their bridge, and those that are down: the kernel tells some ten changes of every pod that
+// comes, and each would wake the event loop.
 void hear_of_ends_only(int fd) {
   constexpr uint32_t family_at = sizeof(nlmsghdr) + offsetof(ifinfomsg, ifi_family);
   constexpr uint32_t flags_at = sizeof(nlmsghdr) + offsetof(ifinfomsg, ifi_flags);
   // a load swaps the bytes of what stands there in the machine's order
   sock_filter instructions[] = {
-      BPF_STMT(BPF_LD | BPF_B | BPF_ABS, family_at),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_BRIDGE, 6, 0),
       BPF_STMT(BPF_LD | BPF_H | BPF_ABS, offsetof(nlmsghdr, nlmsg_type)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htons(RTM_DELLINK), 3, 0),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htons(RTM_NEWLINK), 0, 3),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htons(RTM_DELLINK), 5, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htons(RTM_NEWLINK), 0, 5),
+      BPF_STMT(BPF_LD | BPF_B | BPF_ABS, family_at),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_BRIDGE, 3, 0),
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, flags_at),
       BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, htonl(IFF_UP), 1, 0),
       BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
@@ -57,10 +57,9 @@ void hear_of_ends_only(int fd) {
   }
 }
 
-UniqueFd listen_to(int protocol, int group) {
+UniqueFd open_socket(int protocol) {
   UniqueFd fd(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol));
   if (!fd) throw_errno("socket", "netlink");
-  if (protocol == NETLINK_ROUTE) hear_of_ends_only(fd.get());
   // beyond net.core.rmem_max needs CAP_NET_ADMIN; without it, changes may be missed, which is told as "missed"
   if (setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUFFORCE, &receive_buffer, sizeof receive_buffer) < 0 && errno != EPERM) {
     throw_errno("setsockopt", "netlink, SO_RCVBUFFORCE");
@@ -68,10 +67,13 @@ UniqueFd listen_to(int protocol, int group) {
   sockaddr_nl own = {};
   own.nl_family = AF_NETLINK;
   if (bind(fd.get(), reinterpret_cast<sockaddr*>(&own), sizeof own) < 0) throw_errno("bind", "netlink");
-  if (setsockopt(fd.get(), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) < 0) {
+  return fd;
+}
+
+void listen_to(int fd, int group) {
+  if (setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) < 0) {
     throw_errno("setsockopt", "netlink group " + std::to_string(group));
   }
-  return fd;
 }
 
 class NetworkWatch : public std::enable_shared_from_this<NetworkWatch> {
@@ -80,10 +82,16 @@ class NetworkWatch : public std::enable_shared_from_this<NetworkWatch> {
       : env_(env), bridge_(std::move(bridge)), table_(std::move(table)), on_change_(Napi::Persistent(on_change)) {}
 
   void start() {
-    links_ = listen_to(NETLINK_ROUTE, RTNLGRP_LINK);
-    tables_ = listen_to(NETLINK_NETFILTER, NFNLGRP_NFTABLES);
+    links_ = open_socket(NETLINK_ROUTE);
+    hear_of_ends_only(links_.get());
+    listen_to(links_.get(), RTNLGRP_LINK);
+    addresses_ = open_socket(NETLINK_ROUTE);
+    listen_to(addresses_.get(), RTNLGRP_IPV4_IFADDR);
+    listen_to(addresses_.get(), RTNLGRP_IPV6_IFADDR);
+    tables_ = open_socket(NETLINK_NETFILTER);
+    listen_to(tables_.get(), NFNLGRP_NFTABLES);
     auto self = shared_from_this();
-    for (int fd : {links_.get(), tables_.get()}) {
+    for (int fd : {links_.get(), addresses_.get(), tables_.get()}) {
       polls_.push_back(LoopPoll::open(env_, fd, [self, fd](int) { self->ready(fd); }));
       polls_.back()->let_go();
       polls_.back()->listen(loop_readable);
@@ -94,6 +102,7 @@ class NetworkWatch : public std::enable_shared_from_this<NetworkWatch> {
     for (const auto& poll : polls_) poll->close();
     polls_.clear();
     links_.reset();
+    addresses_.reset();
     tables_.reset();
     on_change_.Reset();
   }
@@ -128,6 +137,8 @@ class NetworkWatch : public std::enable_shared_from_this<NetworkWatch> {
          message = NLMSG_NEXT(message, left)) {
       if (fd == links_.get()) {
         read_link(message, changes);
+      } else if (fd == addresses_.get()) {
+        read_address(message, changes);
       } else {
         read_table(message, changes);
       }
@@ -139,16 +150,30 @@ class NetworkWatch : public std::enable_shared_from_this<NetworkWatch> {
     if (message->nlmsg_type != RTM_DELLINK && message->nlmsg_type != RTM_NEWLINK) return;
     if (message->nlmsg_len < NLMSG_LENGTH(sizeof(ifinfomsg))) return;
     const auto* header = static_cast<const ifinfomsg*>(NLMSG_DATA(message));
-    // a bridge tells so of a port that leaves it
-    if (header->ifi_family == AF_BRIDGE) return;
     std::string name = NetlinkAttributes(IFLA_RTA(header), IFLA_PAYLOAD(message)).text(IFLA_IFNAME);
     if (message->nlmsg_type == RTM_DELLINK) {
-      changes->insert({"link-gone", std::move(name)});
-    } else if (name == bridge_ && (header->ifi_flags & IFF_UP) == 0 && (header->ifi_change & IFF_UP) != 0 &&
+      // a bridge tells so of a port that leaves it
+      changes->insert({header->ifi_family == AF_BRIDGE ? "port-gone" : "link-gone", std::move(name)});
+    } else if ((header->ifi_flags & IFF_UP) == 0 && (header->ifi_change & IFF_UP) != 0 &&
                header->ifi_change != UINT32_MAX) {
       // of one that is only made, and not up yet, all flags are told as changed, or none
       changes->insert({"link-down", std::move(name)});
     }
+  }
+
+  void read_address(const nlmsghdr* message, std::set<Change>* changes) const {
+    if (message->nlmsg_type != RTM_DELADDR || message->nlmsg_len < NLMSG_LENGTH(sizeof(ifaddrmsg))) return;
+    const auto* header = static_cast<const ifaddrmsg*>(NLMSG_DATA(message));
+    char name[IF_NAMESIZE] = {};
+    // that of a bridge which has gone is told as one
+    if (if_indextoname(header->ifa_index, name) == nullptr || name != bridge_) return;
+    NetlinkAttributes attributes(IFA_RTA(header), IFA_PAYLOAD(message));
+    const size_t size = header->ifa_family == AF_INET ? 4 : 16;
+    const void* address = attributes.find(IFA_LOCAL, size);
+    if (address == nullptr) address = attributes.find(IFA_ADDRESS, size);
+    char text[INET6_ADDRSTRLEN] = {};
+    if (address == nullptr || inet_ntop(header->ifa_family, address, text, sizeof text) == nullptr) return;
+    changes->insert({"address-gone", text});
   }
 
   void read_table(const nlmsghdr* message, std::set<Change>* changes) const {
@@ -180,6 +205,7 @@ class NetworkWatch : public std::enable_shared_from_this<NetworkWatch> {
   std::string table_;
   Napi::FunctionReference on_change_;
   UniqueFd links_;
+  UniqueFd addresses_;
   UniqueFd tables_;
   std::vector<std::shared_ptr<LoopPoll>> polls_;
   std::vector<uint8_t> buffer_ = std::vector<uint8_t>(receive_size);

@@ -8,6 +8,7 @@ import { defaultRouteInterface, defaultRoutes6 } from "./host-settings.js";
 /** A host on which nothing works: what is tested here needs no kernel. */
 const addon: NetworkAddon = {
   ensureBridge: () => Promise.reject(new Error("mkbridge: EPERM")),
+  removeOlderAddresses: () => Promise.reject(new Error("not here")),
   attachVeth: () => Promise.reject(new Error("not here")),
   joinBridge: () => Promise.reject(new Error("not here")),
   deleteLink: () => Promise.reject(new Error("not here")),

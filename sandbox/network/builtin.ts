@@ -38,6 +38,7 @@ import { Subnets, withoutPrefix } from "./subnets.js";
 export type NetworkAddon = Pick<
   Addon,
   | "ensureBridge"
+  | "removeOlderAddresses"
   | "attachVeth"
   | "joinBridge"
   | "shapeLink"
@@ -120,6 +121,7 @@ export class BuiltinNetwork implements NetworkProvider {
     this.#subnets.continueFrom(readPositions(this.#positionsPath));
     await this.#node.setUp();
     await this.#node.removeStrays();
+    if (this.status().ready) await this.#node.leaveOlderSubnets();
   }
 
   /** Does not notice any more what others do. For whoever takes the network down, or hands it to another object. */
@@ -190,7 +192,11 @@ export class BuiltinNetwork implements NetworkProvider {
 
   async detach(podId: string, lease: NetworkLease, { namespaceGone }: { namespaceGone: boolean }): Promise<void> {
     const step = <T>(name: string, run: () => Promise<T>) => this.#observer.step("detach-network", name, run);
-    const freeAddresses = () => this.#subnets.free(podId, lease.addresses);
+    const freeAddresses = () => {
+      this.#subnets.free(podId, lease.addresses);
+      // of the last pod of an older subnet: the bridge gives up its address there, which others may have by now
+      if (this.#subnets.forgetUnused()) void this.#node.leaveOlderSubnets();
+    };
     this.#interfaces.delete(podId);
     try {
       await step("host ports", () => this.#table.unpublish(podId));
@@ -223,6 +229,7 @@ export class BuiltinNetwork implements NetworkProvider {
       undo();
       throw error;
     }
+    if (this.#subnets.forgetUnused()) await this.#node.leaveOlderSubnets();
     writeKept(this.#cidrPath, subnets.join(","));
   }
 

@@ -124,3 +124,19 @@ test("a /16 is taken whole in well under a second", () => {
   for (const address of addresses) pool.free(address, "a");
   assert.equal(pool.take("a"), "10.88.0.2");
 });
+
+test("of a large subnet all addresses come before one comes again, in turn", () => {
+  const pool = new LeasePool("10.1.2.0/29", new Map(), 4n);
+  const next = (podId: string) => {
+    const address = pool.take(podId);
+    if (podId !== "stays") pool.free(address, podId);
+    return address;
+  };
+  const turn = ["goes", "stays", "goes", "goes", "goes"].map(next);
+  assert.equal(new Set(turn).size, 5);
+  const [first, , third, fourth, fifth] = turn;
+  assert.deepEqual(
+    Array.from({ length: 5 }, () => next("goes")),
+    [first, third, fourth, fifth, first],
+  );
+});

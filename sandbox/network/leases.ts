@@ -1,6 +1,6 @@
 /**
- * Addresses of one subnet. Those that were never used come first, then the one that was freed longest ago, so that a
- * peer that still talks to a pod that is gone does not reach the next one. Pure: what must survive is in the pods' leases,
+ * Addresses of one subnet. Those that were never used come first, then the one that was freed longest ago (in a large subnet the
+ * next in turn, which is much the same), so that a peer that still talks to a pod that is gone does not reach the next one. Pure: what must survive is in the pods' leases,
  * and where the next agent goes on (continueAfter).
  */
 import { InvalidArgumentError, ResourceExhaustedError } from "../errors.js";
@@ -35,10 +35,15 @@ export class LeasePool {
   readonly #freed = new Set<string>();
 
   /**
-   * `taken` holds the addresses in use, in formatAddress' spelling, and their pods; pools whose subnets overlap share one.
-   * InvalidArgumentError: no room for a gateway and a pod.
+   * `taken` holds the addresses in use, in formatAddress' spelling, and their pods; pools whose subnets overlap share one. Of a
+   * subnet with more addresses than `mostRemembered` it is not remembered which were freed when: that would be one more with
+   * each pod, for ever. InvalidArgumentError: no room for a gateway and a pod.
    */
-  constructor(subnet: string, taken: Map<string, string> = new Map()) {
+  constructor(
+    subnet: string,
+    taken: Map<string, string> = new Map(),
+    private readonly mostRemembered = 2n ** 20n,
+  ) {
     this.#cidr = parseCidr(subnet);
     const { family, network, prefix } = this.#cidr;
     this.subnet = formatSubnet(this.#cidr);
@@ -59,6 +64,11 @@ export class LeasePool {
     return this.#lastTaken;
   }
 
+  /** Whether a pod has an address of it, also as one of a subnet that overlaps. */
+  isUsed(): boolean {
+    return [...this.#taken.keys()].some((address) => contains(this.#cidr, parseAddress(address)));
+  }
+
   /** For a pool that has given none yet: an earlier one's lastTaken, so that what was freed just now is not given again. */
   continueAfter(address: string): void {
     const parsed = parseAddress(address);
@@ -70,7 +80,7 @@ export class LeasePool {
 
   /** ResourceExhaustedError names the subnet. */
   take(podId: string): string {
-    const address = this.#neverUsed() ?? this.#longestFree();
+    const address = this.#neverUsed() ?? (this.capacity > this.mostRemembered ? this.#nextTurn() : this.#longestFree());
     if (address === undefined) {
       throw new ResourceExhaustedError(`all ${this.capacity} pod addresses of subnet ${this.subnet} are in use`);
     }
@@ -98,7 +108,12 @@ export class LeasePool {
     this.#taken.delete(text);
     // what the first turn has not come to yet is found there
     const offset = (parsed.value - this.#first - this.#start + this.capacity) % this.capacity;
-    if (offset < this.#tried) this.#freed.add(text);
+    if (offset < this.#tried && this.capacity <= this.mostRemembered) this.#freed.add(text);
+  }
+
+  #nextTurn(): string | undefined {
+    this.#tried = 0n;
+    return this.#neverUsed();
   }
 
   #neverUsed(): string | undefined {

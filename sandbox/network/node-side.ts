@@ -5,6 +5,7 @@ import { FailedPreconditionError, messageOf } from "../errors.js";
 import type { Leak } from "../leaks/leak.js";
 import { monitorProcesses } from "../monitor-processes.js";
 import type { Observer } from "../observer.js";
+import { interfaceExists } from "./departures.js";
 import { findOverlaps, formatRoute } from "./host-routes.js";
 import { enableForwarding, setSwitch, uplinkMtu } from "./host-settings.js";
 import { ifb, ifbOf, veth, vethOf } from "./interface-names.js";
@@ -12,10 +13,13 @@ import { tableName } from "./nftables.js";
 import type { PortTable } from "./port-table.js";
 import type { NetworkStatus } from "./provider.js";
 import { Restorer } from "./restorer.js";
-import type { Subnets } from "./subnets.js";
+import { type Subnets, withoutPrefix } from "./subnets.js";
 
 export interface NodeSideOptions {
-  addon: Pick<Addon, "ensureBridge" | "joinBridge" | "deleteLink" | "listRoutes" | "watchNetwork">;
+  addon: Pick<
+    Addon,
+    "ensureBridge" | "removeOlderAddresses" | "joinBridge" | "deleteLink" | "listRoutes" | "watchNetwork"
+  >;
   bridge: string;
   subnets: Subnets;
   table: PortTable;
@@ -80,11 +84,10 @@ export class NodeSide {
   async make(): Promise<string[]> {
     const { addon, bridge, subnets, table, interfaces } = this.#options;
     this.#mtu = uplinkMtu();
-    const addresses = subnets.pools.map(({ gateway, prefix }) => `${gateway}/${prefix}`);
     await this.#checkRoutes();
     // before anything is made: what is taken away from then on is noticed
     this.#watch ??= addon.watchNetwork({ bridge, table: tableName(bridge) }, (change) => this.#noticed(change));
-    await addon.ensureBridge({ name: bridge, addresses, mtu: this.#mtu });
+    await addon.ensureBridge({ name: bridge, addresses: subnets.gateways(), mtu: this.#mtu });
     // the rule that guards route_localnet comes first
     await table.write();
     setSwitch(`ipv4/conf/${bridge}/route_localnet`, "1");
@@ -93,6 +96,17 @@ export class NodeSide {
     // pods that were there before the bridge
     await addon.joinBridge({ bridge, interfaces: interfaces() });
     return enableForwarding(subnets.hasFamily("IPv6"));
+  }
+
+  /** The kernel would hold on to its routes to subnets that may be another node's by now. */
+  async leaveOlderSubnets(): Promise<void> {
+    const { addon, bridge, subnets, table, observer } = this.#options;
+    try {
+      await addon.removeOlderAddresses({ bridge, wanted: subnets.gateways() });
+      await table.write();
+    } catch (error) {
+      observer.emit({ type: "trouble", what: "leave older subnets", subject: bridge, error });
+    }
   }
 
   async removeStrays(): Promise<void> {
@@ -144,7 +158,17 @@ export class NodeSide {
     if (kind === "link-gone") onLinkGone(name);
     if (kind === "missed") onLinkGone(undefined);
     if (kind === "missed" || kind === "table-changed") this.#restorer.missed(`table ${tableName(bridge)}`);
-    if (kind === "missed" || name === bridge) this.#restorer.missed(`bridge ${bridge}`);
+    if (kind === "missed" || this.#isBridges(kind, name)) this.#restorer.missed(`bridge ${bridge}`);
+  }
+
+  #isBridges(kind: NetworkChange["kind"], name: string): boolean {
+    const { bridge, subnets, interfaces } = this.#options;
+    if (kind === "address-gone") return subnets.gateways().some((gateway) => withoutPrefix(gateway) === name);
+    if (kind === "link-gone" || kind === "link-down" || kind === "port-gone") {
+      // one that has gone altogether cannot be a port again
+      return name === bridge || (kind !== "link-gone" && interfaces().includes(name) && interfaceExists(name));
+    }
+    return false;
   }
 
   /** FailedPreconditionError names the route: a second one for the same addresses would cut off whoever has them now. */

@@ -1,6 +1,6 @@
 /** The node's pod subnets, one of each family, and those that older pods still have their addresses from. Pure. */
 import { InvalidArgumentError } from "../errors.js";
-import { contains, formatSubnet, parseAddress, parseCidr, withoutContained } from "./cidr.js";
+import { contains, formatSubnet, isUnicast, parseAddress, parseCidr, withoutContained } from "./cidr.js";
 import { LeasePool } from "./leases.js";
 
 export class Subnets {
@@ -28,6 +28,20 @@ export class Subnets {
     return withoutContained([...this.#all.keys()]);
   }
 
+  /** The bridge's own addresses, as CIDRs, the primary one first: pods of older subnets go by theirs still. */
+  gateways(): string[] {
+    const pools = new Set([...this.#pools, ...this.#all.values()]);
+    return [...pools].map(({ gateway, prefix }) => `${gateway}/${prefix}`);
+  }
+
+  /** Forgets older subnets that no pod has an address of any more; whether there were any. */
+  forgetUnused(): boolean {
+    const older = [...this.#all.values()].filter((pool) => !this.#pools.includes(pool));
+    const unused = older.filter((pool) => !pool.isUsed());
+    for (const { subnet } of unused) this.#all.delete(subnet);
+    return unused.length > 0;
+  }
+
   /** ids of the pods that have addresses, and those */
   holders(): [address: string, podId: string][] {
     return [...this.#taken];
@@ -52,6 +66,8 @@ export class Subnets {
 
   /** For new pods. Answers what undoes it. Errors as the constructor's; then nothing has changed. */
   change(subnets: readonly string[]): () => void {
+    const odd = subnets.find((subnet) => !isUnicast(subnet));
+    if (odd !== undefined) throw new InvalidArgumentError(`"${odd}" has no addresses for pods`);
     const pools = subnets.map(
       (subnet) => this.#all.get(formatSubnet(parseCidr(subnet))) ?? new LeasePool(subnet, this.#taken),
     );

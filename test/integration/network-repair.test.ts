@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync } from "node:fs";
 import { after, afterEach, before, test } from "node:test";
 import { promisify } from "node:util";
 import { native } from "../../native/binding.js";
@@ -72,6 +72,75 @@ for (const [what, ...command] of [
     assert.equal(await one.ask(net.gateway, web.hostPort), net.gateway);
   });
 }
+
+for (const [what, command] of [
+  ["taken out of the bridge", (port: string) => ["link", "set", port, "nomaster"]],
+  ["set down", (port: string) => ["link", "set", port, "down"]],
+] as const) {
+  test(`a pod's port that was ${what} is there again`, async () => {
+    const [one, two] = [await net.startPod([web]), await net.startPod()];
+    await one.serve(80);
+    const before = restored();
+    await run("ip", command(one.lease.hostInterface));
+    await until(() => restored() > before, "the port is restored");
+    assert.equal(await two.ask(one.address, 80), two.address);
+    assert.equal(await one.ask(net.gateway, web.hostPort), net.gateway);
+  });
+}
+
+test("the bridge's addresses are there again, also those that pods of an older subnet need", async () => {
+  const old = await net.startPod();
+  await old.serve(80);
+  const cidrs = [`10.246.${net.slot.number}.0/24`, `fd00:d:${net.slot.number}::/64`];
+  try {
+    await net.network.setPodCidr(cidrs.join(","));
+    const pod = await net.startPod();
+    await pod.serve(80);
+    const flush = ["address", "flush", "dev", net.slot.bridge];
+    for (const command of [flush, ["link", "delete", net.slot.bridge]]) {
+      const before = restored();
+      await run("ip", command);
+      await until(() => restored() > before, "the bridge is restored");
+      for (const { address, address6, lease } of [old, pod]) {
+        assert.equal(await askFromHost(address, 80), lease.gateways[0]);
+        assert.equal(await askFromHost(address6, 80), lease.gateways[1]);
+      }
+    }
+  } finally {
+    await net.network.setPodCidr(`${net.slot.subnet},${net.slot.subnet6}`);
+    rmSync(net.cidrPath);
+  }
+});
+
+test("a subnet goes from the bridge with its last pod, and others' addresses stay on it", async () => {
+  const addresses = async () => (await run("ip", ["-o", "address", "show", "dev", net.slot.bridge])).stdout;
+  const [older, other] = [`10.246.${net.slot.number}`, `10.245.${net.slot.number}.9/32`];
+  await run("ip", ["address", "add", other, "dev", net.slot.bridge]);
+  try {
+    await net.network.setPodCidr(`${older}.0/24`);
+    const pod = await net.startPod();
+    await net.network.setPodCidr(`${net.slot.subnet},${net.slot.subnet6}`);
+    assert.match(await addresses(), new RegExp(` ${older}.1/24 `));
+    await net.stopPod(pod);
+    await until(async () => !(await addresses()).includes(older), "the address goes");
+    assert.match(await addresses(), new RegExp(` ${other} `));
+    assert.equal((await run("nft", ["list", "set", "inet", table, "subnets4"])).stdout.includes(older), false);
+    // one that no pod has come to goes at once
+    await net.network.setPodCidr(`${older}.0/24`);
+    await net.network.setPodCidr(`${net.slot.subnet},${net.slot.subnet6}`);
+    assert.doesNotMatch(await addresses(), new RegExp(older));
+    // one that was the node's when no agent ran
+    await native.ensureBridge({ name: net.slot.bridge, addresses: [`${older}.1/24`], mtu: 1500 });
+    net.network.close();
+    net.network = net.another();
+    await net.network.start();
+    assert.doesNotMatch(await addresses(), new RegExp(older));
+    assert.match(await addresses(), new RegExp(` ${other} `));
+  } finally {
+    await run("ip", ["address", "delete", other, "dev", net.slot.bridge]);
+    rmSync(net.cidrPath, { force: true });
+  }
+});
 
 test("a bridge that went while no agent ran is made by the next one, with its pods", async () => {
   const [one, two] = [await net.startPod(), await net.startPod()];
