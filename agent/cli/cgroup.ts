@@ -4,7 +4,7 @@ import { openCgroupManager } from "../../sandbox/cgroup/open.js";
 import { parseByteQuantity } from "../../sandbox/writable-limit.js";
 import { type CgroupValue, cgroupValues } from "./cgroup-values.js";
 import { addClientOptions, type Client, type ClientOptions, withClient } from "./client.js";
-import { NotKnownError, unlessUnknown } from "./failure.js";
+import { NotKnownError, UsageError, unlessUnknown } from "./failure.js";
 import { memoryNow, sentences, whatIf } from "./memory-what-if.js";
 import { printable, printJson, printTable } from "./output.js";
 
@@ -84,8 +84,11 @@ function printValues(values: readonly CgroupValue[]): void {
 /** A container's one; of a pod the parent, the monitor's and those of the containers that have not ended. */
 async function placesOf(client: Client, id: string): Promise<Place[]> {
   const container = await unlessUnknown(client.call("ContainerStatus", { container_id: id }));
-  if (container?.status?.id) return [await placeOf(client, container.status.id, container.status.metadata?.name ?? "")];
   const pod = await unlessUnknown(client.call("PodSandboxStatus", { pod_sandbox_id: id, verbose: true }));
+  if (container !== undefined && pod !== undefined) {
+    throw new UsageError(`"${id}" begins the ids of a container and of a pod; give more of it`);
+  }
+  if (container?.status?.id) return [await placeOf(client, container.status.id, container.status.metadata?.name ?? "")];
   if (pod === undefined) throw new NotKnownError(`no pod or container is known whose id begins with "${id}"`);
   const { status, info } = pod;
   const { monitorCgroup, cgroupParent } = JSON.parse(info["info"] ?? "{}") as Record<string, string>;

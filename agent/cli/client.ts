@@ -3,7 +3,8 @@ import { createConnection } from "node:net";
 import * as grpc from "@grpc/grpc-js";
 import type { Command } from "commander";
 import { type AnyMethod, messageLimitBytes, methodDefinition, services } from "../services.js";
-import { NoAgentError, UsageError } from "./failure.js";
+import { NoAgentError, NotKnownError, sentenceOf, UsageError } from "./failure.js";
+import { meantIds } from "./meant-ids.js";
 
 type Services = typeof services;
 type Methods = Services["runtime.v1.RuntimeService"] & Services["runtime.v1.ImageService"] & Services["berth.v1.Admin"];
@@ -39,7 +40,7 @@ export interface ClientOptions {
 
 /** @param json whether it has an output that can be JSON */
 export function addClientOptions(command: Command, { json = true } = {}): Command {
-  command.option("--socket <unix:///PATH>", "the agent's CRI socket", process.env["BERTH_SOCKET"] ?? defaultSocket);
+  command.option("--socket <unix:///PATH>", "the agent's CRI socket", process.env["BERTH_SOCKET"] || defaultSocket);
   return json ? command.option("--json", "print JSON") : command;
 }
 
@@ -51,8 +52,15 @@ export async function withClient<T>(options: ClientOptions, use: (client: Client
   try {
     return await use(client);
   } catch (error) {
+    const { code } = error as { code?: unknown };
     // the agent has ended meanwhile, and gRPC says so in many words
-    if ((error as { code?: unknown }).code === grpc.status.UNAVAILABLE) await checkListening(path);
+    if (code === grpc.status.UNAVAILABLE) await checkListening(path);
+    if (code === grpc.status.NOT_FOUND || error instanceof NotKnownError) {
+      // "CONTAINER:PATH" of cp
+      const words = process.argv.slice(3).map((word) => word.replace(/:.*/s, ""));
+      const hint = await meantIds(client, words).catch(() => "");
+      if (hint !== "") throw new NotKnownError(`${sentenceOf(error)}${hint}`, { cause: error });
+    }
     throw error;
   } finally {
     client.close();
@@ -67,7 +75,8 @@ function checkListening(path: string): Promise<void> {
     });
     socket.once("error", (error: NodeJS.ErrnoException) => {
       const nobody = error.code === "ENOENT" || error.code === "ECONNREFUSED";
-      const sentence = nobody ? `no agent answers on ${path}; is "berth serve" running?` : error.message;
+      const closed = error.code === "EACCES" ? `${path} is for root and its group alone (EACCES)` : error.message;
+      const sentence = nobody ? `no agent answers on ${path}; is "berth serve" running?` : closed;
       reject(nobody ? new NoAgentError(sentence) : new Error(sentence, { cause: error }));
     });
   });

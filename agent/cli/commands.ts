@@ -178,6 +178,10 @@ const familiar: Readonly<Record<string, string>> = {
   support: "export-support",
 };
 
+/** What other runtimes' commands do to pods and containers, and Berth's does not. */
+export const foreignCommands: readonly string[] =
+  "create start stop restart kill rm pause unpause update runp stopp rmp".split(" ");
+
 /** Undefined: it is a command, or nothing that is known. */
 export function familiarCommand(word: string | undefined): string | undefined {
   if (word === undefined || Object.hasOwn(commands, word)) return undefined;

@@ -1,4 +1,4 @@
-import { closeSync, constants, openSync, readFileSync, statSync } from "node:fs";
+import { closeSync, constants, lstatSync, openSync, readFileSync, statSync } from "node:fs";
 import { basename, dirname, posix } from "node:path";
 import type { Command } from "commander";
 import { isSystemError, native } from "../../native/binding.js";
@@ -30,7 +30,7 @@ async function cp(source: string, target: string, options: ClientOptions): Promi
     const root = await openRoot(client, container);
     try {
       const rootOf = (location: Location) => (location.container === null ? null : root.fd);
-      const found = findSource(rootOf(from), from.path);
+      const found = findSource(rootOf(from), from.path, source);
       const place = findTarget(rootOf(to), to.path, found.name);
       try {
         const owner = to.container === null ? ourselves() : root.owner;
@@ -90,10 +90,17 @@ function hostId(pid: number, map: "uid_map" | "gid_map"): number {
 }
 
 /** A link at its end is copied as one, and not followed. */
-function findSource(root: number | null, path: string): Place {
+function findSource(root: number | null, path: string, shown: string): Place {
   const whole = root === null ? posix.resolve(path) : path;
   if (whole === "/") return { directory: open(root, whole), name: Buffer.from(".") };
-  return { directory: open(root, dirname(whole)), name: Buffer.from(basename(whole)) };
+  try {
+    const place = { directory: open(root, dirname(whole)), name: Buffer.from(basename(whole)) };
+    lstatSync(`/proc/self/fd/${place.directory}/${basename(whole)}`);
+    return place;
+  } catch (error) {
+    if (isMissing(error)) throw new Error(`${shown} is not there`, { cause: error });
+    throw error;
+  }
 }
 
 /** Into a directory that is there, or by a name that is not there yet. */

@@ -23,6 +23,8 @@ export function addTo(parent: Command): void {
 }
 
 async function doctor(options: DoctorOptions): Promise<void> {
+  // it looks as the agent would, and what root alone may see would be told as missing
+  if (process.geteuid?.() !== 0) throw new Error("only root sees what the agent would see: run it as root");
   const { diagnose } = await import("../doctor/diagnose.js");
   const { host, findings } = await diagnose(options);
   if (options.json) printJson(findings);

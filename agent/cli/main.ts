@@ -5,13 +5,21 @@
  * an exec takes an eighth less of the agent's processor time so, for 10 to 30 MiB that are given back after the load.
  */
 import { closest } from "../configuration/closest.js";
-import { commandNames, commandTree, familiarCommand } from "./commands.js";
-import { exitCodeOf, sentenceOf, UsageError } from "./failure.js";
+import { commandNames, commandTree, familiarCommand, foreignCommands } from "./commands.js";
+import { exitCodeOf, exitCodes, sentenceOf, UsageError } from "./failure.js";
 
-async function main(argv: readonly string[]): Promise<void> {
+async function main(words: readonly string[]): Promise<void> {
+  // commander's own help knows one word alone
+  const argv = words[0] === "help" && words.length > 2 ? [...words.slice(1), "--help"] : words;
+  if (foreignCommands.includes(argv[0] ?? "")) {
+    throw new UsageError(
+      `"${argv[0]}" is no command: pods and containers are their kubelet's; by hand, crictl makes and ends them, and "berth run" one for a program`,
+    );
+  }
   const meant = familiarCommand(argv[0]);
   if (meant !== undefined) throw new UsageError(`"${argv[0]}" is no command; "berth ${meant}" may be meant`);
   const [first = "--help", second] = argv;
+  if (first === "-v") throw new UsageError('"-v" is no option; "berth --version" may be meant');
   if (first.startsWith("-") && !["-h", "--help", "-V", "--version"].includes(first)) {
     throw new UsageError(`"${first}" is no option of berth itself: a command's options come after its name`);
   }
@@ -27,13 +35,17 @@ async function main(argv: readonly string[]): Promise<void> {
 /** What shells show for a program that writes to a pipe nobody reads: Node ignores the signal. */
 const exitOfBrokenPipe = 128 + 13;
 
-// "berth ps | head": a command that has something to take away at its end is told as by Ctrl-C
+// "berth ps | head", a full disk, a terminal that was closed: a command that has something to take away at its end is told
+// as by Ctrl-C
 process.stdout.once("error", (error: NodeJS.ErrnoException) => {
-  if (error.code !== "EPIPE") throw error;
+  const isClosedPipe = error.code === "EPIPE";
+  if (!isClosedPipe) process.stderr.write(`berth: standard output: ${error.message}\n`);
   process.stdout.on("error", () => undefined);
-  if (process.listenerCount("SIGTERM") === 0) process.exit(exitOfBrokenPipe);
+  if (process.listenerCount("SIGTERM") === 0) process.exit(isClosedPipe ? exitOfBrokenPipe : exitCodes.failed);
   process.kill(process.pid, "SIGTERM");
 });
+// there is nobody to tell
+process.stderr.on("error", () => undefined);
 
 main(process.argv.slice(2)).catch((error: unknown) => {
   process.stderr.write(`berth: ${sentenceOf(error)}\n`);

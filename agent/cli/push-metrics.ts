@@ -57,7 +57,7 @@ async function pushMetrics(options: PushMetricsOptions): Promise<void> {
 
 function parseSeconds(text: string): number {
   const seconds = Number(text);
-  if (!(seconds >= 1 && seconds <= 3600)) throw new InvalidArgumentError("a number from 1 to 3600 is wanted.");
+  if (!(seconds >= 1 && seconds <= 3600)) throw new InvalidArgumentError("A number from 1 to 3600 is wanted.");
   return seconds;
 }
 

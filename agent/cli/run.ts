@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Command } from "commander";
@@ -8,7 +9,7 @@ import Long from "long";
 import { runtime } from "../../cri-proto/generated/runtime.js";
 import { parseByteQuantity } from "../../sandbox/writable-limit.js";
 import { addClientOptions, type Client, type ClientOptions, withClient } from "./client.js";
-import { UsageError, withProgramsCode } from "./failure.js";
+import { sentenceOf, UsageError, withProgramsCode } from "./failure.js";
 import { openLogFollower } from "./log-follower.js";
 
 const { ContainerState } = runtime.v1;
@@ -51,6 +52,7 @@ async function run(image: string, args: string[], options: RunOptions): Promise<
       log_directory: logDirectory,
     };
     let podId = "";
+    const interrupt = onSignals();
     try {
       podId = (await client.call("RunPodSandbox", { config: podConfig })).pod_sandbox_id;
       const config = {
@@ -62,13 +64,20 @@ async function run(image: string, args: string[], options: RunOptions): Promise<
         // the CRI's own default is unconfined
         linux: { resources, security_context: { seccomp: { profile_type: ProfileType.RuntimeDefault } } },
       };
+      interrupt.check();
       const request = { pod_sandbox_id: podId, config, sandbox_config: podConfig };
       const { container_id } = await client.call("CreateContainer", request);
-      await client.call("StartContainer", { container_id });
+      interrupt.check();
+      await client.call("StartContainer", { container_id }).catch((error: unknown) => {
+        if (!args[0]?.startsWith("-")) throw error;
+        throw new Error(`${sentenceOf(error)}; berth's own options come before the image`, { cause: error });
+      });
+      interrupt.stops(client, container_id);
       return await follow(client, container_id, join(logDirectory, logName), options.json ?? false);
     } finally {
       if (podId !== "") await client.call("RemovePodSandbox", { pod_sandbox_id: podId });
       await rm(logDirectory, { recursive: true });
+      interrupt.forget();
     }
   };
   await withProgramsCode(() => withClient(options, runOnce));
@@ -101,10 +110,9 @@ function limitsOf({ memory, cpus }: RunOptions): runtime.v1.ILinuxContainerResou
   return limits;
 }
 
-/** Prints the log until the container has ended; answers its exit code. The first Ctrl-C stops it, the next one kills. */
+/** Prints the log until the container has ended; answers its exit code. */
 async function follow(client: Client, containerId: string, logPath: string, json: boolean): Promise<number> {
   const log = openLogFollower(logPath, { json });
-  const stop = stopOnSignals(client, containerId);
   try {
     while (true) {
       const { status } = await client.call("ContainerStatus", { container_id: containerId });
@@ -114,23 +122,47 @@ async function follow(client: Client, containerId: string, logPath: string, json
       await sleep(pollMs);
     }
   } finally {
-    stop.forget();
     await log.close();
   }
 }
 
-function stopOnSignals(client: Client, containerId: string): { forget(): void } {
+interface Interrupt {
+  /** Throws when one has come. */
+  check(): void;
+  /** From now on they stop the container. */
+  stops(client: Client, containerId: string): void;
+  forget(): void;
+}
+
+/** Signals that end the command: what it has made goes first. One that the caller ignores (nohup) stays ignored. */
+function onSignals(): Interrupt {
   let asked = 0;
+  let stop = (): void => undefined;
   const onSignal = () => {
     asked += 1;
-    const timeout = Long.fromNumber(asked === 1 ? graceSeconds : 0);
-    // the loop sees the end; a failure shows there as a container that runs on
-    client.call("StopContainer", { container_id: containerId, timeout }).catch(() => undefined);
+    stop();
   };
-  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, onSignal);
+  const signals = (["SIGINT", "SIGTERM", "SIGHUP"] as const).filter((signal) => !isIgnored(signal));
+  for (const signal of signals) process.on(signal, onSignal);
   return {
+    check() {
+      if (asked > 0) throw new Error("interrupted");
+    },
+    stops(client, containerId) {
+      stop = () => {
+        const timeout = Long.fromNumber(asked === 1 ? graceSeconds : 0);
+        // the loop sees the end; a failure shows there as a container that runs on
+        client.call("StopContainer", { container_id: containerId, timeout }).catch(() => undefined);
+      };
+      if (asked > 0) stop();
+    },
     forget() {
-      for (const signal of ["SIGINT", "SIGTERM"] as const) process.off(signal, onSignal);
+      for (const signal of signals) process.off(signal, onSignal);
     },
   };
+}
+
+function isIgnored(signal: "SIGINT" | "SIGTERM" | "SIGHUP"): boolean {
+  const [, mask = "0"] = /^SigIgn:\s*(\w+)$/m.exec(readFileSync("/proc/self/status", "utf8")) ?? [];
+  return ((BigInt(`0x${mask}`) >> BigInt(constants.signals[signal] - 1)) & 1n) === 1n;
 }

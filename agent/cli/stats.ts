@@ -40,8 +40,7 @@ async function stats(ids: string[], options: StatsOptions): Promise<void> {
 function matching(all: readonly Usage[], ids: readonly string[], pods: boolean): Usage[] {
   const missing = ids.find((id) => !all.some((usage) => usage.id.startsWith(id)));
   if (missing !== undefined) {
-    const what = pods ? "no pod that is ready has" : "no container that runs has (of pods, --pods tells)";
-    throw new NotKnownError(`${what} an id that begins with "${missing}"`);
+    throw new NotKnownError(`no ${pods ? "ready pod" : "running container"} has an id that begins with "${missing}"`);
   }
   return ids.length === 0 ? [...all] : all.filter((usage) => ids.some((id) => usage.id.startsWith(id)));
 }

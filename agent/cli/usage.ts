@@ -38,7 +38,7 @@ interface Reading {
 /** Of --interval, in seconds: what the agent reads anew, and what a timer can wait for. */
 export function parseInterval(text: string): number {
   const seconds = Number(text);
-  if (!(seconds >= 0.1 && seconds <= 3600)) throw new InvalidArgumentError("a number from 0.1 to 3600 is wanted.");
+  if (!(seconds >= 0.1 && seconds <= 3600)) throw new InvalidArgumentError("A number from 0.1 to 3600 is wanted.");
   return seconds;
 }
 

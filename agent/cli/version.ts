@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { runtimeName, runtimeVersion } from "../version.js";
 import { addClientOptions, type ClientOptions, withClient } from "./client.js";
+import { sentenceOf } from "./failure.js";
 import { printJson } from "./output.js";
 
 const patienceMs = 2_000;
@@ -11,7 +12,13 @@ export function addTo(parent: Command): void {
 }
 
 async function version(options: ClientOptions): Promise<void> {
-  const agent = await withClient(options, (client) => client.call("Version", {}, patienceMs)).catch(() => null);
+  let why = "";
+  const agent = await withClient(options, (client) => client.call("Version", {}, patienceMs)).catch(
+    (error: unknown) => {
+      why = sentenceOf(error);
+      return null;
+    },
+  );
   if (options.json) {
     return printJson({
       command: runtimeVersion,
@@ -21,6 +28,6 @@ async function version(options: ClientOptions): Promise<void> {
   }
   process.stdout.write(`${runtimeName} ${runtimeVersion}\n`);
   process.stdout.write(
-    agent === null ? "no agent answers\n" : `agent ${agent.runtime_version}, CRI ${agent.runtime_api_version}\n`,
+    agent === null ? `${why}\n` : `agent ${agent.runtime_version}, CRI ${agent.runtime_api_version}\n`,
   );
 }

@@ -74,7 +74,7 @@ async function entriesOf(archive: Archive, path: string, readsNames: boolean): P
   if (await archive.has("manifest.json")) return dockerImages(archive, path, readsNames);
   if (await archive.has("index.json")) return layoutImages(archive, path, readsNames);
   throw new InvalidArgumentError(
-    `${path} is neither an OCI layout (no index.json) nor a docker save archive (no manifest.json)`,
+    `${path} is neither an OCI layout (no index.json) nor a docker save archive (no manifest.json); the tar of a root file system is taken with --rootfs`,
   );
 }
 

@@ -1,8 +1,8 @@
 /** The command line as such: mistakes, exit codes, colours, and how much is loaded for it. */
 import assert from "node:assert/strict";
-import { execFileSync, spawn } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { closeSync, existsSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text as textOf } from "node:stream/consumers";
@@ -38,6 +38,9 @@ describe("berth", () => {
       2,
       /^berth: "--socket" is no option of berth itself: a command's options come after its name\n$/,
     ],
+    ["stop x", 2, /^berth: "stop" is no command: pods and containers are their kubelet's; by hand, crictl /],
+    ["-v", 2, /^berth: "-v" is no option; "berth --version" may be meant\n$/],
+    ["stats --interval 0", 2, /'0' is invalid\. A number from 0\.1 to 3600 is wanted/],
     ["events --type ooms", 2, /'ooms' is invalid\. The types are .*\boom\b/],
     ["debug cpu --seconds x", 2, /'x' is invalid\. A whole number from 1 to 300/],
   ];
@@ -51,7 +54,14 @@ describe("berth", () => {
   }
 
   it("help and versions are no mistakes", async () => {
-    for (const line of [[], ["--help"], ["help", "pods"], ["--version"], ["image", "--help"]]) {
+    for (const line of [
+      [],
+      ["--help"],
+      ["help", "pods"],
+      ["--version"],
+      ["image", "--help"],
+      ["help", "image", "pull"],
+    ]) {
       const { code, stdout } = await runCli(line);
       assert.equal(code, 0, line.join(" "));
       assert.ok(stdout !== "");
@@ -63,6 +73,16 @@ describe("berth", () => {
     child.stdout.destroy();
     const [stderr, [code]] = await Promise.all([textOf(child.stderr), once(child, "exit")]);
     assert.deepEqual([code, stderr], [141, ""]);
+  });
+
+  it("says what is wrong with its output, as when the disk is full", () => {
+    const full = openSync("/dev/full", "w");
+    const { status, stderr } = spawnSync(process.execPath, [program, "config", "show"], {
+      stdio: ["ignore", full, "pipe"],
+      encoding: "utf8",
+    });
+    closeSync(full);
+    assert.deepEqual([status, stderr], [1, "berth: standard output: ENOSPC: no space left on device, write\n"]);
   });
 
   it("loads little: no library of the agent's, and few modules", () => {
@@ -138,6 +158,52 @@ describe("berth, with an agent", () => {
       [4, 4, 4],
     );
     assert.deepEqual(await codes(["debug", "cpu", "--seconds", "1", "-o", "/nowhere/x"]), [1]);
+  });
+
+  it("tells who types a name, or a pod's id for a container's, which id is meant", async () => {
+    const [one] = (await agent.client.call("ListContainers", {})).containers;
+    const podId = one?.pod_sandbox_id?.slice(0, 12) ?? "";
+    const name = one?.metadata?.name ?? "";
+    const id = container.slice(0, 12);
+    for (const [line, told] of [
+      [["explain", name], `container "${name}" is not known; it is the name of container ${id}: give the id`],
+      [
+        ["cp", `${name}:/etc/hosts`, "-"],
+        `container "${name}" is not known; it is the name of container ${id}: give the id`,
+      ],
+      [["logs", podId], `container "${podId}" is not known; it is a pod, with the containers ${name} ${id}`],
+      [["network", "inspect", id], `pod sandbox "${id}" is not known; it is a container, of pod ${podId}`],
+      [["cp", `${id}:/nosuch`, "/tmp"], `${id}:/nosuch is not there`],
+    ] as const) {
+      const { stderr, stdout } = await berth(...line);
+      assert.deepEqual([stdout, stderr], ["", `berth: ${told}\n`]);
+    }
+  });
+
+  it("tells who may not that the socket is root's", { skip: !existsSync("/usr/bin/setpriv") }, () => {
+    const nobody = ["--reuid", "65534", "--regid", "65534", "--clear-groups", process.execPath, program];
+    const env = { ...process.env, BERTH_SOCKET: agent.socket };
+    const { status, stderr } = spawnSync("/usr/bin/setpriv", [...nobody, "pods"], { env, encoding: "utf8" });
+    assert.deepEqual(
+      [status, stderr],
+      [1, `berth: ${agent.socket.slice(7)} is for root and its group alone (EACCES)\n`],
+    );
+    const doctor = spawnSync("/usr/bin/setpriv", [...nobody, "doctor"], { env, encoding: "utf8" });
+    assert.match(doctor.stderr, /^berth: only root sees what the agent would see/);
+  });
+
+  it("run: takes its pod away when its terminal is closed", async () => {
+    const env = { ...process.env, BERTH_SOCKET: agent.socket };
+    const child = spawn(process.execPath, [program, "run", busyboxName, "sh", "-c", "echo up; exec sleep 1000"], {
+      env,
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    await once(child.stdout, "data");
+    assert.equal((await agent.client.call("ListPodSandbox", {})).items.length, 2);
+    child.stdout.destroy();
+    child.kill("SIGHUP");
+    await once(child, "exit");
+    assert.equal((await agent.client.call("ListPodSandbox", {})).items.length, 1);
   });
 
   it("exec ends with the program's code, and with 125 when there was none", async () => {
