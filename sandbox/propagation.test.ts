@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type MountInfo, parseMountInfo } from "./mount-info.js";
-import { findDifference } from "./propagation.js";
+import { findDifference, readTablesOfProcess } from "./propagation.js";
 import { reflectedMounts } from "./reflected-mounts.js";
 
 const host = `20 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw
@@ -95,4 +95,12 @@ test("an own mount in a bidirectional one is on the host, too: its image is no d
     images.map(({ id }) => id),
     [40],
   );
+});
+
+test("the mounts of an init that was killed cannot be read: that is the state's fault", async () => {
+  const noProcess = 2 ** 22 + 1;
+  await assert.rejects(readTablesOfProcess({ own: [], covers: [] }, noProcess), {
+    kind: "FAILED_PRECONDITION",
+    message: /init was killed/,
+  });
 });

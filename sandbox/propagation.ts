@@ -5,6 +5,7 @@
  */
 import { readFileSync, realpathSync } from "node:fs";
 import { native } from "../native/binding.js";
+import { FailedPreconditionError } from "./errors.js";
 import { type MountInfo, mountBehind, parseMountInfo } from "./mount-info.js";
 import { mountPropagation, parseMountOptions } from "./mount-options.js";
 import { reflectedMounts } from "./reflected-mounts.js";
@@ -42,7 +43,7 @@ export interface MountPlaces {
   covers: readonly string[];
 }
 
-/** `rootFd`: the container's root, with the mounts that the process sees. */
+/** `rootFd`: the container's root, with the mounts that the process sees. FailedPreconditionError: the process has ended. */
 export async function readMountTables(places: MountPlaces, pid: number, rootFd: number): Promise<MountTables> {
   const idsAt = async (paths: readonly string[]): Promise<Set<number>> => {
     const ids = new Set<number>();
@@ -56,13 +57,22 @@ export async function readMountTables(places: MountPlaces, pid: number, rootFd: 
   const own = await idsAt(places.own);
   const covers = await idsAt(places.covers);
   const host = parseMountInfo(readFileSync("/proc/self/mountinfo", "utf8"));
-  const container = parseMountInfo(readFileSync(`/proc/${pid}/mountinfo`, "utf8"));
+  const container = parseMountInfo(ofInit(() => readFileSync(`/proc/${pid}/mountinfo`, "utf8")));
   return { host, container, own, covers };
+}
+
+/** What cannot be read of a process has gone with it. */
+function ofInit<T>(read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    throw new FailedPreconditionError("the container's init was killed while the container was made", { cause: error });
+  }
 }
 
 /** The same of a process that has the container's root as its own. */
 export async function readTablesOfProcess(places: MountPlaces, pid: number): Promise<MountTables> {
-  const rootFd = native.openPath(`/proc/${pid}/root`);
+  const rootFd = ofInit(() => native.openPath(`/proc/${pid}/root`));
   try {
     return await readMountTables(places, pid, rootFd);
   } finally {

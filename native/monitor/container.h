@@ -129,6 +129,8 @@ class Container final : public LogObserver, public Disposable {
   void conclude();
   void fail_create(const Failure& failure);
   void kill_processes();
+  // Whoever is in it beside its init.
+  void kill_others();
   void answer_removals();
   void close_channel();
 

@@ -86,15 +86,17 @@ void Container::update(const Caller& caller, std::string resources) {
     return host_.server().fail(caller, failure(ErrorKind::kInvalid, "update the container", id_,
                                                "it has no OCI runtime that had to know of it"));
   }
-  if (phase_ != Phase::kCreated && phase_ != Phase::kRunning) {
-    return host_.server().fail(
-        caller, failure(ErrorKind::kNotRunning, "update the container", id_, "the container is not running"));
-  }
+  const auto refused = [this] {
+    return failure(ErrorKind::kNotRunning, "update the container", id_, "the container is not running");
+  };
+  const auto takes_updates = [this] { return phase_ == Phase::kCreated || phase_ == Phase::kRunning; };
+  if (!takes_updates()) return host_.server().fail(caller, refused());
   RuntimeOrders orders;
   orders.command = {"update"};
   orders.input_option = "--resources";
   orders.input = std::move(resources);
-  foreign_->run(std::move(orders), [this, caller](RuntimeCommand& command) {
+  foreign_->run(std::move(orders), [this, caller, refused, takes_updates](RuntimeCommand& command) {
+    if (command.result() && (killed_ || !takes_updates())) return host_.server().fail(caller, refused());
     if (command.result()) return host_.server().fail(caller, *command.result());
     host_.server().send(caller.connection, encode_done(caller.request));
   });

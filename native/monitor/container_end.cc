@@ -75,7 +75,8 @@ void Container::on_init_ended(const siginfo_t& info) {
   if (phase_ == Phase::kBuilding) {
     return fail_create(why_not_created());
   }
-  if (!own_pid_namespace_) kill_processes();
+  // Not what its runtime is at: `start` may not have told yet that it has gone well.
+  if (!own_pid_namespace_) kill_others();
   if (foreign_ && phase_ == Phase::kStarting && starter_ && !failure_) {
     // What the runtime's `start` says decides whether the program ever ran.
     ended_at_start_ = info;
@@ -144,8 +145,12 @@ void Container::conclude() {
 
 void Container::kill_processes() {
   if (pid_ != 0) kill(pid_, SIGKILL);
-  if (builder_pid_ != 0) kill(builder_pid_, SIGKILL);
   if (foreign_) foreign_->kill();
+  kill_others();
+}
+
+void Container::kill_others() {
+  if (builder_pid_ != 0) kill(builder_pid_, SIGKILL);
   // Its own PID namespace ends with its init. (Since Linux 6.13 or so a cgroup that was killed once takes no clone any more:
   // the child is killed, too.)
   if (own_pid_namespace_ && !foreign_) return;

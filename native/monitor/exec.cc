@@ -1,6 +1,7 @@
 #include "monitor/exec.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
@@ -71,6 +72,11 @@ struct ExecOrders {
   assume_identity(orders.process, orders.entry, orders.expected_parent, channel);
   reset_signals();
   execute(orders.process, orders.vectors, channel);
+}
+
+bool has_ended(int pidfd) {
+  pollfd process = {pidfd, POLLIN, 0};
+  return poll(&process, 1, 0) == 1;
 }
 
 }  // namespace
@@ -227,6 +233,7 @@ std::optional<Failure> ExecSession::start_by_runtime(Container& container, const
   orders.input_option = "--process";
   orders.input = exec.oci_process;
   command_ = std::make_unique<RuntimeCommand>(host_.loop(), host_.orphan_ends(), *this);
+  container_init_.reset(fcntl(container.pidfd(), F_DUPFD_CLOEXEC, 0));
   if (auto failed = command_->start(foreign.runtime(), orders, foreign.next_number())) return failed;
   hand_streams_over(terminal_);
   if (exec.timeout_ms != 0) timeout_.arm_in(exec.timeout_ms);
@@ -235,7 +242,12 @@ std::optional<Failure> ExecSession::start_by_runtime(Container& container, const
 
 void ExecSession::on_runtime_ended() {
   if (command_->result()) {
-    if (!cancelled_) failure_ = command_->result();
+    // Killed together with the container, it is as if the program were; else it found nothing to enter.
+    if (!cancelled_ && !command_->was_killed()) {
+      failure_ = has_ended(container_init_.get())
+                     ? failure(ErrorKind::kNotRunning, "exec", {}, "the container is not running")
+                     : *command_->result();
+    }
     reply_.exit_code = kSignalExit + SIGKILL;
     return end();
   }

@@ -107,6 +107,7 @@ class ExecSession final : public Disposable, public RuntimeCommandObserver {
   pid_t helper_pid_ = 0;  // the first clone
   pid_t pid_ = 0;         // the program
   std::unique_ptr<RuntimeCommand> command_;  // an OCI runtime's, in place of the first clone
+  UniqueFd container_init_;                  // pidfd, with such a command
   bool terminal_ = false;
   bool streams_ = false;  // they are the caller's, who reads and writes them
   ChildLink channel_;

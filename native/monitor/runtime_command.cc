@@ -296,6 +296,7 @@ bool RuntimeCommand::on_reaped(const siginfo_t& info) {
 }
 
 void RuntimeCommand::take_result(const siginfo_t& info) {
+  was_killed_ = !timed_out_ && info.si_code != CLD_EXITED && info.si_status == SIGKILL;
   Report report;
   pid_t sender = 0;
   UniqueFd descriptor;

@@ -82,6 +82,8 @@ class RuntimeCommand {
 
   // After its end. The runtime's own words when it failed.
   const std::optional<Failure>& result() const { return result_; }
+  // By SIGKILL, and not for its time limit.
+  bool was_killed() const { return was_killed_; }
   // Of the program that it has started, in the monitor's PID namespace.
   pid_t program() const { return program_; }
   // When the program has ended already: how.
@@ -107,6 +109,7 @@ class RuntimeCommand {
   std::string number_;
   bool starts_program_ = false;
   bool timed_out_ = false;
+  bool was_killed_ = false;
   ChildLink channel_;
   UniqueFd terminal_listener_;
   pid_t pid_ = 0;

@@ -47,13 +47,13 @@ async function churn(number: number, until: AbortSignal): Promise<void> {
   }
 }
 
-/** All but those of other tests that run at the same time, which are below their directories in /tmp. */
+/** All but those of other tests that run at the same time: below their directories in /tmp, and namespaces that `ip` names. */
 function mountPoints(): string[] {
   return readFileSync("/proc/self/mountinfo", "utf8")
     .trimEnd()
     .split("\n")
     .map((line) => line.split(" ")[4] ?? "")
-    .filter((path) => !path.startsWith("/tmp/"));
+    .filter((path) => !/^\/(tmp|run\/netns)\//.test(path));
 }
 
 test(`${kills} kills during pod churn leave nothing`, async () => {
