@@ -71,7 +71,7 @@ describe("what people see of statistics", () => {
     assert.equal(one.length, 2);
     await assert.rejects(
       berth("stats", "--interval", "0.1", "nothing"),
-      /no container that runs has .*--pods.* begins with "nothing"/,
+      /^berth: no running container has an id that begins with "nothing"$/m,
     );
     const [whole] = JSON.parse(await berth("stats", "--pods", "--json", "--interval", "0.2")) as Usage[];
     assert.equal(whole?.id, pod.id);
@@ -95,10 +95,10 @@ describe("what people see of statistics", () => {
     const digits = many.map((id) => id.slice(0, 1));
     const twice = digits.find((digit, index) => digits.indexOf(digit) !== index) ?? "";
     for (const [args, sentence] of [
-      [["stats", "--interval", "soon"], /'soon' is invalid. a number from 0.1 to 3600 is wanted/],
+      [["stats", "--interval", "soon"], /'soon' is invalid\. A number from 0.1 to 3600 is wanted/],
       [["stats", "--interval", "0"], /'0' is invalid/],
       [["top", "--interval", "1e9"], /'1e9' is invalid/],
-      [["top", "--count", "-1"], /'-1' is invalid. a whole number is wanted/],
+      [["top", "--count", "-1"], /'-1' is invalid. A whole number is wanted/],
       [["cgroup", twice], /begins the ids of several containers; give more of it/],
     ] as const) {
       const { code, stdout, stderr } = await runCli(args, { BERTH_SOCKET: agent.socket });
