@@ -21,7 +21,8 @@ const newline = 10;
 export function openLogFollower(path: string, options: LogOptions): LogFollower {
   let file: FileHandle | null = null;
   let position = 0;
-  let rest = Buffer.alloc(0);
+  /** of a record that has not come whole */
+  let rest: Buffer[] = [];
   let first = true;
   const buffer = Buffer.alloc(chunkBytes);
 
@@ -30,13 +31,15 @@ export function openLogFollower(path: string, options: LogOptions): LogFollower 
       const { bytesRead } = await from.read(buffer, 0, chunkBytes, position);
       if (bytesRead === 0) return;
       position += bytesRead;
-      rest = Buffer.concat([rest, buffer.subarray(0, bytesRead)]);
+      const bytes = buffer.subarray(0, bytesRead);
       let begin = 0;
-      for (let end = rest.indexOf(newline); end !== -1; end = rest.indexOf(newline, begin)) {
-        if (!printRecord(rest.subarray(begin, end), options)) await drained();
+      for (let end = bytes.indexOf(newline); end !== -1; end = bytes.indexOf(newline, begin)) {
+        const record = Buffer.concat([...rest, bytes.subarray(begin, end)]);
+        rest = [];
+        if (!printRecord(record, options)) await drained();
         begin = end + 1;
       }
-      rest = rest.subarray(begin);
+      if (begin < bytesRead) rest.push(Buffer.from(bytes.subarray(begin)));
     }
   };
 
@@ -55,7 +58,7 @@ export function openLogFollower(path: string, options: LogOptions): LogFollower 
         await printRest(file);
         await file.close();
         file = null;
-        rest = Buffer.alloc(0);
+        rest = [];
       }
     },
     async close() {
@@ -79,8 +82,8 @@ async function findTail(file: FileHandle, count: number): Promise<number> {
 }
 
 class RecordsBackwards {
-  /** of the file, from #at on, what was not given out yet */
-  #known = Buffer.alloc(0);
+  /** what was not given out yet of the file, from #at on, in its order; the first piece alone was not looked through */
+  #known: Buffer[] = [];
 
   constructor(
     private readonly file: FileHandle,
@@ -89,20 +92,24 @@ class RecordsBackwards {
 
   async next(): Promise<{ at: number; text: Buffer } | null> {
     while (true) {
-      // the last byte is the record's own newline
-      const before = this.#known.length < 2 ? -1 : this.#known.lastIndexOf(newline, this.#known.length - 2);
-      if (before !== -1 || (this.at === 0 && this.#known.length > 0)) {
-        const text = this.#known.subarray(before + 1);
-        this.#known = this.#known.subarray(0, before + 1);
-        return { at: this.at + before + 1, text };
+      const [first = Buffer.alloc(0), ...others] = this.#known;
+      // the last byte of all is the record's own newline
+      const end = first.length - (others.length === 0 ? 2 : 1);
+      const before = end < 0 ? -1 : first.lastIndexOf(newline, end);
+      if (before !== -1) {
+        this.#known = [first.subarray(0, before + 1)];
+        return { at: this.at + before + 1, text: Buffer.concat([first.subarray(before + 1), ...others]) };
       }
-      if (this.at === 0) return null;
+      if (this.at === 0) {
+        this.#known = [];
+        return first.length === 0 ? null : { at: 0, text: Buffer.concat([first, ...others]) };
+      }
       const length = Math.min(chunkBytes, this.at);
       const chunk = Buffer.alloc(length);
       const { bytesRead } = await this.file.read(chunk, 0, length, this.at - length);
       if (bytesRead < length) return null;
       this.at -= length;
-      this.#known = Buffer.concat([chunk, this.#known]);
+      this.#known.unshift(chunk);
     }
   }
 }

@@ -23,7 +23,7 @@ export function addTo(parent: Command): void {
     .command("logs <CONTAINER>")
     .description("print what a container has written; with its log file's rotation when it is followed")
     .option("-f, --follow", "go on until the container has ended")
-    .option("--since <DURATION|TIME>", "leave out what is older: 90s, 5m, 2h, 1d, or a time as in RFC 3339")
+    .option("--since <DURATION|TIME>", "leave out what is older: 90s, 1h30m, 1d, or a time as in RFC 3339")
     .option("--tail <LINES>", "only the last lines of those that are there");
   addClientOptions(command).action(logs);
 }
@@ -60,14 +60,15 @@ async function hasEnded(client: Client, container: string): Promise<boolean> {
   }
 }
 
-const unitMs: Record<string, number> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+const unitMs: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
 /** As times stand in the log, so that they compare as texts. */
 export function parseSince(text: string, nowMs: number): string {
-  const [, count, unit = ""] = /^(\d+)([smhd])$/.exec(text) ?? [];
+  const parts = /^(?:\d+(?:\.\d+)?(?:ms|[smhd]))+$/.test(text) ? text.matchAll(/([\d.]+)([a-z]+)/g) : null;
   const time = /^\d{4}-\d\d-\d\dT/.test(text) ? Date.parse(text) : Number.NaN;
-  const ms = count === undefined ? time : nowMs - Number(count) * (unitMs[unit] ?? 0);
-  if (Number.isNaN(ms)) throw new UsageError(`--since ${text} is neither a duration such as 5m nor a time`);
+  const ago = [...(parts ?? [])].reduce((sum, [, count, unit = ""]) => sum + Number(count) * (unitMs[unit] ?? 0), 0);
+  const ms = parts === null ? time : Math.max(nowMs - ago, 0);
+  if (Number.isNaN(ms)) throw new UsageError(`--since ${text} is neither a duration such as 1h30m nor a time`);
   return `${new Date(ms).toISOString().slice(0, -1)}000000Z`;
 }
 
