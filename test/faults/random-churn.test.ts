@@ -17,18 +17,19 @@ import { supportsUserNamespaces } from "../../sandbox/user-namespaces.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import { Caller, Tally } from "../support/churn/caller.js";
 import { EventOrder } from "../support/churn/event-order.js";
-import { handlers } from "../support/churn/specs.js";
+import { handlers, otherImage } from "../support/churn/specs.js";
 import { type Churn, work } from "../support/churn/worker.js";
 import { Random } from "../support/comparison/random.js";
+import { buildBusyboxImage, writeOciLayout } from "../support/image-builder.js";
 import { leftProcesses } from "../support/leaks.js";
-import { importBusybox, removePod, runPod } from "../support/workload.js";
+import { busyboxName, importBusybox, readLog, removePod, runPod } from "../support/workload.js";
 
 const seconds = Number(process.env["BERTH_CHURN_SECONDS"] ?? 8);
 const seed = Number(process.env["BERTH_CHURN_SEED"] ?? randomInt(1_000_000));
 const workers = 8;
 
 let agent: TestAgent;
-let image: string;
+let layout: string;
 /** a mount that others follow, as the kubelet's directory is one */
 let volume: string;
 
@@ -47,7 +48,10 @@ before(async () => {
     writeFileSync(at(`hooks.d/${stage}.json`), JSON.stringify({ version: "1.0.0", hook, when, stages: [stage] }));
   }
   await agent.restart({ "hooks-dir": at("hooks.d") });
-  image = await importBusybox(agent);
+  await importBusybox(agent);
+  layout = at("layout");
+  const layers = [1, 2].map((number) => [{ path: `other-${number}`, content: Buffer.alloc(1_000_000, number) }]);
+  await writeOciLayout(layout, await buildBusyboxImage({ layers }), otherImage);
 });
 
 after(async () => {
@@ -62,18 +66,30 @@ function descriptors(): string[] {
   return readdirSync(directory).map((fd) => readlinkSync(join(directory, fd)).replace(/[0-9a-f]{64}|\d+/g, "*"));
 }
 
-async function killMonitor(random: Random): Promise<void> {
-  const { run } = agent.paths;
-  const monitors = leftProcesses({ run, cgroupRoot: agent.cgroupRoot }).filter(({ what }) =>
-    what.includes("berth-monitor"),
-  );
-  if (monitors.length === 0) return;
+const processes = (isMonitor: boolean) =>
+  leftProcesses({ run: agent.paths.run, cgroupRoot: agent.cgroupRoot })
+    .filter(({ what }) => what.includes("berth-monitor") === isMonitor)
+    .map(({ pid }) => pid);
+
+/** Nothing when there is none, or it has ended. */
+function signal(pid: number | undefined, name: NodeJS.Signals): void {
   try {
-    process.kill(random.pick(monitors).pid, "SIGKILL");
+    if (pid !== undefined) process.kill(pid, name);
   } catch {
     // it has ended
   }
 }
+
+const mishaps: Record<string, (random: Random) => Promise<void> | void> = {
+  "a monitor is killed": (random) => signal(random.pick(processes(true)), "SIGKILL"),
+  "a program is killed": (random) => signal(random.pick(processes(false)), "SIGKILL"),
+  "a monitor stands still": async (random) => {
+    const monitor = random.pick(processes(true));
+    signal(monitor, "SIGSTOP");
+    await sleep(random.whole(0, 900));
+    signal(monitor, "SIGCONT");
+  },
+};
 
 test(`${seconds} s of everything at once leave nothing; BERTH_CHURN_SEED=${seed}`, async (context) => {
   const random = new Random(seed);
@@ -84,6 +100,7 @@ test(`${seconds} s of everything at once leave nothing; BERTH_CHURN_SEED=${seed}
     caller: new Caller(agent.socket, tally),
     tally,
     volume,
+    layout,
     isAway: () => isAway,
     usersPossible: supportsUserNamespaces(kernelFeatures()),
     plans: new Map(),
@@ -111,11 +128,11 @@ test(`${seconds} s of everything at once leave nothing; BERTH_CHURN_SEED=${seed}
     while (Date.now() < end) {
       await sleep(random.whole(0, 2_000));
       assert.ok(agent.isAlive(), `the agent has ended:\n${agent.logs().slice(-4_000)}`);
-      const what = random.pick(["kill", "kill", "end", "monitor", "monitor"]);
+      const what = random.pick(["the agent is killed", "the agent ends", ...Object.keys(mishaps)]);
       tally.count(what);
-      if (what === "monitor") await killMonitor(random);
-      else if (what === "kill") await agent.kill9().then(again);
-      else await again();
+      if (what === "the agent is killed") await agent.kill9();
+      if (what.startsWith("the agent")) await again();
+      else await mishaps[what]?.(random);
     }
     // on a busy machine none may have had the time between two kills
     for (let tries = 0; !tally.counts.has("StartContainer OK") && tries < 3_000; tries++) await sleep(10);
@@ -147,10 +164,15 @@ test(`${seconds} s of everything at once leave nothing; BERTH_CHURN_SEED=${seed}
   );
   assert.deepEqual(events.wrong, []);
   const { images } = await agent.client.call("ListImages", {});
-  assert.deepEqual(
-    images.map(({ id }) => id),
-    [image],
+  const names = images.flatMap(({ repo_tags }) => repo_tags);
+  assert.ok(
+    names.includes(busyboxName) && names.every((name) => [busyboxName, otherImage].includes(name ?? "")),
+    `${names}`,
   );
+  // its lines are whole, whatever happened
+  for (const name of readdirSync(agent.paths.logs, { recursive: true, encoding: "utf8" })) {
+    if (name.includes(".log")) await readLog(join(agent.paths.logs, name));
+  }
   // the next pass over the cgroups closes the files of those that are gone
   for (let tries = 0; tries < 200 && descriptors().some((what) => what.startsWith("/sys/fs/cgroup/")); tries++) {
     await agent.client.call("ListContainerStats", {});

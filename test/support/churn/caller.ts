@@ -3,7 +3,12 @@ import * as grpc from "@grpc/grpc-js";
 import { type AnyMethod, methodDefinition, services } from "../../../agent/services.js";
 import type { Random } from "../comparison/random.js";
 
-type Methods = (typeof services)["runtime.v1.RuntimeService"];
+const methods = {
+  ...services["runtime.v1.RuntimeService"],
+  ...services["runtime.v1.ImageService"],
+  ...services["berth.v1.Admin"],
+};
+type Methods = typeof methods;
 type QuestionOf<M extends AnyMethod> = Parameters<M["request"]["encode"]>[0];
 type AnswerOf<M extends AnyMethod> = ReturnType<M["response"]["decode"]>;
 
@@ -54,8 +59,8 @@ export class Caller {
     request: QuestionOf<Methods[Name]>,
     { patient = false, mayTakeLong = false } = {},
   ): Promise<AnswerOf<Methods[Name]> | undefined> {
-    const method: AnyMethod = services["runtime.v1.RuntimeService"][name];
-    const definition = methodDefinition("runtime.v1.RuntimeService", name, method);
+    const service = Object.entries(services).find(([, itsMethods]) => name in itsMethods)?.[0] ?? "";
+    const definition = methodDefinition(service, name, methods[name]);
     const fate = patient ? 1 : random.next();
     const soonMs = random.chance(0.5) ? random.whole(0, 8) : random.whole(0, 120);
     const deadline = Date.now() + (fate < 0.12 ? soonMs : patienceMs);

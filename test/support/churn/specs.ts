@@ -18,6 +18,9 @@ const presentHandlers = Object.entries(handlers)
   .filter(([, path]) => existsSync(path))
   .map(([name]) => name);
 
+/** One that comes and goes while containers are made of it. */
+export const otherImage = "berth.test/other:1";
+
 export interface PodPlan {
   handler: string;
   config: runtime.v1.IPodSandboxConfig;
@@ -31,7 +34,8 @@ export function randomPod(
   random: Random,
   { agent, slot, usersPossible }: { agent: TestAgent; slot: number; usersPossible: boolean },
 ): PodPlan {
-  const handler = random.chance(0.3) ? random.pick(["berth", ...presentHandlers]) : "";
+  // two calls for one name at once are for one pod: they mean the same launcher
+  const handler = random.pick(slot === 0 && presentHandlers.length > 0 ? presentHandlers : ["", "berth"]);
   const users = isOwnLauncher(handler) && usersPossible && random.chance(0.25);
   const hostNetwork = !users && random.chance(0.2);
   const pid = random.pick([NamespaceMode.POD, NamespaceMode.CONTAINER, NamespaceMode.CONTAINER, NamespaceMode.NODE]);
@@ -94,7 +98,7 @@ export function randomContainer(
   const privileged = (pod.config.linux?.security_context?.privileged ?? false) && random.chance(0.5);
   return {
     metadata: { name, attempt: random.whole(0, 2) },
-    image: { image: busyboxName },
+    image: { image: random.chance(0.15) ? otherImage : busyboxName },
     ...(random.chance(0.9) && { log_path: `${name}.log` }),
     ...(isOwnLauncher(pod.handler) && random.chance(0.05) ? { command: ["/no/such/program"] } : random.pick(programs)),
     tty,
@@ -130,7 +134,7 @@ function randomMounts(
     mounts.push({
       container_path: "/image",
       readonly: true,
-      image: { image: busyboxName },
+      image: { image: random.chance(0.15) ? otherImage : busyboxName },
       ...(random.chance(0.5) && { image_sub_path: "bin" }),
     });
   }

@@ -7,7 +7,7 @@ import type { Random } from "../comparison/random.js";
 import { WebSocketClient } from "../websocket-client.js";
 import { long } from "../workload.js";
 import type { Caller, Tally } from "./caller.js";
-import { type PodPlan, randomContainer, randomPod } from "./specs.js";
+import { otherImage, type PodPlan, randomContainer, randomPod } from "./specs.js";
 
 const { ContainerState } = runtime.v1;
 const slots = 4;
@@ -21,6 +21,8 @@ export interface Churn {
   isAway(): boolean;
   tally: Tally;
   volume: string;
+  /** an OCI layout of the other image */
+  layout: string;
   usersPossible: boolean;
   plans: Map<string, PodPlan>;
   /** containers, and whose they are */
@@ -198,9 +200,14 @@ const watch: Action = async (churn, random) => {
   ])();
 };
 
+const image: Action = (churn, random) =>
+  random.chance(0.6)
+    ? churn.caller.call(random, "ImportImage", { path: churn.layout })
+    : churn.caller.call(random, "RemoveImage", { image: { image: otherImage } });
+
 const actions: readonly Action[] = [
   ...Array.from({ length: 8 }, () => runPod),
   ...Array.from({ length: 24 }, () => create),
   ...[start, start, stop, stop, remove, remove, remove, stopPod, removePod, removePod, removePod, list, list],
-  ...[execSync, execSync, execSync, stream, stream, rotate, update, look, look, watch],
+  ...[execSync, execSync, execSync, stream, stream, rotate, update, look, look, watch, image],
 ];
