@@ -19,28 +19,34 @@ export function bandwidthOf(annotations: Readonly<Record<string, string>>): Band
 
 const units: Readonly<Record<string, number>> = {
   "": 1,
+  n: 1e-9,
+  u: 1e-6,
+  m: 1e-3,
   k: 1e3,
   M: 1e6,
   G: 1e9,
   T: 1e12,
   P: 1e15,
+  E: 1e18,
   Ki: 2 ** 10,
   Mi: 2 ** 20,
   Gi: 2 ** 30,
   Ti: 2 ** 40,
   Pi: 2 ** 50,
+  Ei: 2 ** 60,
 };
 
-/** A quantity as Kubernetes writes them; 1k to 1P, as the kubelet has it. */
+/** A quantity as Kubernetes reads them ("10M", "1.5Gi", "1e7"); 1k to 1P, as the kubelet has it. */
 function rate(annotations: Readonly<Record<string, string>>, name: string): number | undefined {
   const text = annotations[name];
   if (text === undefined) return undefined;
-  const match = /^(\d+(?:\.\d+)?)([kMGTP]i?|Ki|)$/.exec(text);
-  const value = match === null ? Number.NaN : Number(match[1]) * (units[match[2] ?? ""] ?? Number.NaN);
+  const [, number, unit = "", exponent = "0"] =
+    /^\+?(\d+\.?\d*|\.\d+)(?:([numkMGTPE]|[KMGTPE]i)|[eE]([+-]?\d{1,3}))?$/.exec(text) ?? [];
+  const value = number === undefined ? Number.NaN : Number(`${number}e${exponent}`) * (units[unit] ?? Number.NaN);
   if (!(value >= 1e3 && value <= 1e15)) {
     throw new InvalidArgumentError(
       `config.annotations["${name}"]: ${JSON.stringify(text)} is no rate between 1k and 1P bits a second`,
     );
   }
-  return Math.round(value);
+  return Math.ceil(value);
 }

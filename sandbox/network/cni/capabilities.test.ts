@@ -58,7 +58,40 @@ test("a port on one address comes before the same on all, so that plugins lead i
   );
 });
 
-for (const text of ["", "fast", "-1M", "999", "2P", "10 M", "10MB"]) {
+test("bandwidths in all the ways that Kubernetes reads quantities", () => {
+  const rates = {
+    "1e7": 1e7,
+    "10E6": 1e7,
+    "+.5M": 5e5,
+    "5.k": 5e3,
+    "2Ki": 2048,
+    "1500000500m": 1500001,
+    "1P": 1e15,
+    "0.001E": 1e15,
+  };
+  for (const [text, rate] of Object.entries(rates)) {
+    const { bandwidth } = capabilityArgsOf(pod({ "kubernetes.io/egress-bandwidth": text }), []);
+    assert.equal((bandwidth as { egressRate: number }).egressRate, rate, text);
+  }
+});
+
+for (const text of [
+  "",
+  "fast",
+  "-1M",
+  "999",
+  "2P",
+  "10 M",
+  "10MB",
+  "1K",
+  "1ki",
+  "e7",
+  ".",
+  "1e7M",
+  "1e2",
+  "0x10M",
+  "1E",
+]) {
   test(`a bandwidth of ${JSON.stringify(text)} is refused`, () => {
     assert.throws(
       () => capabilityArgsOf(pod({ "kubernetes.io/egress-bandwidth": text }), []),
