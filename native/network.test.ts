@@ -84,6 +84,25 @@ test("what a pod says of itself is not asked of a thousand others: its link-loca
   assert.ok(await find());
 });
 
+test("a namespace that begins without IPv6 has it when its pod has an address of it; a narrow link has none", async (t) => {
+  const name = await bridge(t);
+  const turnOff = "for of in all default; do echo 1 > /proc/sys/net/ipv6/conf/$of/disable_ipv6; done";
+  for (const [addresses, mtu, expected] of [
+    [[`${net}.7/24`], 1400, [`${net}.7/24`]],
+    [[`${net}.8/24`, `${net6}::8/64`], 1400, [`${net}.8/24`, `${net6}::8/64`]],
+    [[`${net}.9/24`], 900, [`${net}.9/24`]],
+  ] as const) {
+    const pod = await networkNamespace(t);
+    await pod.run("sh", "-c", turnOff);
+    await native.attachVeth({ ...veth(name, pod.fd, 7), gateways: [`${net}.1`], addresses: [...addresses], mtu });
+    const found = (await native.listAddresses({ namespaceFd: pod.fd })).filter(({ name: of }) => of === "eth0");
+    assert.deepEqual(
+      found.map(({ address }) => address).filter((address) => !address.startsWith("fe80")),
+      expected,
+    );
+  }
+});
+
 test("a bridge is made once and adopted after that", async (t) => {
   const name = await bridge(t);
   const mac = () => readFileSync(`/sys/class/net/${name}/address`, "utf8");

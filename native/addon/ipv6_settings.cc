@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 
+#include "addon/file_access.h"
 #include "addon/mount_context.h"
 #include "addon/system_error.h"
 
@@ -47,6 +48,12 @@ UniqueFd open_ipv6_settings(const std::string& interface) {
   UniqueFd directory(openat(proc->get(), path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!directory && errno != ENOENT) throw_errno("open", "/proc/" + path);
   return directory;
+}
+
+bool is_ipv6_disabled(int directory) {
+  UniqueFd file(openat(directory, "disable_ipv6", O_RDONLY | O_CLOEXEC));
+  if (!file) throw_errno("open", "/proc/sys/net/ipv6/conf/*/disable_ipv6");
+  return read_descriptor(file.get(), 16, "disable_ipv6").starts_with('1');
 }
 
 void write_setting(int directory, const char* name, const char* value) {

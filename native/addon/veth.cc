@@ -8,6 +8,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -24,6 +25,7 @@
 namespace berth {
 namespace {
 
+constexpr int ipv6_least_mtu = 1280;
 constexpr uint8_t oper_up = 6;  // IF_OPER_UP: linux/if.h does not go with net/if.h
 
 struct Veth {
@@ -112,10 +114,18 @@ void add_default_route(NetlinkRequests* requests, int index, const IpAddress& ga
 
 // The pod has its routes: what another pod says of routers is not for it, and it need not ask all others for one. And it tells
 // once of a multicast group that it joins: the two repetitions, within a second, would be carried to all others, and nothing
-// is lost on the way. False: the kernel, or the namespace, has no IPv6.
-bool quieten_ipv6(const std::string& name) {
+// is lost on the way. Where the host has its namespaces begin without IPv6, pods have it that have an address of it. False: the
+// kernel, or the pod, has none.
+bool set_up_ipv6(const std::string& name, const std::vector<IpPrefix>& addresses) {
   UniqueFd directory = open_ipv6_settings(name);
   if (!directory) return false;
+  if (is_ipv6_disabled(directory.get())) {
+    bool is_wanted = std::any_of(addresses.begin(), addresses.end(),
+                                 [](const IpPrefix& prefix) { return prefix.address.family == AF_INET6; });
+    if (!is_wanted) return false;
+    write_setting(directory.get(), "disable_ipv6", "0");
+    write_setting(open_ipv6_settings("lo").get(), "disable_ipv6", "0");
+  }
   write_setting(directory.get(), "accept_ra", "0");
   write_setting(directory.get(), "mldv2_unsolicited_report_interval", "86400000");
   return true;
@@ -125,7 +135,7 @@ bool quieten_ipv6(const std::string& name) {
 // here, it need not ask a thousand others whether one of them has it.
 void set_up_pod_end(NetlinkSocket* pod, int index, const Veth& veth, const std::vector<IpPrefix>& addresses,
                     const std::vector<IpAddress>& gateways, const Mac& gateway_mac) {
-  bool own_link_local = quieten_ipv6(veth.pod_name) && !veth.pod_mac.empty();
+  bool own_link_local = set_up_ipv6(veth.pod_name, addresses) && !veth.pod_mac.empty();
   NetlinkRequests requests;
   set_link_up(&requests, loopback_index, "set lo up");
   if (own_link_local) generate_link_local(&requests, index, false, "set up " + veth.pod_name);
@@ -162,7 +172,9 @@ void remove_multicast_route(NetlinkRequests* requests, int index, const std::str
 // The host's end needs no address: it is a port only. Each route that came with one would be looked at for each pod.
 void join_host_end(NetlinkSocket* host, int index, int master, const Veth& veth,
                    const std::vector<IpPrefix>& addresses) {
-  static const bool has_ipv6 = access("/proc/sys/net/ipv6", F_OK) == 0;
+  static const bool host_has_ipv6 = access("/proc/sys/net/ipv6", F_OK) == 0;
+  // links that are too narrow for it have none
+  const bool has_ipv6 = host_has_ipv6 && (veth.mtu == 0 || veth.mtu >= ipv6_least_mtu);
   NetlinkRequests requests;
   if (has_ipv6) generate_link_local(&requests, index, false, "set up " + veth.host_name);
   requests.begin(RTM_SETLINK, 0, link_header(index, true), "make " + veth.host_name + " a port of " + veth.bridge);

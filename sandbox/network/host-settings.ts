@@ -39,7 +39,7 @@ export function uplinkMtu(): number {
     .filter((name) => name !== undefined)
     .map((name) => Number(readFileSync(join("/sys/class/net", name, "mtu"), "utf8")));
   const mtu = Math.min(...mtus);
-  return mtu >= 1280 && Number.isFinite(mtu) ? mtu : 1500;
+  return Number.isFinite(mtu) ? mtu : 1500;
 }
 
 function readSwitch(name: string): string {

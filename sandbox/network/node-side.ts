@@ -30,6 +30,10 @@ export interface NodeSideOptions {
   onLinkGone: (name: string | undefined) => void;
 }
 
+/** That every link with the family has to carry. */
+const leastMtu4 = 576;
+const leastMtu6 = 1280;
+
 export class NodeSide {
   readonly #options: NodeSideOptions;
   readonly #restorer: Restorer;
@@ -83,7 +87,7 @@ export class NodeSide {
   /** Makes what is missing; answers a sentence for each setting of the host that was changed for it. */
   async make(): Promise<string[]> {
     const { addon, bridge, subnets, table, interfaces } = this.#options;
-    this.#mtu = uplinkMtu();
+    this.#mtu = Math.max(uplinkMtu(), subnets.hasFamily("IPv6") ? leastMtu6 : leastMtu4);
     await this.#checkRoutes();
     // before anything is made: what is taken away from then on is noticed
     this.#watch ??= addon.watchNetwork({ bridge, table: tableName(bridge) }, (change) => this.#noticed(change));
