@@ -132,6 +132,24 @@ describe("the pages", () => {
     );
   });
 
+  it("name variables and parts of files that are there", () => {
+    const sources = ["agent", "native", "sandbox", "test"].flatMap((folder) =>
+      filesBelow(folder, ".ts", ".mjs", ".cc", ".h"),
+    );
+    const all = sources.map(read).join("\n");
+    const wrong = inPages(({ text }) => [
+      ...[...text.matchAll(/\bBERTH_[A-Z_]+[A-Z]\b/g)].map(([name]) => name).filter((name) => !all.includes(name)),
+      // `set_labels` in `native/monitor/identity.cc`
+      ...[...text.matchAll(/`(\w+)`\s+in\s+`([\w/-]+\.(?:cc|ts))`/g)]
+        .filter(([, part = "", file = ""]) => {
+          const found = sources.filter((path) => path.endsWith(file)).map(read);
+          return !found.some((source) => source.includes(part));
+        })
+        .map(([whole]) => whole),
+    ]);
+    assert.deepEqual(wrong, []);
+  });
+
   it("name messages and npm scripts that are there", () => {
     const protos = { runtime: read("cri-proto/runtime.proto"), berth: read("cri-proto/admin.proto") };
     const { scripts } = JSON.parse(read("package.json")) as { scripts: Record<string, string> };
