@@ -211,6 +211,7 @@ describe("CNI's removals on a full disk", () => {
       const tried: string[] = [];
       let works = true;
       const removals = new Removals({
+        check: () => undefined,
         directory,
         remove: async ({ podId }) => {
           tried.push(podId);

@@ -188,3 +188,65 @@ test("what an earlier agent has left running of a pod that comes or goes, and of
   await until("three have ended", () => left().length <= 2);
   assert.deepEqual(left(), ["daemon", "others"]);
 });
+
+test("records that are none are told and left alone, and so is what is no record", async (t) => {
+  const { at, agent } = host(t);
+  mkdirSync(at("removals"));
+  const records = { a: "{", b: "null", c: "{}", d: '{"podId":"x"}', e: '{"podId":"e","netnsPath":"/x"}', f: "" };
+  for (const [name, text] of Object.entries(records)) writeFileSync(at(`removals/${name}.json`), text);
+  mkdirSync(at("removals/directory"));
+  const { network, troubles } = agent();
+  await network.start();
+  assert.deepEqual(network.pendingRemovals(), []);
+  assert.equal(troubles.length, 7, troubles.join("\n"));
+});
+
+test("a node is not ready without one of its plugins, whether it has been ready before or not", async (t) => {
+  const { at, configure, agent } = host(t);
+  configure({ cniVersion: "1.0.0" });
+  const { network } = agent();
+  await network.start();
+  const missing = async () => (await network.status()).message;
+  assert.equal(await missing(), "");
+  t.mock.method(performance, "now", () => 1e9);
+  rmSync(at("bin/second"));
+  let message = "";
+  // what was said before holds until they have been asked again
+  for (const end = Date.now() + 20_000; message === "" && Date.now() < end; await sleep(10)) message = await missing();
+  assert.match(message, /CNI plugin second is not in /);
+});
+
+test("what a plugin prints after it has taken a pod's network away means nothing, unless it is an error", async (t) => {
+  const { configure, behave, agent } = host(t);
+  configure();
+  const { network, troubles } = agent();
+  for (const [said, isPending] of [
+    ["echo deleted", false],
+    ["echo '{}'; echo '{}'", false],
+    [`echo '{"code": 11, "msg": "later"}'`, true],
+  ] as const) {
+    behave("first", "DEL", said);
+    const lease = network.reserve("pod", [], pod);
+    network.adopt("pod", attached(lease));
+    await network.detach("pod", lease);
+    assert.equal(network.pendingRemovals().length > 0, isPending, said);
+  }
+  behave("first", "DEL", "");
+  await network.cleanUp();
+  assert.deepEqual(network.pendingRemovals(), []);
+  assert.equal(troubles.length, 1);
+});
+
+test("pods come and go where libcni's cache cannot be written", async (t) => {
+  const { at, configure, behave, agent } = host(t);
+  configure();
+  behave("second", "ADD", `echo '${JSON.stringify(result)}'`);
+  behave("first", "ADD", `echo '${JSON.stringify(result)}'`);
+  writeFileSync(at("cache"), "");
+  const { network, troubles } = agent();
+  const lease = await network.attach("pod", network.reserve("pod", [], pod), { namespaceFd: -1 });
+  assert.deepEqual(lease.addresses, ["10.1.2.3/24"]);
+  await network.detach("pod", lease);
+  assert.deepEqual(network.pendingRemovals(), []);
+  assert.match(troubles.join(), /libcni's cache/);
+});

@@ -94,6 +94,7 @@ export class CniNetwork implements NetworkProvider {
     this.#removals = new Removals({
       directory: options.removalsDirectory,
       remove: (removal) => this.#lock.shared(() => this.#remove(removal)),
+      check: ({ podId, lease }) => void [plan(podId, lease), namesIn(lease)],
       onFailure: ({ podId, error: why, attempts, lease }) => {
         const error = new Error(`${why} (attempt ${attempts}; it is tried again)`);
         const [what, pod] = ["take the pod's network away", namesIn(lease)];
@@ -180,7 +181,7 @@ export class CniNetwork implements NetworkProvider {
       const result = await addNetwork(network, at, this.#plugins);
       const attached = withResult(lease, result, network);
       this.#attached.set(podId, attached);
-      writeCache(this.#cacheDirectory, network, at, result);
+      this.#tellOthers(podId, () => writeCache(this.#cacheDirectory, network, at, result));
       return attached;
     });
   }
@@ -250,7 +251,7 @@ export class CniNetwork implements NetworkProvider {
     await this.#checks.get(podId);
     const there = { ...at, netnsPath: isNamespace(netnsPath) ? netnsPath : "" };
     await deleteNetwork(network, there, cniOf(lease).result, this.#plugins);
-    removeCache(this.#cacheDirectory, network.name, at);
+    this.#tellOthers(podId, () => removeCache(this.#cacheDirectory, network.name, at));
     await this.#addon.unpinNamespace(netnsPath);
   }
 
@@ -324,6 +325,15 @@ export class CniNetwork implements NetworkProvider {
       setTimeout(() => void this.#collectGarbage(), putOffMs).unref();
     } catch (error) {
       this.#trouble("collect the network's garbage", network.name, error);
+    }
+  }
+
+  /** libcni's cache is for other programs: pods come and go without it. */
+  #tellOthers(podId: string, tell: () => void): void {
+    try {
+      tell();
+    } catch (error) {
+      this.#trouble("keep libcni's cache of results", podId, error);
     }
   }
 

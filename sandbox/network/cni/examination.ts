@@ -2,6 +2,7 @@
 import { messageOf } from "../../errors.js";
 import type { NetworkConfiguration } from "./configuration.js";
 import { checkVersions, networkStatus, type Plugins } from "./operations.js";
+import { findPlugin } from "./plugin.js";
 
 /** What they said holds for this long. */
 const holdsMs = 10_000;
@@ -32,6 +33,7 @@ export class Examination {
   async #ask(network: NetworkConfiguration): Promise<void> {
     let problem = "";
     try {
+      for (const { type } of network.plugins) findPlugin(type, this.plugins.directories);
       if (this.problemOf(network) !== "") await checkVersions(network, this.plugins);
       await networkStatus(network, this.plugins);
     } catch (error) {

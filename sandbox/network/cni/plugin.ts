@@ -32,6 +32,15 @@ export class PluginError extends InternalError {
   }
 }
 
+/** What the others print, but for an error, is nothing to go by. */
+const hasResult: Readonly<Record<CniCommand, boolean>> = {
+  ADD: true,
+  DEL: false,
+  CHECK: false,
+  STATUS: false,
+  GC: false,
+  VERSION: true,
+};
 const maxOutputBytes = 4 * 1024 * 1024;
 const keptErrorBytes = 2_000;
 const graceMs = 1_000;
@@ -76,7 +85,11 @@ export async function runPlugin(run: PluginRun): Promise<Json | undefined> {
   if (timedOut) throw new DeadlineExceededError(`${name} was not done within ${run.timeoutMs / 1000} s${said}`);
   if (outputBytes > maxOutputBytes) throw new InternalError(`${name} printed more than ${maxOutputBytes} bytes`);
   if (signal !== null) throw new InternalError(`${name} was ended by ${signalName(signal)}${said}`);
-  return readOutput(name, Buffer.concat(output).toString(), code ?? 0, said);
+  return readOutput(name, Buffer.concat(output).toString(), {
+    code: code ?? 0,
+    said,
+    hasResult: hasResult[run.command],
+  });
 }
 
 /** @throws FailedPreconditionError: none of the directories has it as a program */
@@ -111,12 +124,16 @@ function signalName(number: number): string {
   return Object.entries(constants.signals).find(([, value]) => value === number)?.[0] ?? `signal ${number}`;
 }
 
-function readOutput(name: string, stdout: string, code: number, said: string): Json | undefined {
+function readOutput(
+  name: string,
+  stdout: string,
+  { code, said, hasResult }: { code: number; said: string; hasResult: boolean },
+): Json | undefined {
   let value: unknown;
   try {
     if (stdout.trim() !== "") value = JSON.parse(stdout);
   } catch {
-    if (code === 0) throw new InternalError(`${name} printed what is no JSON: ${excerpt(stdout)}${said}`);
+    if (code === 0 && hasResult) throw new InternalError(`${name} printed what is no JSON: ${excerpt(stdout)}${said}`);
   }
   const printed = typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Json) : undefined;
   // some exit with 0 all the same
@@ -128,7 +145,7 @@ function readOutput(name: string, stdout: string, code: number, said: string): J
       typeof own === "number" ? own : 0,
     );
   }
-  if (value !== undefined && printed === undefined) {
+  if (value !== undefined && printed === undefined && hasResult) {
     throw new InternalError(`${name} printed no JSON object: ${excerpt(stdout)}`);
   }
   return printed;

@@ -20,6 +20,7 @@ function agent(path: string, results: (Error | undefined)[]) {
   const tried: string[] = [];
   const failures: string[] = [];
   const removals = new Removals({
+    check: () => undefined,
     directory: path,
     remove: async ({ podId }: Removal) => {
       tried.push(podId);
@@ -78,6 +79,7 @@ test("one that is added at the very moment that an earlier one of the pod ends i
     });
     const results = [first, undefined];
     const removals = new Removals({
+      check: () => undefined,
       directory: path,
       remove: async () => results.shift(),
       onFailure: () => assert.fail(),
@@ -94,6 +96,7 @@ test("one that is added at the very moment that an earlier one of the pod ends i
 test("one that hangs is waited for no longer than was said", async (t) => {
   let finish: () => void = () => undefined;
   const removals = new Removals({
+    check: () => undefined,
     directory: directory(t),
     remove: () =>
       new Promise((resolve) => {

@@ -28,6 +28,7 @@ export class Removals {
   readonly #directory: string;
   readonly #remove: (removal: Removal) => Promise<void>;
   readonly #onFailure: (removal: Removal) => void;
+  readonly #check: (removal: Removal) => void;
   readonly #pending = new Map<string, Removal>();
   /** those of them that the disk had no room for, with its error */
   readonly #unwritten = new Map<string, unknown>();
@@ -40,22 +41,27 @@ export class Removals {
     remove: (removal: Removal) => Promise<void>;
     /** after each failed attempt */
     onFailure: (removal: Removal) => void;
+    /** throws when there is not in it what `remove` needs */
+    check: (removal: Removal) => void;
   }) {
     this.#directory = options.directory;
     this.#remove = options.remove;
     this.#onFailure = options.onFailure;
+    this.#check = options.check;
   }
 
   /** What earlier agents have left; retry() takes it up. */
   read(onBroken: (path: string, why: string) => void): void {
     for (const name of listDirectory(this.#directory)) {
       const path = join(this.#directory, name);
-      if (!name.endsWith(".json")) {
-        rmSync(path, { force: true });
-        continue;
-      }
       try {
+        if (!name.endsWith(".json")) {
+          rmSync(path, { force: true });
+          continue;
+        }
         const removal = JSON.parse(readFileSync(path, "utf8")) as Removal;
+        if (`${removal.podId}.json` !== name) throw new Error("it names another pod than its file does");
+        this.#check(removal);
         this.#pending.set(removal.podId, removal);
       } catch (error) {
         onBroken(path, messageOf(error));
