@@ -109,9 +109,7 @@ await runFiles(
   "unit",
   [
     ...["agent", "metrics", "sandbox", "native"].map((name) => join(dist, name)),
-    join(inTest, "support"),
-    join(inTest, "fuzz"),
-    join(inTest, "vm"),
+    ...["demo", "documents", "fuzz", "support", "vm"].map((name) => join(inTest, name)),
   ].flatMap(testFiles),
   { concurrency: 2, timeout: 300_000 },
 );

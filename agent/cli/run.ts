@@ -32,7 +32,9 @@ const leastQuotaUs = 1_000;
 export function addTo(parent: Command): void {
   const command = parent
     .command("run <IMAGE> [CMD...]")
-    .description("run an image as a pod of one container, in the foreground; ends with its exit code")
+    .description(
+      "run an image as a pod of one container, in the foreground and without a terminal (berth exec -it has one); ends with its exit code",
+    )
     .option("-e, --env <NAME=value>", "set an environment variable", (value, all: string[]) => [...all, value], [])
     .option("-m, --memory <SIZE>", "how much memory it may use: bytes, or with a unit as 100Mi")
     .option("--cpus <N>", "how many processors' time it may use: 0.5 is half of one's")

@@ -235,8 +235,8 @@ async function repositoryEntries(repository: string): Promise<PayloadEntry[]> {
   const add = (path: string): void => {
     entries.push({ path: join(guestRepository, path), source: join(repository, path), executable: true });
   };
-  add("package.json");
-  for (const folder of ["dist", "cri-proto", "test/fixtures", "test/old-monitor", "deploy"]) {
+  for (const file of ["package.json", "README.md", "SECURITY.md", "CHANGELOG.md"]) add(file);
+  for (const folder of ["dist", "cri-proto", "test/fixtures", "test/old-monitor", "deploy", "docs"]) {
     for (const path of await filesBelow(join(repository, folder))) add(join(folder, path));
   }
   for (const file of await readdir(join(repository, "build"), { withFileTypes: true })) {
