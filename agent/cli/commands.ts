@@ -176,11 +176,12 @@ const familiar: Readonly<Record<string, string>> = {
   sandboxes: "pods",
   port: "port-forward",
   support: "export-support",
+  describe: "explain",
 };
 
 /** What other runtimes' commands do to pods and containers, and Berth's does not. */
 export const foreignCommands: readonly string[] =
-  "create start stop restart kill rm pause unpause update runp stopp rmp".split(" ");
+  "create start stop restart kill rm pause unpause update delete runp stopp rmp".split(" ");
 
 /** Undefined: it is a command, or nothing that is known. */
 export function familiarCommand(word: string | undefined): string | undefined {

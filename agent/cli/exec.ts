@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { addClientOptions, type ClientOptions, withClient } from "./client.js";
-import { withProgramsCode } from "./failure.js";
+import { UsageError, withProgramsCode } from "./failure.js";
 import { passStreams } from "./streams/remote-command.js";
 
 interface ExecOptions extends ClientOptions {
@@ -20,6 +20,9 @@ export function addTo(parent: Command): void {
 
 async function exec(container: string, words: string[], options: ExecOptions): Promise<void> {
   const { stdin = false, tty = false } = options;
+  if (words[0] !== "--" && words[0]?.startsWith("-")) {
+    throw new UsageError(`options come before the container: berth exec ${words[0]} CONTAINER CMD...`);
+  }
   // kubectl's users write it before the program
   const cmd = words[0] === "--" ? words.slice(1) : words;
   await withProgramsCode(async () => {

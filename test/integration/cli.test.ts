@@ -39,6 +39,7 @@ describe("berth", () => {
       /^berth: "--socket" is no option of berth itself: a command's options come after its name\n$/,
     ],
     ["stop x", 2, /^berth: "stop" is no command: pods and containers are their kubelet's; by hand, crictl /],
+    ["exec x -it sh", 2, /^berth: options come before the container: berth exec -it CONTAINER CMD\.\.\.\n$/],
     ["-v", 2, /^berth: "-v" is no option; "berth --version" may be meant\n$/],
     ["stats --interval 0", 2, /'0' is invalid\. A number from 0\.1 to 3600 is wanted/],
     ["events --type ooms", 2, /'ooms' is invalid\. The types are .*\boom\b/],
