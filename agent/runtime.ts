@@ -31,6 +31,7 @@ import { liveSettings } from "./configuration/live-settings.js";
 import { ContainerEvents } from "./container-events.js";
 import { examineHost, type Finding } from "./doctor.js";
 import { Happenings } from "./happenings.js";
+import { collectOwed } from "./images/collect-owed.js";
 import { type Images, openImages } from "./images/images.js";
 import { forwardDrops, probeNftables } from "./nftables-probe.js";
 import { RecentCalls } from "./recent-calls.js";
@@ -95,6 +96,9 @@ export async function createRuntime(config: Config): Promise<Runtime> {
     inUse: () => containers.list().flatMap(({ record }) => layersInUse(record)),
     onBroken: (path, why) =>
       observer.emit({ type: "repaired", what: "broken image record", subject: `${path}: ${why}` }),
+  });
+  observer.subscribe((happening) => {
+    if (happening.type === "container-event" && happening.event === "deleted") collectOwed({ node, images });
   });
   // a kernel does not lose it again, and Status comes every few seconds
   let hasNftables = false;

@@ -19,7 +19,9 @@ export function removeContainer(node: SandboxNode, container: Container): Promis
     await stopContainer(node, container, 0);
     // also ends the init of a container that was never started
     await thawedIfSilent(node, container, forgetInMonitor(node, podId, id));
-    // a monitor that is ending with its pod has told nothing
+    // of a monitor that cannot be talked to the init lives on
+    if (node.monitors.find(podId) === undefined) await node.cgroups.kill(cgroupPath);
+    // and one that is ending with its pod has told nothing
     recordEndWithPod(node, container);
     await clearReflected(node, container.record.reflectedMounts ?? []);
     await node.cgroups.remove(cgroupPath);

@@ -18,7 +18,7 @@ const sigkill = 9;
  * grace periods, each do their part.
  */
 export async function stopContainer(node: SandboxNode, container: Container, graceMs: number): Promise<void> {
-  const { id, stopSignal } = container.record;
+  const { id, podId, stopSignal } = container.record;
   // one whose start came first must not run on; after the grace period it is killed, started or not
   const { starting } = container;
   const late = starting !== undefined && !(await starting.wait(graceMs));
@@ -34,7 +34,7 @@ export async function stopContainer(node: SandboxNode, container: Container, gra
     if (await endsWithin(frozenAfterMs, signal(node, container, sigkill, true))) return;
     await thawContainer(node, container);
     await node.cgroups.kill(container.record.cgroupPath);
-    const why = whyMonitorIsFrozen(node, container.record.podId);
+    const why = whyMonitorIsFrozen(node, podId) ?? (isSilent(node, podId) ? "cannot be talked to" : undefined);
     if (why !== undefined && !container.ended.isOpen) {
       throw new FailedPreconditionError(`container ${id} was killed; its pod's monitor, which tells its end, ${why}`);
     }
@@ -44,6 +44,11 @@ export async function stopContainer(node: SandboxNode, container: Container, gra
   if (!(await container.ended.wait(killTimeoutMs))) {
     throw new InternalError(`container ${id} was killed but has not ended after ${killTimeoutMs / 1000} s`);
   }
+}
+
+/** Its pod goes on without a monitor that this agent has a connection to. */
+function isSilent(node: SandboxNode, podId: string): boolean {
+  return node.pods.find(podId)?.record.phase === "ready" && node.monitors.find(podId) === undefined;
 }
 
 /** A container that ended in the meantime needs no signal. */

@@ -1,6 +1,7 @@
 import type { runtime as proto } from "../../cri-proto/generated/runtime.js";
 import { createContainer as create } from "../../sandbox/create-container.js";
 import { NotFoundError } from "../../sandbox/errors.js";
+import { collectOwed } from "../images/collect-owed.js";
 import { resolveImageVolumes } from "../images/image-volumes.js";
 import { required } from "../requests.js";
 import type { Runtime } from "../runtime.js";
@@ -30,5 +31,6 @@ export async function createContainer(
     return { container_id: container.record.id };
   } finally {
     release();
+    collectOwed({ node, images });
   }
 }

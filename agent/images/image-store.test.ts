@@ -117,6 +117,30 @@ describe("the image store", () => {
     assert.equal(await store.remove(id("a")), undefined);
   });
 
+  it("removes what was in use when its image was removed as soon as nobody uses it", async () => {
+    await addLayer(id("1"));
+    await store.put(record("a", { layers: [id("1")] }));
+    inUse = [id("1")];
+    await store.remove(id("a"));
+    await store.collectOwed();
+    assert.equal(layers.list().length, 1);
+    inUse = [];
+    await store.collectOwed();
+    assert.equal(layers.list().length, 0);
+  });
+
+  it("a pull that comes amid a collection does not find layers that are about to go", async () => {
+    for (const layer of ["1", "2", "3"]) await addLayer(id(layer));
+    const remove = layers.remove;
+    const found: boolean[] = [];
+    layers.remove = async (chainId) => {
+      await remove(chainId);
+      for (const layer of ["1", "2", "3"]) found.push(layers.has(id(layer)));
+    };
+    await store.collect();
+    assert.deepEqual(new Set(found), new Set([false]));
+  });
+
   it("keeps labels, history and the text of a configuration on the disk only, whatever is done to its names", async () => {
     const text = JSON.stringify({
       rootfs: { type: "layers", diff_ids: [] },

@@ -83,6 +83,8 @@ export interface ImageStore {
   unneeded(): string[];
   /** Removes them. */
   collect(): Promise<void>;
+  /** The same when there may be some: layers that were in use when their image was removed. Costs nothing when there are none. */
+  collectOwed(): Promise<void>;
   /** Writes the record of an image that is known as it is in memory, with what can still be read of its configuration. */
   rewrite(id: string): Promise<void>;
   /** Removes a file of the directory that is no image's record; it is left alone when it has become one. */
@@ -126,16 +128,21 @@ export async function openImageStore(options: ImageStoreOptions): Promise<ImageS
     return remembered;
   };
 
-  const unneeded = (): string[] => {
-    const needed = new Set<string>([...held.keys(), ...(options.inUse?.() ?? [])]);
-    for (const image of images.values()) for (const chainId of image.layers) needed.add(chainId);
+  const layersBeside = (needed: Iterable<string>): string[] => {
+    const others = new Set(needed);
+    for (const image of images.values()) for (const chainId of image.layers) others.add(chainId);
     return options.layers
       .list()
       .map(({ chainId }) => chainId)
-      .filter((chainId) => !needed.has(chainId));
+      .filter((chainId) => !others.has(chainId));
   };
+  const unneeded = () => layersBeside([...held.keys(), ...(options.inUse?.() ?? [])]);
+  // layers are here that no image has any more, or yet
+  let owed = false;
   const collect = async (): Promise<void> => {
-    for (const chainId of unneeded()) await options.layers.remove(chainId);
+    // all at once out of everybody's sight: a pull that comes meanwhile must not count on one that is about to go
+    await Promise.all(unneeded().map((chainId) => options.layers.remove(chainId)));
+    owed = layersBeside([]).length > 0;
   };
 
   const find = (reference: string): ImageRecord | undefined => {
@@ -220,6 +227,9 @@ export async function openImageStore(options: ImageStoreOptions): Promise<ImageS
     },
     unneeded,
     collect: () => changes.run(serialKey, collect),
+    collectOwed: async () => {
+      if (owed) await changes.run(serialKey, collect);
+    },
     rewrite: (id) =>
       changes.run(serialKey, async () => {
         const record = images.get(id);

@@ -21,8 +21,16 @@ import { handlers, otherImage } from "../support/churn/specs.js";
 import { type Churn, work } from "../support/churn/worker.js";
 import { Random } from "../support/comparison/random.js";
 import { buildBusyboxImage, writeOciLayout } from "../support/image-builder.js";
-import { leftProcesses } from "../support/leaks.js";
-import { busyboxName, importBusybox, readLog, removePod, runPod } from "../support/workload.js";
+import {
+  busyboxName,
+  ContainerState,
+  hostPidOf,
+  importBusybox,
+  PodSandboxState,
+  readLog,
+  removePod,
+  runPod,
+} from "../support/workload.js";
 
 const seconds = Number(process.env["BERTH_CHURN_SECONDS"] ?? 8);
 const seed = Number(process.env["BERTH_CHURN_SEED"] ?? randomInt(1_000_000));
@@ -66,10 +74,25 @@ function descriptors(): string[] {
   return readdirSync(directory).map((fd) => readlinkSync(join(directory, fd)).replace(/[0-9a-f]{64}|\d+/g, "*"));
 }
 
-const processes = (isMonitor: boolean) =>
-  leftProcesses({ run: agent.paths.run, cgroupRoot: agent.cgroupRoot })
-    .filter(({ what }) => what.includes("berth-monitor") === isMonitor)
-    .map(({ pid }) => pid);
+/** As the agent knows them: what a monitor is about to make a container of has its name, too. */
+async function monitors(): Promise<number[]> {
+  const { items } = await agent.client.call("ListPodSandbox", {
+    filter: { state: { state: PodSandboxState.SANDBOX_READY } },
+  });
+  const pids = items.map(async ({ id }) => {
+    const { info } = await agent.client.call("PodSandboxStatus", { pod_sandbox_id: id ?? "", verbose: true });
+    return (JSON.parse(info["info"] ?? "{}") as { pid?: number }).pid ?? 0;
+  });
+  return (await Promise.all(pids.map((pid) => pid.catch(() => 0)))).filter((pid) => pid !== 0);
+}
+
+/** Inits of containers that run: what ends while it is made may fail its creation. */
+async function programs(): Promise<number[]> {
+  const running = { state: { state: ContainerState.CONTAINER_RUNNING } };
+  const { containers } = await agent.client.call("ListContainers", { filter: running });
+  const pids = containers.map(({ id }) => hostPidOf(agent, id ?? "").catch(() => 0));
+  return (await Promise.all(pids)).filter((pid) => pid !== 0);
+}
 
 /** Nothing when there is none, or it has ended. */
 function signal(pid: number | undefined, name: NodeJS.Signals): void {
@@ -80,11 +103,11 @@ function signal(pid: number | undefined, name: NodeJS.Signals): void {
   }
 }
 
-const mishaps: Record<string, (random: Random) => Promise<void> | void> = {
-  "a monitor is killed": (random) => signal(random.pick(processes(true)), "SIGKILL"),
-  "a program is killed": (random) => signal(random.pick(processes(false)), "SIGKILL"),
+const mishaps: Record<string, (random: Random) => Promise<void>> = {
+  "a monitor is killed": async (random) => signal(random.pick(await monitors()), "SIGKILL"),
+  "a program is killed": async (random) => signal(random.pick(await programs()), "SIGKILL"),
   "a monitor stands still": async (random) => {
-    const monitor = random.pick(processes(true));
+    const monitor = random.pick(await monitors());
     signal(monitor, "SIGSTOP");
     await sleep(random.whole(0, 900));
     signal(monitor, "SIGCONT");
@@ -131,6 +154,7 @@ test(`${seconds} s of everything at once leave nothing; BERTH_CHURN_SEED=${seed}
       const what = random.pick(["the agent is killed", "the agent ends", ...Object.keys(mishaps)]);
       tally.count(what);
       if (what === "the agent is killed") await agent.kill9();
+      if (what === "the agent ends") assert.equal(await agent.terminate(), 0, agent.logs().slice(-4_000));
       if (what.startsWith("the agent")) await again();
       else await mishaps[what]?.(random);
     }

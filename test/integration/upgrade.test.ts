@@ -11,6 +11,7 @@ import { copyBuild } from "../support/other-build.js";
 import {
   ContainerState,
   containerStatus,
+  createContainer,
   exec,
   fails,
   hostPidOf,
@@ -66,11 +67,20 @@ test("an agent that speaks the monitors' version and a newer one manages their p
 });
 
 test("an agent that does not speak it leaves their pods running, says so in its calls, and can stop them", async () => {
+  const [created, second] = [await createContainer(agent, pod), await runContainer(agent, pod)];
   await upgrade(2, 2);
   process.kill(pid, 0);
   assert.equal((await podStatus(agent, pod.id)).state, PodSandboxState.SANDBOX_READY);
   assert.equal((await containerStatus(agent, container)).state, ContainerState.CONTAINER_RUNNING);
   await fails(exec(agent, container, ["true"]), "FAILED_PRECONDITION", /monitor of another version of Berth/);
+  // killed they are all the same
+  await agent.client.call("RemoveContainer", { container_id: created });
+  const stopped = agent.client.call("StopContainer", { container_id: second });
+  await fails(
+    stopped,
+    "FAILED_PRECONDITION",
+    /was killed; its pod's monitor, which tells its end, cannot be talked to/,
+  );
   assert.match(agent.logs(), /this monitor speaks version 1 of the protocol/);
   process.kill(pid, 0);
 
@@ -78,6 +88,7 @@ test("an agent that does not speak it leaves their pods running, says so in its 
   delete options.program;
   await agent.restart();
   assert.equal(await out(agent, container, "echo alive"), "alive");
+  assert.equal((await containerStatus(agent, second)).exit_code, 137);
 
   options.program = join(agent.paths.base, "build-2-2/dist/agent/cli/main.js");
   await agent.restart();
