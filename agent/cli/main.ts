@@ -7,6 +7,7 @@
 import { closest } from "../configuration/closest.js";
 import { commandNames, commandTree, familiarCommand, foreignCommands } from "./commands.js";
 import { exitCodeOf, exitCodes, sentenceOf, UsageError } from "./failure.js";
+import { endWithNpm } from "./npm-parent.js";
 
 async function main(words: readonly string[]): Promise<void> {
   // commander's own help knows one word alone
@@ -27,6 +28,7 @@ async function main(words: readonly string[]): Promise<void> {
     const near = closest(second, commandNames);
     throw new UsageError(`"${second}" is no command${near === undefined ? "" : `; "berth ${near}" may be meant`}`);
   }
+  endWithNpm();
   const program = await commandTree(argv[0] === "help" ? argv[1] : argv[0]);
   if (argv.length === 0) program.help();
   await program.parseAsync(argv, { from: "user" });

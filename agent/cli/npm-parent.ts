@@ -1,8 +1,8 @@
 const lookMs = 500;
 
 /**
- * `npx berth serve` puts npm and a shell between the caller and the agent. A SIGTERM to npm ends those two, and the shell
- * passes nothing on: the agent takes the loss of its parent for the signal.
+ * `npx berth` puts npm and a shell between the caller and the command. A SIGTERM to npm ends those two, and the shell
+ * passes nothing on: the agent, or a program in the foreground, takes the loss of its parent for the signal.
  */
 export function endWithNpm(): void {
   if (process.env["npm_command"] !== "exec") return;

@@ -1,6 +1,5 @@
 import type { Command } from "commander";
 import { defaultConfigFile, type SettingName, settings } from "../settings.js";
-import { endWithNpm } from "./npm-parent.js";
 
 /** `berth serve`: an option for each setting; what is not given comes from the configuration file. */
 export function addTo(parent: Command): void {
@@ -27,7 +26,6 @@ async function serve(_options: unknown, command: Command): Promise<void> {
   const source = { flags: written, file: typeof file === "string" ? file : null };
   const start = loadStartConfig(source.flags, source.file);
   const { runAgent } = await import("../main.js");
-  endWithNpm();
   await runAgent(start, source);
 }
 

@@ -12,6 +12,7 @@ import { commandTree } from "../../agent/cli/commands.js";
 import { allNodes, treeOf } from "../../agent/cli/completions/tree.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import { runCli } from "../support/cli.js";
+import { until } from "../support/until.js";
 import { busyboxName, importBusybox, runContainer, runPod, sh } from "../support/workload.js";
 
 const program = fileURLToPath(new URL("../../agent/cli/main.js", import.meta.url));
@@ -205,6 +206,15 @@ describe("berth, with an agent", () => {
     child.kill("SIGHUP");
     await once(child, "exit");
     assert.equal((await agent.client.call("ListPodSandbox", {})).items.length, 1);
+  });
+
+  it("run: takes its pod away when npx was ended, whose shell passes no signal on", async () => {
+    const shell = `'${process.execPath}' '${program}' run ${busyboxName} sh -c 'echo up; exec sleep 1000'; :`;
+    const env = { ...process.env, BERTH_SOCKET: agent.socket, npm_command: "exec" };
+    const child = spawn("/bin/sh", ["-c", shell], { env, stdio: ["ignore", "pipe", "inherit"] });
+    await once(child.stdout, "data");
+    child.kill("SIGKILL");
+    await until(async () => (await agent.client.call("ListPodSandbox", {})).items.length === 1);
   });
 
   it("exec ends with the program's code, and with 125 when there was none", async () => {
