@@ -43,7 +43,7 @@ import { runtimeOf } from "./oci-runtimes.js";
 import { makesMissingSources, openMounts } from "./open-mounts.js";
 import { podDirectory } from "./paths.js";
 import type { Pod, PodSandboxConfig } from "./pod.js";
-import { careForParents, removeMadeParents } from "./pod-cgroups.js";
+import { careForParents, removeParentsOf } from "./pod-cgroups.js";
 import {
   checkFollowing,
   followsHost,
@@ -225,7 +225,7 @@ async function makeContainer(
       await node.cgroups.remove(cgroupPath);
       // a pod that was removed meanwhile has left its cgroups' parents to this one, which may have made them anew
       if (node.pods.find(pod.record.id) !== undefined) return;
-      await removeMadeParents(node, [...pod.record.madeCgroupParents, ...(planned.record.madeCgroupParents ?? [])]);
+      await removeParentsOf(node, [...pod.record.madeCgroupParents, ...(planned.record.madeCgroupParents ?? [])]);
     });
     const openSources = async () => {
       // mountinfo lists mounts by their age: programs expect the root to be the first

@@ -57,6 +57,8 @@ class IndexOfIds<T extends { record: { id: string } }> {
 export class Pods extends IndexOfIds<Pod> {
   /** being made, and not yet among the others */
   readonly starting = new Set<Pod>();
+  /** not among the others any more; their cgroups' parents are still to be removed */
+  readonly going = new Set<Pod>();
 
   constructor() {
     super("pod sandbox");

@@ -93,10 +93,26 @@ export async function removePodCgroup(node: SandboxNode, pod: Pod): Promise<void
 }
 
 /**
- * Removes parents that were made for a pod which is going; those that other pods use, or are about to, become the care of
- * one of them. Its own cgroups must be gone, and nobody may find the pod among the others any more.
+ * Removes the parents that were made for a pod which is going; those that other pods use, or are about to, become the care
+ * of one of them. Its own cgroups must be gone, its record not yet, and nobody may find the pod among the others any more.
  */
-export async function removeMadeParents(node: SandboxNode, made: readonly string[]): Promise<void> {
+export async function removeMadeParents(node: SandboxNode, pod: Pod): Promise<void> {
+  // two that go at once may each find the other's in what they share: the one that is later gets that to care for
+  node.pods.going.add(pod);
+  await node.serial.run(parentsKey, () => {
+    node.pods.going.delete(pod);
+    return removeParents(node, pod.record.madeCgroupParents);
+  });
+}
+
+/** The same of a container whose creation has outlived its pod. */
+export async function removeParentsOf(node: SandboxNode, made: readonly string[]): Promise<void> {
+  await node.serial.run(parentsKey, () => removeParents(node, made));
+}
+
+const parentsKey = "cgroup parents";
+
+async function removeParents(node: SandboxNode, made: readonly string[]): Promise<void> {
   let left = [...new Set(made)].sort((a, b) => a.length - b.length);
   // A pod that was begun meanwhile may have found them there, and hold them: then they are its care. It may be gone again.
   for (let tries = 0; left.length > 0 && tries < mostTries; tries++) {
@@ -106,7 +122,8 @@ export async function removeMadeParents(node: SandboxNode, made: readonly string
 
 /** Whether a pod uses the directory: it has it to care for from now on. */
 function isInherited(node: SandboxNode, directory: string): boolean {
-  const heir = [...node.pods.starting, ...node.pods.list()].find((pod) => usesDirectory(node, pod, directory));
+  const { starting, going } = node.pods;
+  const heir = [...starting, ...node.pods.list(), ...going].find((pod) => usesDirectory(node, pod, directory));
   if (heir !== undefined) careForParents(node, heir, [directory]);
   return heir !== undefined;
 }

@@ -19,7 +19,7 @@ import { monitorEvents } from "./monitor-events.js";
 import type { SandboxNode } from "./node.js";
 import type { PodNames } from "./observer.js";
 import { type Pod, type PodRecord, podNames } from "./pod.js";
-import { removeMadeParents } from "./pod-cgroups.js";
+import { removeParentsOf } from "./pod-cgroups.js";
 import { readTablesOfProcess } from "./propagation.js";
 import { clearReflected, findReflected, type ReflectedMount } from "./reflected-mounts.js";
 import { forgetInMonitor, removeContainer } from "./remove-container.js";
@@ -193,7 +193,7 @@ async function removeHalfMade(node: SandboxNode, record: ContainerRecord): Promi
   removeEmptyDirectories(record.madeDirectories ?? []);
   const pod = node.pods.find(record.podId);
   // its creation has outlived the pod
-  if (pod === undefined) await removeMadeParents(node, record.madeCgroupParents ?? []);
+  if (pod === undefined) await removeParentsOf(node, record.madeCgroupParents ?? []);
   node.store.containers.delete(record.id);
   node.observer.emit({ type: "repaired", what: "half-made container", subject: record.id, ...podNamesOf(pod) });
 }

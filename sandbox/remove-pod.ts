@@ -24,6 +24,6 @@ export async function forgetPod(node: SandboxNode, pod: Pod): Promise<void> {
   // while it can still be asked about: who hears of it wants to know which pod that was
   node.observer.emit({ type: "pod-event", event: "deleted", podId: id });
   node.pods.delete(id);
-  await removeMadeParents(node, pod.record.madeCgroupParents);
+  await removeMadeParents(node, pod);
   node.store.pods.delete(id);
 }

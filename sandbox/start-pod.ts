@@ -95,7 +95,7 @@ async function makePod(
   undo.push("remove the record", () => node.store.pods.delete(id));
   undo.push("remove the parents of the cgroup", () => {
     node.pods.starting.delete(pod);
-    return removeMadeParents(node, pod.record.madeCgroupParents);
+    return removeMadeParents(node, pod);
   });
   undo.push("remove the network", () => removePodNetwork(node, pod));
   await step("record", () => node.store.pods.put(pod.record));

@@ -1,0 +1,44 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Pods } from "./index-of-ids.js";
+import type { SandboxNode } from "./node.js";
+import type { Pod, PodRecord } from "./pod.js";
+import { removeMadeParents } from "./pod-cgroups.js";
+import { Serial } from "./serial.js";
+import { openStore } from "./store.js";
+
+test("the parents that two pods share go also when both pods go at once, and the later one is slow", async () => {
+  const root = mkdtempSync(join(tmpdir(), "berth-parents-"));
+  const directories = new Set(["/h/be", "/h/be/a", "/h/be/b"]);
+  const removeParents = async (asked: readonly string[]) => {
+    const left: string[] = [];
+    for (const directory of [...asked].reverse()) {
+      await sleep(directory === "/h/be/b" ? 50 : 0);
+      const isEmpty = ![...directories].some((other) => other.startsWith(`${directory}/`));
+      if (isEmpty) directories.delete(directory);
+      else left.unshift(directory);
+    }
+    return left;
+  };
+  const node = {
+    pods: new Pods(),
+    store: openStore(root),
+    serial: new Serial(),
+    cgroups: { hierarchies: [{ mountPoint: "/h" }], removeParents },
+  } as unknown as SandboxNode;
+  const going = (id: string, madeCgroupParents: string[]): Promise<void> => {
+    const record = { version: 1, id, cgroupParent: `/be/${id}`, madeCgroupParents } as unknown as PodRecord;
+    node.store.pods.put(record);
+    return removeMadeParents(node, { record } as Pod);
+  };
+  try {
+    await Promise.all([going("a", ["/h/be", "/h/be/a"]), going("b", ["/h/be/b"])]);
+    assert.deepEqual([...directories], []);
+  } finally {
+    rmSync(root, { recursive: true });
+  }
+});
