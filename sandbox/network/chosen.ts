@@ -97,8 +97,8 @@ export class ChosenNetwork implements NetworkProvider {
     return [...this.#used].flatMap((provider) => provider.pendingRemovals());
   }
 
-  async cleanUp(): Promise<void> {
-    await Promise.all([...this.#used].map((provider) => provider.cleanUp()));
+  async cleanUp(giveUp: readonly string[] = []): Promise<void> {
+    await Promise.all([...this.#used].map((provider) => provider.cleanUp(giveUp)));
   }
 
   podRules(lease: NetworkLease): Promise<PodRules> {

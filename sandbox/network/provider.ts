@@ -115,8 +115,9 @@ export interface NetworkProvider {
   subnets(): readonly string[];
   /** of pods that have ended */
   pendingRemovals(): PendingRemoval[];
-  /** tries these again now, and frees what belongs to no pod; never rejects: what fails stays pending */
-  cleanUp(): Promise<void>;
+  /** tries these again now, and frees what belongs to no pod; never rejects: what fails stays pending, unless its pod is among
+   *  those to give up */
+  cleanUp(giveUp?: readonly string[]): Promise<void>;
   /** interfaces, addresses and host ports of pods that are not among the known ones */
   leaks?(known: Known): Promise<Leak[]> | Leak[];
   /** asks the kernel; a network that plugins make tells none */

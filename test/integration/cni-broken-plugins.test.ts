@@ -1,7 +1,7 @@
 /** CNI plugins that do what plugins should not: a shell script that does as a file tells it. */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, beforeEach, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -155,6 +155,35 @@ describe("with plugins that misbehave", () => {
     rmSync(at("plugin-DEL"));
     assert.equal((await collect()).stdout, "");
     assert.deepEqual(await removals(), []);
+    await agent.assertNothingLeft();
+  });
+
+  it("what a plugin that has gone cannot take away may be given up, by the beginning of the pod's id", async () => {
+    const [one, two] = [await runPod(agent), await runPod(agent)];
+    const plugin = join(agent.paths.cni.bin, "odd");
+    renameSync(plugin, `${plugin}.away`);
+    try {
+      await removePod(agent, one);
+      await removePod(agent, two);
+      const gc = (...args: string[]) =>
+        promisify(execFile)(program, ["network", "gc", ...args, "--socket", agent.socket]);
+      await assert.rejects(gc("--give-up", "ffff"), /nothing of a pod "ffff" is to be taken away/);
+      await assert.rejects(
+        gc("--give-up", one.id.slice(0, 12)),
+        ({ stdout = "" }: Error & { stdout?: string }) =>
+          stdout.includes(two.id.slice(0, 12)) && !stdout.includes(one.id.slice(0, 12)),
+      );
+      assert.ok(!existsSync(join(agent.paths.netns, `berth-${one.id}`)));
+      await agent.kill9();
+      await agent.restart();
+      assert.deepEqual(
+        (await removals()).map(({ pod_sandbox_id }) => pod_sandbox_id),
+        [two.id],
+      );
+    } finally {
+      renameSync(`${plugin}.away`, plugin);
+    }
+    await agent.client.call("CollectNetworkGarbage", {});
     await agent.assertNothingLeft();
   });
 

@@ -236,8 +236,9 @@ export class CniNetwork implements NetworkProvider {
     }));
   }
 
-  async cleanUp(): Promise<void> {
+  async cleanUp(giveUp: readonly string[] = []): Promise<void> {
     await this.#removals.retry();
+    for (const podId of giveUp) await this.#giveUp(podId);
     await this.#collectGarbage();
   }
 
@@ -253,6 +254,21 @@ export class CniNetwork implements NetworkProvider {
     await deleteNetwork(network, there, cniOf(lease).result, this.#plugins);
     this.#tellOthers(podId, () => removeCache(this.#cacheDirectory, network.name, at));
     await this.#addon.unpinNamespace(netnsPath);
+  }
+
+  /** A plugin that was taken off the node can never be called again. */
+  async #giveUp(podId: string): Promise<void> {
+    const removal = this.#removals.giveUp(podId);
+    if (removal === undefined) return;
+    const { network, at } = plan(podId, removal.lease);
+    this.#tellOthers(podId, () => removeCache(this.#cacheDirectory, network.name, at));
+    try {
+      await this.#addon.unpinNamespace(removal.netnsPath);
+    } catch (error) {
+      this.#trouble("let go of a pod's network namespace", podId, error);
+    }
+    const what = `the network of an ended pod was given up: ${removal.error}; what its plugins have of it stays`;
+    this.#observer.emit({ type: "repaired", what, subject: podId, ...namesIn(removal.lease) });
   }
 
   #statusNow(): NetworkStatus {

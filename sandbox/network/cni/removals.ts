@@ -98,6 +98,17 @@ export class Removals {
     await Promise.all(this.list().map((removal) => this.#attempt(removal)));
   }
 
+  /** It is not tried again; answers what it was. Undefined: there is none. */
+  giveUp(podId: string): Removal | undefined {
+    const removal = this.#pending.get(podId);
+    clearTimeout(this.#timers.get(podId));
+    this.#timers.delete(podId);
+    rmSync(this.#path(podId), { force: true });
+    this.#pending.delete(podId);
+    this.#unwritten.delete(podId);
+    return removal;
+  }
+
   /** One at a time per pod; never rejects. */
   #attempt(removal: Removal): Promise<void> {
     const { podId } = removal;
@@ -118,6 +129,8 @@ export class Removals {
       this.#pending.delete(podId);
       this.#unwritten.delete(podId);
     } catch (error) {
+      // it was given up meanwhile
+      if (this.#pending.get(podId) !== removal) return;
       removal.attempts += 1;
       removal.error = messageOf(error);
       this.#onFailure(removal);
