@@ -101,7 +101,7 @@ test("ReopenContainerLog makes a file that has vanished anew; without its direct
   await until(() => statSync(path).size > 0);
   const directory = pod.config.log_directory ?? "";
   renameSync(directory, `${directory}.gone`);
-  await fails(agent.client.call("ReopenContainerLog", { container_id: id }), "INTERNAL", /no such file/);
+  await fails(agent.client.call("ReopenContainerLog", { container_id: id }), "FAILED_PRECONDITION", /no such file/);
   const old = path.replace(directory, `${directory}.gone`);
   const { size } = statSync(old);
   await until(() => statSync(old).size > size);
