@@ -105,6 +105,18 @@ export interface ByteStream {
   close(): void;
 }
 
+/** A mount that is cloned. */
+export interface TreeOptions {
+  path: string;
+  /** the path is resolved within it (RESOLVE_IN_ROOT) */
+  root?: string;
+  recursive: boolean;
+  attributes?: MountAttributes;
+  /** ids are shown as this user namespace maps them, below the top mount where the file systems can. EINVAL: the file
+   *  system cannot; EPERM: its ids are mapped already */
+  userNamespaceFd?: number;
+}
+
 export interface OverlayOptions {
   /** absolute, the topmost first */
   lower: string[];

@@ -35,6 +35,7 @@ import type {
   SpawnedProgram,
   SpawnMonitorOptions,
   SystemError,
+  TreeOptions,
   UsageWalk,
   VethOptions,
 } from "./addon-types.js";
@@ -96,16 +97,10 @@ export interface Addon {
   connectLoopback(options: { namespacePath: string; port: number }): Promise<number>;
 
   // mount.cc
-  /** open_tree(OPEN_TREE_CLONE): a detached mount of the path. `root`: the path is resolved within it (RESOLVE_IN_ROOT) */
-  openTree(options: {
-    path: string;
-    root?: string;
-    recursive: boolean;
-    attributes?: MountAttributes;
-    /** ids are shown as this user namespace maps them, below the top mount where the file systems can. EINVAL: the file
-     *  system cannot; EPERM: its ids are mapped already */
-    userNamespaceFd?: number;
-  }): Promise<number>;
+  /** open_tree(OPEN_TREE_CLONE): a detached mount of the path */
+  openTree(options: TreeOptions): Promise<number>;
+  /** the same of several, on one thread, one after the other; when one fails there is none */
+  openTrees(trees: readonly TreeOptions[]): Promise<number[]>;
   setMountAttributes(fd: number, attributes: MountAttributes): void;
   /** a detached overlay; before Linux 6.8 by way of a scratch mount namespace */
   mountOverlay(options: OverlayOptions): Promise<number>;
@@ -232,6 +227,11 @@ export interface Addon {
   /** security.selinux of an open file, or of a directory and all below it: no links are followed, nothing that is mounted
    *  below is touched, file systems without labels are left alone. `path` is what errors call it */
   relabelTree(options: { fd: number; path: string; label: string }): Promise<void>;
+
+  // remove_tree.cc
+  /** removes a directory with all that is in it, however deep, but for what is mounted there (EXDEV); already gone is
+   *  success. Where something cannot be removed it goes on, and the first such error is told */
+  removeTree(path: string): Promise<void>;
 
   // seccomp.cc
   /** the native architecture's filter as an array of struct sock_filter; unknown syscall names are left out. Where the

@@ -15,6 +15,7 @@ export class MadeDirectories {
 
   /** Makes the directory, and what is missing above it. */
   make(path: string): void {
+    if (isDirectory(path)) return;
     const missing = missingDirectories(path);
     if (missing.length > 0) {
       this.#made = [...this.#made, ...missing];
@@ -55,6 +56,14 @@ function missingDirectories(path: string): string[] {
   const missing: string[] = [];
   for (let directory = path; isMissing(directory); directory = dirname(directory)) missing.unshift(directory);
   return missing;
+}
+
+function isDirectory(path: string): boolean {
+  try {
+    return lstatSync(path).isDirectory();
+  } catch {
+    return false;
+  }
 }
 
 /** False also where the path cannot be: whoever makes it is told. */

@@ -107,5 +107,5 @@ function write(path: string, content: string, { uid, gid }: { uid: number; gid: 
   writeFileSync(path, content, { mode: 0o644 });
   // whatever the agent's umask is
   chmodSync(path, 0o644);
-  chownSync(path, uid, gid);
+  if (uid !== 0 || gid !== 0) chownSync(path, uid, gid);
 }

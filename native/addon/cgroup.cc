@@ -90,9 +90,14 @@ void make_directory(const std::string& path, std::vector<std::string>* made) {
 }
 
 void write_all(const Writes& writes) {
+  // the device rules of v1 are a dozen writes into one file
+  UniqueFd file;
+  const std::string* opened = nullptr;
   for (const auto& [path, value] : writes) {
     try {
-      write_file(path, value);
+      if (opened == nullptr || *opened != path) file = open_file(path, O_WRONLY);
+      opened = &path;
+      write_whole(file.get(), value, path);
     } catch (const SystemError& error) {
       // What was refused is half of the explanation.
       std::string detail = error.detail() + ", writing \"" + value.substr(0, 200) + "\"";

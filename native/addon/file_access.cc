@@ -20,7 +20,11 @@ UniqueFd open_file(const std::string& path, int flags, mode_t mode) {
 
 void write_file(const std::string& path, const std::string& value) {
   UniqueFd fd = open_file(path, O_WRONLY);
-  ssize_t written = write(fd.get(), value.data(), value.size());
+  write_whole(fd.get(), value, path);
+}
+
+void write_whole(int fd, const std::string& value, const std::string& path) {
+  ssize_t written = write(fd, value.data(), value.size());
   if (written < 0) throw_errno("write", path);
   if (static_cast<size_t>(written) != value.size()) throw SystemError(EIO, "write", path, "only a part was taken");
 }

@@ -16,6 +16,8 @@ namespace berth {
 UniqueFd open_file(const std::string& path, int flags, mode_t mode = 0);
 // One write of the whole value, as cgroup files and sysctls want it.
 void write_file(const std::string& path, const std::string& value);
+// All of it in one write, as files of the kernel want it. `path` is for the error.
+void write_whole(int fd, const std::string& value, const std::string& path);
 // Fails with EFBIG when there is more.
 std::string read_file(const std::string& path, size_t limit_bytes);
 std::string read_descriptor(int fd, size_t limit_bytes, const std::string& subject);

@@ -48,6 +48,7 @@ void register_password(Napi::Object exports);
 void register_process(Napi::Object exports);
 void register_project_quota(Napi::Object exports);
 void register_relabel(Napi::Object exports);
+void register_remove_tree(Napi::Object exports);
 void register_run_program(Napi::Object exports);
 void register_sampler(Napi::Object exports);
 void register_series_text(Napi::Object exports);

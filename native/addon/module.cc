@@ -9,6 +9,7 @@ static Napi::Object init(Napi::Env, Napi::Object exports) {
   register_run_program(exports);
   register_project_quota(exports);
   register_relabel(exports);
+  register_remove_tree(exports);
   register_monitor_socket(exports);
   register_btrfs(exports);
   register_byte_stream(exports);

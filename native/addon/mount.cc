@@ -83,26 +83,62 @@ void idmap_tree(int tree, int user_namespace, bool recursive, const std::string&
   idmap_mount(tree, user_namespace, false, subject);
 }
 
-Napi::Value open_tree_clone(const Napi::CallbackInfo& info) {
-  Napi::Object options = object_argument(info, 0, "options");
-  std::string path = text_field(options, "path");
-  std::string root = text_field_or_empty(options, "root");
-  bool recursive = bool_field(options, "recursive");
-  int user_namespace = static_cast<int>(int_field_or(options, "userNamespaceFd", -1));
+struct Tree {
+  std::string path;
+  std::string root;  // empty: the path is one of the host's
+  bool recursive = false;
+  int user_namespace = -1;
   Attributes attributes;
-  if (has_field(options, "attributes")) attributes = to_attributes(object_field(options, "attributes"));
-  return on_own_thread(info.Env(), [=]() -> Settle {
-    UniqueFd tree;
-    if (root.empty()) {
-      tree = clone_tree(AT_FDCWD, path, recursive, path);
-    } else {
-      UniqueFd root_fd = open_file(root, O_PATH | O_DIRECTORY);
-      UniqueFd target = open_path_in_root(root_fd.get(), path);
-      tree = clone_tree(target.get(), "", recursive, path);
-    }
-    if (user_namespace >= 0) idmap_tree(tree.get(), user_namespace, recursive, path);
-    apply(tree.get(), attributes, path);
-    return settle_number(tree.release());
+};
+
+Tree to_tree(const Napi::Object& options) {
+  Tree tree;
+  tree.path = text_field(options, "path");
+  tree.root = text_field_or_empty(options, "root");
+  tree.recursive = bool_field(options, "recursive");
+  tree.user_namespace = static_cast<int>(int_field_or(options, "userNamespaceFd", -1));
+  if (has_field(options, "attributes")) tree.attributes = to_attributes(object_field(options, "attributes"));
+  return tree;
+}
+
+UniqueFd open_clone(const Tree& tree) {
+  UniqueFd clone;
+  if (tree.root.empty()) {
+    clone = clone_tree(AT_FDCWD, tree.path, tree.recursive, tree.path);
+  } else {
+    UniqueFd root = open_file(tree.root, O_PATH | O_DIRECTORY);
+    UniqueFd target = open_path_in_root(root.get(), tree.path);
+    clone = clone_tree(target.get(), "", tree.recursive, tree.path);
+  }
+  if (tree.user_namespace >= 0) idmap_tree(clone.get(), tree.user_namespace, tree.recursive, tree.path);
+  apply(clone.get(), tree.attributes, tree.path);
+  return clone;
+}
+
+Napi::Value open_tree_clone(const Napi::CallbackInfo& info) {
+  Tree tree = to_tree(object_argument(info, 0, "options"));
+  return on_own_thread(info.Env(), [tree]() -> Settle { return settle_number(open_clone(tree).release()); });
+}
+
+Napi::Value open_tree_clones(const Napi::CallbackInfo& info) {
+  if (!info[0].IsArray()) throw Napi::TypeError::New(info.Env(), "trees has to be an array");
+  Napi::Array list = info[0].As<Napi::Array>();
+  std::vector<Tree> trees;
+  for (uint32_t index = 0; index < list.Length(); index++) {
+    Napi::Value item = list.Get(index);
+    if (!item.IsObject()) throw Napi::TypeError::New(info.Env(), "trees has to be an array of objects");
+    trees.push_back(to_tree(item.As<Napi::Object>()));
+  }
+  return on_own_thread(info.Env(), [trees]() -> Settle {
+    std::vector<UniqueFd> clones;
+    for (const Tree& tree : trees) clones.push_back(open_clone(tree));
+    std::vector<int> numbers;
+    for (UniqueFd& clone : clones) numbers.push_back(clone.release());
+    return [numbers](Napi::Env env) {
+      Napi::Array result = Napi::Array::New(env, numbers.size());
+      for (uint32_t index = 0; index < numbers.size(); index++) result.Set(index, numbers[index]);
+      return result;
+    };
   });
 }
 
@@ -353,6 +389,7 @@ Napi::Value close_descriptor(const Napi::CallbackInfo& info) {
 
 void register_mount(Napi::Object exports) {
   export_function<open_tree_clone>(exports, "openTree");
+  export_function<open_tree_clones>(exports, "openTrees");
   export_function<set_mount_attributes>(exports, "setMountAttributes");
   export_function<mount_overlay_call>(exports, "mountOverlay");
   export_function<attach_mount>(exports, "attachMount");

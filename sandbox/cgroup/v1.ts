@@ -79,17 +79,17 @@ type At = (controller: string, name: string) => string;
  * parent to the path itself, gets those of the nearest parent that has.
  */
 function inheritedCpusets(root: string, path: string): Setting[] {
-  const settings: Setting[] = [];
-  for (const name of ["cpuset.cpus", "cpuset.mems"]) {
-    let inherited = readTrimmed(join(root, name));
-    for (const cgroup of [...parentsOf(path), path]) {
+  return ["cpuset.cpus", "cpuset.mems"].flatMap((name) => {
+    const lacking: string[] = [];
+    // from the inside out: most often the innermost parent has some
+    for (const cgroup of ["", ...parentsOf(path), path].reverse()) {
       const file = join(root, cgroup, name);
-      const own = readTrimmed(file);
-      if (own === "") settings.push({ file, value: inherited, field: "", given: "" });
-      else inherited = own;
+      const value = readTrimmed(file);
+      if (value !== "") return lacking.map((one) => ({ file: one, value, field: "", given: "" }));
+      lacking.unshift(file);
     }
-  }
-  return settings;
+    return [];
+  });
 }
 
 function deviceSettings(at: At, resources: LinuxResources): Setting[] {

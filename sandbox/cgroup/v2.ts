@@ -83,13 +83,13 @@ type At = (name: string) => string;
  */
 function delegation(root: string, path: string, controllers: readonly string[]): Setting[] {
   const settings: Setting[] = [];
-  for (const parent of ["", ...parentsOf(path)]) {
+  // from the inside out: what the innermost hands down it has from all others
+  for (const parent of ["", ...parentsOf(path)].reverse()) {
     const file = join(root, parent, "cgroup.subtree_control");
     const handedDown = words(file);
     const lacking = controllers.filter((controller) => !handedDown.includes(controller));
-    if (lacking.length > 0) {
-      settings.push({ file, value: lacking.map((controller) => `+${controller}`).join(" "), field: "", given: "" });
-    }
+    if (lacking.length === 0) break;
+    settings.unshift({ file, value: lacking.map((controller) => `+${controller}`).join(" "), field: "", given: "" });
   }
   return settings;
 }

@@ -1,4 +1,5 @@
 /** Pods and containers over the CRI: the same calls for every runtime. */
+import { mkdirSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import Long from "long";
 import type { Client } from "../../agent/cli/client.js";
@@ -34,6 +35,8 @@ export async function podUp({ client, image, logs }: BenchTarget, command = ["sl
     // as the kubelet asks: a PID namespace per container
     linux: { security_context: { namespace_options: { pid: 1 } } },
   };
+  // as the kubelet does
+  mkdirSync(config.log_directory, { recursive: true });
   const begun = performance.now();
   const { pod_sandbox_id: podId } = await client.call("RunPodSandbox", { config });
   const sandboxed = performance.now();

@@ -8,6 +8,7 @@ import { openSnapshots, type Snapshots } from "../../sandbox/rootfs/snapshots.js
 import { buildImage } from "../support/image-builder.js";
 import { openTestImages, type TestImages } from "../support/image-service.js";
 import { startLyingRegistry } from "../support/lying-registry.js";
+import { measured } from "../support/measured.js";
 
 describe("root file systems", () => {
   let service: TestImages;
@@ -89,8 +90,7 @@ describe("root file systems", () => {
       await writeFile(join(target, "copied"), "changed".repeat(10_000));
       assert.equal(await readFile(join(service.layers.path(chain[0] as string), "copied"), "utf8"), "original");
       assert.deepEqual(await readdir(upper), ["copied"]);
-      const usage = await snapshots.writableLayerUsage("c2");
-      assert.ok(usage !== undefined);
+      const usage = await measured(snapshots, "c2");
       assert.ok(usage.bytes >= 70_000 && usage.bytes < 200_000, String(usage.bytes));
       assert.ok(usage.inodes >= 2);
       await writeFile(join(target, "more"), "x");
@@ -109,7 +109,7 @@ describe("root file systems", () => {
     await snapshots.removeRootfs("c4");
     await snapshots.removeRootfs("c1");
     assert.deepEqual(await snapshots.listRootfs(), []);
-    await assert.rejects(snapshots.writableLayerUsage("c1"), { kind: "NOT_FOUND" });
+    await assert.rejects(measured(snapshots, "c1"), { kind: "NOT_FOUND" });
   });
 
   it("tell what all layers take without a walk", () => {

@@ -29,6 +29,7 @@ import { type FileSystemKind, lacksStorage, makeFileSystem, type TestFileSystem 
 import { type BuiltImage, buildImage } from "../support/image-builder.js";
 import { openTestImages, type TestImages } from "../support/image-service.js";
 import { startLyingRegistry } from "../support/lying-registry.js";
+import { measured } from "../support/measured.js";
 import type { TarEntry } from "../support/tar-writer.js";
 import { attributesOf, describeTree } from "../support/trees.js";
 
@@ -301,8 +302,7 @@ for (const { driver, on, sharesBlocks } of cases) {
         await mkdir(join(place, "written"));
         for (const name of ["a", "b"]) await writeFile(join(place, "written", name), content);
         await native.syncFileSystem(fileSystem.path);
-        const usage = await snapshots.writableLayerUsage("measured");
-        assert.ok(usage !== undefined);
+        const usage = await measured(snapshots, "measured");
         assert.ok(usage.bytes >= 6 * 1024 ** 2 && usage.bytes < 7 * 1024 ** 2, String(usage.bytes));
         assert.ok(usage.inodes >= 3 && usage.inodes <= 6, String(usage.inodes));
       }));

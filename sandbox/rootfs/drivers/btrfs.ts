@@ -7,7 +7,6 @@ import { isSystemError, native } from "../../../native/binding.js";
 import { FailedPreconditionError } from "../../errors.js";
 import { copyTree } from "../copy-tree.js";
 import type { TreeUsage } from "../paced-walks.js";
-import { removeTree } from "../remove-tree.js";
 import { filesOf, type StorageDriver } from "./driver.js";
 import { makeEmptyLayer, makeMountPoints } from "./own-trees.js";
 import { notedUsage, noteUsage, openTreeAsRoot, showImage, usageSince } from "./whole-trees.js";
@@ -71,7 +70,7 @@ export async function openBtrfsDriver(root: string): Promise<StorageDriver> {
         // gone already, or never made; or something else that lies there
         if (!isSystemError(error) || !["ENOENT", "EINVAL", "ENOTTY", "ENOTDIR"].includes(error.errnoName)) throw error;
       }
-      await removeTree(home);
+      await native.removeTree(home);
     },
     usage: usageSince,
   };

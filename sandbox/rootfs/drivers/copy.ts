@@ -7,7 +7,6 @@ import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
 import { native } from "../../../native/binding.js";
 import { copyTree } from "../copy-tree.js";
-import { removeTree } from "../remove-tree.js";
 import { filesOf, type StorageDriver } from "./driver.js";
 import { makeEmptyLayer, makeMountPoints } from "./own-trees.js";
 import { beginProject, endProject } from "./project-quota.js";
@@ -46,7 +45,7 @@ export async function openCopyDriver(root: string): Promise<StorageDriver> {
     comparisonOf: ({ home, layers }) => ({ upper: filesOf(home), lower: [topOf(layers), mountPoints] }),
     async remove(home) {
       await endProject(home);
-      await removeTree(home);
+      await native.removeTree(home);
     },
     usage: usageSince,
   };

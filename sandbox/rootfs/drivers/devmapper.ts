@@ -15,7 +15,6 @@ import { isSystemError, native } from "../../../native/binding.js";
 import { FailedPreconditionError, messageOf } from "../../errors.js";
 import { Serial } from "../../serial.js";
 import type { TreeUsage } from "../paced-walks.js";
-import { removeTree } from "../remove-tree.js";
 import { filesOf, type StorageDriver } from "./driver.js";
 import { makeEmptyLayer, makeMountPoints } from "./own-trees.js";
 import { ThinPool, type ThinPoolOptions } from "./thin-pool.js";
@@ -194,7 +193,7 @@ export async function openDevmapperDriver(root: string, options: ThinPoolOptions
         await unmountIfMounted(filesOf(home));
         await pool.remove(id);
       }
-      await removeTree(home);
+      await native.removeTree(home);
     },
     async usage(home) {
       const fd = await mountWritable(await deviceOf(home), { mountReadOnly: true });

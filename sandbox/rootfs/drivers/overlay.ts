@@ -5,7 +5,6 @@ import { join } from "node:path";
 import { native } from "../../../native/binding.js";
 import type { LinuxIdMapping } from "../../spec/oci.js";
 import { toHostId } from "../../spec/user-namespace.js";
-import { removeTree } from "../remove-tree.js";
 import { filesOf, type StorageDriver } from "./driver.js";
 import { makeEmptyLayer, makeMountPoints } from "./own-trees.js";
 import { beginProject, endProject, projectUsage } from "./project-quota.js";
@@ -64,7 +63,7 @@ export async function openOverlayDriver(root: string): Promise<StorageDriver> {
     comparisonOf: ({ home, layers }) => ({ upper: upperOf(home), lower: [...lowerOf(layers), mountPoints] }),
     async remove(home) {
       await endProject(home);
-      await removeTree(home);
+      await native.removeTree(home);
     },
     usage: async (home, walk) => (await projectUsage(home)) ?? walk(upperOf(home)),
   };
