@@ -1,7 +1,6 @@
 import { randomUUID } from "node:crypto";
-import { readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
-import { constants, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Command } from "commander";
@@ -136,7 +135,7 @@ interface Interrupt {
   forget(): void;
 }
 
-/** Signals that end the command: what it has made goes first. One that the caller ignores (nohup) stays ignored. */
+/** Signals that end the command, also that of a terminal that is closed: what it has made goes first. */
 function onSignals(): Interrupt {
   let asked = 0;
   let stop = (): void => undefined;
@@ -144,7 +143,7 @@ function onSignals(): Interrupt {
     asked += 1;
     stop();
   };
-  const signals = (["SIGINT", "SIGTERM", "SIGHUP"] as const).filter((signal) => !isIgnored(signal));
+  const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
   for (const signal of signals) process.on(signal, onSignal);
   return {
     check() {
@@ -162,9 +161,4 @@ function onSignals(): Interrupt {
       for (const signal of signals) process.off(signal, onSignal);
     },
   };
-}
-
-function isIgnored(signal: "SIGINT" | "SIGTERM" | "SIGHUP"): boolean {
-  const [, mask = "0"] = /^SigIgn:\s*(\w+)$/m.exec(readFileSync("/proc/self/status", "utf8")) ?? [];
-  return ((BigInt(`0x${mask}`) >> BigInt(constants.signals[signal] - 1)) & 1n) === 1n;
 }
