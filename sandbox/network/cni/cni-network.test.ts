@@ -250,3 +250,20 @@ test("pods come and go where libcni's cache cannot be written", async (t) => {
   assert.deepEqual(network.pendingRemovals(), []);
   assert.match(troubles.join(), /libcni's cache/);
 });
+
+test("a GC that hangs keeps pods for some seconds only, whatever the number of plugins is", async (t) => {
+  const { configure, behave, agent, calls } = host(t);
+  configure();
+  for (const plugin of ["first", "second"]) {
+    behave(plugin, "GC", "sleep 100");
+    behave(plugin, "ADD", `echo '${JSON.stringify(result)}'`);
+  }
+  const { network, troubles } = agent();
+  const collecting = network.cleanUp();
+  await network.choose();
+  await until("GC runs", () => calls().includes("GC first"));
+  await network.attach("pod", network.reserve("pod", [], pod), { namespaceFd: -1 });
+  await collecting;
+  assert.match(troubles.join("\n"), /CNI plugin first GC was ended, because pods waited for it/);
+  assert.ok(!calls().includes("GC second"));
+});

@@ -330,11 +330,11 @@ export class CniNetwork implements NetworkProvider {
     if (!this.#isChosen || "problem" in found || !collectsGarbage(found.network)) return;
     const { network } = found;
     const isOnIt = (podId: string, lease: NetworkLease) => plan(podId, lease).network.name === network.name;
-    const collect = () => {
+    const collect = (hurry: AbortSignal) => {
       const removed = this.#removals.list().map(({ podId, lease }) => [podId, lease] as const);
       const pods = [...this.#attached, ...removed].filter(([podId, lease]) => isOnIt(podId, lease));
       const valid = [...new Set(pods.map(([podId]) => podId))].map((containerId) => ({ containerId, interfaceName }));
-      return collectGarbage(network, valid, this.#plugins);
+      return collectGarbage(network, valid, this.#plugins, hurry);
     };
     try {
       if (await this.#lock.alone(collect, quietPatienceMs)) return;

@@ -114,12 +114,13 @@ export function collectsGarbage({ disableGC, cniVersion }: NetworkConfiguration)
 
 /**
  * Has the plugins free what belongs to none of these attachments, of a list that collectsGarbage.
- * @throws the first plugin's error, after all were called
+ * @throws the first plugin's error, after all were called; or, for want of time, not all
  */
 export async function collectGarbage(
   network: NetworkConfiguration,
   valid: readonly Pick<Attachment, "containerId" | "interfaceName">[],
   plugins: Plugins,
+  hurry?: AbortSignal,
 ): Promise<void> {
   const attachments = valid.map(({ containerId, interfaceName }) => ({
     containerID: containerId,
@@ -134,10 +135,11 @@ export async function collectGarbage(
       "cni.dev/attachments": attachments,
     };
     try {
-      await run("GC", plugin, plugins, configuration, { [collectorMark]: plugins.collector });
+      await run("GC", plugin, plugins, configuration, { [collectorMark]: plugins.collector }, hurry);
     } catch (error) {
       errors.push(error);
     }
+    if (hurry?.aborted) break;
   }
   if (errors.length > 0) throw errors[0];
 }
@@ -161,9 +163,11 @@ function run(
   { directories, observer }: Plugins,
   configuration: Json,
   environment: Record<string, string>,
+  hurry?: AbortSignal,
 ): Promise<Json | undefined> {
+  const timeoutMs = timeoutsMs[command];
   return observer.step("cni", `${command} ${type}`, () =>
-    runPlugin({ type, command, directories, environment, configuration, timeoutMs: timeoutsMs[command] }),
+    runPlugin({ type, command, directories, environment, configuration, timeoutMs, ...(hurry && { hurry }) }),
   );
 }
 

@@ -19,6 +19,8 @@ export interface PluginRun {
   configuration: Json;
   /** the plugin is asked to end (SIGTERM), and a second later it and what it has started is killed */
   timeoutMs: number;
+  /** the same, for want of time */
+  hurry?: AbortSignal;
 }
 
 /** What a plugin itself says is wrong (CNI specification, section 5, "Error"). */
@@ -79,10 +81,11 @@ export async function runPlugin(run: PluginRun): Promise<Json | undefined> {
   } catch (error) {
     throw new InternalError(`${name} cannot be executed: ${messageOf(error)}`, { cause: error });
   }
-  const { code, signal, timedOut } = await untilEnd(program, run.timeoutMs);
+  const { code, signal, cut } = await untilEnd(program, run);
   const complaint = errors.toString().trim();
   const said = complaint === "" ? "" : `; on its standard error: ${complaint}`;
-  if (timedOut) throw new DeadlineExceededError(`${name} was not done within ${run.timeoutMs / 1000} s${said}`);
+  if (cut === "hurry") throw new DeadlineExceededError(`${name} was ended, because pods waited for it${said}`);
+  if (cut === "time") throw new DeadlineExceededError(`${name} was not done within ${run.timeoutMs / 1000} s${said}`);
   if (outputBytes > maxOutputBytes) throw new InternalError(`${name} printed more than ${maxOutputBytes} bytes`);
   if (signal !== null) throw new InternalError(`${name} was ended by ${signalName(signal)}${said}`);
   return readOutput(name, Buffer.concat(output).toString(), {
@@ -106,18 +109,26 @@ export function findPlugin(type: string, directories: readonly string[]): string
   throw new FailedPreconditionError(`CNI plugin ${type} is not in ${directories.join(", ")}`);
 }
 
-async function untilEnd(program: Program, timeoutMs: number): Promise<ProgramEnd & { timedOut: boolean }> {
-  let timedOut = false;
+async function untilEnd(
+  program: Program,
+  { timeoutMs, hurry }: PluginRun,
+): Promise<ProgramEnd & { cut?: "time" | "hurry" }> {
+  let cut: "time" | "hurry" | undefined;
   let killTimer: NodeJS.Timeout | undefined;
-  const timer = setTimeout(() => {
-    timedOut = true;
+  const end = (why: "time" | "hurry"): void => {
+    cut ??= why;
     program.terminate();
-    killTimer = setTimeout(() => program.killAll(), graceMs);
-  }, timeoutMs);
-  const end = await program.ended;
+    killTimer ??= setTimeout(() => program.killAll(), graceMs);
+  };
+  const timer = setTimeout(end, timeoutMs, "time");
+  const onHurry = () => end("hurry");
+  hurry?.addEventListener("abort", onHurry);
+  if (hurry?.aborted) onHurry();
+  const ended = await program.ended;
+  hurry?.removeEventListener("abort", onHurry);
   clearTimeout(timer);
   clearTimeout(killTimer);
-  return { ...end, timedOut };
+  return { ...ended, ...(cut !== undefined && { cut }) };
 }
 
 function signalName(number: number): string {

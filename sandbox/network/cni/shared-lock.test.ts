@@ -76,3 +76,21 @@ test("one alone that another did not wait for keeps what comes after all the sam
   await Promise.all([running, later]);
   assert.deepEqual(notes, ["first begins", "first ends", "later"]);
 });
+
+test("what is alone is told when others have waited for it too long, and not before", async () => {
+  const lock = new SharedLock(20);
+  let hurried = 0;
+  const untilHurried = (hurry: AbortSignal) =>
+    new Promise<void>((resolve) =>
+      hurry.addEventListener("abort", () => {
+        hurried++;
+        resolve();
+      }),
+    );
+  const first = lock.alone(untilHurried, 10_000);
+  const second = lock.alone(async (hurry) => assert.equal(hurry.aborted, false), 10_000);
+  await turn();
+  assert.equal(hurried, 0);
+  assert.equal(await lock.shared(async () => "later"), "later");
+  assert.deepEqual([await first, await second, hurried], [true, true, 1]);
+});
