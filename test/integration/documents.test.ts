@@ -83,7 +83,7 @@ describe("docs/storage.md", { skip }, () => {
   });
 });
 
-describe("docs/privileges.md", { skip }, () => {
+describe("chapters with an agent", { skip }, () => {
   let agent: TestAgent;
   let container: string;
 
@@ -98,19 +98,49 @@ describe("docs/privileges.md", { skip }, () => {
     });
   });
   after(() => agent.stop());
+  const type = (command: string) => {
+    const line = command.replace("npx berth", `'${process.execPath}' '${program}'`).replace("CONTAINER", container);
+    return bash(line, "/", { BERTH_SOCKET: agent.socket });
+  };
 
   const typed = typedIn(blocksOf("docs/privileges.md"));
-  it("has something to type", () => assert.ok(typed.length > 10));
+  it("docs/privileges.md has something to type", () => assert.ok(typed.length > 10));
   for (const { command, shown } of typed) {
     // the tests of user namespaces look at that one
     if (command.includes("hostUsers: false")) continue;
     it(command, () => {
-      const line = command.replace("npx berth", `'${process.execPath}' '${program}'`).replace("CONTAINER", container);
-      const printed = bash(line, "/", { BERTH_SOCKET: agent.socket });
+      const printed = type(command);
       // two outputs; the day is not that of the page; and this test may itself run below a filter
       const comparable = (lines: readonly string[]) =>
         lines.map((text) => text.replace(/^\w{3} \w{3} +\d+ (\S+) UTC \d+$|(?<=Seccomp_filters:\t)\d+/, "$1")).sort();
       assert.deepEqual(comparable(printed), comparable(shown));
+    });
+  }
+
+  // their values are another machine's: the columns and the rows' names are looked at
+  for (const [path, command] of [
+    ["docs/namespaces.md", "npx berth namespaces"],
+    ["docs/cgroups.md", "npx berth cgroup CONTAINER"],
+  ] as const) {
+    it(`${path}: ${command}`, (t) => {
+      const { shown } = typedIn(blocksOf(path)).find((one) => one.command === command) ?? { shown: [] };
+      const printed = type(command);
+      const header = shown.find((line) => /^ *[A-Z]+( +[A-Z]+)+$/.test(line)) ?? "";
+      const words = (line: string) => line.trim().split(/ +/);
+      assert.ok(
+        printed.some((line) => words(line).join() === words(header).join()) && header !== "",
+        printed.join("\n"),
+      );
+      const rows = shown.flatMap((line) => /^ {2}([a-z][^/]*?) {2}.* \/sys\/fs\/cgroup\//.exec(line)?.[1] ?? []);
+      if (path !== "docs/cgroups.md") return;
+      assert.ok(rows.length > 5);
+      if (!printed.some((line) => line.includes("/unified/")))
+        return t.skip("the page shows a hybrid of cgroup v1 and v2");
+      for (const row of rows)
+        assert.ok(
+          printed.some((line) => line.startsWith(`  ${row}  `)),
+          row,
+        );
     });
   }
 });
