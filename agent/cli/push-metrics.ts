@@ -68,7 +68,7 @@ function parseLabels(texts: readonly string[]): Labels {
   ]);
   for (const text of texts) {
     const [, name = "", value = ""] = /^([a-zA-Z_]\w*)=(.*)$/s.exec(text) ?? [];
-    if (name === "") throw new UsageError(`--label ${text} is not NAME=VALUE`);
+    if (name === "") throw new UsageError(`--label ${text} is not NAME=VALUE, with a name of letters, digits and _`);
     labels.set(name, value);
   }
   return [...labels];
