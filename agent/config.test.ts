@@ -67,6 +67,7 @@ test("says in its own words, and once, what is wrong with a setting's value", ()
   }
   assert.match(refusal('spec-hooks = "site.mjs"'), /spec-hooks "site\.mjs" is not an absolute path$/);
   assert.match(refusal('hooks-dir = "hooks"'), /hooks-dir "hooks" is not an absolute path, and not "off"$/);
+  assert.match(refusal("log-level = debug"), /:1:13: .*texts are in quotes: name = "value"\)$/);
   assert.match(refusal("run = 5"), /run 5 is not a text in quotes$/);
   assert.match(refusal('log-rate = ""'), /log-rate "" is not a number from 0/);
 });

@@ -92,7 +92,10 @@ function parseToml({ path, text }: ConfigText): Record<string, unknown> {
   } catch (error) {
     if (!(error instanceof TomlError)) throw error;
     const sentence = error.message.split("\n")[0] ?? "";
-    throw new InvalidArgumentError(`${path}:${error.line}:${error.column}: ${sentence}`, { cause: error });
+    // true and false are none of Berth's values
+    const isBare = /^\s*[\w-]+\s*=\s*[A-Za-z/]/.test(text.split("\n")[error.line - 1] ?? "");
+    const hint = isBare ? ' (texts are in quotes: name = "value")' : "";
+    throw new InvalidArgumentError(`${path}:${error.line}:${error.column}: ${sentence}${hint}`, { cause: error });
   }
 }
 
