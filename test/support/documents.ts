@@ -43,21 +43,18 @@ function readPage(path: string): Page {
   const blocks: { language: string; lines: string[] }[] = [];
   const prose: string[] = [];
   let fence: string | undefined;
+  let indented = false;
   let before = "";
   for (const line of text.split("\n")) {
     const [, indent, language = ""] = /^( *)```(\w*)$/.exec(line) ?? [];
+    indented = fence === undefined && (indented ? /^ {4}/ : /^ {4}\S/).test(line) && (indented || before === "");
     if (indent !== undefined) {
       if (fence === undefined) blocks.push({ language, lines: [] });
       fence = fence === undefined ? indent : undefined;
     } else if (fence !== undefined) blocks.at(-1)?.lines.push(line.slice(fence.length));
-    else if (/^ {4}\S/.test(line) && (before === "" || before === "indented")) {
+    else if (indented) {
       if (before === "") blocks.push({ language: "", lines: [] });
       blocks.at(-1)?.lines.push(line.slice(4));
-      before = "indented";
-      continue;
-    } else if (before === "indented" && /^ {5,}\S/.test(line)) {
-      blocks.at(-1)?.lines.push(line.slice(4));
-      continue;
     } else prose.push(line);
     before = line;
   }
