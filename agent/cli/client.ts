@@ -1,5 +1,6 @@
 /** A client of the agent's socket, typed by services.ts. */
 import { createConnection } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import * as grpc from "@grpc/grpc-js";
 import type { Command } from "commander";
 import { type AnyMethod, messageLimitBytes, methodDefinition, services } from "../services.js";
@@ -29,6 +30,8 @@ export interface Client {
   ): AsyncIterable<AnswerOf<Methods[Name]>>;
   close(): void;
 }
+
+const restartLookMs = 250;
 
 const defaultSocket = "unix:///run/berth/berth.sock";
 
@@ -64,6 +67,27 @@ export async function withClient<T>(options: ClientOptions, use: (client: Client
     throw error;
   } finally {
     client.close();
+  }
+}
+
+/**
+ * A call that is made again while no agent answers: one that ends is mostly followed by the next.
+ * @param patienceMs for how long @param waits told at the first time
+ */
+export async function acrossRestarts<T>(
+  call: () => Promise<T>,
+  patienceMs: number,
+  waits: () => void = () => undefined,
+): Promise<T> {
+  const until = Date.now() + patienceMs;
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await call();
+    } catch (error) {
+      if ((error as { code?: unknown }).code !== grpc.status.UNAVAILABLE || Date.now() > until) throw error;
+      if (attempt === 1) waits();
+      await sleep(restartLookMs);
+    }
   }
 }
 

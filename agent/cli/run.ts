@@ -7,8 +7,8 @@ import type { Command } from "commander";
 import Long from "long";
 import { runtime } from "../../cri-proto/generated/runtime.js";
 import { parseByteQuantity } from "../../sandbox/writable-limit.js";
-import { addClientOptions, type Client, type ClientOptions, withClient } from "./client.js";
-import { sentenceOf, UsageError, withProgramsCode } from "./failure.js";
+import { acrossRestarts, addClientOptions, type Client, type ClientOptions, withClient } from "./client.js";
+import { exitCodes, sentenceOf, UsageError, withProgramsCode } from "./failure.js";
 import { openLogFollower } from "./log-follower.js";
 
 const { ContainerState } = runtime.v1;
@@ -23,6 +23,8 @@ interface RunOptions extends ClientOptions {
 /** How often the log and the state are looked at. */
 const pollMs = 50;
 const graceSeconds = 10;
+/** for an agent that has just ended to be followed by the next */
+const removalPatienceMs = 60_000;
 const logName = "0.log";
 const cpuPeriodUs = 100_000;
 /** the kernel takes no less */
@@ -76,7 +78,8 @@ async function run(image: string, args: string[], options: RunOptions): Promise<
       interrupt.stops(client, container_id);
       return await follow(client, container_id, join(logDirectory, logName), options.json ?? false);
     } finally {
-      if (podId !== "") await client.call("RemovePodSandbox", { pod_sandbox_id: podId });
+      const remove = () => client.call("RemovePodSandbox", { pod_sandbox_id: podId });
+      if (podId !== "") await acrossRestarts(remove, removalPatienceMs);
       await rm(logDirectory, { recursive: true });
       interrupt.forget();
     }
@@ -116,7 +119,10 @@ async function follow(client: Client, containerId: string, logPath: string, json
   const log = openLogFollower(logPath, { json });
   try {
     while (true) {
-      const { status } = await client.call("ContainerStatus", { container_id: containerId });
+      const ask = () => client.call("ContainerStatus", { container_id: containerId });
+      const { status } = await acrossRestarts(ask, Number.POSITIVE_INFINITY, () =>
+        process.stderr.write("berth: no agent answers; the program runs on, and the next agent is waited for\n"),
+      );
       // read after the state was asked: what it had written before its end is there by now
       await log.print();
       if (status?.state === ContainerState.CONTAINER_EXITED) return status.exit_code ?? 0;
@@ -141,6 +147,8 @@ function onSignals(): Interrupt {
   let stop = (): void => undefined;
   const onSignal = () => {
     asked += 1;
+    // whoever insists need not wait for an agent
+    if (asked > 2) process.exit(exitCodes.ownFailure);
     stop();
   };
   const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
@@ -153,7 +161,8 @@ function onSignals(): Interrupt {
       stop = () => {
         const timeout = Long.fromNumber(asked === 1 ? graceSeconds : 0);
         // the loop sees the end; a failure shows there as a container that runs on
-        client.call("StopContainer", { container_id: containerId, timeout }).catch(() => undefined);
+        const ask = () => client.call("StopContainer", { container_id: containerId, timeout });
+        acrossRestarts(ask, removalPatienceMs).catch(() => undefined);
       };
       if (asked > 0) stop();
     },

@@ -208,6 +208,25 @@ describe("berth, with an agent", () => {
     assert.equal((await agent.client.call("ListPodSandbox", {})).items.length, 1);
   });
 
+  it("run: an agent that is killed and started again changes nothing", async () => {
+    const env = { ...process.env, BERTH_SOCKET: agent.socket };
+    const script = "echo up; while ! [ -e /end ]; do sleep 0.1; done; exit 9";
+    const child = spawn(process.execPath, [program, "run", busyboxName, "sh", "-c", script], {
+      env,
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    const exit = once(child, "exit");
+    await once(child.stdout, "data");
+    await agent.kill9();
+    await once(child.stderr, "data");
+    await agent.restart();
+    const { containers } = await agent.client.call("ListContainers", {});
+    const [run] = containers.filter(({ id }) => id !== container);
+    await agent.client.call("ExecSync", { container_id: run?.id ?? "", cmd: ["touch", "/end"] });
+    assert.deepEqual(await exit, [9, null]);
+    assert.equal((await agent.client.call("ListPodSandbox", {})).items.length, 1);
+  });
+
   it("run: takes its pod away when npx was ended, whose shell passes no signal on", async () => {
     const shell = `'${process.execPath}' '${program}' run ${busyboxName} sh -c 'echo up; exec sleep 1000'; :`;
     const env = { ...process.env, BERTH_SOCKET: agent.socket, npm_command: "exec" };
