@@ -43,3 +43,22 @@ test("the work is told of its callers' leaving when the last of them has gone", 
   });
   await assert.rejects(c, CancelledError);
 });
+
+test("who joins a flight that all others have left has it started again, or gets what came of it all the same", async () => {
+  for (const outcome of ["cancelled", "done"]) {
+    const flights = new Flights<number>();
+    let runs = 0;
+    const run = async (signal: AbortSignal) => {
+      const number = ++runs;
+      await new Promise((resolve) => setTimeout(resolve, 10));
+      if (outcome === "cancelled") checkNotCancelled(signal, "RunPodSandbox");
+      return number;
+    };
+    const impatient = new AbortController();
+    const first = flights.join("pod", impatient.signal, run).catch(() => 0);
+    impatient.abort();
+    const second = flights.join("pod", new AbortController().signal, run);
+    assert.equal(await second, outcome === "cancelled" ? 2 : 1);
+    await first;
+  }
+});

@@ -9,13 +9,25 @@ interface Flight<T> {
 /**
  * Calls in flight, by key. A caller whose key is already in flight joins that call instead of starting another (a kubelet
  * whose deadline passed comes again while the first call still runs); the work is cancelled when all its callers have
- * gone. One that goes while others stay is told at once; the last one is told when the work has come to its end.
+ * gone. One that goes while others stay is told at once; the last one is told when the work has come to its end. Who comes
+ * between the cancelling and the end has it started again.
  */
 export class Flights<T> {
   readonly #flights = new Map<string, Flight<T>>();
 
   async join(key: string, signal: AbortSignal | undefined, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
-    const flight = this.#flights.get(key) ?? this.#start(key, run);
+    for (;;) {
+      const flight = this.#flights.get(key) ?? this.#start(key, run);
+      try {
+        return await this.#share(flight, signal);
+      } catch (error) {
+        // one that all its earlier callers had left was not given up for this one
+        if (!flight.abort.signal.aborted || signal?.aborted) throw error;
+      }
+    }
+  }
+
+  async #share(flight: Flight<T>, signal: AbortSignal | undefined): Promise<T> {
     flight.callers += 1;
     if (signal === undefined) return flight.promise;
     let leave = (): void => undefined;

@@ -8,7 +8,6 @@ import { InternalError } from "../../sandbox/errors.js";
 import { Flights } from "../../sandbox/flights.js";
 import type { LayerStaging, LayerStore } from "../../sandbox/rootfs/layer-store.js";
 import { type UnpackedLayer, unpackLayer } from "../../sandbox/rootfs/unpack-layer.js";
-import { joinFlight } from "./join-flight.js";
 import { type Transfers, transferKey, type WantedLayer } from "./transfers.js";
 
 export interface LayerSource extends WantedLayer {
@@ -30,7 +29,7 @@ export function openLayerFetcher(layers: LayerStore, transfers: Transfers): Laye
     for (;;) {
       let isOwn = false;
       try {
-        return await joinFlight(flights, transferKey(source), signal, (flightSignal) => {
+        return await flights.join(transferKey(source), signal, (flightSignal) => {
           isOwn = true;
           return fetchLayer({ layers, transfers, flights, source, lower, signal: flightSignal });
         });

@@ -3,7 +3,6 @@ import { BerthError, type FailureKind, messageOf } from "../../sandbox/errors.js
 import { Flights } from "../../sandbox/flights.js";
 import type { Observer } from "../../sandbox/observer.js";
 import type { ImageRecord } from "./image-store.js";
-import { joinFlight } from "./join-flight.js";
 import type { LayerProgress } from "./transfers.js";
 
 /** It changes while the pull runs. */
@@ -32,7 +31,7 @@ export class RunningPulls {
     signal: AbortSignal,
     run: (signal: AbortSignal, progress: PullProgress) => Promise<ImageRecord>,
   ): Promise<ImageRecord> {
-    return joinFlight(this.#flights, `${priority} ${key}`, signal, (flightSignal) =>
+    return this.#flights.join(`${priority} ${key}`, signal, (flightSignal) =>
       this.#fly(key, image, priority, (progress) => run(flightSignal, progress)),
     );
   }
