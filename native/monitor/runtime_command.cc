@@ -57,7 +57,9 @@ void enter_private_mounts(const ChildOrders& child) {
   for (const std::string& path : child.runtime.hidden_mounts) hide_mount(path.c_str(), channel);
   if (chdir(child.runtime.bundle.c_str()) != 0) channel.break_off("chdir", child.runtime.bundle.c_str());
   if (!orders.pid_namespace.empty() && mount(orders.pid_namespace.c_str(), "pid", nullptr, MS_BIND, nullptr) != 0) {
-    channel.break_off("mount the PID namespace", orders.pid_namespace.c_str());
+    // Whose it was has ended since.
+    const ErrorKind kind = errno == ENOENT ? ErrorKind::kNotRunning : ErrorKind::kInternal;
+    channel.fail(kind, "mount the PID namespace", orders.pid_namespace.c_str(), errno);
   }
   // The host's /proc has other numbers for the processes of the monitor's PID namespace.
   if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr) != 0) channel.break_off("mount", "/proc");
