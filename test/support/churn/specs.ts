@@ -91,7 +91,9 @@ export function randomContainer(
   const name = `c${random.whole(0, 3)}`;
   const { namespace_options } = pod.config.linux?.security_context ?? {};
   const hasUsers = namespace_options?.userns_options !== undefined;
-  const target = random.chance(0.1) && siblings.length > 0 ? random.pick(siblings) : undefined;
+  // a target that ends while an OCI runtime joins it is told in the runtime's words alone
+  const hasTarget = isOwnLauncher(pod.handler) && siblings.length > 0 && random.chance(0.1);
+  const target = hasTarget ? random.pick(siblings) : undefined;
   const podPid = namespace_options?.pid ?? NamespaceMode.POD;
   const tty = random.chance(0.15);
   const stdin = random.chance(0.3);
