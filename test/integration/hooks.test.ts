@@ -108,9 +108,14 @@ test("in a user namespace createContainer hooks run as its root", async (t) => {
   assert.equal((JSON.parse(told("state")) as State).pid, 1);
 });
 
+/** A hook outlives the agent that is killed, and must not outlive the tests: their directory may be gone before it looks. */
+function untilThere(path: string): string {
+  return `until [ -e ${path} ] || ! [ -d ${base} ]; do sleep 0.05; done`;
+}
+
 test("a pod that is removed while a hook runs: the creation fails, and takes the cgroup parents with it", async () => {
   const go = join(base, "out", "go");
-  addHook("createRuntime", `echo here > ${base}/out/hook; until [ -e ${go} ]; do sleep 0.05; done`);
+  addHook("createRuntime", `echo here > ${base}/out/hook; ${untilThere(go)}`);
   const cgroup_parent = `${agent.cgroupRoot}/kubepods/pod-y`;
   const other = await runPod(agent, { linux: { cgroup_parent } });
   const creation = fails(
@@ -127,7 +132,7 @@ test("a pod that is removed while a hook runs: the creation fails, and takes the
 
 test("an agent that is killed while a creation outlives its pod: the next one takes the cgroup parents away", async () => {
   const go = join(base, "out", "later");
-  addHook("createRuntime", `echo here > ${base}/out/late; until [ -e ${go} ]; do sleep 0.05; done`);
+  addHook("createRuntime", `echo here > ${base}/out/late; ${untilThere(go)}`);
   const cgroup_parent = `${agent.cgroupRoot}/kubepods/pod-z`;
   const other = await runPod(agent, { linux: { cgroup_parent } });
   const creation = createContainer(agent, other, forStages("createRuntime")).catch(() => undefined);
@@ -356,7 +361,7 @@ test("hooks of CDI devices; a hook file that cannot be used stops every creation
 
 test("killed in the middle of a creation, the agent takes back the directory that it made for a volume, and runs the poststop hooks", async () => {
   const go = join(base, "go");
-  addHook("createRuntime", `echo > ${base}/out/begun; while [ ! -e ${go} ]; do sleep 0.05; done`);
+  addHook("createRuntime", `echo > ${base}/out/begun; ${untilThere(go)}`);
   addHook("poststop", `cat > ${base}/out/poststop-of-half`);
   const volume = join(base, "volumes", "missing");
   const kept = join(base, "kept");
