@@ -18,10 +18,10 @@ function work(): string {
 test("of Node's executable only what runs stays mapped, and everything works as before", async () => {
   const result = work();
   const before = residentOfFiles();
-  await native.releaseUnusedMemory();
+  // what runs for the first time meanwhile comes back at once
+  for (const _again of [1, 2]) await native.releaseUnusedMemory();
   const after = residentOfFiles();
-  // what runs meanwhile comes back, and the kernel maps what lies around it; most often less than half is left
-  assert.ok(after < before * 0.75, `${before} kB of files before, ${after} kB after`);
+  assert.ok(after < before / 2, `${before} kB of files before, ${after} kB after`);
   assert.equal(work(), result);
   // again, and with calls on the way
   const calls = Array.from({ length: 8 }, () => native.releaseUnusedMemory());
