@@ -59,6 +59,8 @@ export class Pods extends IndexOfIds<Pod> {
   readonly starting = new Set<Pod>();
   /** not among the others any more; their cgroups' parents are still to be removed */
   readonly going = new Set<Pod>();
+  /** cgroups' parents that are being removed, absolute: who plans with one cannot count on it */
+  readonly parentsGoing = new Set<string>();
 
   constructor() {
     super("pod sandbox");

@@ -131,6 +131,7 @@ function isPlain({ source, options, uidMappings, gidMappings }: Mount, { relabel
  * them cannot be opened: what is wrong with which is told when each is opened by itself.
  */
 async function openAtOnce(mounts: readonly Mount[]): Promise<OpenMount[]> {
+  if (mounts.length === 0) return [];
   let fds: number[];
   try {
     fds = await native.openTrees(mounts.map((mount) => treeOf(mount, mount.source)));

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Pods } from "./index-of-ids.js";
 import type { SandboxNode } from "./node.js";
 import type { Pod, PodRecord } from "./pod.js";
-import { removeMadeParents } from "./pod-cgroups.js";
+import { planPodCgroups, removeMadeParents } from "./pod-cgroups.js";
 import { Serial } from "./serial.js";
 import { openStore } from "./store.js";
 
@@ -38,6 +38,37 @@ test("the parents that two pods share go also when both pods go at once, and the
   try {
     await Promise.all([going("a", ["/h/be", "/h/be/a"]), going("b", ["/h/be/b"])]);
     assert.deepEqual([...directories], []);
+  } finally {
+    rmSync(root, { recursive: true });
+  }
+});
+
+test("a pod that is planned while parents of its cgroup are being removed has them to care for from the beginning", async () => {
+  const root = mkdtempSync(join(tmpdir(), "berth-parents-"));
+  const made = ["/h/be", "/h/be/x", "/h/be/y"];
+  const plan = () => planPodCgroups(node, { linux: { cgroup_parent: "/be/x" } }, "new").madeCgroupParents;
+  let planned: string[] = [];
+  const node = {
+    pods: new Pods(),
+    store: openStore(root),
+    serial: new Serial(),
+    scopes: null,
+    cgroupRoot: "/berth",
+    cgroups: {
+      hierarchies: [{ mountPoint: "/h" }],
+      missingParents: () => [],
+      removeParents: async () => {
+        planned = plan();
+        return [];
+      },
+    },
+  } as unknown as SandboxNode;
+  const record = { version: 1, id: "old", cgroupParent: "/be/x", madeCgroupParents: made } as unknown as PodRecord;
+  try {
+    node.store.pods.put(record);
+    await removeMadeParents(node, { record } as Pod);
+    assert.deepEqual(planned, ["/h/be", "/h/be/x"]);
+    assert.deepEqual(plan(), []);
   } finally {
     rmSync(root, { recursive: true });
   }

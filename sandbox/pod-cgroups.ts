@@ -36,7 +36,10 @@ export function planPodCgroups(node: SandboxNode, config: PodSandboxConfig, podI
   }
   const cgroupParent = pathOfParent(asked, field, node.cgroups.hierarchies);
   const monitorCgroup = join(cgroupParent, `berth-${podId}`);
-  return { cgroupParent, monitorCgroup, madeCgroupParents: node.cgroups.missingParents(monitorCgroup) };
+  // before they are made: an agent that is killed meanwhile has no other word of them
+  const going = [...node.pods.parentsGoing].filter((directory) => isAbove(node, directory, cgroupParent));
+  const made = new Set([...node.cgroups.missingParents(monitorCgroup), ...going]);
+  return { cgroupParent, monitorCgroup, madeCgroupParents: [...made].sort((a, b) => a.length - b.length) };
 }
 
 /**
@@ -114,16 +117,25 @@ const parentsKey = "cgroup parents";
 
 async function removeParents(node: SandboxNode, made: readonly string[]): Promise<void> {
   let left = [...new Set(made)].sort((a, b) => a.length - b.length);
-  // A pod that was begun meanwhile may have found them there, and hold them: then they are its care. It may be gone again.
-  for (let tries = 0; left.length > 0 && tries < mostTries; tries++) {
-    left = await node.cgroups.removeParents(left.filter((directory) => !isInherited(node, directory)));
+  const { parentsGoing } = node.pods;
+  for (const directory of left) parentsGoing.add(directory);
+  try {
+    // A pod that was begun meanwhile may hold them: then they are its care. It may be gone again.
+    for (let tries = 0; left.length > 0 && tries < mostTries; tries++) {
+      left = await node.cgroups.removeParents(left.filter((directory) => !isInherited(node, directory)));
+    }
+  } finally {
+    // one at a time
+    parentsGoing.clear();
   }
 }
 
 /** Whether a pod uses the directory: it has it to care for from now on. */
 function isInherited(node: SandboxNode, directory: string): boolean {
   const { starting, going } = node.pods;
-  const heir = [...starting, ...node.pods.list(), ...going].find((pod) => usesDirectory(node, pod, directory));
+  const heir = [...starting, ...node.pods.list(), ...going].find(({ record }) =>
+    isAbove(node, directory, record.cgroupParent),
+  );
   if (heir !== undefined) careForParents(node, heir, [directory]);
   return heir !== undefined;
 }
@@ -142,9 +154,7 @@ export function hasToItself(node: SandboxNode, pod: Pod, path: string): boolean 
   return !others.some(({ record }) => isBelow(record.cgroupParent, path));
 }
 
-function usesDirectory(node: SandboxNode, pod: Pod, directory: string): boolean {
-  return node.cgroups.hierarchies.some((hierarchy) => {
-    const parent = join(hierarchy.mountPoint, pod.record.cgroupParent);
-    return `${parent}/`.startsWith(`${directory}/`);
-  });
+/** Whether the directory is that of the cgroup, or of a parent of it. */
+function isAbove(node: SandboxNode, directory: string, cgroup: string): boolean {
+  return node.cgroups.hierarchies.some(({ mountPoint }) => `${join(mountPoint, cgroup)}/`.startsWith(`${directory}/`));
 }
