@@ -10,7 +10,6 @@ import { runtime } from "../../cri-proto/generated/runtime.js";
 import { kernelFeatures } from "../../native/features.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import { leftCgroups, leftProcesses } from "../support/leaks.js";
-import { until } from "../support/until.js";
 import { takesBetween } from "../support/within.js";
 import {
   ContainerState,
@@ -50,14 +49,6 @@ before(async () => {
     mode: 0o755,
   });
   tables.push(`[runtimes.slow]\npath = "${join(scratch, "slow")}"\ntimeout = 1\n`);
-  // stays at the command that the file names, and then fails
-  const stuck = `#!/bin/sh\ncase "$*" in *" $(cat ${scratch}/at) "*) touch ${scratch}/here; sleep 8; exit 1 ;; esac\nexec ${candidates.runc} "$@"\n`;
-  writeFileSync(join(scratch, "stuck"), stuck, { mode: 0o755 });
-  tables.push(`[runtimes.stuck]\npath = "${join(scratch, "stuck")}"\n`);
-  // its start goes on for longer than the program
-  const late = `#!/bin/sh\n${candidates.runc} "$@"; code=$?\ncase "$*" in *" start "*) sleep 0.5 ;; esac\nexit $code\n`;
-  writeFileSync(join(scratch, "late"), late, { mode: 0o755 });
-  tables.push(`[runtimes.late]\npath = "${join(scratch, "late")}"\n`);
   // tells where its commands run
   const wrapper = `#!/bin/sh\ncat /proc/self/cgroup >> ${join(scratch, "cgroups")}\nexec ${candidates.runc} "$@"\n`;
   writeFileSync(join(scratch, "telling"), wrapper, { mode: 0o755 });
@@ -467,64 +458,5 @@ test("a runtime that does not answer is killed at its time limit", async () => {
   await fails(createContainer(agent, pod), "INTERNAL", /slow create: it did not end in its time/);
   assert.ok(performance.now() - begun < 5_000);
   assert.deepEqual(bundles(pod), []);
-  await removePod(agent, pod);
-});
-
-const noRunc = !existsSync(candidates.runc) && "runc is not installed";
-
-test("a start that a stop cuts off says so, and the container was killed", { skip: noRunc }, async () => {
-  writeFileSync(join(scratch, "at"), "start");
-  for (const method of ["StopContainer", "StopPodSandbox"] as const) {
-    const pod = await runPodOf("stuck");
-    const id = await createContainer(agent, pod);
-    const started = agent.client.call("StartContainer", { container_id: id });
-    const refused = fails(started, "FAILED_PRECONDITION", /has ended before it was started: its init was killed/);
-    await agent.client.call(method, { container_id: id, pod_sandbox_id: pod.id } as never);
-    await refused;
-    const { state, exit_code, reason, started_at } = await containerStatus(agent, id);
-    assert.deepEqual([state, exit_code, reason], [ContainerState.CONTAINER_EXITED, 137, "Error"], method);
-    assert.equal(String(started_at), "0");
-    await removePod(agent, pod);
-  }
-});
-
-test("an update and an exec that a stop cuts off say so", { skip: noRunc }, async () => {
-  const pod = await runPodOf("stuck");
-  const whileAt = async (command: string, call: (container_id: string) => Promise<unknown>) => {
-    writeFileSync(join(scratch, "at"), "nothing");
-    const id = await runContainer(agent, pod);
-    writeFileSync(join(scratch, "at"), command);
-    rmSync(join(scratch, "here"), { force: true });
-    const answer = call(id);
-    answer.catch(() => undefined);
-    await until(() => existsSync(join(scratch, "here")));
-    await agent.client.call("StopContainer", { container_id: id });
-    return answer;
-  };
-  await fails(
-    whileAt("update", (container_id) =>
-      agent.client.call("UpdateContainerResources", { container_id, linux: { cpu_shares: long(100) } }),
-    ),
-    "FAILED_PRECONDITION",
-    /the container is not running/,
-  );
-  // killed as its program would have been, or without a container to enter
-  const exit = await whileAt("exec", (id) => exec(agent, id, ["true"], 0)).then(
-    (done) => (done as { exitCode: number }).exitCode,
-    (error: { details?: string }) => error.details ?? String(error),
-  );
-  assert.match(String(exit), /^137$|is not running/);
-  await removePod(agent, pod);
-});
-
-test("a program that ends before its start has told so, in the pod's PID namespace, was started", {
-  skip: noRunc,
-}, async () => {
-  const pod = await runPodOf("late");
-  const { status } = await runToEnd(agent, pod, {
-    ...sh("exit 3"),
-    linux: { security_context: { namespace_options: { pid: NamespaceMode.POD } } },
-  });
-  assert.deepEqual([status.exit_code, status.reason], [3, "Error"]);
   await removePod(agent, pod);
 });

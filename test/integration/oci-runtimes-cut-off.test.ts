@@ -1,0 +1,115 @@
+/** What stops and ends of programs do to an OCI runtime that is amid a command. */
+import assert from "node:assert/strict";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { startAgent, type TestAgent } from "../support/agent.js";
+import { until } from "../support/until.js";
+import {
+  ContainerState,
+  containerStatus,
+  createContainer,
+  exec,
+  fails,
+  importBusybox,
+  long,
+  NamespaceMode,
+  podConfig,
+  type RunningPod,
+  removePod,
+  runContainer,
+  runToEnd,
+  sh,
+} from "../support/workload.js";
+
+const runc = "/usr/sbin/runc";
+const noRunc = !existsSync(runc) && "runc is not installed";
+const scratch = mkdtempSync(join(tmpdir(), "berth-oci-"));
+let agent: TestAgent;
+
+before(async () => {
+  const runtimes = {
+    // stays at the command that the file names, and then fails
+    stuck: `case "$*" in *" $(cat ${scratch}/at) "*) touch ${scratch}/here; sleep 8; exit 1 ;; esac\nexec ${runc} "$@"`,
+    // its start goes on for longer than the program
+    late: `${runc} "$@"; code=$?\ncase "$*" in *" start "*) sleep 0.5 ;; esac\nexit $code`,
+  };
+  const tables = Object.entries(runtimes).map(([name, script]) => {
+    const path = join(scratch, name);
+    writeFileSync(path, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+    return `[runtimes.${name}]\npath = "${path}"\n`;
+  });
+  const config = join(scratch, "config.toml");
+  writeFileSync(config, tables.join(""));
+  agent = await startAgent({ flags: { config } });
+  await importBusybox(agent);
+});
+
+after(async () => {
+  await agent.stop();
+  rmSync(scratch, { recursive: true });
+});
+
+async function runPodOf(runtime_handler: string): Promise<RunningPod> {
+  const config = podConfig(agent);
+  const { pod_sandbox_id } = await agent.client.call("RunPodSandbox", { config, runtime_handler });
+  return { id: pod_sandbox_id, config };
+}
+
+test("a start that a stop cuts off says so, and the container was killed", { skip: noRunc }, async () => {
+  writeFileSync(join(scratch, "at"), "start");
+  for (const method of ["StopContainer", "StopPodSandbox"] as const) {
+    const pod = await runPodOf("stuck");
+    const id = await createContainer(agent, pod);
+    const started = agent.client.call("StartContainer", { container_id: id });
+    const refused = fails(started, "FAILED_PRECONDITION", /has ended before it was started: its init was killed/);
+    await agent.client.call(method, { container_id: id, pod_sandbox_id: pod.id } as never);
+    await refused;
+    const { state, exit_code, reason, started_at } = await containerStatus(agent, id);
+    assert.deepEqual([state, exit_code, reason], [ContainerState.CONTAINER_EXITED, 137, "Error"], method);
+    assert.equal(String(started_at), "0");
+    await removePod(agent, pod);
+  }
+});
+
+test("an update and an exec that a stop cuts off say so", { skip: noRunc }, async () => {
+  const pod = await runPodOf("stuck");
+  const whileAt = async (command: string, call: (container_id: string) => Promise<unknown>) => {
+    writeFileSync(join(scratch, "at"), "nothing");
+    const id = await runContainer(agent, pod);
+    writeFileSync(join(scratch, "at"), command);
+    rmSync(join(scratch, "here"), { force: true });
+    const answer = call(id);
+    answer.catch(() => undefined);
+    await until(() => existsSync(join(scratch, "here")));
+    await agent.client.call("StopContainer", { container_id: id });
+    return answer;
+  };
+  await fails(
+    whileAt("update", (container_id) =>
+      agent.client.call("UpdateContainerResources", { container_id, linux: { cpu_shares: long(100) } }),
+    ),
+    "FAILED_PRECONDITION",
+    /the container is not running/,
+  );
+  // killed as its program would have been, or without a container to enter
+  const exit = await whileAt("exec", (id) => exec(agent, id, ["true"], 0)).then(
+    (done) => (done as { exitCode: number }).exitCode,
+    (error: { details?: string }) => error.details ?? String(error),
+  );
+  assert.match(String(exit), /^137$|is not running/);
+  await removePod(agent, pod);
+});
+
+test("a program that ends before its start has told so, in the pod's PID namespace, was started", {
+  skip: noRunc,
+}, async () => {
+  const pod = await runPodOf("late");
+  const { status } = await runToEnd(agent, pod, {
+    ...sh("exit 3"),
+    linux: { security_context: { namespace_options: { pid: NamespaceMode.POD } } },
+  });
+  assert.deepEqual([status.exit_code, status.reason], [3, "Error"]);
+  await removePod(agent, pod);
+});
