@@ -7,7 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Pods } from "./index-of-ids.js";
 import type { SandboxNode } from "./node.js";
 import type { Pod, PodRecord } from "./pod.js";
-import { planPodCgroups, removeMadeParents } from "./pod-cgroups.js";
+import { inPodCgroup, planPodCgroups, removeMadeParents } from "./pod-cgroups.js";
 import { Serial } from "./serial.js";
 import { openStore } from "./store.js";
 
@@ -72,4 +72,32 @@ test("a pod that is planned while parents of its cgroup are being removed has th
   } finally {
     rmSync(root, { recursive: true });
   }
+});
+
+test("a pod's cgroup that systemd tidies away before its monitor is in it is made again", async () => {
+  const record = { version: 1, id: "a", scope: { path: "/s/a.scope" } } as unknown as PodRecord;
+  const made: string[] = [];
+  const node = {
+    cgroups: {
+      create: async (path: string) => {
+        made.push(path);
+        return [];
+      },
+    },
+  } as unknown as SandboxNode;
+  const gone = (errnoName: string) =>
+    Object.assign(new Error(`join cgroup /s/a.scope/tasks: ${errnoName}`), { errnoName });
+  // before its file was opened, and before it was written
+  const failures = [gone("ENOENT"), gone("ENODEV")];
+  const spawn = async () => {
+    const failure = failures.shift();
+    if (failure !== undefined) throw failure;
+    return "monitor";
+  };
+  assert.equal(await inPodCgroup(node, { record } as Pod, spawn), "monitor");
+  assert.deepEqual(made, ["/s/a.scope", "/s/a.scope"]);
+  await assert.rejects(
+    inPodCgroup(node, { record } as Pod, () => Promise.reject(gone("EPERM"))),
+    /EPERM/,
+  );
 });

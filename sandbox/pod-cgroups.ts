@@ -60,14 +60,14 @@ export function firstCgroup({ record }: Pod): string {
 
 /**
  * Starts the monitor in the pod's cgroup. Until then the cgroup is empty, and on v1 systemd tidies those away when another
- * scope of the slice ends: such a one is made again.
+ * scope of the slice ends: such a one is made again. ENODEV: it went between the opening of its file and the writing.
  */
 export async function inPodCgroup<T>(node: SandboxNode, pod: Pod, spawn: () => Promise<T>): Promise<T> {
   for (let tries = 1; ; tries++) {
     try {
       return await spawn();
     } catch (error) {
-      const isGone = isSystemError(error) && error.errnoName === "ENOENT";
+      const isGone = isSystemError(error) && ["ENOENT", "ENODEV"].includes(error.errnoName);
       if (pod.record.scope === undefined || !isGone || tries === mostTries) throw error;
       await makePodCgroup(node, pod);
     }

@@ -434,7 +434,7 @@ for (const [handler, path] of Object.entries(candidates)) {
 function belowUnified(): string[] {
   const script = "umount --lazy /sys/fs/cgroup/unified && ls /sys/fs/cgroup/unified";
   const { status, stdout } = spawnSync("unshare", ["--mount", "sh", "-c", script], { encoding: "utf8" });
-  return status === 0 ? stdout.trim().split("\n") : [];
+  return status === 0 ? stdout.split("\n").filter((name) => name !== "") : [];
 }
 
 test("Status lists the handlers that can be used, and what each can do", async () => {
