@@ -69,6 +69,7 @@ export async function runAgent({ config, texts, refused }: StartConfig, source: 
   runtime.happenings.close();
   await Promise.all([server.close(), kubeServer?.close()]);
   runtime.streams.close();
+  node.network.close?.();
   await metrics?.close();
   await managerKnows;
   // monitors' connections and watched processes would keep the event loop alive

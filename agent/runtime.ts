@@ -159,6 +159,7 @@ function openNetwork(config: Config, observer: Observer): NetworkProvider {
     builtin: new BuiltinNetwork({
       addon: native,
       bridge,
+      run: config.run,
       subnets,
       cidrPath: join(config.root, "pod-cidr"),
       positionsPath: join(config.root, "pod-addresses"),

@@ -19,6 +19,10 @@ const addon: NetworkAddon = {
   watchNetwork: () => ({ close() {} }),
   runNftables: () => Promise.reject(new Error("not here")),
   changeSetElements: () => Promise.reject(new Error("not here")),
+  lockFile: () => {
+    throw new Error("not here");
+  },
+  closeDescriptor: () => undefined,
 };
 
 const observer = new Observer();
@@ -29,6 +33,7 @@ function network(subnets: string[]): BuiltinNetwork {
   return new BuiltinNetwork({
     addon,
     bridge: "berth0",
+    run: "/nonexistent",
     subnets,
     cidrPath: "/nonexistent/pod-cidr",
     positionsPath: "/nonexistent/positions",
@@ -108,8 +113,9 @@ test("a limit of the bandwidth is in the lease; one that is malformed is refused
 test("a bridge that cannot be made leaves the network not ready, and says why", async () => {
   const provider = network(["10.88.0.0/16"]);
   await provider.start();
-  assert.equal(provider.status().reason, "NetworkNotReady");
-  assert.match(provider.status().message, /berth0 cannot be set up: mkbridge: EPERM/);
+  const { reason, message } = await provider.status();
+  assert.equal(reason, "NetworkNotReady");
+  assert.match(message, /berth0 cannot be set up: mkbridge: EPERM/);
   await assert.rejects(provider.attach(podId, provider.reserve(podId), { namespaceFd: 0 }), UnavailableError);
 });
 
@@ -118,6 +124,7 @@ test("a subnet that the host has a route for leaves the network not ready, and n
   const provider = new BuiltinNetwork({
     addon: { ...addon, listRoutes: () => Promise.resolve([route]) },
     bridge: "berth0",
+    run: "/nonexistent",
     subnets: ["10.88.0.0/16"],
     cidrPath: "/nonexistent/pod-cidr",
     positionsPath: "/nonexistent/positions",
@@ -125,7 +132,7 @@ test("a subnet that the host has a route for leaves the network not ready, and n
   });
   await provider.start();
   assert.match(
-    provider.status().message,
+    (await provider.status()).message,
     /subnet 10\.88\.0\.0\/16 overlaps.* 10\.88\.7\.0\/24 via 192\.0\.2\.1 dev eth1$/,
   );
   await assert.rejects(provider.setPodCidr("10.88.7.0/25"), FailedPreconditionError);
@@ -178,11 +185,14 @@ test("a detach that the kernel refuses gives back what was taken, and done again
   const provider = new BuiltinNetwork({
     addon: failing,
     bridge: "berth0",
+    run: "/nonexistent",
     subnets: ["10.88.0.0/30"],
     cidrPath: "/nonexistent/pod-cidr",
     positionsPath: "/nonexistent/positions",
     observer,
   });
+  await provider.start();
+  documents.length = 0;
   const old = network(["10.88.0.0/30"]).reserve("old", [web]);
   provider.adopt("old", old);
   await assert.rejects(provider.detach("old", old, { namespaceGone: true }), /EBUSY/);

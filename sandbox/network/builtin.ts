@@ -49,6 +49,8 @@ export type NetworkAddon = Pick<
   | "changeSetElements"
   | "forgetUdpFlows"
   | "watchNetwork"
+  | "lockFile"
+  | "closeDescriptor"
 >;
 
 /** Ports that the kernel gives a bridge: BR_MAX_PORTS, of which none has the number 0. */
@@ -57,6 +59,8 @@ const mostPorts = 1023;
 export interface BuiltinNetworkOptions {
   addon: NetworkAddon;
   bridge: string;
+  /** the agent's directory for what runs: pods below it are its own */
+  run: string;
   /** one per family: the first one is the primary */
   subnets: readonly string[];
   /** where the kubelet's pod CIDRs are kept over restarts; they win over `subnets` */
@@ -68,6 +72,8 @@ export interface BuiltinNetworkOptions {
 
 /** How long a pod that comes waits for the port of one that goes. */
 const portPatienceMs = 5_000;
+/** Status may be asked often. */
+const retryMs = 1_000;
 
 export class BuiltinNetwork implements NetworkProvider {
   readonly name = "builtin";
@@ -84,6 +90,9 @@ export class BuiltinNetwork implements NetworkProvider {
   readonly #interfaces = new Map<string, string>();
   readonly #departures: Departures;
   readonly #node: NodeSide;
+  #triedAt = Number.NEGATIVE_INFINITY;
+  /** what an earlier agent has left was taken away */
+  #isTidy = false;
 
   /** InvalidArgumentError: a malformed subnet, or two of one family. */
   constructor(options: BuiltinNetworkOptions) {
@@ -95,6 +104,7 @@ export class BuiltinNetwork implements NetworkProvider {
     this.#table = new PortTable({
       addon: options.addon,
       bridge: options.bridge,
+      isOurs: () => this.#node.isHeld,
       subnets: () => this.#subnets.all(),
       onTrouble: (error) =>
         this.#observer.emit({ type: "trouble", what: "have UDP flows forgotten", subject: options.bridge, error }),
@@ -119,18 +129,21 @@ export class BuiltinNetwork implements NetworkProvider {
     const cidr = readKept(this.#cidrPath);
     if (cidr !== "") this.#subnets.change(splitCidrs(cidr));
     this.#subnets.continueFrom(readPositions(this.#positionsPath));
-    await this.#node.setUp();
-    await this.#node.removeStrays();
-    if (this.status().ready) await this.#node.leaveOlderSubnets();
+    await this.#setUp();
   }
 
-  /** Does not notice any more what others do. For whoever takes the network down, or hands it to another object. */
+  /**
+   * Does not notice any more what others do, and does nothing more to the bridge and the table. For whoever takes the network
+   * down, or hands it to another object.
+   */
   close(): void {
     this.#node.close();
     clearTimeout(this.#keepingPositions);
   }
 
-  status(): NetworkStatus {
+  /** One that is not ready is tried again, so that a remedy shows at once: without it the kubelet sends no pod. */
+  async status(): Promise<NetworkStatus> {
+    if (!this.#node.status.ready && performance.now() > this.#triedAt + retryMs) await this.#setUp();
     return this.#node.status;
   }
 
@@ -173,8 +186,8 @@ export class BuiltinNetwork implements NetworkProvider {
   }
 
   async attach(podId: string, lease: NetworkLease, { namespaceFd }: { namespaceFd: number }): Promise<NetworkLease> {
-    if (!this.status().ready || !interfaceExists(this.#bridge)) await this.#node.setUp();
-    const { ready, message } = this.status();
+    if (!this.#node.status.ready || !interfaceExists(this.#bridge)) await this.#setUp();
+    const { ready, message } = this.#node.status;
     if (!ready) throw new UnavailableError(`the pod network is not ready: ${message}`);
     await checkHostAddresses(this.#addon, lease.portMappings);
     const step = <T>(name: string, run: () => Promise<T>) => this.#observer.step("attach-network", name, run);
@@ -300,8 +313,17 @@ export class BuiltinNetwork implements NetworkProvider {
       addressesInUse: this.#subnets.addressesInUse,
       interfacesGoing: this.#departures.count,
       hostPortsInUse: this.#hostPorts.count,
-      status: this.status(),
+      status: this.#node.status,
     };
+  }
+
+  async #setUp(): Promise<void> {
+    await this.#node.setUp();
+    this.#triedAt = performance.now();
+    if (!this.#node.status.ready || this.#isTidy) return;
+    this.#isTidy = true;
+    await this.#node.removeStrays();
+    await this.#node.leaveOlderSubnets();
   }
 
   async #limitBandwidth({ hostInterface, bandwidth }: NetworkLease): Promise<void> {

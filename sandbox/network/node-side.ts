@@ -5,6 +5,7 @@ import { FailedPreconditionError, messageOf } from "../errors.js";
 import type { Leak } from "../leaks/leak.js";
 import { monitorProcesses } from "../monitor-processes.js";
 import type { Observer } from "../observer.js";
+import { BridgeHold, portsOf } from "./bridge-hold.js";
 import { interfaceExists } from "./departures.js";
 import { findOverlaps, formatRoute } from "./host-routes.js";
 import { enableForwarding, setSwitch, uplinkMtu } from "./host-settings.js";
@@ -18,9 +19,18 @@ import { type Subnets, withoutPrefix } from "./subnets.js";
 export interface NodeSideOptions {
   addon: Pick<
     Addon,
-    "ensureBridge" | "removeOlderAddresses" | "joinBridge" | "deleteLink" | "listRoutes" | "watchNetwork"
+    | "ensureBridge"
+    | "removeOlderAddresses"
+    | "joinBridge"
+    | "deleteLink"
+    | "listRoutes"
+    | "watchNetwork"
+    | "lockFile"
+    | "closeDescriptor"
   >;
   bridge: string;
+  /** the agent's own directory for what runs: pods below it are its own */
+  run: string;
   subnets: Subnets;
   table: PortTable;
   /** the bridge's ports: the host's ends of all pods that are known */
@@ -37,6 +47,7 @@ const leastMtu6 = 1280;
 export class NodeSide {
   readonly #options: NodeSideOptions;
   readonly #restorer: Restorer;
+  readonly #hold: BridgeHold;
   #status: NetworkStatus = { ready: false, reason: "NetworkNotReady", message: "the network was not started yet" };
   #mtu = 1500;
   #setUp: Promise<void> | undefined;
@@ -45,6 +56,7 @@ export class NodeSide {
   constructor(options: NodeSideOptions) {
     this.#options = options;
     const { bridge, observer } = options;
+    this.#hold = new BridgeHold(options);
     this.#restorer = new Restorer({
       restore: async () => {
         await this.setUp();
@@ -56,6 +68,11 @@ export class NodeSide {
 
   get status(): NetworkStatus {
     return this.#status;
+  }
+
+  /** The bridge and its table are this agent's, and not another one's. */
+  get isHeld(): boolean {
+    return this.#hold.isHeld;
   }
 
   /** of the bridge, and of pods that are attached from now on */
@@ -87,6 +104,7 @@ export class NodeSide {
   /** Makes what is missing; answers a sentence for each setting of the host that was changed for it. */
   async make(): Promise<string[]> {
     const { addon, bridge, subnets, table, interfaces } = this.#options;
+    await this.#hold.take();
     this.#mtu = Math.max(uplinkMtu(), subnets.hasFamily("IPv6") ? leastMtu6 : leastMtu4);
     await this.#checkRoutes();
     // before anything is made: what is taken away from then on is noticed
@@ -105,6 +123,7 @@ export class NodeSide {
   /** The kernel would hold on to its routes to subnets that may be another node's by now. */
   async leaveOlderSubnets(): Promise<void> {
     const { addon, bridge, subnets, table, observer } = this.#options;
+    if (!this.isHeld) return;
     try {
       await addon.removeOlderAddresses({ bridge, wanted: subnets.gateways() });
       await table.write();
@@ -128,10 +147,11 @@ export class NodeSide {
   /** Interfaces of pods that no record knows: they would answer for addresses that are given to others. */
   strays(besideKnown: readonly string[]): Leak[] {
     const { addon, bridge, interfaces } = this.#options;
+    if (!this.isHeld) return [];
     const known = new Set([...interfaces(), ...besideKnown].flatMap((name) => [name, ifbOf(name)]));
-    const ports = listDirectory(`/sys/class/net/${bridge}/brif`).filter((name) => veth.test(name));
+    const ports = portsOf(bridge).filter((name) => veth.test(name));
     // those of other agents have other aliases
-    const ifbs = listDirectory("/sys/class/net").filter((name) => ifb.test(name) && aliasOf(name) === this.alias);
+    const ifbs = readdirSync("/sys/class/net").filter((name) => ifb.test(name) && aliasOf(name) === this.alias);
     const strays = [...ports, ...ifbs].filter((name) => !known.has(name));
     return strays.map((name) => ({
       kind: "interface",
@@ -142,7 +162,7 @@ export class NodeSide {
         const living = monitorProcesses().map(({ podId }) => vethOf(podId));
         if (living.some((veth) => [veth, ifbOf(veth)].includes(name))) {
           throw new FailedPreconditionError(
-            `its pod lives: another agent uses bridge ${bridge}, too; each needs one of its own (--bridge, --subnet)`,
+            `its pod lives, without a record of it: ${bridge} may be another agent's (--bridge, --subnet)`,
           );
         }
         await addon.deleteLink(name);
@@ -150,10 +170,11 @@ export class NodeSide {
     }));
   }
 
-  /** Does not notice any more what others do. */
+  /** Does not notice any more what others do, and leaves the bridge to another agent. */
   close(): void {
     this.#watch?.close();
     this.#restorer.close();
+    this.#hold.close();
   }
 
   /** What another program does to the network is undone; it tells of our own doings, too, but for the table's. */
@@ -197,14 +218,5 @@ function readText(path: string): string {
     return readFileSync(path, "utf8");
   } catch {
     return "";
-  }
-}
-
-function listDirectory(path: string): string[] {
-  try {
-    return readdirSync(path);
-  } catch {
-    // there is no bridge
-    return [];
   }
 }

@@ -21,6 +21,7 @@ test("flows are forgotten for UDP ports alone, and a kernel that cannot keeps no
       },
     },
     bridge: "berth0",
+    isOurs: () => true,
     subnets: () => ["10.88.0.0/16"],
     onTrouble: (error) => troubles.push(error),
   });

@@ -11,6 +11,7 @@ type TableAddon = Pick<Addon, "runNftables" | "changeSetElements" | "forgetUdpFl
 export class PortTable {
   readonly #addon: TableAddon;
   readonly #bridge: string;
+  readonly #isOurs: () => boolean;
   readonly #subnets: () => string[];
   readonly #onTrouble: (error: unknown) => void;
   /** what stands, or shall stand, in the maps, by pod */
@@ -22,6 +23,8 @@ export class PortTable {
   constructor(options: {
     addon: TableAddon;
     bridge: string;
+    /** another agent's is left as it is */
+    isOurs: () => boolean;
     /** all that pods have addresses of, none within another */
     subnets: () => string[];
     /** the kernel does not forget flows: ports work all the same */
@@ -29,6 +32,7 @@ export class PortTable {
   }) {
     this.#addon = options.addon;
     this.#bridge = options.bridge;
+    this.#isOurs = options.isOurs;
     this.#subnets = options.subnets;
     this.#onTrouble = options.onTrouble;
   }
@@ -62,6 +66,7 @@ export class PortTable {
   async unpublish(podId: string): Promise<void> {
     const ports = this.#published.get(podId);
     this.#published.delete(podId);
+    if (!this.#isOurs()) return;
     // nothing of this pod is in the table, unless what should have gone is there still
     if (ports === undefined && !this.#stale) return;
     await this.#changeOrWhole(ports ?? { addresses: [], portMappings: [] }, true);

@@ -74,6 +74,7 @@ function builtin(slot: Slot): BuiltinNetwork {
   return new BuiltinNetwork({
     addon: native,
     bridge: slot.bridge,
+    run: "/nonexistent",
     // as many as a bridge has ports
     subnets: [`10.243.${slot.number & ~7}.0/21`, slot.subnet6],
     cidrPath: "/nonexistent/pod-cidr",

@@ -10,6 +10,7 @@ const [bridge = "", subnets = "", podId = "", namespace = ""] = process.argv.sli
 const network = new BuiltinNetwork({
   addon: native,
   bridge,
+  run: "/nonexistent",
   subnets: subnets.split(","),
   cidrPath: "/nonexistent/cidr",
   positionsPath: "/nonexistent/positions",

@@ -57,6 +57,7 @@ export async function openTestNetwork(): Promise<TestNetwork> {
     new BuiltinNetwork({
       addon: native,
       bridge: slot.bridge,
+      run: "/nonexistent",
       subnets: [slot.subnet, slot.subnet6],
       cidrPath,
       positionsPath,
@@ -110,7 +111,7 @@ export async function openTestNetwork(): Promise<TestNetwork> {
     },
   };
   await self.network.start();
-  const { ready, message } = self.network.status();
+  const { ready, message } = await self.network.status();
   if (!ready) {
     await self.stop();
     throw new Error(message);
