@@ -127,6 +127,13 @@ export interface StreamedExec {
 
 const SIGHUP = 1;
 
+/** As when the container ends while its terminal is being opened. */
+function endedWithoutStreams({ record }: Container, [program]: string[]): FailedPreconditionError {
+  return new FailedPreconditionError(
+    `the command ${JSON.stringify(program)} in container ${record.id} has ended before its streams were there`,
+  );
+}
+
 /** Runs a program in a running container with live streams; back when they are there. */
 export async function startExec(
   node: SandboxNode,
@@ -145,7 +152,7 @@ export async function startExec(
     });
     const ended = exec.ended.catch((error: unknown) => Promise.reject(toExecError(error, container, command)));
     // before the streams were there it is the call's own failure, and afterwards their user's
-    ended.catch(reject);
+    ended.then(() => reject(endedWithoutStreams(container, command)), reject);
   });
   try {
     return await unlessFrozen(node, container.record.podId, started);

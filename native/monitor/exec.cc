@@ -252,11 +252,12 @@ void ExecSession::on_runtime_ended() {
     return end();
   }
   pid_ = command_->program();
+  // Also that of a program that has ended before the runtime: its output waits there, and the caller waits for streams.
+  if (terminal_) take_terminal(command_->take_terminal());
   if (command_->program_end()) {
     on_reaped(*command_->program_end());
     return;
   }
-  if (terminal_) take_terminal(command_->take_terminal());
   if (cancelled_) kill_tree();
 }
 

@@ -10,6 +10,7 @@ import { runtime } from "../../cri-proto/generated/runtime.js";
 import { kernelFeatures } from "../../native/features.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import { leftCgroups, leftProcesses } from "../support/leaks.js";
+import { WebSocketClient } from "../support/websocket-client.js";
 import { takesBetween } from "../support/within.js";
 import {
   ContainerState,
@@ -324,6 +325,17 @@ for (const [handler, path] of Object.entries(candidates)) {
       const log = readFileSync(log_path ?? "", "utf8");
       assert.match(log, / stdout F \/dev\/(pts\/\d+|console)\r?\n/);
       assert.match(log, / stdout F terminal\r?\n/);
+    });
+
+    test("exec with a terminal, also of a program that ends before the runtime does", async () => {
+      for (let round = 0; round < 10; round++) {
+        const cmd = ["echo", `hello ${round}`];
+        const request = { container_id: id, cmd, tty: true, stdin: true, stdout: true };
+        const { url } = await agent.client.call("Exec", request);
+        const client = await WebSocketClient.open(url, ["v5.channel.k8s.io"]);
+        assert.equal((await client.ended()).status, "Success");
+        assert.equal(client.text(1), `hello ${round}\r\n`);
+      }
     });
 
     test("one PID namespace for the pod, and another container's", async () => {
