@@ -287,7 +287,8 @@ async function makeContainer(
   }
   undo.push("end the init", () => forgetInMonitor(node, pod.record.id, id));
   let pid = await step("init", () => monitor.createContainer(id, plan, descriptors));
-  if (spec.mounts.some(followsHost)) {
+  // without a pid an OCI runtime has found its program wanting, of which the start tells; it has no mounts, then
+  if (pid !== 0 && spec.mounts.some(followsHost)) {
     await step("propagation", async () => {
       // one with hooks has not left the host's root yet, and an OCI runtime makes copies of the mounts
       const tables = await (foreign === null

@@ -25,6 +25,9 @@ export function updateContainer(node: SandboxNode, container: Container, resourc
   return node.serial.run(id, async () => {
     const { podId, phase, spec, cgroupPath } = container.record;
     if (phase === "exited" || spec === null) throw new FailedPreconditionError(`container ${id} is ${phase}`);
+    if (isForeign(node, podId) && phase === "created" && container.pid === 0) {
+      throw new FailedPreconditionError(`container ${id} is not running: its program cannot be started`);
+    }
     const askedScore = oomScoreAdj(resources, "linux");
     const old = container.config.linux?.resources ?? {};
     const asked = completed(resources, old);

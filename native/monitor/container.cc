@@ -113,6 +113,7 @@ void Container::start(const Caller& caller) {
   phase_ = Phase::kStarting;
   starter_ = caller;
   started_at_ = realtime_ns();
+  if (is_unstartable()) return end_unstartable(kStartFailedExit, 0);
   if (foreign_) {
     RuntimeOrders orders;
     orders.command = {"start"};

@@ -58,6 +58,9 @@ class ContainerHost {
   virtual void forget(Container& container) = 0;
 };
 
+// Of one whose program could not be executed.
+constexpr int kStartFailedExit = 128;
+
 class Container final : public LogObserver, public Disposable {
  public:
   enum class Phase { kOpeningLog, kBuilding, kCreated, kStarting, kRunning, kEnding, kExited };
@@ -111,6 +114,10 @@ class Container final : public LogObserver, public Disposable {
   std::optional<Failure> create_by_runtime();
   void on_runtime_created(RuntimeCommand& command);
   void on_runtime_started(RuntimeCommand& command);
+  void on_unstartable(const Failure& fault);
+  // Created, and its runtime has found that its program cannot be executed: there is no init.
+  bool is_unstartable() const { return foreign_ && pid_ == 0 && failure_.has_value(); }
+  void end_unstartable(int exit_code, int signal);
   void on_ready();
   std::optional<Failure> make_streams(ChildStreams& streams);
   void adopt_init(pid_t pid);

@@ -49,7 +49,8 @@ void Container::on_runtime_created(RuntimeCommand& command) {
   if (command.result()) {
     // Whatever it has started by then.
     kill_processes();
-    return fail_create(*command.result());
+    if (!command.program_at_fault() || killed_) return fail_create(*command.result());
+    return foreign_->clean_up([this, fault = *command.result()] { on_unstartable(fault); });
   }
   if (command.program_end()) {
     return fail_create(failure(ErrorKind::kInternal, "create the container", id_, "its init has ended"));
@@ -64,6 +65,13 @@ void Container::on_runtime_created(RuntimeCommand& command) {
     }
     stdin_.reset(fcntl(stdout_.get(), F_DUPFD_CLOEXEC, 0));
   }
+  on_ready();
+}
+
+// The CRI's users know a program that cannot be executed from the start: it is kept until then, as one without an init.
+void Container::on_unstartable(const Failure& fault) {
+  if (killed_) return fail_create(why_not_created());
+  failure_ = fault;
   on_ready();
 }
 
@@ -89,7 +97,9 @@ void Container::update(const Caller& caller, std::string resources) {
   const auto refused = [this] {
     return failure(ErrorKind::kNotRunning, "update the container", id_, "the container is not running");
   };
-  const auto takes_updates = [this] { return phase_ == Phase::kCreated || phase_ == Phase::kRunning; };
+  const auto takes_updates = [this] {
+    return (phase_ == Phase::kCreated && !is_unstartable()) || phase_ == Phase::kRunning;
+  };
   if (!takes_updates()) return host_.server().fail(caller, refused());
   RuntimeOrders orders;
   orders.command = {"update"};

@@ -18,7 +18,6 @@ namespace {
 constexpr uint64_t kAwaitEndMs = 100;
 constexpr uint64_t kAwaitDiskMs = 900;
 constexpr int kSignalExit = 128;
-constexpr int kStartFailedExit = 128;
 
 }  // namespace
 
@@ -95,6 +94,12 @@ void Container::on_init_ended(const siginfo_t& info) {
   }
 }
 
+void Container::end_unstartable(int exit_code, int signal) {
+  started_at_ = 0;
+  exit_.finished_at = realtime_ns();
+  end_with(exit_code, signal);
+}
+
 void Container::end_with(int exit_code, int signal) {
   phase_ = Phase::kEnding;
   exit_.exit_code = exit_code;
@@ -167,7 +172,9 @@ void Container::kill_others() {
 void Container::kill_all() {
   killed_ = true;
   // While its log is being opened there is nothing yet; then nothing is begun any more.
-  if (phase_ != Phase::kExited && phase_ != Phase::kOpeningLog) kill_processes();
+  if (phase_ == Phase::kExited || phase_ == Phase::kOpeningLog) return;
+  if (phase_ == Phase::kCreated && is_unstartable()) return end_unstartable(kSignalExit + SIGKILL, SIGKILL);
+  kill_processes();
 }
 
 }  // namespace berth

@@ -5,6 +5,7 @@
 #include "monitor/plan_check.h"
 #include "monitor/pod_setup.h"
 #include "monitor/runtime_command.h"
+#include "monitor/runtime_words.h"
 #include "monitor/seccomp_answer.h"
 #include "monitor/user_namespace.h"
 
@@ -161,6 +162,44 @@ void test_runtime_logs() {
   CHECK(last_log_error("{\"level\":\"error\",\"msg\":\"" + std::string(100000, 'x')).size() == 4096);
 }
 
+void test_faults_of_programs() {
+  const auto told = [](const char* words, const char* program = "/no/such", const char* directory = "/srv/data") {
+    const auto fault = fault_of_program(words, program, directory);
+    if (!fault) return std::string("none");
+    CHECK(fault->kind == ErrorKind::kInvalid && fault->message == words);
+    return fault->error.describe();
+  };
+  const char* missing = "execve /no/such: No such file or directory";
+  CHECK(told("runc create failed: unable to start container process: exec: \"/no/such\": stat /no/such: no such file or "
+             "directory") == missing);
+  CHECK(told("exec failed: unable to start container process: error during container init: exec: \"/no/such\": executable "
+             "file not found in $PATH") == missing);
+  CHECK(told("executable file `/no/such` not found in $PATH: No such file or directory") == missing);
+  CHECK(told("executable file `/no/such` not found: No such file or directory") == missing);
+  CHECK(told("open executable: Permission denied") == "execve /no/such: Permission denied");
+  CHECK(told("unable to start container process: exec: \"a\\\"\\\\\\n\": permission denied", "a\"\\\n") ==
+        "execve a\"\\\n: Permission denied");
+  const char* file = "enter the working directory /srv/data: Not a directory";
+  CHECK(told("unable to start container process: error during container init: mkdir /srv: not a directory") == file);
+  CHECK(told("exec failed: unable to start container process: chdir to cwd (\"/srv/data\") set in config.json failed: not a "
+             "directory") == file);
+  CHECK(told("chdir `/srv/data`: Not a directory") == file && told("chdir to `/srv/data`: Not a directory") == file);
+
+  // of another program, of other directories, in another place, for another reason
+  for (const char* words :
+       {"runc create failed: unable to start container process: error running hook #0: exec: \"/no/such\": stat /no/such: no "
+        "such file or directory",
+        "unable to start container process: exec: \"/no/other\": stat /no/other: no such file or directory",
+        "unable to start container process: exec: \"/no/such\": input/output error", "exec: \"/no/such\": permission denied",
+        "executable file `/no/other` not found in $PATH: No such file or directory", "open executable: Input/output error",
+        "unable to start container process: error during container init: mkdir /sr: not a directory",
+        "unable to start container process: error during container init: mkdir : not a directory",
+        "unable to start container process: mkdir", "unable to start container process: ", "chdir `/srv`: Not a directory",
+        "mkdir /srv/data: not a directory", "no such file or directory", "", "create `/no/such`: Permission denied"}) {
+    CHECK(told(words) == "none");
+  }
+}
+
 void test_orphans() {
   OrphanEnds orphans;
   siginfo_t info = {};
@@ -198,6 +237,7 @@ void test_oci_runtime() {
 
 int main() {
   test_runtime_logs();
+  test_faults_of_programs();
   test_orphans();
   test_oci_runtime();
   test_oom_kills();

@@ -21,13 +21,13 @@
 #include "monitor/host_pid.h"
 #include "monitor/identity.h"
 #include "monitor/program.h"
+#include "monitor/runtime_words.h"
 
 namespace berth {
 
 namespace {
 
 constexpr size_t kLongestLog = 64 << 10;
-constexpr size_t kLongestMessage = 4096;
 constexpr const char* kEnvironment = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 struct ChildOrders {
@@ -105,45 +105,9 @@ std::string read_end(const std::string& path, size_t limit) {
   return text;
 }
 
-// The value of a JSON string that begins after its quotation mark; its escapes are resolved as far as messages have them.
-std::string json_text(std::string_view rest) {
-  std::string text;
-  for (size_t i = 0; i < rest.size() && rest[i] != '"' && text.size() < kLongestMessage; ++i) {
-    if (rest[i] != '\\' || i + 1 == rest.size()) {
-      text += rest[i];
-      continue;
-    }
-    const char escaped = rest[++i];
-    if (escaped == 'n' || escaped == 't' || escaped == 'r') {
-      text += ' ';
-    } else if (escaped == 'u' && i + 4 < rest.size()) {
-      const auto code = strtoul(std::string(rest.substr(i + 1, 4)).c_str(), nullptr, 16);
-      text += code >= 0x20 && code < 0x7f ? static_cast<char>(code) : '?';
-      i += 4;
-    } else {
-      text += escaped;
-    }
-  }
-  while (!text.empty() && text.back() == ' ') text.pop_back();
-  return text;
-}
-
 std::string base_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
 
 }  // namespace
-
-std::string last_log_error(std::string_view log) {
-  std::string found;
-  while (!log.empty()) {
-    const std::string_view line = log.substr(0, log.find('\n'));
-    log.remove_prefix(line.size() < log.size() ? line.size() + 1 : line.size());
-    const size_t message = line.find("\"msg\":");
-    if (message == std::string_view::npos || line.find("\"error\"") == std::string_view::npos) continue;
-    const size_t quote = line.find('"', message + 6);
-    if (quote != std::string_view::npos) found = json_text(line.substr(quote + 1));
-  }
-  return found;
-}
 
 // ---- orphans ----
 
@@ -214,6 +178,10 @@ std::optional<Failure> RuntimeCommand::start(const OciRuntime& runtime, const Ru
   bundle_ = runtime.bundle;
   number_ = std::to_string(number);
   starts_program_ = orders.starts_program;
+  if (orders.process != nullptr) {
+    program_name_ = orders.process->args.front();
+    directory_ = orders.process->cwd;
+  }
   result_ = write_input(orders);
   if (!result_ && orders.terminal) result_ = listen_for_terminal();
   if (!result_) result_ = spawn(runtime, orders);
@@ -313,7 +281,10 @@ void RuntimeCommand::take_result(const siginfo_t& info) {
       words = info.si_code == CLD_EXITED ? "it ended with exit code " + std::to_string(info.si_status)
                                          : "it was killed by signal " + std::to_string(info.si_status);
     }
-    result_ = failure(ErrorKind::kInternal, name_, {}, words);
+    result_ = fault_of_program(words, program_name_, directory_);
+    program_at_fault_ = result_.has_value();
+    if (!result_) result_ = failure(ErrorKind::kInternal, name_, {}, words);
+    if (program_at_fault_) result_->message.insert(0, name_ + ": ");
   }
   if (!result_ && starts_program_) {
     program_ = static_cast<pid_t>(strtol(read_end(file("program"), 32).c_str(), nullptr, 10));

@@ -82,6 +82,8 @@ class RuntimeCommand {
 
   // After its end. The runtime's own words when it failed.
   const std::optional<Failure>& result() const { return result_; }
+  // What was to be started, or its working directory, is not there or not what it has to be.
+  bool program_at_fault() const { return program_at_fault_; }
   // By SIGKILL, and not for its time limit.
   bool was_killed() const { return was_killed_; }
   // Of the program that it has started, in the monitor's PID namespace.
@@ -106,10 +108,13 @@ class RuntimeCommand {
   Timer<RuntimeCommand, &RuntimeCommand::on_time> timer_;
   std::string name_;     // of the runtime and the command, for errors
   std::string bundle_;
+  std::string program_name_;  // what it is to start, and where
+  std::string directory_;
   std::string number_;
   bool starts_program_ = false;
   bool timed_out_ = false;
   bool was_killed_ = false;
+  bool program_at_fault_ = false;
   ChildLink channel_;
   UniqueFd terminal_listener_;
   pid_t pid_ = 0;
@@ -118,8 +123,5 @@ class RuntimeCommand {
   std::optional<siginfo_t> program_end_;
   std::optional<Failure> result_;
 };
-
-// The text of the last error in a runtime's log of JSON lines; empty when there is none.
-std::string last_log_error(std::string_view log);
 
 }  // namespace berth
