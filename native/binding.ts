@@ -258,6 +258,9 @@ export interface Addon {
   attachVeth(options: VethOptions): Promise<void>;
   /** makes interfaces of the host ports of the bridge, with hairpin; those that have gone are passed over */
   joinBridge(options: { bridge: string; interfaces: string[] }): Promise<void>;
+  /** the kernel's number of the host's interface: one that is made again has another. 0: there is none. Unlike sysfs it does not know
+   *  one any more that is just being deleted */
+  linkIndex(name: string): number;
   /** gone already is success */
   deleteLink(name: string): Promise<void>;
 

@@ -31,6 +31,16 @@ function veth(bridgeName: string, namespaceFd: number, host: number): VethOption
 
 const namesOf = (links: LinkStatistics[]) => links.map((link) => link.name);
 
+test("an interface that is made again has another number, and one that has gone has none", async (t) => {
+  const name = await bridge(t);
+  const first = native.linkIndex(name);
+  assert.equal(first, Number(readFileSync(`/sys/class/net/${name}/ifindex`, "utf8")));
+  await native.deleteLink(name);
+  assert.equal(native.linkIndex(name), 0);
+  await native.ensureBridge({ name, addresses: [], mtu: 1400 });
+  assert.ok(native.linkIndex(name) > first);
+});
+
 test("two pods and the host reach each other through the bridge", async (t) => {
   const name = await bridge(t);
   const [one, two] = [await networkNamespace(t), await networkNamespace(t)];

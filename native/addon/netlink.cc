@@ -182,6 +182,13 @@ Napi::Value delete_link_call(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value link_index(const Napi::CallbackInfo& info) {
+  std::string name = string_argument(info, 0, "name");
+  unsigned index = if_nametoindex(name.c_str());
+  if (index == 0 && errno != ENODEV) throw_errno("if_nametoindex", name);
+  return Napi::Number::New(info.Env(), index);
+}
+
 Napi::Value set_loopback_up(const Napi::CallbackInfo& info) {
   int name_space = int_argument(info, 0, "namespaceFd");
   return on_own_thread(info.Env(), [name_space]() -> Settle {
@@ -200,6 +207,7 @@ void register_netlink(Napi::Object exports) {
   export_function<ensure_bridge_call>(exports, "ensureBridge");
   export_function<remove_older_addresses_call>(exports, "removeOlderAddresses");
   export_function<set_loopback_up>(exports, "setLoopbackUp");
+  export_function<link_index>(exports, "linkIndex");
   export_function<delete_link_call>(exports, "deleteLink");
   export_function<join_bridge_call>(exports, "joinBridge");
 }

@@ -12,6 +12,7 @@ const addon: NetworkAddon = {
   attachVeth: () => Promise.reject(new Error("not here")),
   joinBridge: () => Promise.reject(new Error("not here")),
   deleteLink: () => Promise.reject(new Error("not here")),
+  linkIndex: () => 0,
   listAddresses: () => Promise.reject(new Error("not here")),
   listRoutes: () => Promise.resolve([]),
   shapeLink: () => Promise.reject(new Error("not here")),

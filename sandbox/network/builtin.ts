@@ -8,7 +8,7 @@ import type { Known, Leak } from "../leaks/leak.js";
 import type { Observer } from "../observer.js";
 import { bandwidthOf } from "./bandwidth.js";
 import { formatSubnet, parseAddress, parseCidr } from "./cidr.js";
-import { Departures, interfaceExists } from "./departures.js";
+import { Departures } from "./departures.js";
 import { checkHostAddresses } from "./host-addresses.js";
 import { checkPortMappings, HostPorts } from "./host-ports.js";
 import { ifbOf, vethOf } from "./interface-names.js";
@@ -43,6 +43,7 @@ export type NetworkAddon = Pick<
   | "joinBridge"
   | "shapeLink"
   | "deleteLink"
+  | "linkIndex"
   | "listAddresses"
   | "listRoutes"
   | "runNftables"
@@ -70,6 +71,8 @@ export interface BuiltinNetworkOptions {
   observer: Observer;
 }
 
+/** A bridge that is deleted again and again keeps an attachment so often. */
+const mostTries = 5;
 /** How long a pod that comes waits for the port of one that goes. */
 const portPatienceMs = 5_000;
 /** Status may be asked often. */
@@ -186,7 +189,7 @@ export class BuiltinNetwork implements NetworkProvider {
   }
 
   async attach(podId: string, lease: NetworkLease, { namespaceFd }: { namespaceFd: number }): Promise<NetworkLease> {
-    if (!this.#node.status.ready || !interfaceExists(this.#bridge)) await this.#setUp();
+    if (!this.#node.status.ready || this.#addon.linkIndex(this.#bridge) === 0) await this.#setUp();
     const { ready, message } = this.#node.status;
     if (!ready) throw new UnavailableError(`the pod network is not ready: ${message}`);
     await checkHostAddresses(this.#addon, lease.portMappings);
@@ -368,11 +371,16 @@ export class BuiltinNetwork implements NetworkProvider {
       addresses: lease.addresses,
       gateways: lease.gateways,
     };
-    for (;;) {
+    for (let tries = 1; ; ) {
+      const bridge = this.#addon.linkIndex(this.#bridge);
       try {
         return await this.#addon.attachVeth(options);
       } catch (error) {
-        if (!isFull(error) || !(await this.#departures.oneGoes(portPatienceMs))) throw attachError(error, lease.bridge);
+        if (isFull(error) && (await this.#departures.oneGoes(portPatienceMs))) continue;
+        const isStill = bridge !== 0 && bridge === this.#addon.linkIndex(this.#bridge);
+        if (isStill || tries++ === mostTries) throw attachError(error, lease.bridge);
+        // somebody has deleted it meanwhile
+        await this.#setUp();
       }
     }
   }

@@ -1,6 +1,6 @@
 /** What all pods of the built-in network share on the host: the bridge, the table, and the host's own settings. */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import type { Addon, NetworkChange } from "../../native/binding.js";
+import { type Addon, isSystemError, type NetworkChange } from "../../native/binding.js";
 import { FailedPreconditionError, messageOf } from "../errors.js";
 import type { Leak } from "../leaks/leak.js";
 import { monitorProcesses } from "../monitor-processes.js";
@@ -23,6 +23,7 @@ export interface NodeSideOptions {
     | "removeOlderAddresses"
     | "joinBridge"
     | "deleteLink"
+    | "linkIndex"
     | "listRoutes"
     | "watchNetwork"
     | "lockFile"
@@ -43,6 +44,8 @@ export interface NodeSideOptions {
 /** That every link with the family has to carry. */
 const leastMtu4 = 576;
 const leastMtu6 = 1280;
+/** for as long as somebody deletes the bridge again and again */
+const mostTries = 5;
 
 export class NodeSide {
   readonly #options: NodeSideOptions;
@@ -109,15 +112,34 @@ export class NodeSide {
     await this.#checkRoutes();
     // before anything is made: what is taken away from then on is noticed
     this.#watch ??= addon.watchNetwork({ bridge, table: tableName(bridge) }, (change) => this.#noticed(change));
-    await addon.ensureBridge({ name: bridge, addresses: subnets.gateways(), mtu: this.#mtu });
-    // the rule that guards route_localnet comes first
-    await table.write();
-    setSwitch(`ipv4/conf/${bridge}/route_localnet`, "1");
-    // a pod may say that it is a router: the host must not go by it (CVE-2020-10749)
-    if (existsSync("/proc/sys/net/ipv6")) setSwitch(`ipv6/conf/${bridge}/accept_ra`, "0");
-    // pods that were there before the bridge
-    await addon.joinBridge({ bridge, interfaces: interfaces() });
-    return enableForwarding(subnets.hasFamily("IPv6"));
+    return this.#whileItStays(async () => {
+      // the rule that guards route_localnet comes first
+      await table.write();
+      setSwitch(`ipv4/conf/${bridge}/route_localnet`, "1");
+      // a pod may say that it is a router: the host must not go by it (CVE-2020-10749)
+      if (existsSync("/proc/sys/net/ipv6")) setSwitch(`ipv6/conf/${bridge}/accept_ra`, "0");
+      // pods that were there before the bridge
+      await addon.joinBridge({ bridge, interfaces: interfaces() });
+      return enableForwarding(subnets.hasFamily("IPv6"));
+    });
+  }
+
+  /** `work` is for a bridge that is there: with one that somebody deletes meanwhile all is done again. */
+  async #whileItStays<T>(work: () => Promise<T>): Promise<T> {
+    const { addon, bridge, subnets } = this.#options;
+    for (let tries = 1; ; tries++) {
+      let index: number | undefined;
+      const isStill = () => index !== 0 && index === addon.linkIndex(bridge);
+      try {
+        await addon.ensureBridge({ name: bridge, addresses: subnets.gateways(), mtu: this.#mtu });
+        index = addon.linkIndex(bridge);
+        const result = await work();
+        if (isStill() || tries === mostTries) return result;
+      } catch (error) {
+        // one that cannot be made is not there either
+        if (isStill() || tries === mostTries || (index === undefined && !isGone(error))) throw error;
+      }
+    }
   }
 
   /** The kernel would hold on to its routes to subnets that may be another node's by now. */
@@ -206,6 +228,10 @@ export class NodeSide {
       `the pod subnet ${overlap.subnet} overlaps the host's route ${formatRoute(overlap.route)}`,
     );
   }
+}
+
+function isGone(error: unknown): boolean {
+  return isSystemError(error) && error.errnoName === "ENODEV";
 }
 
 /** Empty: it has none, or it has gone. */

@@ -73,6 +73,31 @@ for (const [what, ...command] of [
   });
 }
 
+test("a bridge that is deleted while pods are attached: all of them get their network", async () => {
+  const starting = Promise.all(Array.from({ length: 24 }, () => net.startPod()));
+  let isOver = false;
+  const over = starting.finally(() => {
+    isOver = true;
+  });
+  // fewer than the tries that an attachment has
+  let deletions = 0;
+  const delete_ = async () => {
+    while (!isOver && deletions < 4) {
+      await until(() => isOver || net.pods.some(isPort), "one is attached");
+      await native.deleteLink(net.slot.bridge);
+      deletions++;
+    }
+  };
+  const [pods] = await Promise.all([over, delete_()]);
+  assert.ok(deletions > 0);
+  await until(() => pods.every(isPort), "all are ports of the bridge");
+  await pods[0]?.serve(80);
+  for (const pod of pods.slice(1)) assert.equal(await pod.ask(pods[0]?.address ?? "", 80), pod.address);
+});
+
+const isPort = ({ lease }: { lease: { hostInterface: string } }) =>
+  existsSync(`/sys/class/net/${net.slot.bridge}/brif/${lease.hostInterface}`);
+
 for (const [what, command] of [
   ["taken out of the bridge", (port: string) => ["link", "set", port, "nomaster"]],
   ["set down", (port: string) => ["link", "set", port, "down"]],
