@@ -160,6 +160,7 @@ function openNetwork(config: Config, observer: Observer): NetworkProvider {
       addon: native,
       bridge,
       run: config.run,
+      namespaceOf: (podId) => join(config.netnsDir, `berth-${podId}`),
       subnets,
       cidrPath: join(config.root, "pod-cidr"),
       positionsPath: join(config.root, "pod-addresses"),

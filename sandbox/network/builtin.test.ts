@@ -24,6 +24,9 @@ const addon: NetworkAddon = {
     throw new Error("not here");
   },
   closeDescriptor: () => undefined,
+  openPath: () => {
+    throw new Error("not here");
+  },
 };
 
 const observer = new Observer();
@@ -35,6 +38,7 @@ function network(subnets: string[]): BuiltinNetwork {
     addon,
     bridge: "berth0",
     run: "/nonexistent",
+    namespaceOf: () => "/nonexistent",
     subnets,
     cidrPath: "/nonexistent/pod-cidr",
     positionsPath: "/nonexistent/positions",
@@ -126,6 +130,7 @@ test("a subnet that the host has a route for leaves the network not ready, and n
     addon: { ...addon, listRoutes: () => Promise.resolve([route]) },
     bridge: "berth0",
     run: "/nonexistent",
+    namespaceOf: () => "/nonexistent",
     subnets: ["10.88.0.0/16"],
     cidrPath: "/nonexistent/pod-cidr",
     positionsPath: "/nonexistent/positions",
@@ -187,6 +192,7 @@ test("a detach that the kernel refuses gives back what was taken, and done again
     addon: failing,
     bridge: "berth0",
     run: "/nonexistent",
+    namespaceOf: () => "/nonexistent",
     subnets: ["10.88.0.0/30"],
     cidrPath: "/nonexistent/pod-cidr",
     positionsPath: "/nonexistent/positions",

@@ -33,6 +33,7 @@ import type {
   PodRules,
   PortMapping,
 } from "./provider.js";
+import { Reattachment } from "./reattachment.js";
 import { Subnets, withoutPrefix } from "./subnets.js";
 
 export type NetworkAddon = Pick<
@@ -52,6 +53,7 @@ export type NetworkAddon = Pick<
   | "watchNetwork"
   | "lockFile"
   | "closeDescriptor"
+  | "openPath"
 >;
 
 /** Ports that the kernel gives a bridge: BR_MAX_PORTS, of which none has the number 0. */
@@ -62,6 +64,8 @@ export interface BuiltinNetworkOptions {
   bridge: string;
   /** the agent's directory for what runs: pods below it are its own */
   run: string;
+  /** where a pod's network namespace is pinned */
+  namespaceOf: (podId: string) => string;
   /** one per family: the first one is the primary */
   subnets: readonly string[];
   /** where the kubelet's pod CIDRs are kept over restarts; they win over `subnets` */
@@ -92,6 +96,7 @@ export class BuiltinNetwork implements NetworkProvider {
   /** the host's ends of pods that are attached, or may be */
   readonly #interfaces = new Map<string, string>();
   readonly #departures: Departures;
+  readonly #reattachment: Reattachment;
   readonly #node: NodeSide;
   #triedAt = Number.NEGATIVE_INFINITY;
   /** what an earlier agent has left was taken away */
@@ -115,6 +120,14 @@ export class BuiltinNetwork implements NetworkProvider {
     this.#departures = new Departures(options.addon, (name, error) =>
       this.#observer.emit({ type: "trouble", what: "take a pod's interface away", subject: name, error }),
     );
+    this.#reattachment = new Reattachment({
+      ...options,
+      attach: async (lease, namespaceFd) => {
+        await this.#attachVeth(lease, namespaceFd);
+        await this.#limitBandwidth(lease);
+      },
+      deleteInterfaces: (lease) => this.#deleteInterfaces(lease),
+    });
     this.#subnets = new Subnets(options.subnets);
     this.#node = new NodeSide({
       ...options,
@@ -124,6 +137,7 @@ export class BuiltinNetwork implements NetworkProvider {
       onLinkGone: (name) => {
         if (name === undefined) void this.#departures.look();
         else this.#departures.gone(name);
+        this.#reattachment.gone(name);
       },
     });
   }
@@ -141,6 +155,7 @@ export class BuiltinNetwork implements NetworkProvider {
    */
   close(): void {
     this.#node.close();
+    this.#reattachment.close();
     clearTimeout(this.#keepingPositions);
   }
 
@@ -186,6 +201,7 @@ export class BuiltinNetwork implements NetworkProvider {
     this.#hostPorts.take(podId, ports);
     this.#table.adopt(podId, publishedPorts(lease));
     this.#interfaces.set(podId, lease.hostInterface);
+    this.#reattachment.attached(podId, lease);
   }
 
   async attach(podId: string, lease: NetworkLease, { namespaceFd }: { namespaceFd: number }): Promise<NetworkLease> {
@@ -199,7 +215,10 @@ export class BuiltinNetwork implements NetworkProvider {
       step("interfaces", () => this.#attachVeth(lease, namespaceFd)).then(() => this.#limitBandwidth(lease)),
       step("host ports", () => this.#table.publish(podId, publishedPorts(lease))),
     ]);
-    if (interfaces.status === "fulfilled" && ports.status === "fulfilled") return lease;
+    if (interfaces.status === "fulfilled" && ports.status === "fulfilled") {
+      this.#reattachment.attached(podId, lease);
+      return lease;
+    }
     await this.#deleteInterfaces(lease);
     // what cannot be removed now goes with detach, or with the next change of the table
     await this.#table.unpublish(podId).catch(() => undefined);
@@ -214,6 +233,7 @@ export class BuiltinNetwork implements NetworkProvider {
       if (this.#subnets.forgetUnused()) void this.#node.leaveOlderSubnets();
     };
     this.#interfaces.delete(podId);
+    this.#reattachment.detached(podId);
     try {
       await step("host ports", () => this.#table.unpublish(podId));
     } finally {
@@ -326,6 +346,8 @@ export class BuiltinNetwork implements NetworkProvider {
     if (!this.#node.status.ready || this.#isTidy) return;
     this.#isTidy = true;
     await this.#node.removeStrays();
+    // those that went while no agent ran
+    this.#reattachment.gone(undefined);
     await this.#node.leaveOlderSubnets();
   }
 

@@ -6,7 +6,6 @@ import type { Leak } from "../leaks/leak.js";
 import { monitorProcesses } from "../monitor-processes.js";
 import type { Observer } from "../observer.js";
 import { BridgeHold, portsOf } from "./bridge-hold.js";
-import { interfaceExists } from "./departures.js";
 import { findOverlaps, formatRoute } from "./host-routes.js";
 import { enableForwarding, setSwitch, uplinkMtu } from "./host-settings.js";
 import { ifb, ifbOf, veth, vethOf } from "./interface-names.js";
@@ -209,11 +208,11 @@ export class NodeSide {
   }
 
   #isBridges(kind: NetworkChange["kind"], name: string): boolean {
-    const { bridge, subnets, interfaces } = this.#options;
+    const { addon, bridge, subnets, interfaces } = this.#options;
     if (kind === "address-gone") return subnets.gateways().some((gateway) => withoutPrefix(gateway) === name);
     if (kind === "link-gone" || kind === "link-down" || kind === "port-gone") {
       // one that has gone altogether cannot be a port again
-      return name === bridge || (kind !== "link-gone" && interfaces().includes(name) && interfaceExists(name));
+      return name === bridge || (kind !== "link-gone" && interfaces().includes(name) && addon.linkIndex(name) !== 0);
     }
     return false;
   }

@@ -75,6 +75,7 @@ function builtin(slot: Slot): BuiltinNetwork {
     addon: native,
     bridge: slot.bridge,
     run: "/nonexistent",
+    namespaceOf: () => "/nonexistent",
     // as many as a bridge has ports
     subnets: [`10.243.${slot.number & ~7}.0/21`, slot.subnet6],
     cidrPath: "/nonexistent/pod-cidr",

@@ -100,4 +100,26 @@ describe("berth network inspect", () => {
     }
     assert.ok((await inspect()).rules.every(({ installed }) => installed));
   });
+
+  it("a pod whose interface is deleted on the host has it again", async () => {
+    const ends = async () =>
+      (await inspect()).interfaces
+        .filter(({ name }) => name !== "lo")
+        .map(({ side, name, up, addresses, bridge, mac }) => ({
+          side,
+          name,
+          up,
+          addresses,
+          bridge,
+          ...(side === "pod" && { mac }),
+        }));
+    const before = await ends();
+    await run("ip", ["link", "delete", String(before[1]?.name)]);
+    for (const end = Date.now() + 10_000; (await ends()).length < 2; await sleep(50)) {
+      assert.ok(Date.now() < end, "the interface was not made again");
+    }
+    const withoutGenerated = (all: typeof before) => JSON.stringify(all).replace(/,?"fe80[^"]*"/g, "");
+    assert.equal(withoutGenerated(await ends()), withoutGenerated(before));
+    assert.match(agent.logs(), new RegExp(`${pod.id}.*interface|interface.*${pod.id}`));
+  });
 });

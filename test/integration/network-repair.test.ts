@@ -113,6 +113,46 @@ for (const [what, command] of [
   });
 }
 
+test("a pod's interface that was deleted is there again: with its name, its MAC, its addresses, its ways, and its limits", async () => {
+  const limits = { "kubernetes.io/ingress-bandwidth": "8M", "kubernetes.io/egress-bandwidth": "1G" };
+  const [one, two] = [await net.startPod([web], limits), await net.startPod()];
+  await one.serve(80);
+  const look = async () =>
+    (await one.run("ip", "-o", "address", "show", "dev", "eth0")).replace(/^\d+|@if\d+|tentative/gm, "") +
+    (await one.run("ip", "route")) +
+    (await one.run("ip", "-6", "route")) +
+    (await one.run("cat", "/sys/class/net/eth0/address").catch(() => "")) +
+    (await run("tc", ["qdisc", "show", "dev", one.lease.hostInterface])).stdout;
+  const before = await look();
+  const given = () => net.happenings.filter((one) => one.type === "restored" && one.what === "interface").length;
+  await native.deleteLink(one.lease.hostInterface);
+  await until(() => given() === 1, "the interface is restored");
+  assert.equal(await look(), before);
+  assert.equal(await two.ask(one.address, 80), two.address);
+  assert.equal(await two.ask(one.address6, 80), two.address6);
+  assert.equal(await askFromHost("127.0.0.1", web.hostPort), net.gateway);
+  // by the pod itself, and while no agent runs
+  await one.run("ip", "link", "delete", "eth0");
+  net.network.close();
+  net.network = net.another();
+  for (const { id, lease } of net.pods) net.network.adopt(id, lease);
+  await net.network.start();
+  await until(
+    async () => (await two.ask(one.address, 80)) === two.address,
+    "the interface is there with the next agent",
+  );
+  // one whose namespace has gone is nobody's to make again
+  const after = given();
+  const gone = two.lease.hostInterface;
+  await two.stop();
+  await until(() => native.linkIndex(gone) === 0, "the kernel has taken it away");
+  await new Promise((resolve) => setTimeout(resolve, 1_200));
+  assert.equal(native.linkIndex(gone), 0);
+  assert.equal(given(), after);
+  (net.pods as unknown[]).splice(net.pods.indexOf(two), 1);
+  await net.network.detach(two.id, two.lease, { namespaceGone: true });
+});
+
 test("the bridge's addresses are there again, also those that pods of an older subnet need", async () => {
   const old = await net.startPod();
   await old.serve(80);

@@ -11,6 +11,7 @@ const network = new BuiltinNetwork({
   addon: native,
   bridge,
   run: "/nonexistent",
+  namespaceOf: () => "/nonexistent",
   subnets: subnets.split(","),
   cidrPath: "/nonexistent/cidr",
   positionsPath: "/nonexistent/positions",

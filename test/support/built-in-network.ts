@@ -58,6 +58,7 @@ export async function openTestNetwork(): Promise<TestNetwork> {
       addon: native,
       bridge: slot.bridge,
       run: "/nonexistent",
+      namespaceOf: (podId) => `/proc/${pods.find(({ id }) => id === podId)?.pid}/ns/net`,
       subnets: [slot.subnet, slot.subnet6],
       cidrPath,
       positionsPath,

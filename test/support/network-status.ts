@@ -8,6 +8,7 @@ const network = new BuiltinNetwork({
   addon: native,
   bridge,
   run: "/nonexistent",
+  namespaceOf: () => "/nonexistent",
   subnets: [subnet],
   cidrPath: "/nonexistent/cidr",
   positionsPath: "/nonexistent/positions",
