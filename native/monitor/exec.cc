@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 #include <vector>
 
 #include "common/clone3.h"
@@ -258,6 +259,7 @@ void ExecSession::on_runtime_ended() {
     on_reaped(*command_->program_end());
     return;
   }
+  send_early_signal();
   if (cancelled_) kill_tree();
 }
 
@@ -272,6 +274,7 @@ void ExecSession::on_report(uint32_t) {
     if (result == ChildLink::Result::kWouldBlock) return;
     if (result == ChildLink::Result::kEnd) {
       close_channel();
+      send_early_signal();
       return fail_without_program();
     }
     if (report.kind == ReportKind::kHello && pid_ == 0) {
@@ -362,8 +365,17 @@ void ExecSession::cancel() {
   if (!overdue_.armed()) overdue_.arm_in(kOverdueMs);
 }
 
+// To the program's process group, which is there once it is executed: what comes before waits for that.
 void ExecSession::signal(int number) {
-  if (pid_ != 0) kill(-pid_, number);
+  if (pid_ != 0 && !channel_) {
+    kill(-pid_, number);
+  } else {
+    early_signal_ = number;
+  }
+}
+
+void ExecSession::send_early_signal() {
+  if (pid_ != 0 && early_signal_ != 0) kill(-pid_, std::exchange(early_signal_, 0));
 }
 
 void ExecSession::abandon() {

@@ -93,6 +93,7 @@ class ExecSession final : public Disposable, public RuntimeCommandObserver {
   void answer();
   void end();
   void close_channel();
+  void send_early_signal();
   void release();
 
   ExecHost& host_;
@@ -106,6 +107,7 @@ class ExecSession final : public Disposable, public RuntimeCommandObserver {
   ExecCgroup cgroup_;
   pid_t helper_pid_ = 0;  // the first clone
   pid_t pid_ = 0;         // the program
+  int early_signal_ = 0;  // one that came before it was executed
   std::unique_ptr<RuntimeCommand> command_;  // an OCI runtime's, in place of the first clone
   UniqueFd container_init_;                  // pidfd, with such a command
   bool terminal_ = false;

@@ -1,7 +1,9 @@
 /** Exec over WebSocket, as kubectl does it: streams, terminals, sizes, half-close, exit codes, tokens. */
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
+import { once } from "node:events";
 import { readFileSync } from "node:fs";
+import { connect } from "node:net";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { startAgent, type TestAgent } from "../support/agent.js";
@@ -173,6 +175,28 @@ test("who goes away ends the session of a terminal, and a program that writes", 
   await untilRuns("sleep 601", false);
   await untilRuns("cat", false);
   await untilRuns("sleep 602", false);
+});
+
+test("who goes away before the program is executed has it ended all the same", async () => {
+  for (let round = 0; round < 20; round++) {
+    const url = await urlOf(["sleep", "650"]);
+    const socket = connect(Number(new URL(url).port), "127.0.0.1");
+    await once(socket, "connect");
+    const key = randomBytes(16).toString("base64");
+    const head = [
+      "Upgrade: websocket",
+      "Connection: Upgrade",
+      "Sec-WebSocket-Version: 13",
+      `Sec-WebSocket-Key: ${key}`,
+    ];
+    const all = [...head, "Sec-WebSocket-Protocol: v5.channel.k8s.io"].join("\r\n");
+    socket.write(`GET ${new URL(url).pathname} HTTP/1.1\r\nHost: localhost\r\n${all}\r\n\r\n`);
+    await once(socket, "data");
+    socket.destroy();
+  }
+  // what was not told would run on
+  await sleep(500);
+  await untilRuns("sleep 650", false);
 });
 
 async function untilRuns(what: string, runs: boolean): Promise<void> {

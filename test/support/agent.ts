@@ -68,7 +68,7 @@ export interface AgentOptions {
   catchesSignals?: boolean;
 }
 
-const program = fileURLToPath(new URL("../../agent/cli/main.js", import.meta.url));
+const program = process.env["BERTH_TEST_PROGRAM"] ?? fileURLToPath(new URL("../../agent/cli/main.js", import.meta.url));
 // the same as the program's first line
 const nodeFlags = ["--max-semi-space-size=2"];
 const startTimeoutMs = 60_000;
