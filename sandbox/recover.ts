@@ -11,6 +11,7 @@ import type { Container, ContainerRecord } from "./container.js";
 import { recordExit, recordUnknownExit } from "./container-end.js";
 import { FailedPreconditionError } from "./errors.js";
 import { runLaterHooks } from "./hooks/container-hooks.js";
+import { endLeftoverHooks } from "./hooks/running-hooks.js";
 import { Latch } from "./latch.js";
 import { ownLeaks } from "./leaks/find-leaks.js";
 import { removeEmptyDirectories } from "./made-directories.js";
@@ -32,6 +33,8 @@ import { isFrozenWith } from "./thaw-pod.js";
 
 /** Recovers everything; a pod that resists is told as trouble and does not keep the others. */
 export async function recover(node: SandboxNode): Promise<void> {
+  // before what they may still be working on is taken away
+  await attempt(node, "end what an earlier agent has left", "hooks", () => endLeftoverHooks(node.paths));
   const torn = (path: string, why: string) =>
     node.observer.emit({ type: "trouble", what: "read a record", subject: path, error: new Error(why) });
   for (const record of node.store.pods.load(torn)) node.pods.add(podOf(record));

@@ -75,7 +75,7 @@ export async function runCreateRuntimeHooks(node: Node, spec: OciSpec, id: strin
   const state = `${stateUpToPid(spec, { id, status: "creating", bundle: bundleDirectory(node, id) })}${pid}}`;
   for (const { stage, hook } of runtimeHooks(spec)) {
     try {
-      await runHook(stage, hook, state);
+      await runHook(node.paths, stage, hook, state);
     } catch (error) {
       throw new FailedPreconditionError(messageOf(error), { cause: error });
     }
@@ -95,7 +95,7 @@ export async function runLaterHooks(
   const state = `${stateUpToPid(spec, { id, status, bundle: bundleDirectory(node, id) })}${pid}}`;
   for (const hook of hooks) {
     try {
-      await runHook(stage, hook, state);
+      await runHook(node.paths, stage, hook, state);
     } catch (error) {
       node.observer.emit({ type: "trouble", what: `run the ${stage} hook`, subject: id, error });
     }

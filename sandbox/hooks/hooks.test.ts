@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
@@ -74,19 +74,22 @@ test("a file that cannot be used is an error that names it and the field", async
   await assert.rejects(findHooks(base, subject), /FailedPreconditionError: the hook file .*\/x\.json cannot be used/);
 });
 
-test("a hook gets the state, its arguments and its environment, and nothing else", async () => {
+test("a hook gets the state, its arguments, its environment and Berth's mark, and nothing else", async () => {
   const out = join(base, "out");
   const args = ["name", "-c", `{ cat; echo; env | sort; echo $0; } > ${out}`];
-  await runHook("createRuntime", { path: "/bin/sh", args, env: ["A=b=c"] }, '{"id":"x"}');
+  await runHook({ run: base }, "createRuntime", { path: "/bin/sh", args, env: ["A=b=c"] }, '{"id":"x"}');
   const lines = readFileSync(out, "utf8").split("\n");
   assert.equal(lines[0], '{"id":"x"}');
   assert.ok(lines.includes("A=b=c"));
+  assert.ok(lines.some((line) => /^BERTH_HOOK=[0-9a-f]{32}$/.test(line)));
   assert.ok(!lines.some((line) => line.startsWith("HOME=")));
+  assert.deepEqual(readdirSync(join(base, "hooks")), []);
 });
 
 test("how a hook fails is told with what it wrote", async () => {
   const hook = (script: string, timeout?: number) =>
     runHook(
+      { run: base },
       "poststop",
       { path: "/bin/sh", args: ["sh", "-c", script], ...(timeout !== undefined && { timeout }) },
       "{}",
@@ -97,6 +100,9 @@ test("how a hook fails is told with what it wrote", async () => {
   );
   await assert.rejects(hook("kill -TERM $$"), /was ended by SIGTERM/);
   await assert.rejects(hook("echo slow; sleep 100 & wait", 1), /was not done within 1000 ms: slow$/);
-  await assert.rejects(runHook("poststop", { path: "/none/such" }, "{}"), /\/none\/such cannot be executed: .*ENOENT/);
+  await assert.rejects(
+    runHook({ run: base }, "poststop", { path: "/none/such" }, "{}"),
+    /\/none\/such cannot be executed: .*ENOENT/,
+  );
   await hook("exec <&-; sleep 0.05");
 });

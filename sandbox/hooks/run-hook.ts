@@ -1,6 +1,8 @@
 /** Hooks that run beside the agent, in the host's namespaces. */
 import { spawn } from "node:child_process";
+import type { NodePaths } from "../paths.js";
 import type { Hook, HookStage } from "../spec/oci.js";
+import { hookMark, whileHookRuns } from "./running-hooks.js";
 
 /** When a hook says nothing else: one that hangs must not keep a pod for ever. */
 const defaultTimeoutMs = 60_000;
@@ -23,7 +25,11 @@ export function completeHook({ path, args, env, timeout }: Hook): {
 }
 
 /** Rejects with a sentence that has the hook's stage, its path, how it ended and what it wrote. */
-export async function runHook(stage: HookStage, hook: Hook, state: string): Promise<void> {
+export function runHook(paths: Pick<NodePaths, "run">, stage: HookStage, hook: Hook, state: string): Promise<void> {
+  return whileHookRuns(paths, (mark) => runMarked(stage, hook, state, mark));
+}
+
+async function runMarked(stage: HookStage, hook: Hook, state: string, mark: string): Promise<void> {
   const { path, args, env, timeoutMs } = completeHook(hook);
   const [argv0 = path, ...rest] = args;
   await new Promise<void>((resolve, reject) => {
@@ -32,7 +38,10 @@ export async function runHook(stage: HookStage, hook: Hook, state: string): Prom
     const child = spawn(path, rest, {
       argv0,
       cwd: "/",
-      env: Object.fromEntries(env.map((text) => [text.slice(0, text.indexOf("=")), text.slice(text.indexOf("=") + 1)])),
+      env: {
+        ...Object.fromEntries(env.map((text) => [text.slice(0, text.indexOf("=")), text.slice(text.indexOf("=") + 1)])),
+        [hookMark]: mark,
+      },
       // a session of its own, which ends with it at a timeout
       detached: true,
       stdio: ["pipe", "pipe", "pipe"],

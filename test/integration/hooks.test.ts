@@ -384,3 +384,46 @@ test("killed in the middle of a creation, the agent takes back the directory tha
   const filter = { label_selector: labels };
   assert.deepEqual((await agent.client.call("ListContainers", { filter })).containers, []);
 });
+
+test("killed while a hook hangs, the agent's successor ends it with all that it started, and nothing that was done", async () => {
+  const linux = { cgroup_parent: `${agent.cgroupRoot}/kubepods/pod-h` };
+  // one that has ended, and that nobody has reaped yet, has no arguments
+  const alive = (name: string) => {
+    const file = `/proc/${told(name).trim()}/cmdline`;
+    return existsSync(file) && readFileSync(file, "utf8") !== "";
+  };
+  for (const stage of ["createRuntime", "createContainer", "poststart", "poststop"]) {
+    const other = await runPod(agent, { linux });
+    // a prestart hook that is done may leave something running
+    addHook("prestart", `setsid sleep 4711 > /dev/null 2>&1 & echo $! > ${base}/out/left`);
+    const inner = `echo \\$\\$ > ${base}/out/deep; exec sleep 4712`;
+    addHook(stage, `setsid sh -c "${inner}" & echo $$ > ${base}/out/hung; wait`);
+    const id = stage === "poststop" ? await runContainer(agent, other, forStages("prestart", stage)) : "";
+    const calls = id
+      ? agent.client.call("RemoveContainer", { container_id: id })
+      : runContainer(agent, other, forStages("prestart", stage));
+    calls.catch(() => undefined);
+    await until(() =>
+      ["left", "hung", "deep"].every((name) => existsSync(join(base, "out", name)) && told(name) !== ""),
+    );
+    const [left, isOfHost] = [Number(told("left")), stage !== "createContainer"];
+    try {
+      await agent.kill9();
+      await calls.catch(() => undefined);
+      if (isOfHost) assert.ok(alive("hung") && alive("deep"), stage);
+      await agent.restart();
+      if (isOfHost) assert.ok(!alive("hung") && !alive("deep"), `${stage}: the hook runs on`);
+      assert.ok(alive("left"), `${stage}: what a hook that was done has left is gone`);
+    } finally {
+      process.kill(left, "SIGKILL");
+    }
+    // poststop runs again for what is removed now
+    addHook(stage, "true");
+    await agent.client.call("RemovePodSandbox", { pod_sandbox_id: other.id });
+    assert.deepEqual(leftCgroups(`${agent.cgroupRoot}/kubepods`), []);
+    for (const name of ["out", "hooks.d"]) {
+      rmSync(join(base, name), { recursive: true });
+      mkdirSync(join(base, name));
+    }
+  }
+});
