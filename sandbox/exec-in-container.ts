@@ -36,7 +36,7 @@ export interface ExecResult {
   exitCode: number;
 }
 
-const { ENOENT } = constants.errno;
+const { ENODEV, ENOENT } = constants.errno;
 const stdoutStream = 1;
 
 /** The monitor ends an exec at its timeout; for so long after that it may be slow to say so. */
@@ -188,10 +188,18 @@ function toExecError(error: unknown, container: Container, command: string[]): E
   if (isNotRunning(error) || endedWithPod) {
     return new FailedPreconditionError(`container ${id} is not running`, { cause: error });
   }
-  if (error instanceof MonitorStepError && error.step === "make the exec's cgroup" && error.errnoValue === ENOENT) {
-    return new FailedPreconditionError(`container ${id} has lost its cgroup: somebody has removed it`, {
-      cause: error,
-    });
+  if (error instanceof MonitorStepError && isWithoutCgroup(error)) {
+    return new FailedPreconditionError(
+      `container ${id} has lost its cgroup: it has ended, or somebody has removed it`,
+      {
+        cause: error,
+      },
+    );
   }
   return toCallError(error, `the command ${JSON.stringify(command[0])} in container ${id} failed`, fieldsOfExec);
+}
+
+/** On v2 and on v1; ENODEV: the cgroup went after its file was opened. */
+function isWithoutCgroup({ step, errnoValue }: MonitorStepError): boolean {
+  return ["make the exec's cgroup", "join the cgroup"].includes(step) && [ENOENT, ENODEV].includes(errnoValue);
 }
