@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
+import { fileURLToPath } from "node:url";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import { runCli } from "../support/cli.js";
 import { until } from "../support/until.js";
@@ -11,7 +12,8 @@ import { exec, importBusybox, removePod, runContainer, runPod, sh } from "../sup
 describe("berth debug", () => {
   let agent: TestAgent;
   before(async () => {
-    agent = await startAgent();
+    // as the compiler makes it: a profile names its files
+    agent = await startAgent({ program: fileURLToPath(new URL("../../agent/cli/main.js", import.meta.url)) });
     await importBusybox(agent);
   });
   after(() => agent.stop());
