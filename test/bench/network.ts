@@ -60,8 +60,8 @@ export async function measureNetwork(manyPods: number, parts: readonly string[] 
     const load = join(directory, "network-load");
     const source = fileURLToPath(new URL("../../../test/bench/network-load.c", import.meta.url));
     await run("cc", ["-O2", "-o", load, source]);
-    if (wanted("attach")) await measureAttach(slot, manyPods, report);
-    if (wanted("traffic")) await measureTraffic(slot, load, report);
+    if (wanted("attach")) await measureAttach(slot, directory, manyPods, report);
+    if (wanted("traffic")) await measureTraffic(slot, load, directory, report);
     if (wanted("cni") && existsSync("/usr/lib/cni/bridge")) await measureCni(slot, load, directory, report);
   } finally {
     slot.release();
@@ -70,7 +70,7 @@ export async function measureNetwork(manyPods: number, parts: readonly string[] 
   return figures;
 }
 
-function builtin(slot: Slot): BuiltinNetwork {
+function builtin(slot: Slot, directory: string): BuiltinNetwork {
   return new BuiltinNetwork({
     addon: native,
     bridge: slot.bridge,
@@ -78,8 +78,8 @@ function builtin(slot: Slot): BuiltinNetwork {
     namespaceOf: () => "/nonexistent",
     // as many as a bridge has ports
     subnets: [`10.243.${slot.number & ~7}.0/21`, slot.subnet6],
-    cidrPath: "/nonexistent/pod-cidr",
-    positionsPath: "/nonexistent/positions",
+    cidrPath: join(directory, "pod-cidr"),
+    positionsPath: join(directory, "positions"),
     observer: new Observer(),
   });
 }
@@ -88,8 +88,8 @@ function builtin(slot: Slot): BuiltinNetwork {
  * CPU is this process's, its work in the kernel included: on a machine that others use, it says more than the time.
  * Each pod has a host port; detaching is what StopPodSandbox waits for, the pin's end included.
  */
-async function measureAttach(slot: Slot, manyPods: number, report: Report): Promise<void> {
-  const network = builtin(slot);
+async function measureAttach(slot: Slot, directory: string, manyPods: number, report: Report): Promise<void> {
+  const network = builtin(slot, directory);
   await network.start();
   const pods: Pod[] = [];
   const attach = async (namespace: Namespace, times?: number[]): Promise<void> => {
@@ -149,10 +149,10 @@ async function measureAttach(slot: Slot, manyPods: number, report: Report): Prom
  * Two pods of ours and two made by hand take turns. The hand-made ones have their host port from a table of their own, before
  * ours: once it has led a connection, the kernel asks ours no more.
  */
-async function measureTraffic(slot: Slot, load: string, report: Report): Promise<void> {
+async function measureTraffic(slot: Slot, load: string, directory: string, report: Report): Promise<void> {
   const [ours, byHand] = [`10.243.${slot.number & ~7}`, `10.245.${slot.number}`];
   const [ourPort, handPort] = ["20001", "20002"];
-  const network = builtin(slot);
+  const network = builtin(slot, directory);
   await network.start();
   const namespaces = await makeNamespaces(4);
   const [server, client, handServer, handClient] = namespaces as [Namespace, Namespace, Namespace, Namespace];

@@ -277,9 +277,8 @@ test("an agent that is killed at any moment of an attach leaves what its lease t
   for (let round = 0; round < 12; round++) {
     const pod = await startNamespace();
     const id = randomBytes(32).toString("hex");
-    const child = spawn(process.execPath, [script, net.slot.bridge, subnets, id, `/proc/${pod.pid}/ns/net`], {
-      stdio: ["ignore", "pipe", "inherit"],
-    });
+    const words = [net.slot.bridge, subnets, id, `/proc/${pod.pid}/ns/net`, net.positionsPath];
+    const child = spawn(process.execPath, [script, ...words], { stdio: ["ignore", "pipe", "inherit"] });
     const [line] = (await once(child.stdout, "data")) as [Buffer];
     await sleep(round / 4);
     child.kill("SIGKILL");

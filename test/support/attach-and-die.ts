@@ -6,7 +6,7 @@ import { native } from "../../native/binding.js";
 import { BuiltinNetwork } from "../../sandbox/network/builtin.js";
 import { Observer } from "../../sandbox/observer.js";
 
-const [bridge = "", subnets = "", podId = "", namespace = ""] = process.argv.slice(2);
+const [bridge = "", subnets = "", podId = "", namespace = "", positionsPath = ""] = process.argv.slice(2);
 const network = new BuiltinNetwork({
   addon: native,
   bridge,
@@ -14,7 +14,7 @@ const network = new BuiltinNetwork({
   namespaceOf: () => "/nonexistent",
   subnets: subnets.split(","),
   cidrPath: "/nonexistent/cidr",
-  positionsPath: "/nonexistent/positions",
+  positionsPath,
   observer: new Observer(),
 });
 await network.start();
