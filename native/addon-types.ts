@@ -259,7 +259,7 @@ export interface SetElement {
 export interface NetworkChange {
   /** "missed": there were more changes than the kernel could queue */
   kind: "link-gone" | "link-down" | "port-gone" | "address-gone" | "table-changed" | "missed";
-  /** of the interface or the table; the bridge's address that has gone; empty for "missed" */
+  /** of the interface or the table; the bridge's address that has gone, with its prefix; empty for "missed" */
   name: string;
 }
 

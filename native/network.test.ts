@@ -243,7 +243,7 @@ test("the watch tells that its bridge is set down, and not that it is made", asy
   assert.ok(!changes.includes(`link-down ${name}`));
   await run("busybox", "ip", "address", "add", `${net}.9/24`, "dev", name);
   await run("busybox", "ip", "address", "del", `${net}.9/24`, "dev", name);
-  await told(`address-gone ${net}.9`);
+  await told(`address-gone ${net}.9/24`);
   await run("busybox", "ip", "link", "set", "down", "dev", name);
   await told(`link-down ${name}`);
 });

@@ -173,7 +173,7 @@ class NetworkWatch : public std::enable_shared_from_this<NetworkWatch> {
     if (address == nullptr) address = attributes.find(IFA_ADDRESS, size);
     char text[INET6_ADDRSTRLEN] = {};
     if (address == nullptr || inet_ntop(header->ifa_family, address, text, sizeof text) == nullptr) return;
-    changes->insert({"address-gone", text});
+    changes->insert({"address-gone", std::string(text) + "/" + std::to_string(header->ifa_prefixlen)});
   }
 
   void read_table(const nlmsghdr* message, std::set<Change>* changes) const {

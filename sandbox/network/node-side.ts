@@ -13,7 +13,7 @@ import { tableName } from "./nftables.js";
 import type { PortTable } from "./port-table.js";
 import type { NetworkStatus } from "./provider.js";
 import { Restorer } from "./restorer.js";
-import { type Subnets, withoutPrefix } from "./subnets.js";
+import type { Subnets } from "./subnets.js";
 
 export interface NodeSideOptions {
   addon: Pick<
@@ -209,7 +209,8 @@ export class NodeSide {
 
   #isBridges(kind: NetworkChange["kind"], name: string): boolean {
     const { addon, bridge, subnets, interfaces } = this.#options;
-    if (kind === "address-gone") return subnets.gateways().some((gateway) => withoutPrefix(gateway) === name);
+    // with its prefix: the kubelet's range is often the first part of an older one, whose address goes then
+    if (kind === "address-gone") return subnets.gateways().includes(name);
     if (kind === "link-gone" || kind === "link-down" || kind === "port-gone") {
       // one that has gone altogether cannot be a port again
       return name === bridge || (kind !== "link-gone" && interfaces().includes(name) && addon.linkIndex(name) !== 0);

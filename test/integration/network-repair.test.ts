@@ -73,6 +73,17 @@ for (const [what, ...command] of [
   });
 }
 
+test("a pod CIDR that begins as the older one did is nothing that another program has done", async (t) => {
+  t.after(() => net.network.setPodCidr(`${net.slot.subnet},${net.slot.subnet6}`));
+  const seen = net.happenings.length;
+  const begun = () => net.happenings.slice(seen).flatMap((one) => (one.type === "restored" ? one.what : []));
+  // the bridge's address is the same, with another prefix
+  await net.network.setPodCidr(net.slot.subnet.replace("/24", "/25"));
+  await run("nft", ["delete", "table", "inet", table]);
+  await until(() => begun().some((what) => what.startsWith("table")), "the table is restored");
+  assert.deepEqual(begun(), [`table ${table}`]);
+});
+
 test("a bridge that is deleted while pods are attached: all of them get their network", async () => {
   const starting = Promise.all(Array.from({ length: 24 }, () => net.startPod()));
   let isOver = false;
