@@ -4,13 +4,13 @@
 // With --shuffle the files of each kind run in random order.
 // The last line is "N passed, N failed, N skipped"; the exit code is 0 when none failed.
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, rmSync, symlinkSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { cpus } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { run } from "node:test";
 import { spec } from "node:test/reporters";
 import { fileURLToPath } from "node:url";
-import { bundle } from "../deploy/deb/bundle.mjs";
+import { bundleProgram } from "./support/bundle-program.mjs";
 
 const repository = join(dirname(fileURLToPath(import.meta.url)), "..");
 const arguments_ = process.argv.slice(2);
@@ -104,19 +104,9 @@ function count(event) {
   }
 }
 
-/** Where startAgent (test/support/agent.ts) takes its program from, with the addon where the package has it. */
-async function bundleAgent() {
-  const directory = join(repository, "build", "tested");
-  rmSync(directory, { recursive: true, force: true });
-  mkdirSync(directory, { recursive: true });
-  await bundle(repository, join(directory, "dist"));
-  symlinkSync("..", join(directory, "build"));
-  process.env.BERTH_TEST_PROGRAM = join(directory, "dist/agent/cli/main.js");
-}
-
 if (parts.length === 0) {
   runNative();
-  await bundleAgent();
+  await bundleProgram(repository);
 }
 const dist = join(repository, "dist");
 const inTest = join(dist, "test");

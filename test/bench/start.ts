@@ -5,12 +5,13 @@
 import { execFileSync } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import * as grpc from "@grpc/grpc-js";
 import type { TestAgent } from "../support/agent.js";
 import { type Figure, median, timed } from "./figures.js";
 import { pssMiB } from "./machine.js";
 import { type BenchPod, type BenchTarget, execTrue, podDown, podUp } from "./pods.js";
 
-const program = fileURLToPath(new URL("../../agent/cli/main.js", import.meta.url));
+const program = process.env["BERTH_TEST_PROGRAM"] ?? fileURLToPath(new URL("../../agent/cli/main.js", import.meta.url));
 const starts = 15;
 const lists = 500;
 const loadCalls = 40_000;
@@ -36,8 +37,7 @@ export async function measureStart(
     while (pods.length < count) pods.push(await podUp(target()));
     report(`the agent serves, ${count} pods`, await restarts(agent), "ms", 1500);
     for (const name of ["ListPodSandbox", "ListContainers"] as const) {
-      const times: number[] = [];
-      for (let i = 0; i < lists; i++) times.push(await timed(() => agent.client.call(name, {})));
+      const times = await listTimes(agent.socket, name);
       times.sort((a, b) => a - b);
       report(`${name}, ${count} pods`, median(times), "ms");
       report(`${name}, ${count} pods, p99`, times[Math.floor(lists * 0.99)] ?? Number.NaN, "ms", 5);
@@ -66,6 +66,27 @@ async function underLoad(
   report(`the agent (PSS) after ${loadCalls} calls`, pssMiB(agent.pid), "MiB");
   await sleep(settlingMs);
   report("ten minutes later", pssMiB(agent.pid), "MiB", 70);
+}
+
+/**
+ * In milliseconds, to the last byte of each answer. Nothing is made of it: the objects of 500 pods let this process, whose
+ * garbage they are, wait longer for its collector than for the agent.
+ */
+async function listTimes(socket: string, name: "ListPodSandbox" | "ListContainers"): Promise<number[]> {
+  const client = new grpc.Client(socket, grpc.credentials.createInsecure());
+  const path = `/runtime.v1.RuntimeService/${name}`;
+  const list = () =>
+    new Promise<Buffer>((resolve, reject) => {
+      const asIs = (bytes: Buffer) => bytes;
+      client.makeUnaryRequest(path, asIs, asIs, Buffer.alloc(0), (error, answer) => {
+        if (error !== null || answer === undefined) reject(error);
+        else resolve(answer);
+      });
+    });
+  const times: number[] = [];
+  for (let i = 0; i < lists; i++) times.push(await timed(list));
+  client.close();
+  return times;
 }
 
 /** From the program's start to the answer of Version. */
