@@ -265,6 +265,7 @@ async function makeContainer(
     hierarchies: node.cgroups.hierarchies,
     logPath,
     logs: node.logs,
+    volumes: Object.keys(image.config.config.Volumes),
     stdin: config.stdin ?? false,
     stdinOnce: config.stdin_once ?? false,
     seccompFilter: seccompFilter(spec),

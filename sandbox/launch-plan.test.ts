@@ -13,7 +13,10 @@ const { Plan, PidNamespace } = berth.monitor.v1;
 const readonly = 0x1;
 const v2: Hierarchy[] = [{ mountPoint: "/sys/fs/cgroup", version: 2, controllers: ["memory"], name: "" }];
 
-function planOf(spec: OciSpec, { hierarchies = host.cgroup.hierarchies, pidTarget = "" } = {}) {
+function planOf(
+  spec: OciSpec,
+  { hierarchies = host.cgroup.hierarchies, pidTarget = "", volumes = [] as string[] } = {},
+) {
   const mounts = spec.mounts
     .filter(({ type }) => type === "bind")
     .map((mount, i) => ({ mount, fd: 100 + i, isFile: i === 0 }));
@@ -24,6 +27,7 @@ function planOf(spec: OciSpec, { hierarchies = host.cgroup.hierarchies, pidTarge
     hierarchies,
     logPath: "/log",
     logs: { lineBytes: 16384, bytesPerSecond: 0 },
+    volumes,
     stdin: true,
     stdinOnce: false,
     seccompFilter: new Uint8Array([1, 2]),
@@ -141,6 +145,13 @@ test("an exec has the container's user, environment and restrictions, and its ow
   );
 });
 
+test("an image's volumes are directories, but where something is mounted, be it a file", () => {
+  const spec = buildSpec(specInput());
+  const { destination } = spec.mounts.find(({ type }) => type === "bind") as { destination: string };
+  const volumes = ["/data", "/data/../data", "relative", "/dev/x", destination, `${destination}/below`, "/a/b"];
+  assert.deepEqual(planOf(spec, { volumes }).plan.directories, ["/data", "/a/b"]);
+});
+
 test("a mount whose source was not opened is our own mistake", () => {
   assert.throws(
     () =>
@@ -151,6 +162,7 @@ test("a mount whose source was not opened is our own mistake", () => {
         hierarchies: [],
         logPath: "",
         logs: { lineBytes: 16384, bytesPerSecond: 0 },
+        volumes: [],
         stdin: false,
         stdinOnce: false,
         seccompFilter: new Uint8Array(),

@@ -1,5 +1,5 @@
 /** An OCI runtime spec, resolved to what the kernel is told: the monitor's Plan and Process. */
-import { basename } from "node:path";
+import { basename, posix } from "node:path";
 import Long from "long";
 import { berth } from "../cri-proto/generated/monitor.js";
 import type { CgroupHandles, Hierarchy } from "./cgroup/manager.js";
@@ -22,6 +22,8 @@ type PlanProcess = berth.monitor.v1.IProcess;
 /** S_IF* of sys/stat.h */
 const fileTypes: Record<LinuxDevice["type"], number> = { c: 0o020000, u: 0o020000, b: 0o060000, p: 0o010000 };
 const everybody = 0o666;
+/** of an image: each costs its container a few system calls */
+const mostVolumes = 256;
 
 /** SECCOMP_FILTER_FLAG_* of linux/seccomp.h. TSYNC means nothing to a process of one thread. */
 const seccompFlags: Record<string, number> = {
@@ -58,6 +60,8 @@ export interface LaunchPlanOptions {
   /** absolute; empty: no log */
   logPath: string;
   logs: LogLimits;
+  /** that the image promises (VOLUME), whether it has them or not */
+  volumes: readonly string[];
   stdin: boolean;
   stdinOnce: boolean;
   /** empty: unconfined */
@@ -95,6 +99,7 @@ export function toLaunchPlan(spec: OciSpec, options: LaunchPlanOptions): LaunchP
       process: toProcess(spec, { process: spec.process, seccompFilter: options.seccompFilter }),
       root_fd: 1,
       root_readonly: spec.root.readonly,
+      directories: directoriesOf(options.volumes, spec),
       ...pidNamespace(spec, options.pidTarget),
       cgroup_namespace: spec.linux.namespaces.some(({ type }) => type === "cgroup"),
       mounts,
@@ -116,6 +121,18 @@ export function toLaunchPlan(spec: OciSpec, options: LaunchPlanOptions): LaunchP
       hooks: options.hooks ?? null,
     },
   };
+}
+
+/** The image's volumes that no mount of the spec is at or above; a mount may be a file's. */
+function directoriesOf(volumes: readonly string[], { mounts }: OciSpec): string[] {
+  const paths = volumes
+    .filter((path) => path.startsWith("/") && !path.includes("\0"))
+    .map((path) => posix.normalize(path));
+  const isMounted = (path: string) =>
+    mounts.some(({ destination }) =>
+      `${path}/`.startsWith(destination.endsWith("/") ? destination : `${destination}/`),
+    );
+  return [...new Set(paths)].filter((path) => !isMounted(path)).slice(0, mostVolumes);
 }
 
 /** A further process in a container: its user, environment, directory and restrictions are the first one's. */

@@ -193,6 +193,7 @@ bool decode(std::string_view bytes, Plan& message) {
       case 13: message.stdin = reader.boolean(); break;
       case 14: message.stdin_once = reader.boolean(); break;
       case 15: message.root_propagation = reader.number32(); break;
+      case 16: message.directories.push_back(reader.text()); break;
       case 30: parts_ok &= decode(reader.bytes(), message.oci_runtime); break;
       case 40: parts_ok &= decode(reader.bytes(), message.hooks); break;
     }

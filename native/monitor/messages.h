@@ -154,6 +154,7 @@ struct Plan {
   bool stdin = false;
   bool stdin_once = false;
   uint32_t root_propagation = 0;
+  std::vector<std::string> directories;
   Hooks hooks;
   OciRuntime oci_runtime;
 };

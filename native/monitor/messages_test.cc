@@ -128,7 +128,7 @@ void test_plan() {
           .message("cgroup", Builder("Cgroup").text("tasks_files", "/t").text("cgroup2_directory", "/2")
                                  .text("oom_kill_file", "/o"))
           .message("log", Builder("Log").text("path", "/l").number("max_line_bytes", 100))
-          .number("stdin", 1).number("root_propagation", 1 << 19)
+          .number("stdin", 1).number("root_propagation", 1 << 19).text("directories", "/v")
           .message("hooks", Builder("Hooks").number("pause", 1).text("create_state", "c").text("start_state", "s").text("bundle", "/b")
                                 .message("create_container", Builder("Hook").text("path", "/h").text("args", "h")
                                                                  .text("env", "E=2").number("timeout_ms", 9))
@@ -140,6 +140,7 @@ void test_plan() {
   check_process(decoded.process);
   CHECK(decoded.root_fd == 1 && decoded.root_readonly && decoded.pid_namespace == PidNamespace::kTarget);
   CHECK(decoded.pid_target == "t" && decoded.cgroup_namespace);
+  CHECK(decoded.directories == std::vector<std::string>({"/v"}));
   CHECK(decoded.mounts.size() == 1 && decoded.devices.size() == 1);
   const Mount& mount = decoded.mounts[0];
   CHECK(mount.destination == "/d" && mount.source_fd == 2 && mount.type == "tmpfs" && mount.source == "s");

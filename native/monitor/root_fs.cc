@@ -389,6 +389,7 @@ void RootFs::make_readonly(const char* path) {
 }
 
 void RootFs::fill() {
+  make_directories();
   for (size_t i = 0; i < plan_.mounts.size(); ++i) mount_one(plan_.mounts[i], sources_.mount_fds[i]);
   for (size_t i = 0; i < plan_.devices.size(); ++i) make_device(plan_.devices[i], i);
   make_device_links();
@@ -429,6 +430,11 @@ UniqueFd RootFs::open_terminal() {
   attach_at(bound.get(), console.get(), "/dev/console");
   channel_.send_terminal(master.get());
   return slave;
+}
+
+void RootFs::make_directories() {
+  // an image may name what cannot be one: the program finds that out, where it matters
+  for (const std::string& path : plan_.directories) make_in_root(root_, path.c_str(), Links::kWithinRoot, {});
 }
 
 void RootFs::make_working_directory() {

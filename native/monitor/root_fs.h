@@ -66,6 +66,7 @@ class RootFs {
   void make_device_links();
   void check_null_device();
   // As the user's own, when it is missing.
+  void make_directories();
   void make_working_directory();
   void mask(const char* path);
   void make_readonly(const char* path);

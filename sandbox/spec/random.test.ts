@@ -78,6 +78,7 @@ function checkPlan(spec: OciSpec): void {
     mountFds: { mounts },
     cgroup: { tasksFiles: [], cgroup2Directory: "", oomKillFile: "" },
     hierarchies: host.cgroup.hierarchies,
+    volumes: [],
     logPath: "",
     logs: { lineBytes: 16384, bytesPerSecond: 0 },
     stdin: false,

@@ -251,6 +251,23 @@ describe("what is run", () => {
     );
   });
 
+  test("the image's volumes are directories, made when they are missing; a file can be mounted there", async () => {
+    const Volumes = { "/data/deep": {}, "/etc/passwd": {}, "/bin/sh/x": {}, "/conf": {} };
+    await importBusybox(agent, "berth.test/volumes:1", { config: { Volumes } });
+    const image = { image: "berth.test/volumes:1" };
+    const file = join(agent.paths.base, "conf");
+    writeFileSync(file, "mounted\n");
+    const mounts = [{ container_path: "/conf", host_path: file }];
+    const script = "stat -c '%A %u %g' /data/deep; touch /data/deep/x && cat /conf";
+    const { output } = await runToEnd(agent, pod, { image, mounts, ...sh(script) });
+    assert.equal(output, "drwxr-xr-x 0 0\nmounted\n");
+    const readonly = { linux: { security_context: { readonly_rootfs: true } } };
+    assert.equal(
+      (await runToEnd(agent, pod, { image, ...readonly, ...sh("cd /data/deep && pwd") })).output,
+      "/data/deep\n",
+    );
+  });
+
   test("a container writes to its own root only", async () => {
     const [one, two] = [await runContainer(agent, pod), await runContainer(agent, pod)];
     await out(agent, one, "echo changed > /etc/os-release; rm /etc/group; mkdir /only-here");
