@@ -117,7 +117,8 @@ async function fetchLayer(fetch: Fetch): Promise<void> {
     }
     await below;
     if (!apply) await completeDirectories(layers, staging, unpacked, lower);
-    await layers.commit(staging, { diffId: unpacked.diffId, bytes: unpacked.bytes, inodes: unpacked.inodes });
+    const { diffId, bytes: size, inodes, rootIsOpaque } = unpacked;
+    await layers.commit(staging, { diffId, bytes: size, inodes, ...(rootIsOpaque && { hidesBelow: true }) });
     transfer.committed();
   } catch (error) {
     await layers.abort(staging);

@@ -36,6 +36,7 @@ constexpr size_t max_attribute_bytes = 65536;
 // The directory in one layer; `hides_below` tells that the layers below it do not show through at this path.
 UniqueFd find_directory(int layer, const std::string& path, bool& hides_below) {
   UniqueFd current(openat(layer, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (current && fgetxattr(current.get(), unpack::kOpaque, nullptr, 0) > 0) hides_below = true;
   for (size_t begin = 0; begin < path.size() && current;) {
     const size_t end = std::min(path.find('/', begin), path.size());
     const std::string name = path.substr(begin, end - begin);

@@ -126,7 +126,7 @@ std::string LayerWriter::real_path_of(int directory, const std::string& path) {
 UniqueFd LayerWriter::make_parents(const std::string& path, int links) {
   UniqueFd current = open_in_root(root_.get(), "", O_PATH | O_DIRECTORY, 0);
   std::string real_path;
-  bool is_opaque = false;
+  bool is_opaque = root_is_opaque_;
   for (size_t end = 0; end < path.size();) {
     const size_t begin = end == 0 ? 0 : end + 1;
     end = std::min(path.find('/', begin), path.size());

@@ -42,6 +42,8 @@ class LayerWriter {
   // Directories that have whiteouts in them.
   const std::set<std::string>& directories_of_whiteouts() const { return of_whiteouts_; }
   bool root_is_implicit() const { return root_is_implicit_; }
+  // Nothing of the layers below shows through.
+  bool root_is_opaque() const { return root_is_opaque_; }
 
  private:
   struct CachedParent {
@@ -109,6 +111,7 @@ class LayerWriter {
   // apply: the inodes of directories of the layers below that keep their time, whatever comes into them
   std::unordered_set<ino_t> kept_;
   bool root_is_implicit_ = true;
+  bool root_is_opaque_ = false;
   bool has_setgid_directory_ = false;
   bool has_aufs_links_ = false;
   // the root directory

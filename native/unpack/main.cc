@@ -4,8 +4,8 @@
 //                                       standard input: the layer, compressed or not; --apply: DIR is the tree of the layers
 //                                       below (see layer_writer.h); ID: of the CRI call that it is for
 //
-// Standard output: {"diffId":"sha256:...","bytes":N,"inodes":N,"rootIsImplicit":B}, a newline, and the paths of the
-// directories that no entry describes, each with a NUL at its end; those that hold nothing but whiteouts begin with a slash.
+// Standard output: {"diffId":"sha256:...","bytes":N,"inodes":N,"rootIsImplicit":B,"rootIsOpaque":B}, a newline, and the
+// paths of the directories that no entry describes, each with a NUL at its end; those that hold nothing but whiteouts begin with a slash.
 // Then those that have whiteouts in them, with two slashes before.
 // On failure: {"step":"...","path":"...","errno":N,"message":"...","request":"ID"} on standard error, and exit code 1.
 #include <signal.h>
@@ -65,7 +65,8 @@ std::string unpack_layer(LayerStream& stream, bool apply) {
   writer.finish();
   std::string told = "{\"diffId\":" + quoted(stream.finish()) + ",\"bytes\":" + std::to_string(writer.bytes()) +
                      ",\"inodes\":" + std::to_string(writer.inodes()) +
-                     ",\"rootIsImplicit\":" + (writer.root_is_implicit() ? "true" : "false") + "}\n";
+                     ",\"rootIsImplicit\":" + (writer.root_is_implicit() ? "true" : "false") +
+                     ",\"rootIsOpaque\":" + (writer.root_is_opaque() ? "true" : "false") + "}\n";
   const auto tell = [&told](std::string_view mark, const std::string& path) {
     told += mark;
     told += path;

@@ -34,8 +34,10 @@ bool LayerWriter::write_whiteout(const std::string& path) {
   }
   if (!name.starts_with(kWhiteout)) return false;
   if (name == kOpaqueMarker) {
-    if (parent_of(path).empty()) refuse("make opaque", path, "a layer cannot hide the whole root directory below it");
-    if (const int parent = open_hiding_parent(path); parent >= 0) set_opaque(parent, ".", path);
+    const int parent = open_hiding_parent(path);
+    if (parent >= 0) set_opaque(parent, ".", path);
+    // overlayfs heeds no such attribute of a layer's own root: who mounts it has to leave out the layers below
+    if (parent_of(path).empty()) root_is_opaque_ = true;
     return true;
   }
   if (name.starts_with(kWhiteoutMeta)) return true;

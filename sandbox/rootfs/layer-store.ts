@@ -25,6 +25,8 @@ export interface LayerRecord {
   /** on disk, uncompressed */
   bytes: number;
   inodes: number;
+  /** nothing of the layers below it shows through */
+  hidesBelow?: true;
 }
 
 /** As it is on the disk. */
@@ -51,6 +53,8 @@ export interface LayerStore {
   show(chainIds: readonly string[]): Promise<() => Promise<void>>;
   /** The directory that the driver keeps the layer in. @throws InternalError when the layer is not there */
   home(chainId: string): string;
+  /** Of an image's layers, bottom first, those of which something can be seen: nothing below one that hides all below it. */
+  shown(chainIds: readonly string[]): readonly string[];
   list(): LayerRecord[];
   /**
    * Makes a place for a layer in the making.
@@ -58,7 +62,7 @@ export interface LayerStore {
    */
   stage(chainId: string, parent?: string): Promise<LayerStaging>;
   /** Makes the staged layer visible. When somebody committed the same layer before, that one stays. */
-  commit(staging: LayerStaging, result: { diffId: string; bytes: number; inodes: number }): Promise<LayerRecord>;
+  commit(staging: LayerStaging, result: Omit<LayerRecord, "chainId">): Promise<LayerRecord>;
   /** Removes what was staged; committed or aborted already is success. */
   abort(staging: LayerStaging): Promise<void>;
   /** The layer is gone for everybody when this resolves; its files are deleted after that. Absent is success. */
@@ -154,6 +158,10 @@ export async function openLayerStore(
     path: (chainId) => filesOf(home(chainId)),
     show: (chainIds) => showFiles(driver, chainIds.map(home)),
     home,
+    shown(chainIds) {
+      const hiding = chainIds.findLastIndex((chainId) => records.get(chainId)?.hidesBelow);
+      return hiding < 0 ? chainIds : chainIds.slice(hiding);
+    },
     list: () => [...records.values()],
     async stage(chainId, parent) {
       directoryName(chainId);

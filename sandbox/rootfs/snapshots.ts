@@ -103,8 +103,10 @@ export async function openSnapshots(root: string, layers: LayerStore): Promise<S
     return join(directory, containerId);
   };
 
+  const homesOf = (chainIds: readonly string[]): string[] => layers.shown(chainIds).map(layers.home);
+
   const prepareRootfsIn: Snapshots["prepareRootfsIn"] = async ({ layers: chainIds, ...options }) =>
-    driver.makeRoot({ ...options, layers: chainIds.map((chainId) => layers.home(chainId)) });
+    driver.makeRoot({ ...options, layers: homesOf(chainIds) });
 
   const removeRootfs = async (containerId: string): Promise<void> => {
     usages.forget(containerId);
@@ -138,10 +140,10 @@ export async function openSnapshots(root: string, layers: LayerStore): Promise<S
     },
     prepareRootfsIn,
     mountImage: async ({ layers: chainIds, ...options }) =>
-      driver.mountImage({ ...options, layers: chainIds.map((chainId) => layers.home(chainId)) }),
+      driver.mountImage({ ...options, layers: homesOf(chainIds) }),
     async compareRootfs(containerId, chainIds) {
       const home = directoryOf(containerId);
-      const homes = chainIds.map((chainId) => layers.home(chainId));
+      const homes = homesOf(chainIds);
       const compared = driver.wholeTrees ? homes.slice(-1) : homes;
       const close = await showFiles(driver, [home, ...compared]);
       return { ...driver.comparisonOf({ home, layers: homes }), whole: driver.wholeTrees, close };

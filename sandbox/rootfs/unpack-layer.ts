@@ -18,6 +18,8 @@ export interface UnpackedLayer {
   inodes: number;
   /** no entry of the layer describes its root directory */
   rootIsImplicit: boolean;
+  /** it hides all of the layers below */
+  rootIsOpaque: boolean;
   /** other directories that no entry describes: paths, each with a NUL at its end; with a slash before those of whiteouts alone.
    *  With two slashes: those that have whiteouts */
   implicit: Buffer;

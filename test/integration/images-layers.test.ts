@@ -252,11 +252,22 @@ describe("whiteouts", () => {
     assert.equal(await readFile(join(directory, "was"), "utf8"), "a file now");
   });
 
+  it("of the root directory hide all layers below, and not what is in this one", async () => {
+    const { directory, layer } = await unpack([
+      { path: "early", content: "1" },
+      { path: ".wh..wh..opq" },
+      { path: "late", content: "2" },
+    ]);
+    assert.equal(layer.rootIsOpaque, true);
+    assert.equal(attributesOf(directory).get("trusted.overlay.opaque"), "y");
+    assert.deepEqual((await readdir(directory)).sort(), ["early", "late"]);
+    assert.equal((await unpack([{ path: "a/.wh..wh..opq" }])).layer.rootIsOpaque, false);
+  });
+
   it("that name nothing or leave their directory are refused", async () => {
     await refuses([{ path: "a/.wh..." }], /names nothing/);
     await refuses([{ path: "a/.wh.." }], /names nothing/);
     await refuses([{ path: ".wh." }], /names nothing/);
-    await refuses([{ path: ".wh..wh..opq" }], /whole root/);
   });
 });
 

@@ -171,6 +171,27 @@ async function pull(service: TestImages, image: BuiltImage): Promise<string[]> {
   }
 }
 
+/** A layer that hides all below it: what comes before the marker and after it stays, the root directory as well. */
+const beginsAnew = buildImage({
+  layers: [
+    layers[0] ?? [],
+    [
+      { path: "etc/early", content: "2" },
+      { path: ".wh..wh..opq" },
+      { path: "merged/.wh.old" },
+      { path: "merged/late", content: "2" },
+      { path: ".wh.opaque" },
+      { path: "late/.wh.old" },
+    ],
+    [
+      { path: "replaced/top", content: "3" },
+      { path: "merged/top", content: "3" },
+      { path: "etc/.wh.early" },
+      { path: "noted/.wh.x" },
+    ],
+  ],
+});
+
 const image = buildImage({ layers });
 let reference: TestImages;
 let expected: Map<string, string>;
@@ -250,6 +271,44 @@ for (const { driver, on, sharesBlocks } of cases) {
       });
       const part = await snapshots.mountImage({ layers: chain, subPath: "etc" });
       await withMount(part, place, async () => assert.deepEqual((await readdir(place)).sort(), ["one", "two"]));
+    });
+
+    it("shows nothing that is below a layer which hides all below it", async () => {
+      const names = ["etc", "merged", "merged/late", "merged/top", "replaced", "replaced/top"];
+      const before = service.images.store.list().map(({ id }) => id);
+      const of = await pull(service, beginsAnew);
+      const [id = ""] = service.images.store
+        .list()
+        .flatMap((record) => (before.includes(record.id) ? [] : [record.id]));
+      await withMount(await snapshots.mountImage({ layers: of, subPath: "" }), place, async () => {
+        const shown = await described(place);
+        assert.deepEqual([...shown.keys()].filter((name) => name !== ".").sort(), names);
+        const owned = async (name: string) => {
+          const { mode, uid, gid } = await stat(join(place, name));
+          return [(mode & 0o7777).toString(8), uid, gid];
+        };
+        assert.deepEqual(await owned("."), ["751", 3, 0]);
+        // this one was there when its entry came, the others are made anew
+        assert.deepEqual(await owned("etc"), ["700", 0, 9]);
+        assert.deepEqual(await owned("merged"), ["755", 0, 0]);
+        assert.deepEqual(await owned("replaced"), ["755", 0, 0]);
+      });
+      const looks = async () => {
+        assert.deepEqual((await readdir(join(place, "merged"))).sort(), ["late", "top"]);
+        await assert.rejects(stat(join(place, "links/a")), { code: "ENOENT" });
+      };
+      await withRoot("anew", looks, of);
+      assert.deepEqual(await check(), []);
+      const path = join(fileSystem.path, "exported");
+      await service.images.export({ images: [id], path, signal });
+      const other = await openTestImages();
+      const [again] = await other.images.import({ path });
+      const elsewhere = await openSnapshots(other.root, other.layers);
+      await withMount(await elsewhere.mountImage({ layers: again?.layers ?? [], subPath: "" }), place, looks);
+      await other.close();
+      await rm(path, { recursive: true });
+      await service.images.store.remove(id);
+      await service.layers.settle();
     });
 
     it("gives a container that tree, with what is linked linked", () =>
