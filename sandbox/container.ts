@@ -41,7 +41,7 @@ export interface ContainerRecord {
    *  while it is being made, unless it has poststop hooks */
   spec: OciSpec | null;
   cgroupPath: string;
-  /** its cgroup's parents that were made for its pod: a creation that outlives the pod takes them away. Absent: there are none */
+  /** its cgroup's parents that were left to it: a creation that outlives its pod takes them away. Absent: there are none */
   madeCgroupParents?: string[];
   /** on the host, the outermost first; taken back, where they are empty, when the creation does not come to its end */
   madeDirectories?: string[];

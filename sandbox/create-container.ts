@@ -43,7 +43,7 @@ import { runtimeOf } from "./oci-runtimes.js";
 import { makesMissingSources, openMounts } from "./open-mounts.js";
 import { podDirectory } from "./paths.js";
 import type { Pod, PodSandboxConfig } from "./pod.js";
-import { careForParents, removeParentsOf } from "./pod-cgroups.js";
+import { careForParents, endCreation, leaveParentsTo } from "./pod-cgroups.js";
 import {
   checkFollowing,
   followsHost,
@@ -168,7 +168,11 @@ async function makeContainer(
 
   undo.push("remove the record", () => node.store.containers.delete(id));
   const planned = { record: planRecord(pod, id, config, image, { cgroupPath, logPath, volumeLayers }) };
-  await step("record", () => node.store.containers.put(planned.record));
+  undo.push("remove the parents of the cgroup", () => endCreation(node, planned));
+  await step("record", () => {
+    node.store.containers.put(planned.record);
+    node.containers.creations.add(planned);
+  });
   const made = new MadeDirectories((all) => update(node.store.containers, planned, { madeDirectories: [...all] }));
   undo.push("remove the directories made on the host", () => made.takeBack());
 
@@ -223,9 +227,6 @@ async function makeContainer(
       // a monitor that was lost meanwhile has not ended the init
       await node.cgroups.kill(cgroupPath);
       await node.cgroups.remove(cgroupPath);
-      // a pod that was removed meanwhile has left its cgroups' parents to this one, which may have made them anew
-      if (node.pods.find(pod.record.id) !== undefined) return;
-      await removeParentsOf(node, [...pod.record.madeCgroupParents, ...(planned.record.madeCgroupParents ?? [])]);
     });
     const openSources = async () => {
       // mountinfo lists mounts by their age: programs expect the root to be the first
@@ -245,7 +246,7 @@ async function makeContainer(
       together(openSources, async () => {
         const parents = await node.cgroups.create(cgroupPath, spec.linux.resources);
         if (node.pods.find(pod.record.id) !== undefined) careForParents(node, pod, parents);
-        else if (parents.length > 0) update(node.store.containers, planned, { madeCgroupParents: parents });
+        else leaveParentsTo(node, planned, parents);
       }),
     );
     return { spec, mountFds };
@@ -312,6 +313,7 @@ async function makeContainer(
     checkReady(pod);
     update(node.store.containers, container, { phase: "created", spec: stored });
     node.containers.add(container);
+    node.containers.creations.delete(planned);
     observer.emit({ type: "container-event", event: "created", podId: pod.record.id, containerId: id });
   });
   return container;
@@ -358,7 +360,6 @@ function planRecord(
     imageId: image.id,
     layers: image.layers,
     ...(Object.keys(volumeLayers).length > 0 && { volumeLayers }),
-    ...(pod.record.madeCgroupParents.length > 0 && { madeCgroupParents: pod.record.madeCgroupParents }),
     spec: null,
     ...places,
     createdAt: (BigInt(Date.now()) * 1_000_000n).toString(),

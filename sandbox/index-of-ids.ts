@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import type { Container } from "./container.js";
+import type { Container, ContainerRecord } from "./container.js";
 import { InvalidArgumentError, NotFoundError } from "./errors.js";
 import type { Pod } from "./pod.js";
 
@@ -68,6 +68,9 @@ export class Pods extends IndexOfIds<Pod> {
 }
 
 export class Containers extends IndexOfIds<Container> {
+  /** being made or taken back, and not among the others: each may outlive its pod, and needs its cgroup's parents then */
+  readonly creations = new Set<{ record: ContainerRecord }>();
+
   constructor() {
     super("container");
   }

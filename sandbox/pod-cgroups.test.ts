@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Pods } from "./index-of-ids.js";
+import { Containers, Pods } from "./index-of-ids.js";
 import type { SandboxNode } from "./node.js";
 import type { Pod, PodRecord } from "./pod.js";
 import { inPodCgroup, planPodCgroups, removeMadeParents } from "./pod-cgroups.js";
@@ -26,6 +26,7 @@ test("the parents that two pods share go also when both pods go at once, and the
   };
   const node = {
     pods: new Pods(),
+    containers: new Containers(),
     store: openStore(root),
     serial: new Serial(),
     cgroups: { hierarchies: [{ mountPoint: "/h" }], removeParents },
@@ -50,6 +51,7 @@ test("a pod that is planned while parents of its cgroup are being removed has th
   let planned: string[] = [];
   const node = {
     pods: new Pods(),
+    containers: new Containers(),
     store: openStore(root),
     serial: new Serial(),
     scopes: null,

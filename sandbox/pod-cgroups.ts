@@ -10,6 +10,7 @@ import { isSystemError } from "../native/binding.js";
 import { isBelow, pathOfParent } from "./cgroup/parent.js";
 import { type PodScope, podScope } from "./cgroup/systemd/scopes.js";
 import { sliceOfParent } from "./cgroup/systemd/slices.js";
+import type { ContainerRecord } from "./container.js";
 import type { SandboxNode } from "./node.js";
 import type { Pod, PodSandboxConfig } from "./pod.js";
 import { update } from "./store.js";
@@ -38,8 +39,11 @@ export function planPodCgroups(node: SandboxNode, config: PodSandboxConfig, podI
   const monitorCgroup = join(cgroupParent, `berth-${podId}`);
   // before they are made: an agent that is killed meanwhile has no other word of them
   const going = [...node.pods.parentsGoing].filter((directory) => isAbove(node, directory, cgroupParent));
-  const made = new Set([...node.cgroups.missingParents(monitorCgroup), ...going]);
-  return { cgroupParent, monitorCgroup, madeCgroupParents: [...made].sort((a, b) => a.length - b.length) };
+  return {
+    cgroupParent,
+    monitorCgroup,
+    madeCgroupParents: withParents(node.cgroups.missingParents(monitorCgroup), going),
+  };
 }
 
 /**
@@ -108,19 +112,30 @@ export async function removeMadeParents(node: SandboxNode, pod: Pod): Promise<vo
   });
 }
 
-/** The same of a container whose creation has outlived its pod. */
-export async function removeParentsOf(node: SandboxNode, made: readonly string[]): Promise<void> {
-  await node.serial.run(parentsKey, () => removeParents(node, made));
+/**
+ * The same for a container whose creation has been taken back: when it has outlived its pod, it is the one that cares for
+ * what it had in common with it. Its own cgroup must be gone, its record not yet.
+ */
+export async function endCreation(node: SandboxNode, creation: { record: ContainerRecord }): Promise<void> {
+  const { creations } = node.containers;
+  if (node.pods.find(creation.record.podId) !== undefined) {
+    creations.delete(creation);
+    return;
+  }
+  await node.serial.run(parentsKey, () => {
+    creations.delete(creation);
+    return removeParents(node, creation.record.madeCgroupParents ?? []);
+  });
 }
 
 const parentsKey = "cgroup parents";
 
 async function removeParents(node: SandboxNode, made: readonly string[]): Promise<void> {
-  let left = [...new Set(made)].sort((a, b) => a.length - b.length);
+  let left = withParents(made, []);
   const { parentsGoing } = node.pods;
   for (const directory of left) parentsGoing.add(directory);
   try {
-    // A pod that was begun meanwhile may hold them: then they are its care. It may be gone again.
+    // Whoever was begun meanwhile may hold them: then they are its care. It may be gone again.
     for (let tries = 0; left.length > 0 && tries < mostTries; tries++) {
       left = await node.cgroups.removeParents(left.filter((directory) => !isInherited(node, directory)));
     }
@@ -130,21 +145,43 @@ async function removeParents(node: SandboxNode, made: readonly string[]): Promis
   }
 }
 
-/** Whether a pod uses the directory: it has it to care for from now on. */
+/** Whether a pod uses the directory, or what is still being made in one that is gone: that has it to care for from now on. */
 function isInherited(node: SandboxNode, directory: string): boolean {
   const { starting, going } = node.pods;
   const heir = [...starting, ...node.pods.list(), ...going].find(({ record }) =>
     isAbove(node, directory, record.cgroupParent),
   );
-  if (heir !== undefined) careForParents(node, heir, [directory]);
-  return heir !== undefined;
+  if (heir !== undefined) {
+    careForParents(node, heir, [directory]);
+    return true;
+  }
+  const creation = [...node.containers.creations].find(({ record }) => isAbove(node, directory, record.cgroupPath));
+  if (creation === undefined) return false;
+  leaveParentsTo(node, creation, [directory]);
+  return true;
 }
 
 /** Notes in the pod's record that these directories were made, for it or for others that are gone. */
 export function careForParents(node: SandboxNode, pod: Pod, directories: readonly string[]): void {
-  const all = new Set([...pod.record.madeCgroupParents, ...directories]);
-  if (all.size === pod.record.madeCgroupParents.length) return;
-  update(node.store.pods, pod, { madeCgroupParents: [...all].sort((a, b) => a.length - b.length) });
+  const all = withParents(pod.record.madeCgroupParents, directories);
+  if (all.length === pod.record.madeCgroupParents.length) return;
+  update(node.store.pods, pod, { madeCgroupParents: all });
+}
+
+/** The same in the record of what is being made in a pod that is gone. */
+export function leaveParentsTo(
+  node: SandboxNode,
+  creation: { record: ContainerRecord },
+  directories: readonly string[],
+): void {
+  const { madeCgroupParents = [] } = creation.record;
+  const all = withParents(madeCgroupParents, directories);
+  if (all.length > madeCgroupParents.length) update(node.store.containers, creation, { madeCgroupParents: all });
+}
+
+/** The outermost first. */
+function withParents(some: readonly string[], others: readonly string[]): string[] {
+  return [...new Set([...some, ...others])].sort((a, b) => a.length - b.length);
 }
 
 /** Whether nobody but this pod is in a cgroup that is one of its own, or is above these. */

@@ -20,7 +20,7 @@ import { monitorEvents } from "./monitor-events.js";
 import type { SandboxNode } from "./node.js";
 import type { PodNames } from "./observer.js";
 import { type Pod, type PodRecord, podNames } from "./pod.js";
-import { removeParentsOf } from "./pod-cgroups.js";
+import { endCreation } from "./pod-cgroups.js";
 import { readTablesOfProcess } from "./propagation.js";
 import { clearReflected, findReflected, type ReflectedMount } from "./reflected-mounts.js";
 import { forgetInMonitor, removeContainer } from "./remove-container.js";
@@ -43,6 +43,8 @@ export async function recover(node: SandboxNode): Promise<void> {
     if (record.phase === "creating" || node.pods.find(record.podId) === undefined) halfMade.push(record);
     else node.containers.add(containerOf(record));
   }
+  // a half-made pod that goes leaves to them what they still use
+  for (const record of halfMade) node.containers.creations.add({ record });
   for (const pod of node.pods.list()) {
     if (pod.record.network !== null) node.network.adopt(pod.record.id, pod.record.network);
   }
@@ -60,8 +62,8 @@ export async function recover(node: SandboxNode): Promise<void> {
   );
   // after the pods: a monitor that was still making one has ended what it had begun, and makes nothing more of it
   await Promise.all(
-    halfMade.map((record) =>
-      attempt(node, "remove the half-made container", record.id, () => removeHalfMade(node, record)),
+    [...node.containers.creations].map((creation) =>
+      attempt(node, "remove the half-made container", creation.record.id, () => removeHalfMade(node, creation)),
     ),
   );
   await finishRemovals(node);
@@ -186,7 +188,8 @@ async function reflectedOf({ config }: ContainerRecord, pid: number): Promise<Re
   return findReflected(await readTablesOfProcess(places, pid), []);
 }
 
-async function removeHalfMade(node: SandboxNode, record: ContainerRecord): Promise<void> {
+async function removeHalfMade(node: SandboxNode, creation: { record: ContainerRecord }): Promise<void> {
+  const { record } = creation;
   await node.cgroups.kill(record.cgroupPath);
   await clearReflected(node, record.reflectedMounts ?? []);
   await node.cgroups.remove(record.cgroupPath);
@@ -195,8 +198,7 @@ async function removeHalfMade(node: SandboxNode, record: ContainerRecord): Promi
   removeBundle(node, record.podId, record.id);
   removeEmptyDirectories(record.madeDirectories ?? []);
   const pod = node.pods.find(record.podId);
-  // its creation has outlived the pod
-  if (pod === undefined) await removeParentsOf(node, record.madeCgroupParents ?? []);
+  await endCreation(node, creation);
   node.store.containers.delete(record.id);
   node.observer.emit({ type: "repaired", what: "half-made container", subject: record.id, ...podNamesOf(pod) });
 }
