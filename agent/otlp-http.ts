@@ -1,5 +1,6 @@
 /** OTLP/HTTP in JSON (opentelemetry-proto, docs/specification.md, section "OTLP/HTTP"). */
 import type { Dispatcher } from "undici";
+import "./closing-connections.js";
 
 /** Of the specification, section "Retryable Response Codes". */
 export const retryable = new Set([429, 502, 503, 504]);

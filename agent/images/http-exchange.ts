@@ -5,6 +5,7 @@
 import type { IncomingHttpHeaders } from "node:http";
 import type { Socket } from "node:net";
 import type { buildConnector, Dispatcher } from "undici";
+import "../closing-connections.js";
 
 export interface Answer {
   status: number;

@@ -2,11 +2,11 @@
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { createServer, type RequestListener } from "node:http";
+import { createServer, type RequestListener, type ServerResponse } from "node:http";
 import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo, Server } from "node:net";
 import { after, before, describe, it } from "node:test";
-import { setImmediate as nextTurn } from "node:timers/promises";
+import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
 import { Agent, buildConnector } from "undici";
 import { type Answer, exchange, reusingConnector } from "../../agent/images/http-exchange.js";
 import { makeAuthority, type TestAuthority } from "../support/certificates.js";
@@ -33,7 +33,25 @@ const answers: Record<string, RequestListener> = {
     response.write(content.subarray(0, 500_000), () => response.destroy());
   },
   "/empty": (_, response) => response.end(),
+  "/closing": (_, response) => sendAndClose(response.setHeader("content-length", 5000)),
+  "/closing-chunked": (_, response) => sendAndClose(response),
+  "/closing-without-length": (_, response) => {
+    response.removeHeader("transfer-encoding");
+    sendAndClose(response);
+  },
+  "/closing-early": (_, response) => sendAndClose(response.setHeader("content-length", 5001)),
 };
+
+/** Everything comes at once, and then the connection's end. */
+function sendAndClose(response: ServerResponse): void {
+  response.setHeader("connection", "close");
+  response.flushHeaders();
+  setTimeout(() => {
+    const { socket } = response;
+    if (response.getHeader("content-length") === 5001) response.write(content.subarray(0, 5000), () => socket?.end());
+    else response.end(content.subarray(0, 5000));
+  }, 20);
+}
 
 let sockets = 0;
 async function serve(server: Server): Promise<string> {
@@ -77,6 +95,24 @@ describe("an exchange", () => {
   }
 
   for (const path of ["/whole", "/chunked"]) {
+    it("ends well when the connection does while its answer waits to be read, and is no whole one that is cut off", async () => {
+      for (const origin of origins) {
+        for (const path of ["/closing", "/closing-chunked", "/closing-without-length", "/closing-early"]) {
+          const { body } = await get(origin, path);
+          let length = 0;
+          const read = async () => {
+            for await (const piece of body) {
+              length += piece.length;
+              await sleep(80);
+            }
+          };
+          if (path === "/closing-early") await assert.rejects(read(), `${origin}${path}`);
+          else await read();
+          assert.equal(length, 5000, `${origin}${path}`);
+        }
+      }
+    });
+
     it(`brings ${path} to readers of every pace at once, in the clear and by TLS`, async () => {
       const reads = origins.flatMap((origin) =>
         [0, 1, 7].map(async (turns) => digestOf(await get(origin, path), turns)),
