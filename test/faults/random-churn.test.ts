@@ -68,9 +68,12 @@ before(async () => {
 });
 
 after(async () => {
-  await agent.stop();
-  execFileSync("umount", ["--lazy", volume]);
-  rmdirSync(volume);
+  try {
+    await agent.stop();
+  } finally {
+    execFileSync("umount", ["--lazy", volume]);
+    rmdirSync(volume);
+  }
 });
 
 /** What the agent's are, without their numbers and ids. */
