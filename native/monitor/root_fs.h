@@ -65,8 +65,8 @@ class RootFs {
   bool is_in_own_proc(int fd);
   void make_device_links();
   void check_null_device();
-  // As the user's own, when it is missing.
   void make_directories();
+  // As the user's own, when it is missing.
   void make_working_directory();
   void mask(const char* path);
   void make_readonly(const char* path);
