@@ -77,14 +77,19 @@ interface Fetch {
 /** Resolves when the layer is in the store. @throws the last failure, when nobody brings it any more */
 async function brought({ layers, flights }: Fetch, layer: LayerSource): Promise<void> {
   let failure: unknown;
+  let hasWaited = false;
   while (!layers.has(layer.chainId)) {
     const flight = flights.running(transferKey(layer));
-    if (flight === undefined) throw failure ?? new InternalError(`the layer ${layer.chainId} did not come`);
-    await flight.catch(async (error: unknown) => {
+    if (flight === undefined && hasWaited) {
+      throw failure ?? new InternalError(`the layer ${layer.chainId} did not come`);
+    }
+    hasWaited = flight === undefined;
+    try {
+      // whoever joined a flight that has just failed, or was cancelled, begins another one within this turn
+      await (flight ?? nextTurn());
+    } catch (error) {
       failure = error;
-      // whoever joined that flight may begin another one now
-      await nextTurn();
-    });
+    }
   }
 }
 

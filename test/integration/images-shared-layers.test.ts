@@ -1,6 +1,9 @@
 /** Pulls that want the same layer share it, and none of them suffers from what the others do, or are. */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type BuiltImage, buildImage } from "../support/image-builder.js";
@@ -125,6 +128,37 @@ describe("pulls that share layers", () => {
     );
     await forget(...images);
     await registry.stop();
+  });
+
+  it("come to their end when they begin while another one of the same is being cancelled", async () => {
+    const contents = ["a", "b", "c", "d"].map((name) => [{ path: name, content: randomBytes(20_000) }]);
+    const image = buildImage({ layers: contents });
+    const registry = await startLyingRegistry(image);
+    await service.images.pull({ reference: `${registry.host}/x:1` });
+    await registry.stop();
+    const directory = await mkdtemp(join(tmpdir(), "berth-shared-"));
+    const path = join(directory, "exported");
+    await service.images.export({ images: [image.id], path, signal: new AbortController().signal });
+    await forget(image);
+    // made of the archives that the layers become, it is another one
+    const [imported] = await service.images.import({ path });
+    const id = imported?.id ?? "";
+    // a layer's next flight begins a moment after the cancelled one has ended: two of them end in every order here
+    for (let round = 0; round < 60; round++) {
+      await service.images.store.remove(id);
+      assert.deepEqual(await service.layerNames(), []);
+      const leaving = new AbortController();
+      const left = service.images.import({ path, signal: leaving.signal }).catch(({ kind }) => kind);
+      await sleep(Math.random() * 25);
+      leaving.abort();
+      const [record] = await service.images.import({ path });
+      assert.equal(record?.id, id);
+      const told = await left;
+      assert.ok(told === "CANCELLED" || told[0].id === id, String(told));
+    }
+    await service.images.store.remove(id);
+    await service.layers.settle();
+    await rm(directory, { recursive: true });
   });
 
   it("from two registries at once end in one layer each", async () => {
