@@ -130,13 +130,14 @@ describe("pulls that share layers", () => {
     await registry.stop();
   });
 
-  it("come to their end when they begin while another one of the same is being cancelled", async () => {
+  it("come to their end when they begin while another one of the same is being cancelled", async (context) => {
     const contents = ["a", "b", "c", "d"].map((name) => [{ path: name, content: randomBytes(20_000) }]);
     const image = buildImage({ layers: contents });
     const registry = await startLyingRegistry(image);
     await service.images.pull({ reference: `${registry.host}/x:1` });
     await registry.stop();
     const directory = await mkdtemp(join(tmpdir(), "berth-shared-"));
+    context.after(() => rm(directory, { recursive: true }));
     const path = join(directory, "exported");
     await service.images.export({ images: [image.id], path, signal: new AbortController().signal });
     await forget(image);
@@ -158,7 +159,6 @@ describe("pulls that share layers", () => {
     }
     await service.images.store.remove(id);
     await service.layers.settle();
-    await rm(directory, { recursive: true });
   });
 
   it("from two registries at once end in one layer each", async () => {
