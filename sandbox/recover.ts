@@ -44,7 +44,8 @@ export async function recover(node: SandboxNode): Promise<void> {
     else node.containers.add(containerOf(record));
   }
   // a half-made pod that goes leaves to them what they still use
-  for (const record of halfMade) node.containers.creations.add({ record });
+  const creations = halfMade.map((record) => ({ record }));
+  for (const creation of creations) node.containers.creations.add(creation);
   for (const pod of node.pods.list()) {
     if (pod.record.network !== null) node.network.adopt(pod.record.id, pod.record.network);
   }
@@ -62,7 +63,7 @@ export async function recover(node: SandboxNode): Promise<void> {
   );
   // after the pods: a monitor that was still making one has ended what it had begun, and makes nothing more of it
   await Promise.all(
-    [...node.containers.creations].map((creation) =>
+    creations.map((creation) =>
       attempt(node, "remove the half-made container", creation.record.id, () => removeHalfMade(node, creation)),
     ),
   );

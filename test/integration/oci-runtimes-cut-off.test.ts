@@ -15,10 +15,9 @@ import {
   importBusybox,
   long,
   NamespaceMode,
-  podConfig,
-  type RunningPod,
   removePod,
   runContainer,
+  runPod,
   runToEnd,
   sh,
 } from "../support/workload.js";
@@ -51,11 +50,7 @@ after(async () => {
   rmSync(scratch, { recursive: true });
 });
 
-async function runPodOf(runtime_handler: string): Promise<RunningPod> {
-  const config = podConfig(agent);
-  const { pod_sandbox_id } = await agent.client.call("RunPodSandbox", { config, runtime_handler });
-  return { id: pod_sandbox_id, config };
-}
+const runPodOf = (handler: string) => runPod(agent, {}, handler);
 
 test("a start that a stop cuts off says so, and the container was killed", { skip: noRunc }, async () => {
   writeFileSync(join(scratch, "at"), "start");

@@ -1,13 +1,14 @@
 /** Programs that an OCI runtime finds wanting: told as with Berth's own launcher, at the start and not at the creation. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { runtime } from "../../cri-proto/generated/runtime.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import {
+  bundlesOf,
   ContainerState,
   containerStatus,
   createContainer,
@@ -16,10 +17,10 @@ import {
   importBusybox,
   long,
   out,
-  podConfig,
   type RunningPod,
   removePod,
   runContainer,
+  runPod,
 } from "../support/workload.js";
 
 const scratch = mkdtempSync(join(tmpdir(), "berth-oci-"));
@@ -39,16 +40,7 @@ after(async () => {
   rmSync(scratch, { recursive: true });
 });
 
-async function runPodOf(runtime_handler: string): Promise<RunningPod> {
-  const config = podConfig(agent);
-  const { pod_sandbox_id } = await agent.client.call("RunPodSandbox", { config, runtime_handler });
-  return { id: pod_sandbox_id, config };
-}
-
-const bundles = (pod: RunningPod) => {
-  const directory = join(agent.paths.run, "pods", pod.id, "oci");
-  return existsSync(directory) ? readdirSync(directory) : [];
-};
+const runPodOf = (handler: string) => runPod(agent, {}, handler);
 
 for (const [handler, path] of Object.entries(candidates)) {
   const skip = existsSync(path) ? false : `${path} is not installed`;
@@ -88,7 +80,7 @@ for (const [handler, path] of Object.entries(candidates)) {
     ];
     for (const [what, config, sentence] of unstartable) {
       test(`a program that ${what}: the start's error, StartError, 128`, async () => {
-        const before = bundles(pod).length;
+        const before = bundlesOf(agent, pod).length;
         const container_id = await createContainer(agent, pod, config);
         const created = await containerStatus(agent, container_id);
         assert.equal(created.state, ContainerState.CONTAINER_CREATED);
@@ -101,7 +93,7 @@ for (const [handler, path] of Object.entries(candidates)) {
         assert.equal(String(status.started_at), "0");
         await fails(start(), "FAILED_PRECONDITION", /exited/);
         await agent.client.call("RemoveContainer", { container_id });
-        assert.equal(bundles(pod).length, before);
+        assert.equal(bundlesOf(agent, pod).length, before);
       });
     }
 

@@ -13,6 +13,7 @@ import { leftCgroups, leftProcesses } from "../support/leaks.js";
 import { WebSocketClient } from "../support/websocket-client.js";
 import { takesBetween } from "../support/within.js";
 import {
+  bundlesOf,
   ContainerState,
   containerConfig,
   containerStatus,
@@ -24,11 +25,11 @@ import {
   NamespaceMode,
   namespaceOf,
   out,
-  podConfig,
   type RunningPod,
   readLog,
   removePod,
   runContainer,
+  runPod,
   runToEnd,
   sh,
   untilWritten,
@@ -65,16 +66,7 @@ after(async () => {
   rmSync(scratch, { recursive: true });
 });
 
-async function runPodOf(handler: string, more: runtime.v1.IPodSandboxConfig = {}): Promise<RunningPod> {
-  const config = podConfig(agent, more);
-  const { pod_sandbox_id } = await agent.client.call("RunPodSandbox", { config, runtime_handler: handler });
-  return { id: pod_sandbox_id, config };
-}
-
-const bundles = (pod: RunningPod) => {
-  const directory = join(agent.paths.run, "pods", pod.id, "oci");
-  return existsSync(directory) ? readdirSync(directory) : [];
-};
+const runPodOf = (handler: string, more: runtime.v1.IPodSandboxConfig = {}) => runPod(agent, more, handler);
 
 /** The line of the hierarchy that shares the processor. */
 const cpuPathOf = (membership: string) => {
@@ -189,7 +181,7 @@ for (const [handler, path] of Object.entries(candidates)) {
       const created = await createContainer(agent, pod);
       assert.equal((await containerStatus(agent, created)).state, ContainerState.CONTAINER_CREATED);
       await agent.client.call("RemoveContainer", { container_id: created });
-      assert.ok(!bundles(pod).includes(created));
+      assert.ok(!bundlesOf(agent, pod).includes(created));
       assert.deepEqual(leftCgroups(`${agent.cgroupRoot}/${created}`), []);
     });
 
@@ -372,11 +364,14 @@ for (const [handler, path] of Object.entries(candidates)) {
       const question = { pod_sandbox_id: pod.id, config: containerConfig(), sandbox_config: pod.config };
       const listed = async () =>
         (await agent.client.call("ListContainers", { filter: { pod_sandbox_id: pod.id } })).containers;
-      const before = { bundles: bundles(pod), containers: (await listed()).length };
+      const before = { bundles: bundlesOf(agent, pod), containers: (await listed()).length };
       // from the moment that the bundle is begun to the middle of the runtime's work, and about its end
       for (const laterMs of [0, 4, 12, 25]) {
         const creation = agent.client.call("CreateContainer", question).catch(() => undefined);
-        for (const until = Date.now() + 5_000; bundles(pod).length === before.bundles.length && Date.now() < until; ) {
+        for (
+          const until = Date.now() + 5_000;
+          bundlesOf(agent, pod).length === before.bundles.length && Date.now() < until;
+        ) {
           await sleep(1);
         }
         await sleep(laterMs);
@@ -392,7 +387,7 @@ for (const [handler, path] of Object.entries(candidates)) {
           assert.equal(await out(agent, created, ["echo", "alive"]), "alive");
           await agent.client.call("RemoveContainer", { container_id: created });
         }
-        assert.deepEqual(bundles(pod), before.bundles, `killed after ${laterMs} ms`);
+        assert.deepEqual(bundlesOf(agent, pod), before.bundles, `killed after ${laterMs} ms`);
         assert.equal((await listed()).length, before.containers);
         assert.equal(await out(agent, id, ["echo", "alive"]), "alive");
       }
@@ -457,6 +452,6 @@ test("a runtime that does not answer is killed at its time limit", async () => {
   const begun = performance.now();
   await fails(createContainer(agent, pod), "INTERNAL", /slow create: it did not end in its time/);
   assert.ok(performance.now() - begun < 5_000);
-  assert.deepEqual(bundles(pod), []);
+  assert.deepEqual(bundlesOf(agent, pod), []);
   await removePod(agent, pod);
 });

@@ -14,9 +14,9 @@ import {
   createContainer,
   importBusybox,
   long,
-  podConfig,
   type RunningPod,
   runContainer,
+  runPod,
 } from "../support/workload.js";
 
 const runtimes = { runc: "/usr/sbin/runc", crun: "/usr/bin/crun" };
@@ -78,9 +78,7 @@ for (const handler of ["", ...Object.keys(runtimes)]) {
     let pod: RunningPod;
 
     before(async () => {
-      const config = podConfig(agent, privileged);
-      const { pod_sandbox_id } = await agent.client.call("RunPodSandbox", { config, runtime_handler: handler });
-      pod = { id: pod_sandbox_id, config };
+      pod = await runPod(agent, privileged, handler);
     });
 
     afterEach(() => assert.deepEqual(onHost(), []));

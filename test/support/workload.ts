@@ -1,7 +1,7 @@
 /** Pods and containers through the CRI, as a test wants them: short calls with defaults that each test may overwrite. */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { existsSync, readFileSync, statSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { status } from "@grpc/grpc-js";
@@ -64,10 +64,21 @@ export function podConfig(
   };
 }
 
-export async function runPod(agent: TestAgent, more: runtime.v1.IPodSandboxConfig = {}): Promise<RunningPod> {
+/** @param runtime_handler empty: the built-in launcher */
+export async function runPod(
+  agent: TestAgent,
+  more: runtime.v1.IPodSandboxConfig = {},
+  runtime_handler = "",
+): Promise<RunningPod> {
   const config = podConfig(agent, more);
-  const { pod_sandbox_id } = await agent.client.call("RunPodSandbox", { config });
+  const { pod_sandbox_id } = await agent.client.call("RunPodSandbox", { config, runtime_handler });
   return { id: pod_sandbox_id, config };
+}
+
+/** Names of the bundles that OCI runtimes have in the pod's directory. */
+export function bundlesOf(agent: TestAgent, pod: RunningPod): string[] {
+  const directory = join(agent.paths.run, "pods", pod.id, "oci");
+  return existsSync(directory) ? readdirSync(directory) : [];
 }
 
 export async function removePod(agent: TestAgent, pod: RunningPod): Promise<void> {
