@@ -422,6 +422,11 @@ export function isNotRunning(error: unknown): boolean {
   return error instanceof MonitorStepError && (error.kind === NOT_RUNNING || error.kind === NOT_FOUND);
 }
 
+/** True when the monitor answered that it has no such container (or exec). */
+export function isUnknown(error: unknown): boolean {
+  return error instanceof MonitorStepError && error.kind === MonitorErrorMessage.Kind.NOT_FOUND;
+}
+
 /** An error of a CRI call from anything that a call to a monitor threw. */
 export function toCallError(error: unknown, what: string, fieldOf?: FieldOfStep): Error {
   if (error instanceof MonitorStepError) return error.toCallError(what, fieldOf);

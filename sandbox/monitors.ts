@@ -64,6 +64,10 @@ export class Monitors {
     this.#strangers.add(podId);
   }
 
+  isLeftToItself(podId: string): boolean {
+    return this.#strangers.has(podId);
+  }
+
   /** Ends the monitor with all of its containers; back when the process is gone. False: it had to be killed. */
   async end(podId: string): Promise<boolean> {
     const client = this.#clients.get(podId);
@@ -82,6 +86,17 @@ export class Monitors {
     native.sendSignal(watched.pidfd, 9);
     await watched.ended.wait(shutdownTimeoutMs);
     return false;
+  }
+
+  /**
+   * Waits for the end of a monitor that was lost, or is ending with its pod: until then what it has started may run on.
+   * FailedPreconditionError: it does not end.
+   */
+  async untilEnded(podId: string): Promise<void> {
+    const ended = this.#processes.get(podId)?.ended;
+    // first it is given its time, then it is killed
+    if (ended === undefined || (await ended.wait(2 * shutdownTimeoutMs))) return;
+    throw new FailedPreconditionError(`the monitor of pod sandbox ${podId} is about to end, but has not ended yet`);
   }
 
   /** Ends every connection without an event, and watches no process any more: pods run on without this process. */

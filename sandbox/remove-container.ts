@@ -4,7 +4,7 @@ import { recordEndWithPod } from "./container-end.js";
 import { UnavailableError } from "./errors.js";
 import { unlessFrozen } from "./frozen-monitor.js";
 import { runLaterHooks } from "./hooks/container-hooks.js";
-import { isNotRunning } from "./monitor-client.js";
+import { isNotRunning, isUnknown } from "./monitor-client.js";
 import type { SandboxNode } from "./node.js";
 import { clearReflected } from "./reflected-mounts.js";
 import { removeBundle } from "./runtime-bundle.js";
@@ -46,11 +46,26 @@ async function thawedIfSilent(node: SandboxNode, container: Container, forgettin
   await unlessFrozen(node, container.record.podId, forgetting);
 }
 
-/** Ends what the monitor has of a container. One that does not know it, or is ending itself, has nothing to forget. */
+/**
+ * Ends what the monitor has of a container. One that does not know it has nothing to forget; one that is ending itself, or
+ * was lost, is waited for: its OCI runtime may still be at work in the container's bundle.
+ */
 export async function forgetInMonitor(node: SandboxNode, podId: string, id: string): Promise<void> {
+  const monitor = node.monitors.find(podId);
+  if (monitor === undefined) return untilMonitorEnded(node, podId);
   try {
-    await node.monitors.find(podId)?.deleteContainer(id);
+    await monitor.deleteContainer(id);
   } catch (error) {
+    if (isUnknown(error)) return;
     if (!isNotRunning(error) && !(error instanceof UnavailableError)) throw error;
+    await untilMonitorEnded(node, podId);
   }
+}
+
+async function untilMonitorEnded(node: SandboxNode, podId: string): Promise<void> {
+  await node.monitors.untilEnded(podId);
+  const pod = node.pods.find(podId);
+  if (pod === undefined || pod.record.phase === "stopped" || node.monitors.isLeftToItself(podId)) return;
+  // in the host's PID namespace what it has started does not end with it
+  await node.cgroups.kill(pod.record.monitorCgroup);
 }

@@ -3,7 +3,15 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import { executionsDuring, whatExecutionsLack } from "../support/executions.js";
-import { exec, importBusybox, type RunningPod, removePod, runContainer, runPod } from "../support/workload.js";
+import {
+  exec,
+  importBusybox,
+  monitorPidOf,
+  type RunningPod,
+  removePod,
+  runContainer,
+  runPod,
+} from "../support/workload.js";
 
 describe("programs that are executed", { skip: whatExecutionsLack() ?? false }, () => {
   let agent: TestAgent;
@@ -17,11 +25,6 @@ describe("programs that are executed", { skip: whatExecutionsLack() ?? false }, 
 
   after(() => agent.stop());
 
-  async function monitorOf({ id }: RunningPod): Promise<number> {
-    const { info } = await agent.client.call("PodSandboxStatus", { pod_sandbox_id: id, verbose: true });
-    return Number((JSON.parse(info?.["info"] ?? "{}") as { pid: number }).pid);
-  }
-
   test("for a pod: its monitor", async () => {
     const executed = await executionsDuring([agent.pid], async () => removePod(agent, await runPod(agent)));
     assert.equal(executed.length, 1, executed.join(" "));
@@ -29,7 +32,7 @@ describe("programs that are executed", { skip: whatExecutionsLack() ?? false }, 
   });
 
   test("between CreateContainer and its program: nothing; for an exec: its command", async () => {
-    const pids = [agent.pid, await monitorOf(pod)];
+    const pids = [agent.pid, await monitorPidOf(agent, pod.id)];
     const executed = await executionsDuring(pids, async () => {
       const id = await runContainer(agent, pod, { command: ["/bin/sleep", "1000"] });
       assert.equal((await exec(agent, id, ["/bin/true"])).exitCode, 0);

@@ -7,6 +7,7 @@ import { after, before, test } from "node:test";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import { until } from "../support/until.js";
 import {
+  bundlesOf,
   ContainerState,
   containerStatus,
   createContainer,
@@ -14,6 +15,7 @@ import {
   fails,
   importBusybox,
   long,
+  monitorPidOf,
   NamespaceMode,
   removePod,
   runContainer,
@@ -33,6 +35,14 @@ before(async () => {
     stuck: `case "$*" in *" $(cat ${scratch}/at) "*) touch ${scratch}/here; sleep 8; exit 1 ;; esac\nexec ${runc} "$@"`,
     // its start goes on for longer than the program
     late: `${runc} "$@"; code=$?\ncase "$*" in *" start "*) sleep 0.5 ;; esac\nexit $code`,
+    // its delete goes on writing where it runs
+    writing: `case "$*" in *" delete "*)
+  touch ${scratch}/here
+  end=$(( $(date +%s) + 2 ))
+  while [ $(date +%s) -lt $end ]; do i=$(( i + 1 )); echo > ./written-$i; done
+  touch ${scratch}/written ;;
+esac
+exec ${runc} "$@"`,
   };
   const tables = Object.entries(runtimes).map(([name, script]) => {
     const path = join(scratch, name);
@@ -108,3 +118,39 @@ test("a program that ends before its start has told so, in the pod's PID namespa
   assert.deepEqual([status.exit_code, status.reason], [3, "Error"]);
   await removePod(agent, pod);
 });
+
+for (const pid of [NamespaceMode.CONTAINER, NamespaceMode.NODE]) {
+  const where = pid === NamespaceMode.NODE ? "the host's PID namespace" : "a PID namespace of its own";
+  const newPod = async () => {
+    for (const name of ["here", "written"]) rmSync(join(scratch, name), { force: true });
+    const options = { namespace_options: { pid } };
+    const pod = await runPod(agent, { linux: { security_context: options } }, "writing");
+    const id = await createContainer(agent, pod, { linux: { security_context: options } });
+    return { pod, id };
+  };
+
+  test(`a container in ${where} is removed after the stop of its pod has ended its runtime`, {
+    skip: noRunc,
+  }, async () => {
+    const { pod, id } = await newPod();
+    const stopped = agent.client.call("StopPodSandbox", { pod_sandbox_id: pod.id });
+    await until(() => existsSync(join(scratch, "here")));
+    await agent.client.call("RemoveContainer", { container_id: id });
+    assert.ok(existsSync(join(scratch, "written")), "it was removed before its runtime had deleted it");
+    assert.deepEqual(bundlesOf(agent, pod), []);
+    await stopped;
+    await removePod(agent, pod);
+  });
+
+  test(`a container in ${where} is removed when its monitor is killed while its runtime deletes it`, {
+    skip: noRunc,
+  }, async () => {
+    const { pod, id } = await newPod();
+    const removed = agent.client.call("RemoveContainer", { container_id: id });
+    await until(() => existsSync(join(scratch, "here")));
+    process.kill(await monitorPidOf(agent, pod.id), "SIGKILL");
+    await removed;
+    assert.deepEqual(bundlesOf(agent, pod), []);
+    await removePod(agent, pod);
+  });
+}

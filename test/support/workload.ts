@@ -240,3 +240,8 @@ export async function hostPidOf(agent: TestAgent, id: string): Promise<number> {
   const { info } = await agent.client.call("ContainerStatus", { container_id: id, verbose: true });
   return (JSON.parse(info["info"] ?? "{}") as { pid?: number }).pid ?? 0;
 }
+
+export async function monitorPidOf(agent: TestAgent, podId: string): Promise<number> {
+  const { info } = await agent.client.call("PodSandboxStatus", { pod_sandbox_id: podId, verbose: true });
+  return (JSON.parse(info["info"] ?? "{}") as { pid?: number }).pid ?? 0;
+}
