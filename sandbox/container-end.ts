@@ -3,7 +3,8 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { berth } from "../cri-proto/generated/monitor.js";
 import type { Container, ContainerRecord } from "./container.js";
-import { toBigInt } from "./monitor-client.js";
+import { fieldsOfContainer } from "./field-of-step.js";
+import { monitorError, toBigInt, toCallError } from "./monitor-client.js";
 import type { SandboxNode } from "./node.js";
 import { podDirectory } from "./paths.js";
 import { clearReflected } from "./reflected-mounts.js";
@@ -12,16 +13,30 @@ import { update } from "./store.js";
 /** Records how a container ended; told twice, the first time counts. Its cgroup goes, what waits for its end wakes. */
 export function recordExit(node: SandboxNode, container: Container, exit: berth.monitor.v1.IContainerExit): void {
   const exitCode = exit.exit_code ?? 0;
+  const finishedAt = toBigInt(exit.finished_at).toString();
+  if (exit.start_error) {
+    const { message } = startFailure(container, monitorError(exit.start_error));
+    finish(node, container, { exitCode, finishedAt, reason: startErrorReason, message });
+    return;
+  }
   // a child of it may have been killed, and the program have coped
   const oomKilled = (exit.oom_killed ?? false) && exitCode !== 0;
   const neverStarted = toBigInt(exit.started_at) === 0n;
   finish(node, container, {
     exitCode,
-    finishedAt: toBigInt(exit.finished_at).toString(),
+    finishedAt,
     ...(neverStarted ? {} : { startedAt: toBigInt(exit.started_at).toString() }),
     reason: oomKilled ? "OOMKilled" : exitCode === 0 ? "Completed" : "Error",
     message: "",
   });
+}
+
+/** Of a container whose program could not be executed. */
+export const startErrorReason = "StartError";
+
+/** What a container that could not be started is told of, and to whoever has asked for its start. */
+export function startFailure({ record, config }: Container, error: unknown): Error {
+  return toCallError(error, `container ${record.id} could not be started`, fieldsOfContainer(config));
 }
 
 /** Records an end of which nobody knows more than that it came: the machine went down, or the monitor left no word. */

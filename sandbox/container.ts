@@ -69,6 +69,8 @@ export interface Container {
   startedPid?: number;
   /** while it is being started, or is about to be: opens when that is done, or has failed */
   starting?: Latch | undefined;
+  /** its start was asked for by an earlier agent: opens when its monitor tells that it is done */
+  startAwaited?: Latch;
   /** settles when the phase becomes "exited" */
   readonly ended: Latch;
 }

@@ -30,11 +30,21 @@ const protocolVersions = { oldest_version: 1, newest_version: 1 };
 
 export interface MonitorEvents {
   containerExit(exit: berth.monitor.v1.IContainerExit): void;
+  /** of a start that an earlier agent has asked for */
+  containerStarted(id: string, started: ProgramStart): void;
   outOfMemory(id: string): void;
   /** output that could not be written to its log */
   logDropped(id: string, dropped: { bytes: number; errno: number; begins: boolean }): void;
   /** the monitor is gone; every call in flight has failed */
   closed(error: SystemError | null): void;
+}
+
+/** How a container's program has begun. */
+export interface ProgramStart {
+  /** nanoseconds since the epoch */
+  startedAt: bigint;
+  /** host pid of the init; 0: not told */
+  pid: number;
 }
 
 /** The agent's ends of a program's streams, descriptors that the receiver closes. null: it has none. */
@@ -178,10 +188,9 @@ export class MonitorClient {
     return reply.create_container?.pid ?? 0;
   }
 
-  /** Answers the time of the start, in nanoseconds since the epoch, and the host pid of the init; 0: not told. */
-  async startContainer(id: string): Promise<{ startedAt: bigint; pid: number }> {
+  async startContainer(id: string): Promise<ProgramStart> {
     const { start_container: started } = await this.#call({ start_container: { id } });
-    return { startedAt: toBigInt(started?.started_at), pid: started?.pid ?? 0 };
+    return programStart(started);
   }
 
   async signalContainer(id: string, signal: number, all: boolean): Promise<void> {
@@ -309,6 +318,8 @@ export class MonitorClient {
       this.#settle(message.reply);
     } else if (message.container_exit) {
       this.events.containerExit(message.container_exit);
+    } else if (message.container_started) {
+      this.events.containerStarted(message.container_started.id ?? "", programStart(message.container_started));
     } else if (message.out_of_memory) {
       this.events.outOfMemory(message.out_of_memory.id ?? "");
     } else if (message.log_dropped) {
@@ -369,7 +380,7 @@ export class MonitorClient {
       pending?.reject(asError(error));
       return;
     }
-    if (reply.error) pending?.reject(stepError(reply.error));
+    if (reply.error) pending?.reject(monitorError(reply.error));
     else if (pending !== undefined) pending.resolve(streams === undefined ? reply : { ...reply, streams });
     else if (streams !== undefined) closeStreams(streams);
   }
@@ -435,7 +446,12 @@ export function toCallError(error: unknown, what: string, fieldOf?: FieldOfStep)
   return error instanceof Error ? error : new InternalError(`${what}: ${String(error)}`);
 }
 
-function stepError(error: berth.monitor.v1.IError): MonitorStepError {
+function programStart(started: berth.monitor.v1.IStartContainerReply | null | undefined): ProgramStart {
+  return { startedAt: toBigInt(started?.started_at), pid: started?.pid ?? 0 };
+}
+
+/** The error that the message tells. */
+export function monitorError(error: berth.monitor.v1.IError): MonitorStepError {
   const step = error.step ?? "";
   const subject = error.subject ?? "";
   const errnoValue = error.errno_value ?? 0;

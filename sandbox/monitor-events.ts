@@ -3,6 +3,7 @@ import { recordExit } from "./container-end.js";
 import type { MonitorEvents } from "./monitor-client.js";
 import type { SandboxNode } from "./node.js";
 import type { Pod } from "./pod.js";
+import { recordStart } from "./start-container.js";
 import { stopPod } from "./stop-pod.js";
 
 /** The callbacks for a connection to a pod's monitor. */
@@ -12,6 +13,10 @@ export function monitorEvents(node: SandboxNode, pod: Pod): MonitorEvents {
     containerExit(exit) {
       const container = node.containers.find(exit.id ?? "");
       if (container !== undefined) recordExit(node, container, exit);
+    },
+    containerStarted(id, started) {
+      const container = node.containers.find(id);
+      if (container !== undefined) recordStart(node, container, started);
     },
     outOfMemory(containerId) {
       node.observer.emit({ type: "oom", podId, containerId });

@@ -26,9 +26,9 @@ import { clearReflected, findReflected, type ReflectedMount } from "./reflected-
 import { forgetInMonitor, removeContainer } from "./remove-container.js";
 import { forgetPod } from "./remove-pod.js";
 import { removeBundle } from "./runtime-bundle.js";
+import { awaitStart, recordStart } from "./start-container.js";
 import { frozenAfterMs } from "./stop-container.js";
 import { stopPod } from "./stop-pod.js";
-import { update } from "./store.js";
 import { isFrozenWith } from "./thaw-pod.js";
 
 /** Recovers everything; a pod that resists is told as trouble and does not keep the others. */
@@ -171,12 +171,12 @@ function reconcile(node: SandboxNode, container: Container, state: berth.monitor
     recordUnknownExit(node, container, "its monitor does not know it");
   } else if (state.phase === Phase.EXITED && state.exit) {
     recordExit(node, container, state.exit);
-  } else {
+  } else if (container.record.phase !== "exited") {
     container.pid = state.pid ?? 0;
     container.startedPid = container.pid;
-    if (state.phase === Phase.RUNNING && container.record.phase === "created") {
-      update(node.store.containers, container, { phase: "running", startedAt: toBigInt(state.started_at).toString() });
-    }
+    if (state.phase !== Phase.RUNNING || container.record.phase !== "created") return;
+    if (state.starting) awaitStart(node, container);
+    else recordStart(node, container, { startedAt: toBigInt(state.started_at), pid: container.pid });
   }
 }
 

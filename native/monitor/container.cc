@@ -113,7 +113,10 @@ void Container::start(const Caller& caller) {
   phase_ = Phase::kStarting;
   starter_ = caller;
   started_at_ = realtime_ns();
-  if (is_unstartable()) return end_unstartable(kStartFailedExit, 0);
+  if (is_unstartable()) {
+    exit_.finished_at = realtime_ns();
+    return end_unstarted();
+  }
   if (foreign_) {
     RuntimeOrders orders;
     orders.command = {"start"};
@@ -125,7 +128,9 @@ void Container::start(const Caller& caller) {
 
 void Container::on_running() {
   phase_ = Phase::kRunning;
-  if (starter_) host_.server().send(starter_->connection, encode_start_reply(starter_->request, started_at_, host_pid_));
+  host_.server().send(starter_->connection, encode_start_reply(starter_->request, started_at_, host_pid_));
+  // An agent that was killed since has a successor, which waits for it.
+  host_.server().broadcast(encode_started_event(id_, started_at_, host_pid_), starter_->connection);
   starter_.reset();
 }
 
@@ -193,6 +198,7 @@ ContainerState Container::state() const {
     case Phase::kEnding:
       state.phase = ContainerPhase::kRunning;
       state.started_at = started_at_;
+      state.starting = phase_ == Phase::kStarting || started_at_ == 0;
       break;
     case Phase::kExited:
       state.phase = ContainerPhase::kExited;

@@ -117,7 +117,7 @@ class Container final : public LogObserver, public Disposable {
   void on_unstartable(const Failure& fault);
   // Created, and its runtime has found that its program cannot be executed: there is no init.
   bool is_unstartable() const { return foreign_ && pid_ == 0 && failure_.has_value(); }
-  void end_unstartable(int exit_code, int signal);
+  void end_unstarted();
   void on_ready();
   std::optional<Failure> make_streams(ChildStreams& streams);
   void adopt_init(pid_t pid);

@@ -82,9 +82,9 @@ void Container::on_init_ended(const siginfo_t& info) {
     return;
   }
   if (phase_ == Phase::kStarting && failure_) {
-    started_at_ = 0;  // the program never ran
-    if (failure_->kind == ErrorKind::kNotRunning) return end_with(kSignalExit + SIGKILL, SIGKILL);
-    return end_with(kStartFailedExit, 0);
+    if (failure_->kind != ErrorKind::kNotRunning) return end_unstarted();
+    started_at_ = 0;
+    return end_with(kSignalExit + SIGKILL, SIGKILL);
   }
   if (phase_ == Phase::kStarting) on_running();
   if (by_signal) {
@@ -94,10 +94,11 @@ void Container::on_init_ended(const siginfo_t& info) {
   }
 }
 
-void Container::end_unstartable(int exit_code, int signal) {
+// The program never ran: its start has failed.
+void Container::end_unstarted() {
   started_at_ = 0;
-  exit_.finished_at = realtime_ns();
-  end_with(exit_code, signal);
+  exit_.start_error = failure_;
+  end_with(kStartFailedExit, 0);
 }
 
 void Container::end_with(int exit_code, int signal) {
@@ -173,7 +174,10 @@ void Container::kill_all() {
   killed_ = true;
   // While its log is being opened there is nothing yet; then nothing is begun any more.
   if (phase_ == Phase::kExited || phase_ == Phase::kOpeningLog) return;
-  if (phase_ == Phase::kCreated && is_unstartable()) return end_unstartable(kSignalExit + SIGKILL, SIGKILL);
+  if (phase_ == Phase::kCreated && is_unstartable()) {
+    exit_.finished_at = realtime_ns();
+    return end_with(kSignalExit + SIGKILL, SIGKILL);
+  }
   kill_processes();
 }
 

@@ -352,6 +352,7 @@ constexpr uint32_t kOutOfMemory = 3;
 constexpr uint32_t kExecOutput = 4;
 constexpr uint32_t kExecStarted = 40;
 constexpr uint32_t kLogDropped = 51;
+constexpr uint32_t kContainerStarted = 52;
 constexpr uint32_t kReplyId = 1;
 constexpr uint32_t kReplyError = 2;
 constexpr uint32_t kReplyHello = 3;
@@ -374,6 +375,16 @@ std::string encode_reply(uint64_t request, uint32_t field, const WireWriter& res
   return wrap(kReply, reply);
 }
 
+WireWriter error_message(const Failure& failure) {
+  WireWriter message;
+  message.number(1, static_cast<uint32_t>(failure.kind));
+  message.bytes(2, failure.error.call);
+  message.signed_number(3, failure.error.errno_value);
+  message.bytes(4, failure.error.subject);
+  message.bytes(5, failure.message);
+  return message;
+}
+
 WireWriter exit_message(const ContainerExit& exit) {
   WireWriter message;
   message.bytes(1, exit.id);
@@ -382,6 +393,7 @@ WireWriter exit_message(const ContainerExit& exit) {
   message.signed_number(4, exit.started_at);
   message.signed_number(5, exit.finished_at);
   message.number(6, exit.oom_killed ? 1 : 0);
+  if (exit.start_error) message.message(7, error_message(*exit.start_error));
   return message;
 }
 
@@ -394,13 +406,7 @@ std::string encode_done(uint64_t request) {
 }
 
 std::string encode_failure(uint64_t request, const Failure& failure) {
-  WireWriter error;
-  error.number(1, static_cast<uint32_t>(failure.kind));
-  error.bytes(2, failure.error.call);
-  error.signed_number(3, failure.error.errno_value);
-  error.bytes(4, failure.error.subject);
-  error.bytes(5, failure.message);
-  return encode_reply(request, kReplyError, error);
+  return encode_reply(request, kReplyError, error_message(failure));
 }
 
 std::string encode_hello_reply(uint64_t request, const HelloReply& reply) {
@@ -441,6 +447,7 @@ std::string encode_state_reply(uint64_t request, const std::vector<ContainerStat
     message.signed_number(3, container.pid);
     message.signed_number(4, container.started_at);
     if (container.exit) message.message(5, exit_message(*container.exit));
+    message.number(6, container.starting ? 1 : 0);
     state.message(1, message);
   }
   return encode_reply(request, kReplyState, state);
@@ -453,6 +460,14 @@ std::string encode_attach_reply(uint64_t request, const StreamNumbers& streams) 
   message.number(4, streams.stderr);
   message.number(5, streams.terminal);
   return encode_reply(request, kReplyAttach, message);
+}
+
+std::string encode_started_event(std::string_view id, int64_t started_at, int32_t pid) {
+  WireWriter message;
+  message.bytes(1, id);
+  message.signed_number(2, started_at);
+  message.signed_number(3, pid);
+  return wrap(kContainerStarted, message);
 }
 
 std::string encode_exit_event(const ContainerExit& exit) { return wrap(kContainerExit, exit_message(exit)); }

@@ -267,6 +267,7 @@ struct ContainerExit {
   int64_t started_at = 0;
   int64_t finished_at = 0;
   bool oom_killed = false;
+  std::optional<Failure> start_error;
 };
 
 enum class ContainerPhase : uint32_t { kCreated = 0, kRunning = 1, kExited = 2 };
@@ -277,6 +278,7 @@ struct ContainerState {
   int32_t pid = 0;
   int64_t started_at = 0;
   std::optional<ContainerExit> exit;
+  bool starting = false;
 };
 
 // Descriptors of a program's streams, as the frame that carries them numbers them: from 1, 0 is none.
@@ -308,6 +310,7 @@ std::string encode_start_reply(uint64_t request, int64_t started_at, int32_t pid
 std::string encode_exec_reply(uint64_t request, const ExecReply& reply);
 std::string encode_state_reply(uint64_t request, const std::vector<ContainerState>& containers);
 std::string encode_attach_reply(uint64_t request, const StreamNumbers& streams);
+std::string encode_started_event(std::string_view id, int64_t started_at, int32_t pid);
 std::string encode_exit_event(const ContainerExit& exit);
 std::string encode_out_of_memory_event(std::string_view id, uint64_t kills);
 std::string encode_log_dropped_event(std::string_view id, const LogDropped& dropped);

@@ -255,19 +255,26 @@ void check_exit(const std::string& exit) {
   CHECK(bytes_in(exit, "ContainerExit", "id") == "c" && number_in(exit, "ContainerExit", "exit_code") == 137);
   CHECK(number_in(exit, "ContainerExit", "signal") == 9 && number_in(exit, "ContainerExit", "started_at") == 1);
   CHECK(number_in(exit, "ContainerExit", "finished_at") == 2 && number_in(exit, "ContainerExit", "oom_killed") == 1);
+  const std::string error = bytes_in(exit, "ContainerExit", "start_error");
+  CHECK(number_in(error, "Error", "kind") == 2 && bytes_in(error, "Error", "step") == "run the hook");
+  CHECK(number_in(error, "Error", "errno_value") == 2 && bytes_in(error, "Error", "subject") == "/h");
 }
 
 void test_events() {
-  const ContainerExit exit{"c", 137, 9, 1, 2, true};
+  const ContainerExit exit{"c", 137, 9, 1, 2, true, Failure{ErrorKind::kInvalid, SysError{"run the hook", 2, "/h"}, "words"}};
   check_exit(encode_exit(exit));
   check_exit(bytes_in(encode_exit_event(exit), "FromMonitor", "container_exit"));
   const std::string state = bytes_in(
-      bytes_in(encode_state_reply(1, {{"c", ContainerPhase::kExited, 7, 8, exit}}), "FromMonitor", "reply"), "Reply",
+      bytes_in(encode_state_reply(1, {{"c", ContainerPhase::kExited, 7, 8, exit, true}}), "FromMonitor", "reply"), "Reply",
       "state");
   const std::string container = bytes_in(state, "State", "containers");
   CHECK(bytes_in(container, "ContainerState", "id") == "c" && number_in(container, "ContainerState", "phase") == 2);
   CHECK(number_in(container, "ContainerState", "pid") == 7 && number_in(container, "ContainerState", "started_at") == 8);
+  CHECK(number_in(container, "ContainerState", "starting") == 1);
   check_exit(bytes_in(container, "ContainerState", "exit"));
+  const std::string started = bytes_in(encode_started_event("c", 5, 6), "FromMonitor", "container_started");
+  CHECK(bytes_in(started, "ContainerStarted", "id") == "c" && number_in(started, "ContainerStarted", "started_at") == 5);
+  CHECK(number_in(started, "ContainerStarted", "pid") == 6);
   const std::string oom = bytes_in(encode_out_of_memory_event("c", 3), "FromMonitor", "out_of_memory");
   CHECK(bytes_in(oom, "OutOfMemory", "id") == "c" && number_in(oom, "OutOfMemory", "kills") == 3);
   const std::string output = bytes_in(encode_exec_output(5, 2, "data"), "FromMonitor", "exec_output");

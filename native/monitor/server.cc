@@ -176,10 +176,10 @@ void Server::fail(const Caller& caller, const Failure& failure) {
   send(caller.connection, encode_failure(caller.request, failure));
 }
 
-void Server::broadcast(std::string_view body) {
+void Server::broadcast(std::string_view body, uint64_t except) {
   std::vector<uint64_t> numbers;
   for (const auto& connection : connections_) {
-    if (connection->greeted) numbers.push_back(connection->number());
+    if (connection->greeted && connection->number() != except) numbers.push_back(connection->number());
   }
   for (const uint64_t number : numbers) send(number, body);
 }

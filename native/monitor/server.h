@@ -42,7 +42,8 @@ class Server {
   void send(uint64_t connection, std::string_view body, std::vector<UniqueFd> descriptors = {});
   // Tells the log, too.
   void fail(const Caller& caller, const Failure& failure);
-  void broadcast(std::string_view body);
+  // To every connection but one; 0: to all.
+  void broadcast(std::string_view body, uint64_t except = 0);
   // False while so much waits for the peer that no more output should be read for it.
   bool has_room(uint64_t connection) const;
   // Waits until everything is written, for as long as a second in all.
