@@ -1,6 +1,7 @@
 /** The socket of `berth kube`: a few calls, for a group of users. */
-import { chownSync, mkdirSync, readFileSync } from "node:fs";
+import { chownSync, readFileSync } from "node:fs";
 import { dirname } from "node:path";
+import { makeDirectories } from "../sandbox/directories.js";
 import { FailedPreconditionError } from "../sandbox/errors.js";
 import type { CallTable } from "./call-table.js";
 import type { CallSurroundings } from "./call-wrapper.js";
@@ -26,7 +27,7 @@ export async function serveKube(
   const id = groupId(group);
   const directory = dirname(path);
   // one that is there is the administrator's
-  if (mkdirSync(directory, { recursive: true, mode: 0o750 }) !== undefined) chownSync(directory, 0, id);
+  if (makeDirectories(directory, 0o750) !== undefined) chownSync(directory, 0, id);
   const server = await serve({ path, passed: null }, runtime, calls, around, (name) => kubeCalls.has(name));
   chownSync(path, 0, id);
   return server;

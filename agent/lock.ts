@@ -1,6 +1,6 @@
-import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Addon } from "../native/binding.js";
+import { makeDirectories } from "../sandbox/directories.js";
 import { FailedPreconditionError } from "../sandbox/errors.js";
 import { lockPatiently } from "../sandbox/patient-lock.js";
 
@@ -15,7 +15,7 @@ export async function lockDirectories(
 ): Promise<number[]> {
   const locks: number[] = [];
   for (const directory of directories) {
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    makeDirectories(directory, 0o700);
     try {
       const lock = await lockPatiently(native, join(directory, "lock"));
       if (lock === undefined) {

@@ -1,5 +1,5 @@
 /** The runtime without gRPC: what calls/, cli/ and the metrics server share. */
-import { mkdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { native } from "../native/binding.js";
 import type { AdjustSpec } from "../sandbox/adjust-spec.js";
@@ -7,6 +7,7 @@ import { openCgroupManager } from "../sandbox/cgroup/open.js";
 import { openPodScopes } from "../sandbox/cgroup/systemd/scopes.js";
 import { Rdt } from "../sandbox/classes/rdt.js";
 import { type Container, layersInUse } from "../sandbox/container.js";
+import { makeDirectories } from "../sandbox/directories.js";
 import { Flights } from "../sandbox/flights.js";
 import { Containers, Pods } from "../sandbox/index-of-ids.js";
 import { openApparmor } from "../sandbox/lsm/apparmor.js";
@@ -55,7 +56,7 @@ export interface Runtime {
 
 /** Puts the parts of a node together. Nothing runs yet: recover(node) does that. */
 export async function createRuntime(config: Config): Promise<Runtime> {
-  for (const directory of [config.run, config.root]) mkdirSync(directory, { recursive: true, mode: 0o700 });
+  for (const directory of [config.run, config.root]) makeDirectories(directory, 0o700);
   const containers = new Containers();
   const layers = await openLayerStore(
     config.root,

@@ -13,6 +13,7 @@ import { dirname, isAbsolute, join, normalize } from "node:path";
 import { runtime } from "../cri-proto/generated/runtime.js";
 import { isSystemError, native } from "../native/binding.js";
 import type { Container } from "./container.js";
+import { makeDirectories } from "./directories.js";
 import { FailedPreconditionError, InvalidArgumentError, messageOf } from "./errors.js";
 import type { SandboxNode } from "./node.js";
 import type { Pod } from "./pod.js";
@@ -40,7 +41,7 @@ export async function mountBundle(node: SandboxNode, container: Container, path:
   const bundle = bundleSpec(completeSpec(spec), directory, place);
   const undo = new Undo();
   try {
-    await mkdir(directory, { recursive: true, mode: 0o700 });
+    makeDirectories(directory, 0o700);
     if ((await readdir(directory)).length > 0) throw new InvalidArgumentError(`directory: ${directory} is not empty`);
     undo.push("remove what is in the bundle", () => removeContent(node, directory));
     const home = join(directory, "layer");

@@ -1,12 +1,13 @@
 /** The place of a listening unix socket on the disk. */
-import { mkdirSync, statSync, unlinkSync } from "node:fs";
+import { statSync, unlinkSync } from "node:fs";
 import { connect } from "node:net";
 import { dirname } from "node:path";
+import { makeDirectories } from "./directories.js";
 import { FailedPreconditionError } from "./errors.js";
 
 /** A directory for the socket, and no socket of a program that is gone. @throws FailedPreconditionError: the place is taken */
 export async function makeWayForSocket(path: string): Promise<void> {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  makeDirectories(dirname(path), 0o700);
   const found = statSync(path, { throwIfNoEntry: false });
   if (found === undefined) return;
   if (!found.isSocket()) throw new FailedPreconditionError(`${path} is there and is no socket`);

@@ -2,8 +2,8 @@
  * Directories outside of Berth's own that a creation makes for its caller: for logs, and for volumes that are not there.
  * A creation that does not come to its end takes them back where they are still empty.
  */
-import { lstatSync, mkdirSync, rmdirSync } from "node:fs";
-import { dirname } from "node:path";
+import { lstatSync, rmdirSync } from "node:fs";
+import { makeDirectories, missingDirectories } from "./directories.js";
 import { InvalidArgumentError, messageOf } from "./errors.js";
 import { absolutePath } from "./spec/paths.js";
 
@@ -21,7 +21,7 @@ export class MadeDirectories {
       this.#made = [...this.#made, ...missing];
       this.note(this.#made);
     }
-    mkdirSync(path, { recursive: true, mode: 0o755 });
+    makeDirectories(path, 0o755);
   }
 
   takeBack(): void {
@@ -52,24 +52,9 @@ export function makeLogDirectory(made: MadeDirectories, path: string, field: str
   }
 }
 
-function missingDirectories(path: string): string[] {
-  const missing: string[] = [];
-  for (let directory = path; isMissing(directory); directory = dirname(directory)) missing.unshift(directory);
-  return missing;
-}
-
 function isDirectory(path: string): boolean {
   try {
     return lstatSync(path).isDirectory();
-  } catch {
-    return false;
-  }
-}
-
-/** False also where the path cannot be: whoever makes it is told. */
-function isMissing(path: string): boolean {
-  try {
-    return lstatSync(path, { throwIfNoEntry: false }) === undefined;
   } catch {
     return false;
   }

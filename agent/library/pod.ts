@@ -1,8 +1,8 @@
-import { mkdirSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import Long from "long";
 import { runtime as proto } from "../../cri-proto/generated/runtime.js";
+import { makeDirectories } from "../../sandbox/directories.js";
 import type { Runtime } from "../runtime.js";
 import { call } from "./calls.js";
 import { Container } from "./container.js";
@@ -129,7 +129,7 @@ export function podConfig(
   const { name, namespace = "default", uid = name } = request;
   const metadata = { name, namespace, uid };
   const directory = podLogs({ metadata }, logs);
-  mkdirSync(directory, { recursive: true, mode: 0o755 });
+  makeDirectories(directory, 0o755);
   const config = {
     metadata,
     hostname: name,

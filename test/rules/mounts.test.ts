@@ -152,6 +152,15 @@ describe("what of the host is mounted", () => {
       /host_path .*\/dangling .*ENOENT/,
     ],
     [
+      "a source that is missing where the kernel makes no directories",
+      () => ({
+        ...mount({ host_path: "/proc/self/nothing/below" })(),
+        labels: { "io.kubernetes.container.name": "c" },
+      }),
+      "INVALID_ARGUMENT",
+      /host_path \/proc\/self\/nothing\/below .*ENOENT/,
+    ],
+    [
       "a link to itself is none",
       () => mount({ host_path: at("circle") })(),
       "INVALID_ARGUMENT",

@@ -115,6 +115,12 @@ describe("host name, names, logs, cgroup", () => {
       /^config\.log_directory/,
     ],
     [
+      "a log directory is where the kernel makes directories",
+      { log_directory: "/proc/self/logs" },
+      "INVALID_ARGUMENT",
+      /^config\.log_directory: the directory \/proc\/self\/logs cannot be made: ENOENT/,
+    ],
+    [
       "a cgroup parent stays below the root",
       { linux: { cgroup_parent: "/../x" } },
       "INVALID_ARGUMENT",
