@@ -3,12 +3,13 @@
  * are not. Importing and exporting it again makes the same digests.
  */
 import { InvalidArgumentError, NotFoundError } from "../../sandbox/errors.js";
+import type { OciImageConfig } from "../../sandbox/image-config.js";
 import { type PackedLayer, packLayer } from "../../sandbox/rootfs/pack-layer.js";
 import { digestOf } from "./digest.js";
 import type { ImageRecord } from "./image-store.js";
 import type { InstallDeps } from "./install-image.js";
 import { type LayoutWriter, openLayoutWriter } from "./layout-writer.js";
-import { hostPlatform } from "./platform.js";
+import { imagePlatform, type Platform } from "./platform.js";
 import { parseReference } from "./reference.js";
 
 export interface ExportRequest {
@@ -95,9 +96,7 @@ async function writeLayout(
       layers: layers.map(({ digest, bytes }) => ({ mediaType: layerType, digest, size: bytes })),
       ...(image.annotations && { annotations: image.annotations }),
     });
-    const { os, architecture, variant } = image.config;
-    const platform = { ...hostPlatform(), ...(os && { os }), ...(architecture && { architecture }) };
-    const entry = { ...manifest, platform: variant ? { ...platform, variant } : platform };
+    const entry = { ...manifest, platform: platformOf(image.config) };
     if (image.repoTags.length === 0) manifests.push(entry);
     for (const tag of image.repoTags) manifests.push({ ...entry, annotations: namesOf(tag, tags) });
     exported.push({ image, id: config.digest, digest: manifest.digest });
@@ -105,6 +104,16 @@ async function writeLayout(
   const index = { schemaVersion: 2, mediaType: "application/vnd.oci.image.index.v1+json", manifests };
   await layout.finish(Buffer.from(JSON.stringify(index)));
   return exported;
+}
+
+/** As the image says: where it goes may be a machine with fewer abilities than this one's. */
+function platformOf({ os, architecture, variant }: OciImageConfig): Platform {
+  const here = imagePlatform();
+  return {
+    os: os || here.os,
+    architecture: architecture || here.architecture,
+    ...(variant !== undefined && { variant }),
+  };
 }
 
 async function addJson(layout: LayoutWriter, mediaType: string, value: unknown): Promise<Descriptor> {

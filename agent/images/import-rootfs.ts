@@ -7,7 +7,7 @@ import { applyChanges } from "./image-changes.js";
 import type { ImageRecord } from "./image-store.js";
 import { type ImportDeps, type ImportRequest, tagOf } from "./import.js";
 import { installImage } from "./install-image.js";
-import { hostPlatform } from "./platform.js";
+import { imagePlatform } from "./platform.js";
 
 export interface RootfsImportRequest extends ImportRequest {
   /** "CMD ...", "ENV NAME=value" and so on: see image-changes.ts */
@@ -32,7 +32,7 @@ export async function importRootfs(deps: ImportDeps, request: RootfsImportReques
     const created = status.mtime.toISOString();
     const configuration = {
       created,
-      ...hostPlatform(),
+      ...imagePlatform(),
       config,
       rootfs: { type: "layers", diff_ids: [diffId] },
       history: [{ created, created_by: "berth image import", comment: "imported from the tar of a root file system" }],

@@ -46,6 +46,12 @@ export function hostPlatform(architecture: NodeJS.Architecture = process.arch): 
   return { ...platform, variant: ownLevel };
 }
 
+/** What is made here is for: every machine of this architecture. The level of this one's processor is no demand of programs. */
+export function imagePlatform(): Platform {
+  const { os, architecture, variant } = hostPlatform();
+  return { os, architecture, ...(variant !== undefined && architecture !== "amd64" && { variant }) };
+}
+
 /** "v1" to "v4", by the first processor of /proc/cpuinfo */
 export function amd64Level(cpuinfo: string): string {
   const flags = new Set(/^flags\s*:(.*)$/m.exec(cpuinfo)?.[1]?.split(/\s+/));

@@ -10,7 +10,7 @@ import { promisify } from "node:util";
 import type { ImageRecord } from "../../agent/images/image-store.js";
 import { native } from "../../native/binding.js";
 import { openSnapshots, type Snapshots } from "../../sandbox/rootfs/snapshots.js";
-import { type BuiltImage, buildImage, dockerArchive } from "../support/image-builder.js";
+import { type BuiltImage, buildImage, dockerArchive, hostArchitecture } from "../support/image-builder.js";
 import { openTestImages, type TestImages } from "../support/image-service.js";
 import type { TarEntry } from "../support/tar-writer.js";
 import { attributesOf, describeTree } from "../support/trees.js";
@@ -117,6 +117,21 @@ describe("exporting images", () => {
     assert.deepEqual([second?.id, second?.digest], [first?.id, first?.digest]);
     assert.deepEqual((await readdir(target("second/blobs/sha256"))).length, 4);
     record = imported as ImageRecord;
+  });
+
+  it("says that an image is for what it says itself, whatever this machine's processor can do", async () => {
+    for (const [variant, tag] of [
+      [undefined, "any"],
+      ["v2", "variant"],
+    ] as const) {
+      const built = buildImage({ layers: [[{ path: "a" }]], ...(variant && { variant }) });
+      const { id } = await importDocker(built, [`every.test/${tag}:1`]);
+      await exportTo(target(tag), id);
+      const { manifests } = JSON.parse(await readFile(target(`${tag}/index.json`), "utf8"));
+      const platform = { os: "linux", architecture: hostArchitecture, ...(variant && { variant }) };
+      assert.deepEqual(manifests[0].platform, platform);
+      await service.images.store.remove(id);
+    }
   });
 
   it("writes files with holes as files with holes", async () => {

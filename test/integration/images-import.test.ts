@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { promisify } from "node:util";
 import { gzipSync } from "node:zlib";
+import { hostPlatform } from "../../agent/images/platform.js";
 import { InternalError, InvalidArgumentError, NotFoundError } from "../../sandbox/errors.js";
 import {
   type BuiltImage,
@@ -132,6 +133,8 @@ describe("importing images from files", () => {
       const { Cmd, Env, User, ExposedPorts, Labels } = config.config;
       assert.deepEqual([Cmd, Env, User], [["busybox", "sh"], ["PATH=/bin", "A=b=c"], "7"]);
       assert.deepEqual([ExposedPorts, Labels], [{ "80/tcp": {} }, { x: "y" }]);
+      // a level of amd64 would be this machine's, not the programs'
+      assert.equal(record.config.variant, process.arch === "x64" ? undefined : hostPlatform().variant);
       assert.equal(record.config.created, "2023-11-14T22:13:20.000Z");
       assert.equal((await stat(service.layers.path(digestOf(tar)))).mode & 0o777, 0o711);
       const again = await service.images.importRootfs({ path, changes });

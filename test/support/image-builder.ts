@@ -40,6 +40,8 @@ export interface BuildOptions {
   config?: BuiltConfig;
   /** default: this machine's, in the OCI's words */
   architecture?: string;
+  /** default: none */
+  variant?: string;
   compression?: "gzip" | "none";
   format?: "oci" | "docker";
   /** of the manifest */
@@ -66,6 +68,7 @@ export function buildImage(options: BuildOptions): BuiltImage {
     oci ? "application/vnd.oci.image.config.v1+json" : "application/vnd.docker.container.image.v1+json",
     json({
       architecture: options.architecture ?? hostArchitecture,
+      ...(options.variant && { variant: options.variant }),
       os: "linux",
       created: "2026-11-01T00:00:00Z",
       config: options.config ?? {},
