@@ -4,9 +4,9 @@ import { openCgroupManager } from "../../sandbox/cgroup/open.js";
 import { parseByteQuantity } from "../../sandbox/writable-limit.js";
 import { type CgroupValue, cgroupValues } from "./cgroup-values.js";
 import { addClientOptions, type Client, type ClientOptions, withClient } from "./client.js";
-import { NotKnownError, UsageError, unlessUnknown } from "./failure.js";
 import { memoryNow, sentences, whatIf } from "./memory-what-if.js";
 import { printable, printJson, printTable } from "./output.js";
+import { podOrContainer } from "./pod-or-container.js";
 
 interface Place {
   name: string;
@@ -82,21 +82,16 @@ function printValues(values: readonly CgroupValue[]): void {
 }
 
 /** A container's one; of a pod the parent, the monitor's and those of the containers that have not ended. */
-async function placesOf(client: Client, id: string): Promise<Place[]> {
-  const container = await unlessUnknown(client.call("ContainerStatus", { container_id: id }));
-  const pod = await unlessUnknown(client.call("PodSandboxStatus", { pod_sandbox_id: id, verbose: true }));
-  if (container !== undefined && pod !== undefined) {
-    throw new UsageError(`"${id}" begins the ids of a container and of a pod; give more of it`);
-  }
-  if (container?.status?.id) return [await placeOf(client, container.status.id, container.status.metadata?.name ?? "")];
-  if (pod === undefined) throw new NotKnownError(`no pod or container is known whose id begins with "${id}"`);
-  const { status, info } = pod;
+async function placesOf(client: Client, beginning: string): Promise<Place[]> {
+  const { kind, id, name } = await podOrContainer(client, beginning);
+  if (kind === "container") return [await placeOf(client, id, name)];
+  const { info } = await client.call("PodSandboxStatus", { pod_sandbox_id: id, verbose: true });
   const { monitorCgroup, cgroupParent } = JSON.parse(info["info"] ?? "{}") as Record<string, string>;
   const places: Place[] = [
-    { name: `parent of pod ${status?.metadata?.name}`, path: cgroupParent ?? "" },
+    { name: `parent of pod ${name}`, path: cgroupParent ?? "" },
     { name: "monitor", path: monitorCgroup ?? "" },
   ];
-  const { containers } = await client.call("ListContainers", { filter: { pod_sandbox_id: status?.id ?? "" } });
+  const { containers } = await client.call("ListContainers", { filter: { pod_sandbox_id: id } });
   for (const one of containers) {
     if (one.state === 2 || !one.id) continue;
     places.push(await placeOf(client, one.id, one.metadata?.name ?? ""));

@@ -91,6 +91,14 @@ const commands: Record<string, Entry> = {
     summary: "run an image as a pod of one container, in the foreground",
     load: async () => [await import("./run.js")],
   },
+  stop: {
+    summary: "stop containers, or pods with all of their containers",
+    load: async () => [await import("./stop.js")],
+  },
+  rm: {
+    summary: "remove containers, or pods with all of their containers",
+    load: async () => [await import("./rm.js")],
+  },
   config: {
     summary: "print, check or translate the configuration",
     load: async () => [await import("./config.js")],
@@ -176,12 +184,15 @@ const familiar: Readonly<Record<string, string>> = {
   sandboxes: "pods",
   port: "port-forward",
   support: "export-support",
+  stopp: "stop",
+  rmp: "rm",
+  remove: "rm",
+  delete: "rm",
   describe: "explain",
 };
 
 /** What other runtimes' commands do to pods and containers, and Berth's does not. */
-export const foreignCommands: readonly string[] =
-  "create start stop restart kill rm pause unpause update delete runp stopp rmp".split(" ");
+export const foreignCommands: readonly string[] = "create start restart kill pause unpause update runp".split(" ");
 
 /** Undefined: it is a command, or nothing that is known. */
 export function familiarCommand(word: string | undefined): string | undefined {

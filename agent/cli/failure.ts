@@ -21,6 +21,9 @@ export class UsageError extends Error {}
 /** There is no such pod, container or image. */
 export class NotKnownError extends Error {}
 
+/** What it is about is not in a state for it. */
+export class RefusedError extends Error {}
+
 /** Nobody listens on the socket. */
 export class NoAgentError extends Error {}
 
@@ -37,6 +40,7 @@ export function exitCodeOf(error: unknown): number {
   if (error instanceof UsageError) return exitCodes.usage;
   if (error instanceof NotKnownError) return exitCodes.notKnown;
   if (error instanceof NoAgentError) return exitCodes.noAgent;
+  if (error instanceof RefusedError) return exitCodes.refused;
   const { code, details } = error as { code?: unknown; details?: unknown };
   // a gRPC error has both
   if (typeof code !== "number" || typeof details !== "string") return exitCodes.failed;

@@ -14,7 +14,7 @@ async function main(words: readonly string[]): Promise<void> {
   const argv = words[0] === "help" && words.length > 2 ? [...words.slice(1), "--help"] : words;
   if (foreignCommands.includes(argv[0] ?? "")) {
     throw new UsageError(
-      `"${argv[0]}" is no command: pods and containers are their kubelet's; by hand, crictl makes and ends them, and "berth run" one for a program`,
+      `"${argv[0]}" is no command: pods and containers are their kubelet's; by hand, "berth run" makes one for a program, "berth stop" and "berth rm" end what is there, and crictl does all`,
     );
   }
   const meant = familiarCommand(argv[0]);

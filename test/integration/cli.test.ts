@@ -13,7 +13,17 @@ import { allNodes, treeOf } from "../../agent/cli/completions/tree.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import { runCli } from "../support/cli.js";
 import { until } from "../support/until.js";
-import { busyboxName, importBusybox, runContainer, runPod, sh } from "../support/workload.js";
+import {
+  busyboxName,
+  ContainerState,
+  containerStatus,
+  importBusybox,
+  PodSandboxState,
+  podStatus,
+  runContainer,
+  runPod,
+  sh,
+} from "../support/workload.js";
 
 const program = fileURLToPath(new URL("../../agent/cli/main.js", import.meta.url));
 const page = fileURLToPath(new URL("../../../docs/cli.md", import.meta.url));
@@ -39,7 +49,11 @@ describe("berth", () => {
       2,
       /^berth: "--socket" is no option of berth itself: a command's options come after its name\n$/,
     ],
-    ["stop x", 2, /^berth: "stop" is no command: pods and containers are their kubelet's; by hand, crictl /],
+    ["pause x", 2, /^berth: "pause" is no command: pods and containers are their kubelet's; by hand, "berth run" /],
+    ["rmp x", 2, /^berth: "rmp" is no command; "berth rm" may be meant\n$/],
+    ["stop x --time soon", 2, /^berth: --time soon is no whole number of seconds\n$/],
+    ["rm", 2, /^berth: an id is missing, of a pod or a container; or --all\n$/],
+    ["rm --all x", 2, /^berth: --all are all pods: no id is taken beside it\n$/],
     ["exec x -it sh", 2, /^berth: options come before the container: berth exec -it CONTAINER CMD\.\.\.\n$/],
     ["-v", 2, /^berth: "-v" is no option; "berth --version" may be meant\n$/],
     ["stats --interval 0", 2, /'0' is invalid\. A number from 0\.1 to 3600 is wanted/],
@@ -236,6 +250,58 @@ describe("berth, with an agent", () => {
     await once(child.stdout, "data");
     child.kill("SIGKILL");
     await until(async () => (await agent.client.call("ListPodSandbox", {})).items.length === 1);
+  });
+
+  it("stop and rm: pods and containers, by the beginnings of their ids", async () => {
+    const pod = await runPod(agent);
+    const trap = sh("trap 'exit 3' TERM; while :; do sleep 0.05; done");
+    const [first, second] = [await runContainer(agent, pod, trap), await runContainer(agent, pod, trap)];
+    const states = async (...ids: string[]) =>
+      Promise.all(ids.map(async (id) => (await containerStatus(agent, id)).state));
+    const { CONTAINER_RUNNING, CONTAINER_EXITED } = ContainerState;
+
+    // a word that is wrong stops nothing
+    assert.equal((await berth("stop", first.slice(0, 12), "nosuch")).code, 4);
+    const refused = await berth("rm", second.slice(0, 12));
+    assert.equal(refused.code, 5);
+    assert.match(refused.stderr, /^berth: container \w{12} \(\S+\) is running: "berth stop" gives its programs time/);
+    assert.equal((await berth("rm", pod.id)).code, 5);
+    assert.deepEqual(await states(first, second), [CONTAINER_RUNNING, CONTAINER_RUNNING]);
+
+    assert.deepEqual(await berth("stop", first.slice(0, 12)), { code: 0, stdout: `${first}\n`, stderr: "" });
+    assert.equal((await containerStatus(agent, first)).exit_code, 3);
+    assert.deepEqual(await states(first, second), [CONTAINER_EXITED, CONTAINER_RUNNING]);
+    assert.deepEqual(JSON.parse((await berth("rm", "--json", first)).stdout), { removed: [first] });
+
+    // of a pod the containers have their time, too
+    assert.deepEqual(JSON.parse((await berth("stop", "--json", pod.id.slice(0, 12))).stdout), { stopped: [pod.id] });
+    assert.equal((await containerStatus(agent, second)).exit_code, 3);
+    assert.equal((await podStatus(agent, pod.id)).state, PodSandboxState.SANDBOX_NOTREADY);
+    assert.deepEqual(await berth("rm", pod.id.slice(0, 12)), { code: 0, stdout: `${pod.id}\n`, stderr: "" });
+    assert.equal((await berth("stop", pod.id)).code, 4);
+
+    const other = await runPod(agent);
+    const killed = await runContainer(agent, other, sh("trap '' TERM; while :; do sleep 0.05; done"));
+    assert.equal((await berth("stop", "--time", "0", killed)).code, 0);
+    assert.equal((await containerStatus(agent, killed)).exit_code, 137);
+    // one pod that is running keeps all
+    assert.equal((await berth("rm", "--all")).code, 5);
+    assert.equal((await agent.client.call("ListPodSandbox", {})).items.length, 2);
+    assert.equal((await berth("rm", "--force", other.id)).code, 0);
+    assert.equal((await agent.client.call("ListPodSandbox", {})).items.length, 1);
+  });
+
+  it("rm --all --force: a node without pods", async () => {
+    const emptied = await startAgent();
+    try {
+      await importBusybox(emptied);
+      for (let pods = 0; pods < 3; pods++) await runContainer(emptied, await runPod(emptied), sh("sleep 1000"));
+      const { code, stdout } = await runCli(["rm", "--all", "--force"], { BERTH_SOCKET: emptied.socket });
+      assert.deepEqual([code, stdout.split("\n").length], [0, 4]);
+      assert.deepEqual((await emptied.client.call("ListPodSandbox", {})).items, []);
+    } finally {
+      await emptied.stop();
+    }
   });
 
   it("exec ends with the program's code, and with 125 when there was none", async () => {
