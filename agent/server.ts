@@ -15,6 +15,12 @@ const closeTimeoutMs = 5_000;
 /** Connections that wait to be accepted. */
 const backlog = 511;
 
+/**
+ * After so long each client is asked whether it is there, and it has as long to answer. Node's HTTP/2 stops to read from one
+ * that has broken the protocol, and would never learn that it has gone: its descriptor stayed open for ever.
+ */
+const askAfterMs = 60_000;
+
 export interface CriServer {
   /** Refuses new calls, lets those in flight end (for a while), removes the socket. */
   close(): Promise<void>;
@@ -36,15 +42,18 @@ export async function serveCri(
   return serve(socket, runtime, calls, around, () => true);
 }
 
-/** The same with some of the calls. */
+/** The same with some of the calls. `patienceMs`: see askAfterMs. */
 export async function serve(
   socket: CriSocket,
   runtime: Runtime,
   calls: CallTable,
   around: CallSurroundings,
   has: (name: string) => boolean,
+  patienceMs = askAfterMs,
 ): Promise<CriServer> {
   const server = new grpc.Server({
+    "grpc.keepalive_time_ms": patienceMs,
+    "grpc.keepalive_timeout_ms": patienceMs,
     "grpc.max_receive_message_length": messageLimitBytes,
     "grpc.max_send_message_length": messageLimitBytes,
   });
