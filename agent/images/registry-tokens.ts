@@ -73,15 +73,18 @@ export class Authorizer {
     const { http, auth, repository } = this.#options;
     const realm = this.#tokenServer(challenge);
     const { service, scope = `repository:${repository}:pull` } = challenge.parameters;
-    const parameters = new URLSearchParams({ ...(service && { service }), scope });
+    const parameters = new URLSearchParams(service && { service });
     const identityToken = identityTokenOf(auth);
     let response: HttpResponse;
     if (identityToken !== undefined) {
+      parameters.set("scope", scope);
       parameters.set("grant_type", "refresh_token");
       parameters.set("refresh_token", identityToken);
       parameters.set("client_id", "berth");
       response = await http.request({ url: realm.href, headers: {}, signal, form: parameters });
     } else {
+      // a list, which some token servers take as one scope
+      for (const one of scope.split(" ").filter((word) => word !== "")) parameters.append("scope", one);
       for (const [key, value] of parameters) realm.searchParams.append(key, value);
       const credentials = basicCredentialsOf(auth);
       const headers: Record<string, string> = credentials ? { authorization: basicHeader(credentials) } : {};

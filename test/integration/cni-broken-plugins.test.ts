@@ -158,6 +158,35 @@ describe("with plugins that misbehave", () => {
     await agent.assertNothingLeft();
   });
 
+  it("a mistake in the list fails ADD and DEL; what has piled up goes when the list is mended, and not by another list", async () => {
+    const file = join(agent.paths.cni.conf, "10-odd.conflist");
+    const list = readFileSync(file, "utf8");
+    const otherwise = (changes: object) => writeFileSync(file, JSON.stringify({ ...JSON.parse(list), ...changes }));
+    for (const command of ["ADD", "DEL"]) {
+      const error = `echo '{"code": 7, "msg": "there is no such range"}'; exit 1`;
+      behave(command, `if grep -q mistake "$base/stdin-${command}"; then ${error}; fi\n echo '${result}'`);
+    }
+    const collect = () => agent.client.call("CollectNetworkGarbage", {});
+    try {
+      otherwise({ plugins: [{ type: "odd", range: "mistake" }] });
+      await fails(runPod(agent), "INTERNAL", /there is no such range/);
+      await fails(runPod(agent), "INTERNAL", /there is no such range/);
+      await collect();
+      assert.equal((await removals()).length, 2);
+      otherwise({ name: "other" });
+      await collect();
+      assert.deepEqual(
+        (await removals()).map(({ network }) => network),
+        ["odd", "odd"],
+      );
+    } finally {
+      writeFileSync(file, list);
+    }
+    await collect();
+    assert.deepEqual(await removals(), []);
+    await agent.assertNothingLeft();
+  });
+
   it("what a plugin that has gone cannot take away may be given up, by the beginning of the pod's id", async () => {
     const [one, two] = [await runPod(agent), await runPod(agent)];
     const plugin = join(agent.paths.cni.bin, "odd");
