@@ -15,6 +15,8 @@ import { absolutePath } from "./spec/paths.js";
 import { seccompChoice } from "./spec/seccomp.js";
 
 const maxProfileBytes = 1024 * 1024;
+/** A node with all its disks has fewer; whoever names / has all of them looked at, and the agent's memory with them. */
+const mostFilesBesideDevices = 65_536;
 /** Directories of the host's /dev that are other namespaces' or links, and the host's own terminal. */
 const skippedInDev = new Set(["console", "core", "fd", "mqueue", "pts", "ptmx", "shm", ".lxc", ".lxd-mounts", ".udev"]);
 
@@ -24,8 +26,11 @@ export async function readHostFiles(config: ContainerConfig, apparmor: Apparmor)
   const apparmorProfile = (await findApparmorProfile(apparmorChoice(context), apparmor)) ?? null;
   const choice = seccompChoice(context);
   const seccompProfile = choice.kind === "localhost" ? await readProfile(choice) : null;
-  const requested = await Promise.all((config.devices ?? []).map(requestedDevices));
-  const ofHost = context?.privileged ? await devicesBelow("/dev", "/dev", "rwm") : [];
+  const budget: Budget = { files: mostFilesBesideDevices };
+  const requested = await Promise.all(
+    (config.devices ?? []).map((device, index) => requestedDevices(device, index, budget)),
+  );
+  const ofHost = context?.privileged ? await devicesBelow("/dev", "/dev", "rwm", budget) : [];
   const unasked = ofHost.map((device): HostDevice => ({ ...device, ofPrivilege: true }));
   return { devices: [...unasked, ...requested.flat()], seccompProfile, apparmorProfile };
 }
@@ -49,9 +54,15 @@ async function readProfile({ path, field }: { path: string; field: string }): Pr
   }
 }
 
+/** How many files may still be looked at for one request. */
+interface Budget {
+  files: number;
+}
+
 async function requestedDevices(
   device: { container_path?: string | null; host_path?: string | null; permissions?: string | null },
   index: number,
+  budget: Budget,
 ): Promise<HostDevice[]> {
   const field = `config.devices[${index}]`;
   const hostPath = absolutePath(device.host_path, `${field}.host_path`);
@@ -64,7 +75,9 @@ async function requestedDevices(
   try {
     const real = await realpath(hostPath);
     const isDirectory = (await stat(real)).isDirectory();
-    found = isDirectory ? await devicesBelow(real, containerPath, access) : await deviceAt(real, containerPath, access);
+    found = isDirectory
+      ? await devicesBelow(real, containerPath, access, budget)
+      : await deviceAt(real, containerPath, access);
   } catch (error) {
     throw new InvalidArgumentError(`${field}.host_path: ${messageOf(error)}`, { cause: error });
   }
@@ -73,22 +86,36 @@ async function requestedDevices(
 }
 
 /** Device nodes below a directory, at the same places below another one. A node that vanishes meanwhile is passed over. */
-async function devicesBelow(directory: string, containerDirectory: string, access: string): Promise<HostDevice[]> {
+async function devicesBelow(
+  directory: string,
+  containerDirectory: string,
+  access: string,
+  budget: Budget,
+): Promise<HostDevice[]> {
   const entries = await readdir(directory, { withFileTypes: true });
+  budget.files -= entries.length;
+  if (budget.files < 0) throw new TooManyFiles();
   const found = await Promise.all(
     entries.map(async (entry): Promise<HostDevice[]> => {
       if (posix.normalize(directory) === "/dev" && skippedInDev.has(entry.name)) return [];
       const path = join(directory, entry.name);
       const containerPath = join(containerDirectory, entry.name);
       try {
-        if (entry.isDirectory()) return await devicesBelow(path, containerPath, access);
+        if (entry.isDirectory()) return await devicesBelow(path, containerPath, access, budget);
         return entry.isCharacterDevice() || entry.isBlockDevice() ? await deviceAt(path, containerPath, access) : [];
-      } catch {
+      } catch (error) {
+        if (error instanceof TooManyFiles) throw error;
         return [];
       }
     }),
   );
   return found.flat();
+}
+
+class TooManyFiles extends Error {
+  constructor() {
+    super(`there are more than ${mostFilesBesideDevices} files below the directories of devices`);
+  }
 }
 
 async function deviceAt(path: string, containerPath: string, access: string): Promise<HostDevice[]> {

@@ -369,6 +369,13 @@ describe("devices", () => {
       /^config\.devices\[0\]\.host_path: .* is no device and holds none/,
     ],
     [
+      "a directory of devices is not the whole machine",
+      // also of a small one
+      { devices: Array.from({ length: 50 }, () => ({ host_path: "/", permissions: "r" })) },
+      "INVALID_ARGUMENT",
+      /^config\.devices\[\d+\]\.host_path: there are more than 65536 files/,
+    ],
+    [
       "a directory holds devices",
       () => device({ host_path: at("volume") }),
       "INVALID_ARGUMENT",
