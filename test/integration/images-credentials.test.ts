@@ -87,6 +87,25 @@ describe("credentials for registries", () => {
     }
   });
 
+  it("are shown with each scope that the registry names by itself", async () => {
+    const scopes = ["repository:x/y:pull", "repository:x/base:pull,push"];
+    const asked: string[][] = [];
+    await withRegistry(
+      (request, response, path) => {
+        if (path === "/token") {
+          asked.push(new URL(request.url ?? "", "http://registry").searchParams.getAll("scope"));
+          return json(response, { token: "good" });
+        }
+        if (request.headers.authorization === "Bearer good") return false;
+        const server = `realm="http://${request.headers.host}/token"`;
+        response.writeHead(401, { "www-authenticate": `Bearer ${server},scope="${scopes.join(" ")}"` }).end();
+        return true;
+      },
+      (registry) => pulls(registry, { username: "me", password: "pass" }),
+    );
+    assert.deepEqual(asked, [scopes]);
+  });
+
   it("may be an identity token, which is changed by OAuth2", async () => {
     for (const auth of [{ identityToken: "refresh" }, { username: "<token>", password: "refresh" }]) {
       let form = new URLSearchParams();
