@@ -92,7 +92,8 @@ async function devicesBelow(
   access: string,
   budget: Budget,
 ): Promise<HostDevice[]> {
-  const entries = await readdir(directory, { withFileTypes: true });
+  // those that wait for their turn when one has found too many need none
+  const entries = budget.files < 0 ? [] : await readdir(directory, { withFileTypes: true });
   budget.files -= entries.length;
   if (budget.files < 0) throw new TooManyFiles();
   const found = await Promise.all(

@@ -371,7 +371,7 @@ describe("devices", () => {
     [
       "a directory of devices is not the whole machine",
       // also of a small one
-      { devices: Array.from({ length: 50 }, () => ({ host_path: "/", permissions: "r" })) },
+      { devices: Array.from({ length: 50 }, () => ({ container_path: "/dev/x", host_path: "/", permissions: "r" })) },
       "INVALID_ARGUMENT",
       /^config\.devices\[\d+\]\.host_path: there are more than 65536 files/,
     ],
