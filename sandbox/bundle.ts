@@ -54,11 +54,12 @@ export async function mountBundle(node: SandboxNode, container: Container, path:
     await writeFile(join(directory, "config.json"), `${specToJson(bundle.spec)}\n`, { mode: 0o600 });
     undo.commit();
   } catch (error) {
-    await undo.run();
+    const left = (await undo.run()).map((failed) => `; not done: ${failed.what}: ${messageOf(failed.error)}`);
     if (error instanceof InvalidArgumentError) throw error;
-    throw new FailedPreconditionError(`the bundle ${directory} could not be made: ${messageOf(error)}`, {
-      cause: error,
-    });
+    throw new FailedPreconditionError(
+      `the bundle ${directory} could not be made: ${messageOf(error)}${left.join("")}`,
+      { cause: error },
+    );
   }
 }
 

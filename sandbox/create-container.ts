@@ -94,7 +94,8 @@ export interface CreateContainerOptions {
 /**
  * Makes a container whose init has built its root file system and waits: the record (the intent), the root file system,
  * the OCI spec, the mounts' sources, the cgroup, and at last the init. What is wrong in the request is told by this call
- * and leaves nothing. Two calls for the same name and attempt share one creation.
+ * and leaves nothing; what cannot be taken away again goes with the pod. Two calls for the same name and attempt share one
+ * creation.
  */
 export async function createContainer(
   node: SandboxNode,
@@ -114,18 +115,14 @@ export async function createContainer(
       // what only this call needs, and no container: open mounts
       const scratch = new Undo();
       const id = newId();
-      undo.push("remove the directory of a pod that was removed meanwhile", () => {
-        if (node.pods.find(pod.record.id) !== undefined) return;
-        rmSync(podDirectory(node.paths, pod.record.id), { recursive: true, force: true });
-      });
       try {
         const container = await makeContainer(node, pod, id, options, { undo, scratch, abandoned });
         undo.commit();
         return container;
       } catch (error) {
-        for (const failed of await undo.run()) {
-          node.observer.emit({ type: "trouble", what: failed.what, subject: id, error: failed.error });
-        }
+        const left = await undo.run();
+        for (const { what, error } of left) node.observer.emit({ type: "trouble", what, subject: id, error });
+        if (left.length > 0) keepHalfMade(node, id);
         if (error instanceof MountsChangedError && attempt < maxAttempts) continue;
         checkReady(pod, error);
         const what = `container ${options.config.metadata?.name} could not be created`;
@@ -166,9 +163,13 @@ async function makeContainer(
   tellOfIgnoredLabels(node.observer, node.selinux, config.linux?.security_context?.selinux_options);
   const labels = containerLabels(node.selinux, config, pod.record.selinux);
 
-  undo.push("remove the record", () => node.store.containers.delete(id));
+  undo.pushForgetting("remove the record", () => node.store.containers.delete(id));
   const planned = { record: planRecord(pod, id, config, image, { cgroupPath, logPath, volumeLayers }) };
-  undo.push("remove the parents of the cgroup", () => endCreation(node, planned));
+  undo.pushForgetting("remove the parents of the cgroup", () => endCreation(node, planned));
+  undo.push("remove the directory of a pod that was removed meanwhile", () => {
+    if (node.pods.find(pod.record.id) !== undefined) return;
+    rmSync(podDirectory(node.paths, pod.record.id), { recursive: true, force: true });
+  });
   await step("record", () => {
     node.store.containers.put(planned.record);
     node.containers.creations.add(planned);
@@ -317,6 +318,12 @@ async function makeContainer(
     observer.emit({ type: "container-event", event: "created", podId: pod.record.id, containerId: id });
   });
   return container;
+}
+
+/** What could not be taken back goes with its pod, or at the start of the next agent. */
+function keepHalfMade(node: SandboxNode, id: string): void {
+  const creation = [...node.containers.creations].find(({ record }) => record.id === id);
+  if (creation !== undefined) node.containers.halfMade.add(creation);
 }
 
 /** What its processes join; of an RDT class they become by the same kind of file. An OCI runtime sees to that itself. */

@@ -67,9 +67,16 @@ export class Pods extends IndexOfIds<Pod> {
   }
 }
 
+/** A container that is being made. */
+export interface Creation {
+  record: ContainerRecord;
+}
+
 export class Containers extends IndexOfIds<Container> {
   /** being made or taken back, and not among the others: each may outlive its pod, and needs its cgroup's parents then */
-  readonly creations = new Set<{ record: ContainerRecord }>();
+  readonly creations = new Set<Creation>();
+  /** those of them that could not be taken back whole; they go with their pod, or at the start of the next agent */
+  readonly halfMade = new Set<Creation>();
 
   constructor() {
     super("container");
@@ -77,5 +84,9 @@ export class Containers extends IndexOfIds<Container> {
 
   ofPod(podId: string): Container[] {
     return this.list().filter((container) => container.record.podId === podId);
+  }
+
+  halfMadeOf(podId: string): Creation[] {
+    return [...this.halfMade].filter(({ record }) => record.podId === podId);
   }
 }

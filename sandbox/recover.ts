@@ -10,7 +10,7 @@ import { frozenAt } from "./cgroup/freezer.js";
 import type { Container, ContainerRecord } from "./container.js";
 import { recordExit, recordUnknownExit } from "./container-end.js";
 import { FailedPreconditionError } from "./errors.js";
-import { runLaterHooks } from "./hooks/container-hooks.js";
+import { removeHalfMade } from "./half-made.js";
 import { endLeftoverHooks } from "./hooks/running-hooks.js";
 import { Latch } from "./latch.js";
 import { ownLeaks } from "./leaks/find-leaks.js";
@@ -20,12 +20,10 @@ import { monitorEvents } from "./monitor-events.js";
 import type { SandboxNode } from "./node.js";
 import type { PodNames } from "./observer.js";
 import { type Pod, type PodRecord, podNames } from "./pod.js";
-import { endCreation } from "./pod-cgroups.js";
 import { readTablesOfProcess } from "./propagation.js";
 import { clearReflected, findReflected, type ReflectedMount } from "./reflected-mounts.js";
 import { forgetInMonitor, removeContainer } from "./remove-container.js";
 import { forgetPod } from "./remove-pod.js";
-import { removeBundle } from "./runtime-bundle.js";
 import { awaitStart, recordStart } from "./start-container.js";
 import { frozenAfterMs } from "./stop-container.js";
 import { stopPod } from "./stop-pod.js";
@@ -45,7 +43,10 @@ export async function recover(node: SandboxNode): Promise<void> {
   }
   // a half-made pod that goes leaves to them what they still use
   const creations = halfMade.map((record) => ({ record }));
-  for (const creation of creations) node.containers.creations.add(creation);
+  for (const creation of creations) {
+    node.containers.creations.add(creation);
+    node.containers.halfMade.add(creation);
+  }
   for (const pod of node.pods.list()) {
     if (pod.record.network !== null) node.network.adopt(pod.record.id, pod.record.network);
   }
@@ -187,21 +188,6 @@ async function reflectedOf({ config }: ContainerRecord, pid: number): Promise<Re
   if (!mounts.some(({ propagation }) => propagation === bidirectional)) return [];
   const places = { own: mounts.map(({ container_path }) => container_path ?? ""), covers: [] };
   return findReflected(await readTablesOfProcess(places, pid), []);
-}
-
-async function removeHalfMade(node: SandboxNode, creation: { record: ContainerRecord }): Promise<void> {
-  const { record } = creation;
-  await node.cgroups.kill(record.cgroupPath);
-  await clearReflected(node, record.reflectedMounts ?? []);
-  await node.cgroups.remove(record.cgroupPath);
-  await runLaterHooks(node, "poststop", record, 0);
-  await node.snapshots.removeRootfs(record.id);
-  removeBundle(node, record.podId, record.id);
-  removeEmptyDirectories(record.madeDirectories ?? []);
-  const pod = node.pods.find(record.podId);
-  await endCreation(node, creation);
-  node.store.containers.delete(record.id);
-  node.observer.emit({ type: "repaired", what: "half-made container", subject: record.id, ...podNamesOf(pod) });
 }
 
 function podNamesOf(pod: Pod | undefined): { pod?: PodNames } {

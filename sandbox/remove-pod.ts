@@ -1,4 +1,5 @@
 import { native } from "../native/binding.js";
+import { removeHalfMade } from "./half-made.js";
 import type { SandboxNode } from "./node.js";
 import { podDirectory } from "./paths.js";
 import type { Pod } from "./pod.js";
@@ -10,7 +11,10 @@ import { stopPod } from "./stop-pod.js";
 export async function removePod(node: SandboxNode, pod: Pod): Promise<void> {
   await stopPod(node, pod);
   // one that cannot be removed holds up none of the others
-  const removals = node.containers.ofPod(pod.record.id).map((container) => removeContainer(node, container));
+  const removals = [
+    ...node.containers.ofPod(pod.record.id).map((container) => removeContainer(node, container)),
+    ...node.containers.halfMadeOf(pod.record.id).map((creation) => removeHalfMade(node, creation)),
+  ];
   const failed = (await Promise.allSettled(removals)).find(({ status }) => status === "rejected");
   if (failed?.status === "rejected") throw failed.reason;
   await forgetPod(node, pod);
@@ -25,6 +29,12 @@ export async function forgetPod(node: SandboxNode, pod: Pod): Promise<void> {
   // while it can still be asked about: who hears of it wants to know which pod that was
   node.observer.emit({ type: "pod-event", event: "deleted", podId: id });
   node.pods.delete(id);
-  await removeMadeParents(node, pod);
-  node.store.pods.delete(id);
+  try {
+    await removeMadeParents(node, pod);
+    node.store.pods.delete(id);
+  } catch (error) {
+    // whoever has asked for its removal can ask again
+    node.pods.add(pod);
+    throw error;
+  }
 }

@@ -43,7 +43,8 @@ const shmBytes = 64 * 1024 * 1024;
 
 /**
  * Makes a pod: its record (the intent), its files, its cgroup, the monitor in new namespaces, its network. Every step
- * has its undo beside it; a failed or cancelled call leaves nothing. Two calls for the same pod share one start.
+ * has its undo beside it; a failed or cancelled call leaves nothing, or, when that cannot be taken away, a pod that is not
+ * ready. Two calls for the same pod share one start.
  */
 export async function startPod(
   node: SandboxNode,
@@ -68,9 +69,12 @@ export async function startPod(
       undo.commit();
       return pod;
     } catch (error) {
-      for (const failed of await undo.run()) {
-        node.observer.emit({ type: "trouble", what: failed.what, subject: pod.record.id, error: failed.error });
+      const left = await undo.run();
+      for (const { what, error } of left) {
+        node.observer.emit({ type: "trouble", what, subject: pod.record.id, error });
       }
+      // listed as not ready: its removal tries again, or the start of the next agent
+      if (left.length > 0 && node.store.pods.has(pod.record.id)) node.pods.add(pod);
       throw toCallError(error, `pod sandbox ${config.metadata?.name} could not be started`, fieldsOfPod(config));
     } finally {
       node.pods.starting.delete(pod);
@@ -92,8 +96,8 @@ async function makePod(
     return observer.step("start-pod", name, run);
   };
 
-  undo.push("remove the record", () => node.store.pods.delete(id));
-  undo.push("remove the parents of the cgroup", () => {
+  undo.pushForgetting("remove the record", () => node.store.pods.delete(id));
+  undo.pushForgetting("remove the parents of the cgroup", () => {
     node.pods.starting.delete(pod);
     return removeMadeParents(node, pod);
   });

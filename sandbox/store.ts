@@ -8,7 +8,16 @@
  * When the disk is full, nothing new is recorded; but what is there can still be changed, out of a reserve: without that,
  * nothing could be stopped, and the disk would stay full.
  */
-import { appendFileSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import type { ContainerRecord } from "./container.js";
 import { DiskReserve } from "./disk-reserve.js";
@@ -86,8 +95,12 @@ class Records<T extends { id: string; version: number }> {
 
   /** Nothing there is success. */
   delete(id: string): void {
+    try {
+      unlinkSync(this.#path(id));
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    }
     this.#changes.delete(id);
-    rmSync(this.#path(id), { force: true });
   }
 
   /** All whole records. Others are handed to `onBroken`, and left, but for those that were cut off while they were made. */

@@ -23,6 +23,20 @@ test("undo runs its steps in reverse and goes on past a failing one", async () =
   assert.deepEqual(await undo.run(), []);
 });
 
+test("what could not be taken back is not forgotten", async () => {
+  for (const stuck of [false, true]) {
+    const undo = new Undo();
+    const ran: string[] = [];
+    undo.pushForgetting("record", () => ran.push("record"));
+    undo.push("first", () => ran.push("first"));
+    undo.push("second", () => {
+      if (stuck) throw new Error("stuck");
+    });
+    assert.equal((await undo.run()).length, stuck ? 1 : 0);
+    assert.deepEqual(ran, stuck ? ["first"] : ["first", "record"]);
+  }
+});
+
 test("a committed undo does nothing", async () => {
   const undo = new Undo();
   undo.push("never", () => assert.fail("it ran"));

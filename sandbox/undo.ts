@@ -1,12 +1,18 @@
 /**
  * The steps that take back what a half-done operation made. Each is pushed right after its "do", with a line that says
- * what it takes back; when the operation fails they run in reverse, all of them, whatever one of them says.
+ * what it takes back; when the operation fails they run in reverse, all of them, whatever one of them says. Only what is
+ * known of the whole stays when something could not be taken back: whoever knows of it can try again.
  */
 export class Undo {
-  readonly #steps: { what: string; run: () => unknown }[] = [];
+  readonly #steps: { what: string; run: () => unknown; forgets: boolean }[] = [];
 
   push(what: string, run: () => unknown): void {
-    this.#steps.push({ what, run });
+    this.#steps.push({ what, run, forgets: false });
+  }
+
+  /** A step after which nobody knows any more of what was made: it is left out when one before it has failed. */
+  pushForgetting(what: string, run: () => unknown): void {
+    this.#steps.push({ what, run, forgets: true });
   }
 
   /** Forgets the steps: the operation succeeded. */
@@ -18,6 +24,7 @@ export class Undo {
   async run(): Promise<{ what: string; error: unknown }[]> {
     const failed: { what: string; error: unknown }[] = [];
     for (let step = this.#steps.pop(); step !== undefined; step = this.#steps.pop()) {
+      if (step.forgets && failed.length > 0) continue;
       try {
         await step.run();
       } catch (error) {
