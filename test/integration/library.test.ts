@@ -38,6 +38,8 @@ function settings() {
     root: join(base, "root"),
     run: join(base, "run"),
     "netns-dir": join(base, "netns"),
+    // what the host has for other programs is none of its business
+    "cni-conf": join(base, "cni"),
     bridge: slot.bridge,
     subnet: slot.subnet,
     "cgroup-root": `/berth-test-library-${process.pid}`,
