@@ -176,8 +176,16 @@ export interface Addon {
   /** gives directories of a layer the mode, owner, time and attributes of the topmost directory of that path among the layers
    *  below; what is none is left alone. @param options.lower topmost first @param options.paths each ends with a NUL; the
    *  empty one is the layer's root. One that begins with a slash holds nothing but whiteouts: it goes when there is
-   *  none below. Out of one that begins with two, whiteouts go when nothing below shows through */
-  inheritDirectories(options: { directory: string; lower: string[]; paths: Buffer }): Promise<void>;
+   *  none below. Out of one that begins with two, whiteouts go when nothing below shows through. One that begins with three is a
+   *  hard link to what only the layers below have, and becomes a copy. One that begins with four is what such a link leads
+   *  to; ENOENT: they have no such file.
+   *  @returns how many bytes were copied. EFBIG: more than the limit */
+  inheritDirectories(options: {
+    directory: string;
+    lower: string[];
+    paths: Buffer;
+    limitBytes: number;
+  }): Promise<number>;
 
   // btrfs.cc: paths are absolute
   /** ENOTTY: it is no btrfs */

@@ -3,11 +3,11 @@
  * unpacked in any order, but become visible from the bottom up. Whoever else wants the same layer joins.
  */
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { native } from "../../native/binding.js";
-import { InternalError } from "../../sandbox/errors.js";
+import { isSystemError, native } from "../../native/binding.js";
+import { InternalError, messageOf } from "../../sandbox/errors.js";
 import { Flights } from "../../sandbox/flights.js";
 import type { LayerStaging, LayerStore } from "../../sandbox/rootfs/layer-store.js";
-import { type UnpackedLayer, unpackLayer } from "../../sandbox/rootfs/unpack-layer.js";
+import { maxLayerBytes, type UnpackedLayer, unpackLayer } from "../../sandbox/rootfs/unpack-layer.js";
 import { type Transfers, transferKey, type WantedLayer } from "./transfers.js";
 
 export interface LayerSource extends WantedLayer {
@@ -111,6 +111,7 @@ async function fetchLayer(fetch: Fetch): Promise<void> {
       directory: staging.directory,
       source: bytes,
       apply,
+      below: lower.length > 0,
       signal,
       onStart: transfer.unpackedBy,
     });
@@ -121,9 +122,9 @@ async function fetchLayer(fetch: Fetch): Promise<void> {
       );
     }
     await below;
-    if (!apply) await completeDirectories(layers, staging, unpacked, lower);
+    const copied = apply ? 0 : await complete(layers, staging, unpacked, lower);
     const { diffId, bytes: size, inodes, rootIsOpaque } = unpacked;
-    await layers.commit(staging, { diffId, bytes: size, inodes, ...(rootIsOpaque && { hidesBelow: true }) });
+    await layers.commit(staging, { diffId, bytes: size + copied, inodes, ...(rootIsOpaque && { hidesBelow: true }) });
     transfer.committed();
   } catch (error) {
     await layers.abort(staging);
@@ -131,17 +132,29 @@ async function fetchLayer(fetch: Fetch): Promise<void> {
   }
 }
 
-/** Unpacked one upon another, directories that the layer does not describe would look as below: make them so. */
-async function completeDirectories(
+/**
+ * What is unpacked without the layers below may need them: directories that the layer does not describe look as below, as if they
+ * had been unpacked one upon another; hard links to files of theirs become copies.
+ * @returns the bytes of those
+ */
+async function complete(
   layers: LayerStore,
   staging: LayerStaging,
   unpacked: UnpackedLayer,
   lower: readonly string[],
-): Promise<void> {
+): Promise<number> {
+  const { directory } = staging;
   const directories = lower.map((chainId) => layers.path(chainId)).reverse();
   // at the bottom, only directories of whiteouts alone are asked for
-  if (directories.length === 0 && !unpacked.implicit.includes("/")) return;
+  if (directories.length === 0 && !unpacked.implicit.includes("/")) return 0;
   const root = unpacked.rootIsImplicit && directories.length > 0 ? Buffer.from("\0") : Buffer.alloc(0);
   const paths = Buffer.concat([root, unpacked.implicit]);
-  if (paths.length > 0) await native.inheritDirectories({ directory: staging.directory, lower: directories, paths });
+  if (paths.length === 0) return 0;
+  const limitBytes = Math.max(0, maxLayerBytes - unpacked.bytes);
+  try {
+    return await native.inheritDirectories({ directory, lower: directories, paths, limitBytes });
+  } catch (error) {
+    if (!isSystemError(error) || !["ENOENT", "EFBIG"].includes(error.errnoName)) throw error;
+    throw new InternalError(`the layer could not be unpacked: ${messageOf(error)}`, { cause: error });
+  }
 }

@@ -7,6 +7,9 @@ namespace berth::unpack {
 
 constexpr const char* kOpaque = "trusted.overlay.opaque";
 
+// Of a hard link to what only the layers below have: the target's path. Whoever has these layers makes a copy of it.
+constexpr const char* kBelow = "trusted.berth.below";
+
 // trusted.* and user.overlay.* steer overlayfs, security.* other than capabilities belongs to the host's policy
 inline bool attribute_is_kept(std::string_view name) {
   if (name.starts_with("user.")) return !name.starts_with("user.overlay.");

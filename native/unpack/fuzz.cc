@@ -90,7 +90,7 @@ void unpack(bool writes) {
     LayerStream stream(fd.get(), kLimit);
     TarReader reader(stream);
     std::optional<LayerWriter> writer;
-    if (writes) writer.emplace(false);
+    if (writes) writer.emplace(false, true);
     while (const auto entry = reader.next()) {
       check_path(*entry);
       if (writer) writer->write(*entry, reader);

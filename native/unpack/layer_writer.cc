@@ -73,7 +73,8 @@ void remove_tree(int parent, const std::string& name, const std::string& path) {
 
 }  // namespace
 
-LayerWriter::LayerWriter(bool apply) : apply_(apply), root_(open("/", O_PATH | O_DIRECTORY | O_CLOEXEC)) {
+LayerWriter::LayerWriter(bool apply, bool has_below)
+    : apply_(apply), has_below_(has_below && !apply), root_(open("/", O_PATH | O_DIRECTORY | O_CLOEXEC)) {
   if (!root_) fail("open", "/");
 }
 
@@ -222,39 +223,6 @@ void LayerWriter::write_content(int fd, const Entry& entry, TarReader& data) {
       count -= piece;
     }
   }
-}
-
-void LayerWriter::write_link(const Entry& entry, const std::string& path) {
-  const std::string target = clean_path(entry.link);
-  if (target.empty()) refuse("link", path, "a hard link to the root directory");
-  const std::string name = name_of(path);
-  const std::string target_name = name_of(target);
-  const auto try_link = [&]() {
-    const int parent = open_parent(path, parent_, true);
-    try {
-      open_parent(target, link_parent_, false);
-    } catch (const Failure& failure) {
-      throw Failure{"link to " + target, path, failure.errno_value, failure.message};
-    }
-    struct stat status {};
-    if (!of_whiteouts_.empty() && fstatat(link_parent_.fd.get(), target_name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 &&
-        is_whiteout(status)) {
-      errno = ENOENT;
-      return -1;
-    }
-    return linkat(link_parent_.fd.get(), target_name.c_str(), parent, name.c_str(), 0);
-  };
-  if (try_link() == 0) return;
-  if (errno == EEXIST) {
-    struct stat here {};
-    struct stat there {};
-    if (fstatat(parent_.fd.get(), name.c_str(), &here, AT_SYMLINK_NOFOLLOW) != 0) fail("stat", path);
-    if (fstatat(link_parent_.fd.get(), target_name.c_str(), &there, AT_SYMLINK_NOFOLLOW) != 0) fail("stat", target);
-    if (here.st_ino == there.st_ino && here.st_dev == there.st_dev) return;
-    remove_existing(parent_.fd.get(), name, path);
-    if (try_link() == 0) return;
-  }
-  fail("link to " + target, path);
 }
 
 void LayerWriter::write_symlink(const Entry& entry, const std::string& path) {

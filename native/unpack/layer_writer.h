@@ -21,7 +21,8 @@ class LayerWriter {
  public:
   // apply: what the layer hides is removed, and directories that it does not describe stay as they are. Files that were there
   // are never changed, because other trees may have them, too: they are unlinked, and made anew.
-  explicit LayerWriter(bool apply);
+  // has_below: otherwise, with layers below that are not here; a hard link may lead to one of their files.
+  LayerWriter(bool apply, bool has_below);
 
   void write(const Entry& entry, TarReader& data);
   // Times and default ACLs of directories: last, because making a file in them changes or uses these.
@@ -41,6 +42,10 @@ class LayerWriter {
   const std::map<std::string, Implicit>& implicit_directories() const { return implicit_; }
   // Directories that have whiteouts in them.
   const std::set<std::string>& directories_of_whiteouts() const { return of_whiteouts_; }
+  // Names of files that are copies of what the layers below have: kBelow says of what.
+  const std::set<std::string>& links_below() const { return links_below_; }
+  // What they were links to; by the first one, which may have been replaced since.
+  const std::map<std::string, std::string>& first_links_below() const { return first_links_below_; }
   bool root_is_implicit() const { return root_is_implicit_; }
   // Nothing of the layers below shows through.
   bool root_is_opaque() const { return root_is_opaque_; }
@@ -79,6 +84,10 @@ class LayerWriter {
   void write_file(const Entry& entry, const std::string& path, TarReader& data);
   void write_content(int fd, const Entry& entry, TarReader& data);
   void write_link(const Entry& entry, const std::string& path);
+  bool link_below(const std::string& path, const std::string& target);
+  bool link_again(const std::string& path, const std::string& target);
+  void add_link_below(int parent, const std::string& name);
+  bool hides_below(const std::string& path);
   void write_symlink(const Entry& entry, const std::string& path);
   void write_node(const Entry& entry, const std::string& path);
 
@@ -94,12 +103,15 @@ class LayerWriter {
   void set_node_attributes(int parent, const std::string& name, const Entry& entry);
 
   const bool apply_;
+  const bool has_below_;
   UniqueFd root_;
   CachedParent parent_;
   CachedParent link_parent_;
   std::vector<DirectoryEnd> directory_ends_;
   std::map<std::string, Implicit> implicit_;
   std::set<std::string> of_whiteouts_;
+  std::set<std::string> links_below_;
+  std::map<std::string, std::string> first_links_below_;
   // how many of the implicit ones are there for whiteouts alone
   size_t hiding_only_ = 0;
   // a whiteout is being written

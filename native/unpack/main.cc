@@ -1,12 +1,14 @@
 // berth-unpack: one layer, from standard input into one directory, with nothing else of the host in reach.
 //
-//   berth-unpack --directory DIR --limit-bytes N [--apply] [--request-id ID]
+//   berth-unpack --directory DIR --limit-bytes N [--apply | --below] [--request-id ID]
 //                                       standard input: the layer, compressed or not; --apply: DIR is the tree of the layers
-//                                       below (see layer_writer.h); ID: of the CRI call that it is for
+//                                       below (see layer_writer.h); --below: there are layers below, which are not here;
+//                                       ID: of the CRI call that it is for
 //
 // Standard output: {"diffId":"sha256:...","bytes":N,"inodes":N,"rootIsImplicit":B,"rootIsOpaque":B}, a newline, and the
 // paths of the directories that no entry describes, each with a NUL at its end; those that hold nothing but whiteouts begin with a slash.
-// Then those that have whiteouts in them, with two slashes before.
+// Then those that have whiteouts in them, with two slashes before. With three: files that are to be copies of what the layers
+// below have; with four: what that is, also of files that a later entry has replaced.
 // On failure: {"step":"...","path":"...","errno":N,"message":"...","request":"ID"} on standard error, and exit code 1.
 #include <signal.h>
 #include <sys/prctl.h>
@@ -34,6 +36,7 @@ struct Options {
   std::string directory;
   uint64_t limit_bytes = 0;
   bool apply = false;
+  bool below = false;
 };
 
 std::string_view request_id;  // of main's arguments
@@ -44,6 +47,10 @@ Options parse_options(int argc, char** argv) {
     const std::string_view name = argv[i];
     if (name == "--apply") {
       options.apply = true;
+      continue;
+    }
+    if (name == "--below") {
+      options.below = true;
       continue;
     }
     if (i + 1 >= argc) refuse("read the arguments", "", std::string(name) + " needs a value");
@@ -58,9 +65,9 @@ Options parse_options(int argc, char** argv) {
   return options;
 }
 
-std::string unpack_layer(LayerStream& stream, bool apply) {
+std::string unpack_layer(LayerStream& stream, const Options& options) {
   TarReader reader(stream);
-  LayerWriter writer(apply);
+  LayerWriter writer(options.apply, options.below);
   while (const std::optional<Entry> entry = reader.next()) writer.write(*entry, reader);
   writer.finish();
   std::string told = "{\"diffId\":" + quoted(stream.finish()) + ",\"bytes\":" + std::to_string(writer.bytes()) +
@@ -72,7 +79,8 @@ std::string unpack_layer(LayerStream& stream, bool apply) {
     told += path;
     told += '\0';
     if (told.size() > kMaxToldBytes) {
-      refuse("make", path, "too many directories that no entry describes, or that have whiteouts");
+      refuse("make", path,
+             "too many directories that no entry describes or that have whiteouts, or hard links to files of the layers below");
     }
   };
   for (const auto& [path, directory] : writer.implicit_directories()) {
@@ -80,6 +88,8 @@ std::string unpack_layer(LayerStream& stream, bool apply) {
     else if (!directory.is_alone) tell("", path);
   }
   for (const std::string& path : writer.directories_of_whiteouts()) tell("//", path);
+  for (const auto& [target, link] : writer.first_links_below()) tell("////", target);
+  for (const std::string& path : writer.links_below()) tell("///", path);
   return told;
 }
 
@@ -89,7 +99,7 @@ int run(int argc, char** argv) {
   if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) fail("prctl PR_SET_PDEATHSIG", "");
   LayerStream stream(STDIN_FILENO, options.limit_bytes);
   confine(options.directory, {}, kWritesLayers);
-  write_all(STDOUT_FILENO, unpack_layer(stream, options.apply));
+  write_all(STDOUT_FILENO, unpack_layer(stream, options));
   return 0;
 }
 

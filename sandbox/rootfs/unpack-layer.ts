@@ -21,7 +21,8 @@ export interface UnpackedLayer {
   /** it hides all of the layers below */
   rootIsOpaque: boolean;
   /** other directories that no entry describes: paths, each with a NUL at its end; with a slash before those of whiteouts alone.
-   *  With two slashes: those that have whiteouts */
+   *  With two slashes: those that have whiteouts. With three: hard links to what the layers below have; with four:
+   *  what they lead to */
   implicit: Buffer;
 }
 
@@ -38,14 +39,16 @@ export async function unpackLayer(options: {
   directory: string;
   source: AsyncIterable<Uint8Array>;
   apply?: boolean;
+  /** There are layers below, which are not here: it may have hard links to their files. */
+  below?: boolean;
   signal?: AbortSignal;
   onStart?: (process: UnpackProcess) => void;
 }): Promise<UnpackedLayer> {
-  const apply = options.apply ? ["--apply"] : [];
+  const upon = options.apply ? ["--apply"] : options.below ? ["--below"] : [];
   const requestId = currentRequestId();
   const request = requestId === undefined ? [] : ["--request-id", requestId];
   const output = await run(
-    ["--directory", options.directory, "--limit-bytes", String(maxLayerBytes), ...apply, ...request],
+    ["--directory", options.directory, "--limit-bytes", String(maxLayerBytes), ...upon, ...request],
     options.source,
     options.signal,
     options.onStart,

@@ -104,6 +104,54 @@ describe("stacks of layers are the same as a union and applied one to the other"
     assert.deepEqual(await names([[own], below, [own, file("a/new")]]), [".", "a", "a/new"]);
   });
 
+  it("a hard link may lead to what only the layers below have", async () => {
+    const hard = (path: string, to: string): TarEntry => ({ path, type: "hardlink", link: to, ...time });
+    const large = "x".repeat(3_000_000);
+    const owned = { uid: 7, gid: 8, mode: 0o4711, pax: { "SCHILY.xattr.user.note": "kept" } };
+    const bottom = [
+      directory("a", { mode: 0o700, uid: 1 }),
+      file("a/old", { content: "older" }),
+      file("a/large", { content: large, ...owned }),
+      link("a/link", "large"),
+      link("way", "/a"),
+      { path: "a/fifo", type: "fifo" as const, mode: 0o640, ...time },
+    ];
+    const middle = [file("a/old", { content: "newer", mtime: 5 })];
+    const trees = await bothWays([
+      bottom,
+      middle,
+      [
+        ...[hard("one", "a/large"), hard("b/two", "/a/large"), hard("three", "one"), hard("old", "./a/old")],
+        ...[hard("link", "a/link"), hard("fifo", "a/fifo"), hard("round", "way/large"), hard("a/here", "a/old")],
+        // a link keeps what is hidden, or replaced, after it; and may be replaced itself
+        ...[hard("kept", "a/old"), file("a/.wh.old"), hard("gone", "a/large"), file("gone", { content: "mine" })],
+        ...[hard("first", "a/fifo"), hard("second", "first"), directory("first")],
+      ],
+      [hard("a/last", "three"), file("a/new")],
+    ]);
+    const all = ["one", "b/two", "three", "round", "a/last", "a/large"].map((path) => trees?.get(path));
+    assert.match(all[0] ?? "", /^35273 7 8 1000000000000000000 /);
+    assert.deepEqual(new Set(all).size, 1);
+    assert.match(trees?.get("old") ?? "", /^33188 0 0 5000000000 /);
+    assert.deepEqual(trees?.get("kept"), trees?.get("old"));
+    assert.match(trees?.get("link") ?? "", / large$/);
+    for (const path of ["fifo", "second"]) assert.match(trees?.get(path) ?? "", /^4512 /);
+    assert.match(trees?.get("a") ?? "", /^16832 1 0 1000000000000000000 /);
+    assert.equal(trees?.has("a/old"), false);
+
+    // what is not there, or not any more, or is a directory
+    for (const upper of [
+      [hard("one", "a/never")],
+      [hard("one", "a")],
+      [file("a/.wh.old"), hard("one", "a/old")],
+      [file("a/.wh..wh..opq"), hard("one", "a/old")],
+      [file(".wh.a"), file("a/new"), hard("one", "a/old")],
+    ]) {
+      assert.equal(await bothWays([bottom, upper]), undefined, JSON.stringify(upper));
+    }
+    assert.equal(await bothWays([bottom, [file(".wh.a")], [hard("one", "a/old")]]), undefined);
+  });
+
   it("hard links of aufs have what its private directory has, which is not seen itself", async () => {
     const linked = (path: string): TarEntry => ({ path, type: "hardlink", link: ".wh..wh.plnk/7.8", ...time });
     const tree = await bothWays([

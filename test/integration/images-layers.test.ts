@@ -394,7 +394,8 @@ describe("directories that a layer does not describe", () => {
     assert.equal(upper.layer.rootIsImplicit, true);
     const { implicit } = upper.layer;
     assert.deepEqual(implicit.toString("utf8").split("\0").sort(), ["", "etc", "etc/sub", "linked", "new"]);
-    await native.inheritDirectories({ directory: upper.directory, lower: [lower.directory], paths: implicit });
+    const directories = { directory: upper.directory, lower: [lower.directory] };
+    assert.equal(await native.inheritDirectories({ ...directories, paths: implicit, limitBytes: 0 }), 0);
     const etc = await lstat(join(upper.directory, "etc"));
     assert.deepEqual([etc.mode & 0o7777, etc.uid, etc.gid], [0o711, 7, 8]);
     assert.equal(attributesOf(join(upper.directory, "etc")).get("user.note"), "kept");
