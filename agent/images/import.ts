@@ -2,13 +2,13 @@
  * Images from files, for machines without a registry: an OCI layout or a `docker save` archive; each a directory or a tar,
  * compressed or not.
  */
-import { InvalidArgumentError } from "../../sandbox/errors.js";
+import { InvalidArgumentError, NotFoundError } from "../../sandbox/errors.js";
 import { type Archive, openArchive } from "./archive.js";
 import { algorithmOf, digestOf, verified } from "./digest.js";
 import type { ImageRecord } from "./image-store.js";
-import { type ImageToInstall, type InstallDeps, installImage } from "./install-image.js";
+import { type ImageToInstall, type InstallDeps, installImage, parseConfiguration } from "./install-image.js";
 import { shapeProblem } from "./json-shape.js";
-import { choosePlatform, type Descriptor, maxManifestBytes, parseManifest } from "./manifest.js";
+import { choosePlatform, type Descriptor, maxManifestBytes, NoImageForUsError, parseManifest } from "./manifest.js";
 import { hostPlatform } from "./platform.js";
 import { formatName, formatReference, parseReference, type Reference } from "./reference.js";
 
@@ -41,13 +41,9 @@ export async function importImages(deps: ImportDeps, request: ImportRequest): Pr
     const entries = await entriesOf(archive, path, name === undefined);
     if (entries.length === 0) throw new InvalidArgumentError(`${path} holds no image`);
     if (entries.length > maxImages) throw new InvalidArgumentError(`${path} holds more than ${maxImages} images`);
-    if (name !== undefined && entries.length > 1) {
-      throw new InvalidArgumentError(`${path} holds ${entries.length} images, which cannot all be called ${name}`);
-    }
+    if (name !== undefined) await checkIsOne(entries, path, name);
     const records: ImageRecord[] = [];
-    // one after another: together their manifests and configurations may be larger than the memory
-    for (const read of entries) {
-      const image = await read();
+    for await (const image of imagesAmong(entries)) {
       records.push(await installImage(deps, name === undefined ? image : { ...image, repoTags: [name] }, signal));
     }
     return records;
@@ -65,8 +61,47 @@ export function tagOf(name: string): string {
   return formatReference(reference);
 }
 
-/** Reads what is to be installed. */
-type Entry = () => Promise<ImageToInstall>;
+interface Entry {
+  read(): Promise<ImageToInstall>;
+  /** It may be none of the images that are wanted: a signature, a bill of materials, the image for another machine. */
+  mayBeOther: boolean;
+}
+
+async function checkIsOne(entries: readonly Entry[], path: string, name: string): Promise<void> {
+  let count = entries.filter(({ mayBeOther }) => !mayBeOther).length;
+  if (count < 2 && entries.length > 1) {
+    count = 0;
+    for await (const _ of imagesAmong(entries)) count++;
+  }
+  if (count > 1) throw new InvalidArgumentError(`${path} holds ${count} images, which cannot all be called ${name}`);
+}
+
+/**
+ * One after another: together their manifests and configurations may be larger than the memory.
+ * @throws what is wrong with the first one, when it is none of them
+ */
+async function* imagesAmong(entries: readonly Entry[]): AsyncGenerator<ImageToInstall> {
+  let reason: { error: unknown } | undefined;
+  let isAny = false;
+  for (const { read, mayBeOther } of entries) {
+    let image: ImageToInstall;
+    try {
+      image = await read();
+      parseConfiguration(image);
+    } catch (error) {
+      if (!mayBeOther || !isOther(error)) throw error;
+      reason ??= { error };
+      continue;
+    }
+    isAny = true;
+    yield image;
+  }
+  if (!isAny && reason !== undefined) throw reason.error;
+}
+
+function isOther(error: unknown): boolean {
+  return error instanceof NoImageForUsError || error instanceof NotFoundError;
+}
 
 /** @param readsNames false: the images get another name, and what the archive calls them need not even be one */
 async function entriesOf(archive: Archive, path: string, readsNames: boolean): Promise<Entry[]> {
@@ -82,7 +117,10 @@ async function layoutImages(archive: Archive, path: string, readsNames: boolean)
   const bytes = await archive.read("index.json", maxManifestBytes);
   const index = parseManifest(bytes, "application/vnd.oci.image.index.v1+json", `${path}/index.json`);
   if (index.kind !== "index") throw new InvalidArgumentError(`${path}/index.json is no index`);
-  return groupByName(index.manifests).map((group) => () => layoutImage(archive, path, group, readsNames));
+  return groupByName(index.manifests).map((group) => ({
+    read: () => layoutImage(archive, path, group, readsNames),
+    mayBeOther: group.name === undefined,
+  }));
 }
 
 interface NamedManifests {
@@ -178,7 +216,10 @@ async function dockerImages(archive: Archive, path: string, readsNames: boolean)
     refuse("is no JSON");
   }
   if (!Array.isArray(list)) return refuse("is no list");
-  return (list as unknown[]).map((item) => () => dockerImage(archive, path, item, readsNames, refuse));
+  return (list as unknown[]).map((item) => ({
+    read: () => dockerImage(archive, path, item, readsNames, refuse),
+    mayBeOther: false,
+  }));
 }
 
 async function dockerImage(

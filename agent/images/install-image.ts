@@ -5,6 +5,7 @@ import { chainIdsOf, digestOf } from "./digest.js";
 import type { ImageRecord, ImageStore, StoredImage } from "./image-store.js";
 import { shapeProblem } from "./json-shape.js";
 import type { LayerFetcher } from "./layer-fetcher.js";
+import { NoImageForUsError } from "./manifest.js";
 import { formatPlatform, hostPlatform, platformFit } from "./platform.js";
 import type { LayerProgress, Pace, Transfers } from "./transfers.js";
 
@@ -97,7 +98,8 @@ function kept(image: ImageToInstall, id: string): Pick<StoredImage, "configurati
   };
 }
 
-function parseConfiguration(image: ImageToInstall): OciImageConfig {
+/** @throws InvalidArgumentError; NoImageForUsError when it is for other machines */
+export function parseConfiguration(image: ImageToInstall): OciImageConfig {
   const problem = shapeProblem(image.configuration);
   if (problem !== undefined) throw new InvalidArgumentError(`the configuration of ${image.what} ${problem}`);
   let json: unknown;
@@ -115,7 +117,7 @@ function parseConfiguration(image: ImageToInstall): OciImageConfig {
   const host = hostPlatform();
   const platform = { os: config.os || host.os, architecture: config.architecture || host.architecture };
   if (platformFit(platform, host) === 0) {
-    throw new InvalidArgumentError(
+    throw new NoImageForUsError(
       `${image.what} is for ${formatPlatform(platform)}, this machine is ${formatPlatform(host)}`,
     );
   }

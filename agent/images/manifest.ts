@@ -21,6 +21,9 @@ export type ParsedManifest =
   | { kind: "image"; config: Descriptor; layers: Descriptor[]; annotations: Record<string, string> }
   | { kind: "index"; manifests: Descriptor[] };
 
+/** What is whole, and no container image, or one for other machines. */
+export class NoImageForUsError extends InvalidArgumentError {}
+
 /** Also the bound of configurations. */
 export const maxManifestBytes = 4 * 1024 ** 2;
 const maxLayers = 500;
@@ -35,6 +38,8 @@ const indexTypes = new Set([
   "application/vnd.oci.image.index.v1+json",
   "application/vnd.docker.distribution.manifest.list.v2+json",
 ]);
+/** Of artifacts that need no configuration. */
+const emptyType = "application/vnd.oci.empty.v1+json";
 const layerPattern =
   /^application\/vnd\.(?:oci\.image\.layer(?:\.nondistributable)?\.v1\.tar|docker\.image\.rootfs\.(?:diff|foreign\.diff)\.tar)(?:[+.](?:gzip|zstd))?$/;
 
@@ -49,6 +54,9 @@ export const manifestTypes: readonly string[] = [...imageTypes, ...indexTypes];
 export function parseManifest(bytes: Uint8Array, contentType: string, what: string): ParsedManifest {
   const refuse = (why: string): never => {
     throw new InvalidArgumentError(`the manifest of ${what} ${why}`);
+  };
+  const refuseKind = (why: string): never => {
+    throw new NoImageForUsError(`the manifest of ${what} ${why}`);
   };
   const problem = shapeProblem(bytes);
   if (problem !== undefined) refuse(problem);
@@ -80,8 +88,9 @@ export function parseManifest(bytes: Uint8Array, contentType: string, what: stri
   for (const layer of layers) {
     if (layer.mediaType.endsWith("+encrypted")) refuse("has an encrypted layer, which Berth has no keys for");
     if (!layerPattern.test(layer.mediaType))
-      refuse(`has a layer of type "${layer.mediaType.slice(0, 200)}": it is no container image`);
+      refuseKind(`has a layer of type "${layer.mediaType.slice(0, 200)}": it is no container image`);
   }
+  if (config.mediaType === emptyType) refuseKind("has an empty configuration: it is no container image");
   return { kind: "image", config, layers, annotations: parseAnnotations(document.annotations) };
 }
 

@@ -12,6 +12,7 @@ import { InternalError, InvalidArgumentError, NotFoundError } from "../../sandbo
 import {
   type BuiltImage,
   buildBusyboxImage,
+  buildImage,
   digestOf,
   dockerArchive,
   ociArchive,
@@ -157,6 +158,65 @@ describe("importing images from files", () => {
     const [record] = await service.images.import({ path: target });
     assert.deepEqual(record?.repoTags, [name]);
     await service.images.store.remove(name);
+    assert.deepEqual(await service.layerNames(), []);
+  });
+
+  it("takes the image out of a layout that has what belongs to it, or other machines' images, too", async () => {
+    const path = join(directory, "with-others");
+    await writeOciLayout(path, image);
+    const blobs = join(path, "blobs/sha256");
+    const imageType = "application/vnd.oci.image.manifest.v1+json";
+    const add = async (mediaType: string, value: object): Promise<object> => {
+      const bytes = Buffer.from(JSON.stringify(value));
+      await writeFile(join(blobs, digestOf(bytes).slice("sha256:".length)), bytes);
+      return { mediaType, digest: digestOf(bytes), size: bytes.length };
+    };
+    const own = { mediaType: imageType, digest: image.manifest.digest, size: image.manifest.bytes.length };
+    const artifact = async (config: object, layers: object[]): Promise<object> =>
+      add(imageType, { schemaVersion: 2, mediaType: imageType, config, layers, subject: own });
+    const empty = await add("application/vnd.oci.empty.v1+json", {});
+    const signature = await artifact(await add("application/vnd.oci.image.config.v1+json", { config: {} }), [
+      await add("application/vnd.dev.cosign.simplesigning.v1+json", { critical: 1 }),
+    ]);
+    const list = await artifact(empty, [await add("application/spdx+json", { packages: [] })]);
+    const note = await artifact(empty, []);
+    const other = buildImage({ layers: [[{ path: "a" }]], architecture: "s390x" });
+    for (const { digest, bytes } of [other.manifest, other.configuration]) {
+      await writeFile(join(blobs, digest.slice("sha256:".length)), bytes);
+    }
+    const foreign = { mediaType: imageType, digest: other.manifest.digest, size: other.manifest.bytes.length };
+    const platform = { os: "linux", architecture: "s390x" };
+    const index = (manifests: object[]) =>
+      writeFile(join(path, "index.json"), JSON.stringify({ schemaVersion: 2, manifests }));
+    for (const beside of [signature, list, note, foreign, { ...foreign, platform }]) {
+      for (const manifests of [
+        [own, beside],
+        [beside, own],
+      ]) {
+        await index(manifests);
+        for (const asked of [undefined, "mine:1"]) {
+          const records = await service.images.import({ path, ...(asked && { name: asked }) });
+          assert.deepEqual(
+            records.map(({ id }) => id),
+            [image.id],
+          );
+          assert.deepEqual(records[0]?.repoTags, asked === undefined ? [] : ["docker.io/library/mine:1"]);
+          await service.images.store.remove(image.id);
+        }
+      }
+    }
+    // alone, and under a name, they are asked for
+    const named = { annotations: { "org.opencontainers.image.ref.name": "x.test/signature:1" } };
+    for (const manifests of [
+      [signature, list],
+      [note],
+      [{ ...foreign, platform }],
+      [own, { ...signature, ...named }],
+    ]) {
+      await index(manifests);
+      await assert.rejects(service.images.import({ path }), /is no container image|s390x/);
+    }
+    await service.images.store.remove(image.id);
     assert.deepEqual(await service.layerNames(), []);
   });
 
