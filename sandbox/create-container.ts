@@ -43,7 +43,7 @@ import { runtimeOf } from "./oci-runtimes.js";
 import { makesMissingSources, openMounts } from "./open-mounts.js";
 import { podDirectory } from "./paths.js";
 import type { Pod, PodSandboxConfig } from "./pod.js";
-import { careForParents, endCreation, leaveParentsTo } from "./pod-cgroups.js";
+import { endCreation, makeContainerCgroup } from "./pod-cgroups.js";
 import {
   checkFollowing,
   followsHost,
@@ -244,11 +244,7 @@ async function makeContainer(
       return opened;
     };
     const [mountFds] = await step("mounts and cgroup", () =>
-      together(openSources, async () => {
-        const parents = await node.cgroups.create(cgroupPath, spec.linux.resources);
-        if (node.pods.find(pod.record.id) !== undefined) careForParents(node, pod, parents);
-        else leaveParentsTo(node, planned, parents);
-      }),
+      together(openSources, () => makeContainerCgroup(node, pod, planned, spec.linux.resources)),
     );
     return { spec, mountFds };
   };

@@ -10,9 +10,10 @@ import { isSystemError } from "../native/binding.js";
 import { isBelow, pathOfParent } from "./cgroup/parent.js";
 import { type PodScope, podScope } from "./cgroup/systemd/scopes.js";
 import { sliceOfParent } from "./cgroup/systemd/slices.js";
-import type { ContainerRecord } from "./container.js";
+import type { Creation } from "./index-of-ids.js";
 import type { SandboxNode } from "./node.js";
 import type { Pod, PodSandboxConfig } from "./pod.js";
+import type { LinuxResources } from "./spec/oci.js";
 import { update } from "./store.js";
 
 const mostTries = 5;
@@ -51,10 +52,24 @@ export function planPodCgroups(node: SandboxNode, config: PodSandboxConfig, podI
  * what it did not give.
  */
 export async function makePodCgroup(node: SandboxNode, pod: Pod): Promise<void> {
-  const hasScope = pod.record.scope !== undefined;
-  const made = await node.cgroups.create(firstCgroup(pod), {}, { withoutControllers: hasScope });
-  // more than was missing before, when somebody has removed a parent meanwhile
-  if (!hasScope) careForParents(node, pod, made);
+  const withoutControllers = pod.record.scope !== undefined;
+  // a slice's are systemd's
+  const note = (directories: readonly string[]) => withoutControllers || careForParents(node, pod, directories);
+  note(await node.cgroups.create(firstCgroup(pod), {}, { withoutControllers, onMissingParents: note }));
+}
+
+/** Makes the cgroup of a container that is being made, which may have outlived its pod. */
+export async function makeContainerCgroup(
+  node: SandboxNode,
+  pod: Pod,
+  creation: Creation,
+  resources: LinuxResources,
+): Promise<void> {
+  const note = (directories: readonly string[]) => {
+    if (node.pods.find(pod.record.id) !== undefined) careForParents(node, pod, directories);
+    else leaveParentsTo(node, creation, directories);
+  };
+  note(await node.cgroups.create(creation.record.cgroupPath, resources, { onMissingParents: note }));
 }
 
 /** The monitor's first cgroup: a scope can only be made around a process, and that process stands at its top then. */
@@ -116,7 +131,7 @@ export async function removeMadeParents(node: SandboxNode, pod: Pod): Promise<vo
  * The same for a container whose creation has been taken back: when it has outlived its pod, it is the one that cares for
  * what it had in common with it. Its own cgroup must be gone, its record not yet.
  */
-export async function endCreation(node: SandboxNode, creation: { record: ContainerRecord }): Promise<void> {
+export async function endCreation(node: SandboxNode, creation: Creation): Promise<void> {
   const { creations } = node.containers;
   if (node.pods.find(creation.record.podId) !== undefined) {
     creations.delete(creation);
@@ -162,18 +177,14 @@ function isInherited(node: SandboxNode, directory: string): boolean {
 }
 
 /** Notes in the pod's record that these directories were made, for it or for others that are gone. */
-export function careForParents(node: SandboxNode, pod: Pod, directories: readonly string[]): void {
+function careForParents(node: SandboxNode, pod: Pod, directories: readonly string[]): void {
   const all = withParents(pod.record.madeCgroupParents, directories);
   if (all.length === pod.record.madeCgroupParents.length) return;
   update(node.store.pods, pod, { madeCgroupParents: all });
 }
 
 /** The same in the record of what is being made in a pod that is gone. */
-export function leaveParentsTo(
-  node: SandboxNode,
-  creation: { record: ContainerRecord },
-  directories: readonly string[],
-): void {
+function leaveParentsTo(node: SandboxNode, creation: Creation, directories: readonly string[]): void {
   const { madeCgroupParents = [] } = creation.record;
   const all = withParents(madeCgroupParents, directories);
   if (all.length > madeCgroupParents.length) update(node.store.containers, creation, { madeCgroupParents: all });

@@ -84,6 +84,8 @@ export interface Hierarchy {
 export interface CreateOptions {
   /** cgroup v2's controllers are handed down by somebody else, later */
   withoutControllers?: boolean;
+  /** is told of the directories of parents that are missing, as missingParents() names them, before they are made */
+  onMissingParents?: (directories: readonly string[]) => void;
 }
 
 export interface CgroupManager {
@@ -94,8 +96,8 @@ export interface CgroupManager {
   /** the directories of the path's parents that create() would have to make, absolute, the outermost first: stored with
    *  the intent, and given to removeParents() when the cgroup is gone */
   missingParents(path: string): string[];
-  /** mkdir in every hierarchy (parents too; answers the directories of parents that it has made, as missingParents()
-   *  names them), limits written. InvalidArgumentError names a resource field that the kernel refuses; then nothing is left */
+  /** mkdir in every hierarchy (parents too; answers the directories of parents that it has made: more than were missing
+   *  before, when somebody has removed one meanwhile), limits written. InvalidArgumentError names a resource field that the kernel refuses; then nothing is left */
   create(path: string, resources: LinuxResources, options?: CreateOptions): Promise<string[]>;
   /** moves a process (with its threads) from the parent, which has no other, to this cgroup, made where it is missing;
    *  from then on controllers can be handed down below the parent */

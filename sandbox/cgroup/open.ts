@@ -100,7 +100,7 @@ function managerOf(
     missingControllers: wantedControllers[mode === "v2" ? "v2" : "v1"].filter((name) => !controllers.has(name)),
     missingParents,
 
-    async create(path, resources, { withoutControllers = false } = {}) {
+    async create(path, resources, { withoutControllers = false, onMissingParents } = {}) {
       checkCgroupPath(path);
       checkNeeds(resources, hierarchies);
       // what the kernel says: parents that were there a moment ago may have gone
@@ -108,6 +108,8 @@ function managerOf(
       const prepared = withoutControllers ? parts.filter(isFirstVersion) : parts;
       const directories = roots.map((root) => join(root, path));
       for (let tries = 1; ; tries++) {
+        const missing = onMissingParents === undefined ? [] : missingParents(path);
+        if (missing.length > 0) onMissingParents?.(missing);
         const settings = [
           ...prepared.flatMap((part) => part.preparation(path)),
           ...settingsOf(path, resources, { fresh: true }),

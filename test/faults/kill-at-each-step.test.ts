@@ -3,22 +3,19 @@
  * agent leaves nothing. BERTH_KILL_STEPS=all takes every n.
  */
 import assert from "node:assert/strict";
-import { execFileSync, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import { until } from "../support/built-in-network.js";
 import { kernelView } from "../support/kernel-view.js";
+import { type Killer, makeKiller, noCompiler } from "../support/kill-at-call.js";
 import { podConfig, runPod } from "../support/workload.js";
 
 const all = process.env["BERTH_KILL_STEPS"] === "all";
 const fewSteps = 2;
-const many = 1_000_000;
-const noCompiler = spawnSync("cc", ["--version"]).status !== 0 && "there is no C compiler";
 
 /** What plugins have made is a file for each pod and plugin. */
 const plugin = `cat > /dev/null
@@ -34,20 +31,16 @@ for (const network of ["builtin", "cni"] as const) {
   describe(`with the network ${network}`, { skip: noCompiler }, () => {
     let agent: TestAgent;
     let directory: string;
-    let counter: string;
+    let killer: Killer;
     let made: string;
     let ports: number[];
 
     before(async () => {
       directory = mkdtempSync(join(tmpdir(), "berth-kill-"));
-      counter = join(directory, "counter");
       made = join(directory, "made");
       mkdirSync(made);
-      arm(0);
-      const library = join(directory, "kill-at-call.so");
-      const source = fileURLToPath(new URL("../../../test/faults/kill-at-call.c", import.meta.url));
-      execFileSync("cc", ["-O2", "-shared", "-fPIC", "-o", library, source, "-ldl"]);
-      agent = await startAgent({ flags: { network }, env: { LD_PRELOAD: library, KILL_AT_CALL: counter } });
+      killer = makeKiller(directory);
+      agent = await startAgent({ flags: { network }, env: killer.env });
       const { bin, conf } = agent.paths.cni;
       for (const name of ["first", "second"]) {
         writeFileSync(join(bin, name), `#!/bin/sh\nmade=${made}\n${plugin}`, { mode: 0o755 });
@@ -61,12 +54,6 @@ for (const network of ["builtin", "cni"] as const) {
       rmSync(directory, { recursive: true });
     });
 
-    function arm(calls: number): void {
-      const bytes = Buffer.alloc(4);
-      bytes.writeInt32LE(calls);
-      writeFileSync(counter, bytes, { flag: existsSync(counter) ? "r+" : "w" });
-    }
-
     const view = () => (network === "builtin" ? kernelView(agent, ports) : readdirSync(agent.paths.netns));
     const port = () => ({ protocol: 1, container_port: 53, host_port: ports[0] ?? 0 });
     const start = () => runPod(agent, podConfig(agent, { port_mappings: [port()] }));
@@ -75,15 +62,6 @@ for (const network of ["builtin", "cni"] as const) {
       await agent.client.call("RemovePodSandbox", { pod_sandbox_id: id });
     };
 
-    /** How many calls of the agent `run` needs. */
-    async function stepsOf<T>(run: () => Promise<T>): Promise<{ steps: number; result: T }> {
-      arm(many);
-      const result = await run();
-      const steps = many - readFileSync(counter).readInt32LE();
-      arm(0);
-      return { steps, result };
-    }
-
     function* chosen(steps: number): Generator<number> {
       const stride = all ? 1 : Math.max(1, Math.floor(steps / fewSteps));
       for (let step = 1 + Math.floor(Math.random() * stride); step <= steps; step += stride) yield step;
@@ -91,7 +69,7 @@ for (const network of ["builtin", "cni"] as const) {
 
     /** A pod can be removed, the same port can be had again, and the kernel and the plugins have what they had. */
     async function nothingIsLeft(before: readonly string[], what: string): Promise<void> {
-      arm(0);
+      killer.arm(0);
       await agent.kill9();
       await agent.restart();
       const { items } = await agent.client.call("ListPodSandbox", {});
@@ -117,19 +95,19 @@ for (const network of ["builtin", "cni"] as const) {
         await until(() => view().some((line) => line.startsWith("route local fe80:")), "the bridge's own address");
       }
       const atFirst = view();
-      const { steps: startSteps, result: pod } = await stepsOf(start);
-      const { steps: endSteps } = await stepsOf(() => end(pod.id));
+      const { steps: startSteps, result: pod } = await killer.stepsOf(start);
+      const { steps: endSteps } = await killer.stepsOf(() => end(pod.id));
       await agent.assertNothingLeft();
       assert.ok(startSteps > 5 && endSteps > 5, `${startSteps} and ${endSteps} steps were counted`);
       let kills = 0;
       for (const step of chosen(startSteps)) {
-        arm(step);
+        killer.arm(step);
         await start().catch(() => kills++);
         await nothingIsLeft(atFirst, `killed at step ${step} of ${startSteps} of the start`);
       }
       for (const step of chosen(endSteps)) {
         const { id } = await start();
-        arm(step);
+        killer.arm(step);
         await end(id).catch(() => kills++);
         await nothingIsLeft(atFirst, `killed at step ${step} of ${endSteps} of the end`);
       }
