@@ -2,13 +2,20 @@
  * Images from files, for machines without a registry: an OCI layout or a `docker save` archive; each a directory or a tar,
  * compressed or not.
  */
-import { InvalidArgumentError, NotFoundError } from "../../sandbox/errors.js";
+import { InvalidArgumentError } from "../../sandbox/errors.js";
 import { type Archive, openArchive } from "./archive.js";
 import { algorithmOf, digestOf, verified } from "./digest.js";
 import type { ImageRecord } from "./image-store.js";
 import { type ImageToInstall, type InstallDeps, installImage, parseConfiguration } from "./install-image.js";
 import { shapeProblem } from "./json-shape.js";
-import { choosePlatform, type Descriptor, maxManifestBytes, NoImageForUsError, parseManifest } from "./manifest.js";
+import {
+  type Descriptor,
+  findImage,
+  isNoImageForUs,
+  maxIndexDepth,
+  maxManifestBytes,
+  parseManifest,
+} from "./manifest.js";
 import { hostPlatform } from "./platform.js";
 import { formatName, formatReference, parseReference, type Reference } from "./reference.js";
 
@@ -24,7 +31,6 @@ export interface ImportRequest {
   signal?: AbortSignal;
 }
 
-const maxIndexDepth = 3;
 const maxImages = 1_000;
 
 /**
@@ -89,7 +95,7 @@ async function* imagesAmong(entries: readonly Entry[]): AsyncGenerator<ImageToIn
       image = await read();
       parseConfiguration(image);
     } catch (error) {
-      if (!mayBeOther || !isOther(error)) throw error;
+      if (!mayBeOther || !isNoImageForUs(error)) throw error;
       reason ??= { error };
       continue;
     }
@@ -97,10 +103,6 @@ async function* imagesAmong(entries: readonly Entry[]): AsyncGenerator<ImageToIn
     yield image;
   }
   if (!isAny && reason !== undefined) throw reason.error;
-}
-
-function isOther(error: unknown): boolean {
-  return error instanceof NoImageForUsError || error instanceof NotFoundError;
 }
 
 /** @param readsNames false: the images get another name, and what the archive calls them need not even be one */
@@ -166,29 +168,22 @@ async function layoutImage(
 ): Promise<ImageToInstall> {
   const name = group.name === undefined ? undefined : parsedName(group.name, readsNames);
   const what = name === undefined ? path : formatReference(name);
-  const host = hostPlatform();
-  let descriptor = choosePlatform(group.manifests, host, what);
-  const digest = descriptor.digest;
-  for (let depth = 0; depth <= maxIndexDepth; depth++) {
-    const bytes = await readBlob(archive, descriptor.digest, maxManifestBytes);
-    const manifest = parseManifest(bytes, descriptor.mediaType, what);
-    if (manifest.kind === "index") {
-      descriptor = choosePlatform(manifest.manifests, host, what);
-      continue;
-    }
-    return {
-      what,
-      configuration: await readBlob(archive, manifest.config.digest, maxManifestBytes),
-      layers: manifest.layers.map(
-        (layer) => (signal: AbortSignal) => verified(archive.stream(blobPath(layer.digest), signal), layer),
-      ),
-      repoTags: name?.tag === undefined ? [] : [formatReference(name)],
-      repoDigests: name === undefined ? [] : [`${formatName(name)}@${digest}`],
-      blobs: manifest.layers,
-      annotations: manifest.annotations,
-    };
-  }
-  throw new InvalidArgumentError(`${what} is an index of indexes more than ${maxIndexDepth} deep`);
+  const among = { kind: "index" as const, manifests: group.manifests };
+  const read = async ({ digest, mediaType }: Descriptor) =>
+    parseManifest(await readBlob(archive, digest, maxManifestBytes), mediaType, what);
+  // the layout's own index counts, too
+  const { image, way } = await findImage(among, hostPlatform(), what, read, maxIndexDepth + 1);
+  return {
+    what,
+    configuration: await readBlob(archive, image.config.digest, maxManifestBytes),
+    layers: image.layers.map(
+      (layer) => (signal: AbortSignal) => verified(archive.stream(blobPath(layer.digest), signal), layer),
+    ),
+    repoTags: name?.tag === undefined ? [] : [formatReference(name)],
+    repoDigests: name === undefined ? [] : [`${formatName(name)}@${way[0]?.digest}`],
+    blobs: image.layers,
+    annotations: image.annotations,
+  };
 }
 
 function blobPath(digest: string): string {

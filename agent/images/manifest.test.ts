@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { NotFoundError } from "../../sandbox/errors.js";
 import { chainIdsOf, digestOf } from "./digest.js";
-import { choosePlatform, type Descriptor, parseManifest } from "./manifest.js";
+import { choosePlatform, type Descriptor, findImage, parseManifest } from "./manifest.js";
 import { amd64Level, hostPlatform, type Platform, platformFit } from "./platform.js";
 
 const digest = (n: number): string => `sha256:${String(n).padStart(64, "0")}`;
@@ -78,6 +78,39 @@ describe("manifests", () => {
     assert.equal(choosePlatform([artifact, entry(6)], hostPlatform(), "x").digest, digest(6));
     assert.throws(() => choosePlatform(manifests, { os: "linux", architecture: "s390x" }, "x"), NotFoundError);
     assert.throws(() => choosePlatform([], hostPlatform(), "x"), /none at all/);
+  });
+
+  it("of an index that lead to no image for this machine give way to the next", async () => {
+    const indexType = "application/vnd.oci.image.index.v1+json";
+    const documents = new Map<string, object>();
+    const add = (mediaType: string, document: object, platform?: Descriptor["platform"]): Descriptor => {
+      const name = digest(documents.size + 1);
+      documents.set(name, { schemaVersion: 2, mediaType, ...document });
+      return { mediaType, digest: name, size: 1, annotations: {}, ...(platform && { platform }) };
+    };
+    const image = (type = "application/vnd.oci.image.layer.v1.tar") => ({ config, layers: [layer(type)] });
+    const index = (...manifests: Descriptor[]) => add(indexType, { manifests });
+    const host = { os: "linux", architecture: "riscv64" };
+    const own = add(imageType, image(), host);
+    const foreign = add(imageType, image(), { os: "linux", architecture: "s390x" });
+    const artifact = add(imageType, image("text/spdx"));
+    const noConfiguration = add(imageType, {
+      config: { ...config, mediaType: "application/vnd.oci.empty.v1+json" },
+      layers: [],
+    });
+    const find = async (from: Descriptor) => {
+      const read = async ({ digest: name }: Descriptor) => parse(documents.get(name));
+      const { way } = await findImage(await read(from), host, "x:1", read);
+      return way.map((entry) => entry.digest);
+    };
+    for (const beside of [foreign, artifact, noConfiguration, index(foreign), index(index(foreign), artifact)]) {
+      const nested = index(own);
+      assert.deepEqual(await find(index(beside, nested)), [nested.digest, own.digest]);
+      await assert.rejects(find(index(beside)), /s390x|no container image/);
+    }
+    await assert.rejects(find(index(...Array(40).fill(index(foreign)), index(own))), NotFoundError);
+    await assert.rejects(find(index(index(index(index(index(own)))))), /deep/);
+    await assert.rejects(find(index(add(imageType, { config: {}, layers: [] }), index(own))), /config/);
   });
 
   it("carry what Berth does not need without harm", () => {

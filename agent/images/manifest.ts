@@ -1,5 +1,5 @@
 /** Manifests and indexes of the OCI image specification and Docker's schema 2, checked: they come from outside. */
-import { InvalidArgumentError, NotFoundError } from "../../sandbox/errors.js";
+import { InternalError, InvalidArgumentError, NotFoundError } from "../../sandbox/errors.js";
 import { digestPattern } from "./digest.js";
 import { shapeProblem } from "./json-shape.js";
 import { formatPlatform, type Platform, platformFit } from "./platform.js";
@@ -17,18 +17,32 @@ export interface Descriptor {
   urls?: string[];
 }
 
-export type ParsedManifest =
-  | { kind: "image"; config: Descriptor; layers: Descriptor[]; annotations: Record<string, string> }
-  | { kind: "index"; manifests: Descriptor[] };
+export interface ImageManifest {
+  kind: "image";
+  config: Descriptor;
+  layers: Descriptor[];
+  annotations: Record<string, string>;
+}
+
+export type ParsedManifest = ImageManifest | { kind: "index"; manifests: Descriptor[] };
 
 /** What is whole, and no container image, or one for other machines. */
 export class NoImageForUsError extends InvalidArgumentError {}
+class NoPlatformError extends NotFoundError {}
+
+/** It may be that something else beside it is the image that is looked for. */
+export function isNoImageForUs(error: unknown): boolean {
+  return error instanceof NoImageForUsError || error instanceof NoPlatformError;
+}
 
 /** Also the bound of configurations. */
 export const maxManifestBytes = 4 * 1024 ** 2;
 const maxLayers = 500;
 const maxIndexEntries = 10_000;
 const maxUrls = 16;
+export const maxIndexDepth = 3;
+/** of an index with many that lead nowhere */
+const maxManifestsRead = 32;
 
 const imageTypes = new Set([
   "application/vnd.oci.image.manifest.v1+json",
@@ -120,9 +134,47 @@ export function rankPlatforms(
     .map(({ entry }) => entry);
   if (best !== undefined) return [best, ...others];
   const offered = known.flatMap((entry) => (entry.platform ? [formatPlatform(entry.platform)] : [])).slice(0, 20);
-  throw new NotFoundError(
+  throw new NoPlatformError(
     `${what} has no image for ${formatPlatform(host)}; it has ${offered.length > 0 ? offered.join(", ") : "none at all"}`,
   );
+}
+
+/**
+ * The image for this machine: of an index the entry that fits best, also below indexes in there. One that leads to none gives
+ * way to the next.
+ * @param read brings what an entry names, parsed
+ * @returns `way`: the entries that led there, the index's own first
+ * @throws NotFoundError that lists what there is, InternalError for too many indexes one in the other, and what `read` throws
+ */
+export async function findImage(
+  from: ParsedManifest,
+  host: Platform,
+  what: string,
+  read: (entry: Descriptor) => Promise<ParsedManifest>,
+  maxDepth = maxIndexDepth,
+): Promise<{ image: ImageManifest; way: Descriptor[] }> {
+  let left = maxManifestsRead;
+  const find = async (
+    manifest: ParsedManifest,
+    way: Descriptor[],
+  ): Promise<{ image: ImageManifest; way: Descriptor[] }> => {
+    if (manifest.kind === "image") return { image: manifest, way };
+    if (way.length >= maxDepth) {
+      throw new InternalError(`${what} is an index of indexes more than ${maxDepth} deep`);
+    }
+    let reason: { error: unknown } | undefined;
+    for (const entry of rankPlatforms(manifest.manifests, host, what)) {
+      if (left-- <= 0) break;
+      try {
+        return await find(await read(entry), [...way, entry]);
+      } catch (error) {
+        if (!isNoImageForUs(error)) throw error;
+        reason ??= { error };
+      }
+    }
+    throw reason?.error ?? new NoPlatformError(`${what} has too many manifests that are no image for this machine`);
+  };
+  return find(from, []);
 }
 
 function isAttestation(entry: Descriptor): boolean {

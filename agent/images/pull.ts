@@ -1,12 +1,12 @@
 /** PullImage: reference → manifest → configuration and layers → record. */
 import { createHash } from "node:crypto";
-import { BerthError, InternalError, messageOf, NotFoundError } from "../../sandbox/errors.js";
+import { BerthError, messageOf, NotFoundError } from "../../sandbox/errors.js";
 import type { Observer } from "../../sandbox/observer.js";
 import { readAll } from "./digest.js";
 import type { DownloadSlots } from "./download-slots.js";
 import type { ImageRecord, ImageStore } from "./image-store.js";
 import { type InstallDeps, installImage } from "./install-image.js";
-import { choosePlatform, type Descriptor, parseManifest } from "./manifest.js";
+import { type Descriptor, findImage, type ParsedManifest, parseManifest } from "./manifest.js";
 import { hostPlatform } from "./platform.js";
 import { formatName, formatReference, parseReference, type Reference } from "./reference.js";
 import type { Registries } from "./registries.js";
@@ -35,8 +35,6 @@ export interface PullDeps extends InstallDeps {
   patience: Patience;
   slots: DownloadSlots;
 }
-
-const maxIndexDepth = 3;
 
 /**
  * Pulls an image; calls for the same reference with the same credentials share one flight. Hosts are tried in their
@@ -194,15 +192,14 @@ async function resolve(
   signal: AbortSignal,
 ): Promise<Resolved> {
   const what = formatReference(reference);
-  let version = known ?? reference.tag ?? "latest";
-  let size: number | undefined;
-  let digest: string | undefined;
-  for (let depth = 0; depth <= maxIndexDepth; depth++) {
-    const fetched = await client.manifest(version, size, signal);
-    digest ??= fetched.digest;
-    const manifest = parseManifest(fetched.bytes, fetched.contentType, what);
-    if (manifest.kind === "image") return { ...manifest, digest };
-    ({ digest: version, size } = choosePlatform(manifest.manifests, hostPlatform(), what));
-  }
-  throw new InternalError(`${what} is an index of indexes more than ${maxIndexDepth} deep`);
+  const read = async (version: string, size: number | undefined): Promise<[ParsedManifest, string]> => {
+    const { bytes, contentType, digest } = await client.manifest(version, size, signal);
+    return [parseManifest(bytes, contentType, what), digest];
+  };
+  const [named, digest] = await read(known ?? reference.tag ?? "latest", undefined);
+  const { image } = await findImage(named, hostPlatform(), what, async (entry) => {
+    const [manifest] = await read(entry.digest, entry.size);
+    return manifest;
+  });
+  return { ...image, digest };
 }
