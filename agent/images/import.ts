@@ -224,7 +224,9 @@ async function dockerImage(
   readsNames: boolean,
   refuse: (why: string) => never,
 ): Promise<ImageToInstall> {
-  const { Config, RepoTags, Layers } = (item ?? {}) as Record<string, unknown>;
+  const { Config, RepoTags, Layers: list } = (item ?? {}) as Record<string, unknown>;
+  // null: of an image without any
+  const Layers = list === null ? [] : list;
   if (typeof Config !== "string") return refuse("has an image without Config");
   if (!isStrings(Layers) || Layers.length > 500) return refuse("has an image without a list of Layers");
   const tags = readsNames && isStrings(RepoTags) ? RepoTags.map((tag) => formatReference(parseReference(tag))) : [];

@@ -28,6 +28,13 @@ describe("manifests", () => {
     }
   });
 
+  it("of images without layers are read, whichever way that is said", () => {
+    for (const layers of [[], null]) {
+      const manifest = parse({ schemaVersion: 2, config, layers });
+      assert.deepEqual(manifest.kind === "image" && manifest.layers, []);
+    }
+  });
+
   it("are refused with a sentence that names the field", () => {
     const refuses = (value: unknown, message: RegExp): void => {
       assert.throws(() => parse(value), message);

@@ -97,7 +97,8 @@ export function parseManifest(bytes: Uint8Array, contentType: string, what: stri
   }
   if (document.manifests !== undefined) refuse("is an image's, and has manifests, too");
   const config = descriptor(document.config, "config", refuse);
-  const layers = descriptors(document.layers, "layers", maxLayers, refuse);
+  // what Go makes of a list that nothing was ever put into
+  const layers = document.layers === null ? [] : descriptors(document.layers, "layers", maxLayers, refuse);
   if (config.size > maxManifestBytes) refuse(`has a configuration of ${config.size} bytes, more than 4 MiB`);
   for (const layer of layers) {
     if (layer.mediaType.endsWith("+encrypted")) refuse("has an encrypted layer, which Berth has no keys for");

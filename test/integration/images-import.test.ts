@@ -72,6 +72,23 @@ describe("importing images from files", () => {
     await importAndRemove(join(directory, "docker.tar"), name);
   });
 
+  it("takes an image without layers, of which docker save writes null", async () => {
+    const none = buildImage({ layers: [] });
+    const config = JSON.parse(none.configuration.bytes.toString());
+    const bytes = Buffer.from(JSON.stringify({ ...config, rootfs: { type: "layers", diff_ids: null } }));
+    const path = join(directory, "no-layers.tar");
+    await writeFile(
+      path,
+      writeTar([
+        { path: "config.json", content: bytes },
+        { path: "manifest.json", content: '[{"Config":"config.json","RepoTags":null,"Layers":null}]' },
+      ]),
+    );
+    const [record] = await service.images.import({ path });
+    assert.deepEqual([record?.id, record?.layers], [digestOf(bytes), []]);
+    await service.images.store.remove(digestOf(bytes));
+  });
+
   it("takes compressed archives", async () => {
     const archives = {
       "oci.tar.gz": gzipSync(ociArchive(image, "busybox:imported")),
