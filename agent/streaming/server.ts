@@ -25,6 +25,8 @@ export type Service =
 
 /** A request's head comes at once, or not at all. */
 const headMs = 10_000;
+/** How long a client that was refused may take to close. */
+const closeMs = 5_000;
 
 export class StreamingServer {
   readonly #tokens = new Tokens<Service>();
@@ -146,4 +148,8 @@ function refuse(socket: Duplex, { status, refusal, headers = [] }: Refusal): voi
     ...headers,
   ];
   socket.end(`${lines.join("\r\n")}\r\n\r\n${body}`);
+  // what it sends all the same is nobody's; unread, it would hide the client's end for ever
+  socket.resume();
+  const timer = setTimeout(() => socket.destroy(), closeMs);
+  socket.once("close", () => clearTimeout(timer));
 }
