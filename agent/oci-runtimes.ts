@@ -1,6 +1,6 @@
 /** The configuration's OCI runtimes: [runtimes.NAME] in config.toml, and what each says of itself. */
 import { execFile } from "node:child_process";
-import { accessSync, constants } from "node:fs";
+import { accessSync, constants, statSync } from "node:fs";
 import { isAbsolute, normalize } from "node:path";
 import { promisify } from "node:util";
 import * as v from "valibot";
@@ -72,6 +72,8 @@ export async function probeRuntimes(configured: readonly OciRuntimeSettings[]): 
 async function probe(settings: OciRuntimeSettings): Promise<OciRuntime> {
   try {
     accessSync(settings.path, constants.X_OK);
+    // a directory can be "executed", too
+    if (!statSync(settings.path).isFile()) throw new Error(`${settings.path} is no program`);
   } catch (error) {
     return { ...settings, recursiveReadonlyMounts: false, execCgroups: false, problem: messageOf(error) };
   }

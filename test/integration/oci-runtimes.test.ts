@@ -55,6 +55,7 @@ before(async () => {
   const wrapper = `#!/bin/sh\ncat /proc/self/cgroup >> ${join(scratch, "cgroups")}\nexec ${candidates.runc} "$@"\n`;
   writeFileSync(join(scratch, "telling"), wrapper, { mode: 0o755 });
   tables.push(`[runtimes.telling]\npath = "${join(scratch, "telling")}"\n`);
+  tables.push(`[runtimes.directory]\npath = "${scratch}"\n`);
   tables.push('[runtimes.missing]\npath = "/nowhere/runtime"\n', '[rlimits]\nnofile = "1000:2000"\n');
   writeFileSync(config, tables.join(""));
   agent = await startAgent({ flags: { config } });
@@ -437,7 +438,7 @@ test("Status lists the handlers that can be used, and what each can do", async (
   const names = handlers.map(({ name }) => name);
   assert.deepEqual(names.slice(0, 2), ["", "berth"]);
   for (const [name, path] of Object.entries(candidates)) assert.equal(names.includes(name), existsSync(path), name);
-  assert.ok(!names.includes("missing"));
+  for (const name of ["missing", "directory"]) assert.ok(!names.includes(name));
   const runc = handlers.find(({ name }) => name === "runc");
   if (runc !== undefined) assert.equal(runc.features?.recursive_read_only_mounts, true);
 });
@@ -445,6 +446,7 @@ test("Status lists the handlers that can be used, and what each can do", async (
 test("an unknown handler is refused, one whose program is missing says so, and neither leaves anything", async () => {
   await fails(runPodOf("nonesuch"), "INVALID_ARGUMENT", /runtime_handler: "nonesuch" is not known; there are/);
   await fails(runPodOf("missing"), "FAILED_PRECONDITION", /"missing" cannot be used: .*\/nowhere\/runtime/);
+  await fails(runPodOf("directory"), "FAILED_PRECONDITION", /"directory" cannot be used: .* is no program/);
 });
 
 test("a runtime that does not answer is killed at its time limit", async () => {
