@@ -1,4 +1,4 @@
-/** /metrics over HTTP, and whether the agent is well. It reads, and never steers. */
+/** /metrics over HTTP, and whether the agent is well. It reads, and never steers. A connection asks one thing at a time. */
 import { chmodSync } from "node:fs";
 import {
   createServer,
@@ -8,6 +8,7 @@ import {
   type ServerResponse,
 } from "node:http";
 import { createServer as createTlsServer, type Server as HttpsServer } from "node:https";
+import type { Socket } from "node:net";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { createGzip } from "node:zlib";
@@ -55,7 +56,16 @@ const longestAnswerMs = 60_000;
 export async function startMetricsServer(options: MetricsServerOptions, node: ObservedNode): Promise<MetricsServer> {
   const { version, webConfig = null, podLabels = [], readiness = [] } = options;
   const exposition = createExposition(node, { version, podLabels });
+  const answering = new WeakSet<Socket>();
   const server = createServerOf(webConfig, (request, response) => {
+    const { socket } = request;
+    // each would be collected at once, and its answer kept until those before it are taken
+    if (answering.has(socket)) {
+      socket.destroy();
+      return;
+    }
+    answering.add(socket);
+    response.once("close", () => answering.delete(socket));
     admitted(webConfig, request, response)
       .then((admits) => (admits ? answer(exposition, readiness, request, response) : undefined))
       .catch(() => response.destroy());

@@ -379,6 +379,24 @@ describe("/metrics", () => {
     deaf.destroy();
   });
 
+  it("closes to a client that asks again before its answer, and answers one that asks again and again", async () => {
+    const ask = "GET /metrics HTTP/1.1\r\nHost: node\r\n\r\n";
+    const greedy = connect(server.port, "127.0.0.1", () => greedy.write(ask.repeat(1_000)));
+    let told = "";
+    greedy.on("data", (bytes) => (told += bytes.toString("latin1")));
+    await once(greedy, "close");
+    assert.ok(told.split("HTTP/1.1 200").length <= 2);
+
+    const patient = connect(server.port, "127.0.0.1");
+    for (let asked = 0; asked < 5; asked++) {
+      let answer = "";
+      patient.write(ask);
+      for (; !answer.endsWith("\r\n0\r\n\r\n"); answer += (await once(patient, "data"))[0].toString("latin1"));
+      assert.match(answer, /^HTTP\/1.1 200 /);
+    }
+    patient.destroy();
+  });
+
   it("has no series of what is gone", async () => {
     const before = (await scrape()).series.filter(({ name }) => name.startsWith("container_"));
     assert.ok(before.length > 20);
