@@ -1,4 +1,4 @@
-import { native } from "../native/binding.js";
+import { rmSync } from "node:fs";
 import { removeHalfMade } from "./half-made.js";
 import type { SandboxNode } from "./node.js";
 import { podDirectory } from "./paths.js";
@@ -17,15 +17,15 @@ export async function removePod(node: SandboxNode, pod: Pod): Promise<void> {
   ];
   const failed = (await Promise.allSettled(removals)).find(({ status }) => status === "rejected");
   if (failed?.status === "rejected") throw failed.reason;
-  await forgetPod(node, pod);
+  // of two removals at the same time one has come first
+  if (node.pods.find(pod.record.id) !== undefined) await forgetPod(node, pod);
 }
 
 /** The last step: the run directory, the cgroup parents that were made for the pod, and then the record. */
 export async function forgetPod(node: SandboxNode, pod: Pod): Promise<void> {
   const { id } = pod.record;
-  await native.removeTree(podDirectory(node.paths, id));
-  // of two removals at the same time one has come first
-  if (node.pods.find(id) === undefined) return;
+  // synchronous: a creation that outlives the pod puts nothing into the directory meanwhile
+  rmSync(podDirectory(node.paths, id), { recursive: true, force: true });
   // while it can still be asked about: who hears of it wants to know which pod that was
   node.observer.emit({ type: "pod-event", event: "deleted", podId: id });
   node.pods.delete(id);
