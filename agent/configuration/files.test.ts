@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -40,6 +41,12 @@ test("drop-ins count after the file, in the order of their names; tables are put
   assert.equal(placeOf(["rlimits", "nofile"]), `${scratch}/config.d/10.toml:4`);
   assert.equal(placeOf(["rlimits", "core"]), `${file}:5`);
   assert.equal(placeOf(["subnet"]), undefined);
+});
+
+test("a drop-in that is no regular file is refused, and not waited for", () => {
+  write("");
+  execFileSync("mkfifo", [join(scratch, "config.d", "10.toml")]);
+  assert.throws(() => readConfigTexts(file, false), /cannot be read: .*10\.toml is no regular file/);
 });
 
 test("everything that is wrong is said at once, each with its file and line, and what may be meant", () => {

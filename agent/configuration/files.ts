@@ -6,6 +6,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { parse, TomlError } from "smol-toml";
 import { InvalidArgumentError, messageOf } from "../../sandbox/errors.js";
+import { readSmallFileSync } from "../../sandbox/small-files.js";
 import { lineOf } from "./lines.js";
 
 export interface ConfigText {
@@ -25,11 +26,11 @@ export interface WrittenConfig {
  */
 export function readConfigTexts(path: string, mayBeMissing: boolean): ConfigText[] {
   const texts: ConfigText[] = [];
-  const main = read(path, mayBeMissing);
+  const main = read(path, mayBeMissing, (file) => readFileSync(file, "utf8"));
   if (main !== undefined) texts.push({ path, text: main });
   for (const name of dropIns(path)) {
     // it may have been removed since the directory was read
-    const text = read(name, true);
+    const text = read(name, true, readSmallFileSync);
     if (text !== undefined) texts.push({ path: name, text });
   }
   return texts;
@@ -77,9 +78,9 @@ export function mergeConfigTexts(texts: readonly ConfigText[]): WrittenConfig {
   return { values, placeOf };
 }
 
-function read(path: string, mayBeMissing: boolean): string | undefined {
+function read(path: string, mayBeMissing: boolean, readText: (path: string) => string): string | undefined {
   try {
-    return readFileSync(path, "utf8");
+    return readText(path);
   } catch (error) {
     if (mayBeMissing && (error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     throw new InvalidArgumentError(`the configuration file cannot be read: ${messageOf(error)}`, { cause: error });

@@ -1,11 +1,12 @@
 /** One registry's directory: a hosts.toml as containerd reads it, or certificates as Docker lays them out. */
 import { X509Certificate } from "node:crypto";
-import { readdir, readFile } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { isAbsolute, join } from "node:path";
 import { createSecureContext } from "node:tls";
 import { isDeepStrictEqual } from "node:util";
 import { parse, TomlError } from "smol-toml";
 import { FailedPreconditionError, messageOf } from "../../sandbox/errors.js";
+import { readSmallFile } from "../../sandbox/small-files.js";
 import { type RegistryHost, upstream } from "./registry-host.js";
 
 type Table = Record<string, unknown>;
@@ -29,7 +30,7 @@ export async function readHostDirectory(directory: string, registry: string): Pr
   const path = join(directory, "hosts.toml");
   let text = "";
   try {
-    text = await readFile(path, "utf8");
+    text = await readSmallFile(path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ENOENT") {
       throw new FailedPreconditionError(`${path} cannot be read: ${messageOf(error)}`, { cause: error });
@@ -208,7 +209,7 @@ async function readCertificates(directory: string): Promise<Pick<RegistryHost, "
 }
 
 async function readAuthority(path: string): Promise<string> {
-  const text = await readFile(path, "utf8");
+  const text = await readSmallFile(path);
   try {
     new X509Certificate(text);
   } catch (error) {
@@ -218,7 +219,7 @@ async function readAuthority(path: string): Promise<string> {
 }
 
 async function readClient(certificatePath: string, keyPath: string): Promise<{ certificate: string; key: string }> {
-  const [certificate, key] = await Promise.all([readFile(certificatePath, "utf8"), readFile(keyPath, "utf8")]);
+  const [certificate, key] = await Promise.all([readSmallFile(certificatePath), readSmallFile(keyPath)]);
   try {
     createSecureContext({ ca: [], cert: certificate, key });
   } catch (error) {

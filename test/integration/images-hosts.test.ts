@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -185,6 +186,12 @@ server = "https://registry-1.docker.io"
         return true;
       });
     }
+  });
+
+  it("whose file is none are refused, and not waited for", async () => {
+    await mkdir(join(directory, "fifo.example"));
+    execFileSync("mkfifo", [join(directory, "fifo.example", "hosts.toml")]);
+    await assert.rejects(registries.hostsOf("fifo.example"), /hosts\.toml is no regular file/);
   });
 
   it("know loopback", () => {
