@@ -8,7 +8,7 @@
  *   DIR/layer/             the writable layer
  */
 import { fstatSync } from "node:fs";
-import { mkdir, readdir, readFile, rm, rmdir, writeFile } from "node:fs/promises";
+import { mkdir, readdir, rm, rmdir, writeFile } from "node:fs/promises";
 import { dirname, isAbsolute, join, normalize } from "node:path";
 import { runtime } from "../cri-proto/generated/runtime.js";
 import { isSystemError, native } from "../native/binding.js";
@@ -19,6 +19,7 @@ import type { SandboxNode } from "./node.js";
 import type { Pod } from "./pod.js";
 import { controllersForRuntimes } from "./runtime-bundle.js";
 import { completeSpec } from "./seccomp-filters.js";
+import { readSmallFile } from "./small-files.js";
 import { type BundlePlace, bundleAnnotation, bundleSpec, specToJson } from "./spec/bundle-spec.js";
 import { pidSharingAnnotation } from "./spec/namespaces.js";
 import type { LinuxNamespace, OciSpec } from "./spec/oci.js";
@@ -27,6 +28,8 @@ import { podUserNamespace } from "./spec/user-namespace.js";
 import { Undo } from "./undo.js";
 
 const { NamespaceMode } = runtime.v1;
+/** more than any request can make of it */
+const mostSpecBytes = 64 * 1024 * 1024;
 
 /** Writes and mounts a bundle in a directory that is not there, or empty. On failure nothing of it is left. */
 export async function mountBundle(node: SandboxNode, container: Container, path: string): Promise<void> {
@@ -68,7 +71,7 @@ export async function unmountBundle(node: SandboxNode, path: string): Promise<vo
   const directory = checkedDirectory(path);
   let spec: Partial<OciSpec>;
   try {
-    spec = JSON.parse(await readFile(join(directory, "config.json"), "utf8"));
+    spec = JSON.parse(await readSmallFile(join(directory, "config.json"), mostSpecBytes));
   } catch (error) {
     throw new InvalidArgumentError(`directory: ${directory} is no bundle: ${messageOf(error)}`, { cause: error });
   }

@@ -1,6 +1,6 @@
 /** A container's spec and bundle; Debian's runc runs what Berth runs, and a probe inside sees the same. */
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -132,5 +132,8 @@ test("a directory in use, one that is no bundle, and a container that is not the
   const unmount = (directory: string) => agent.client.call("UnmountBundle", { directory });
   await fails(unmount(full), "INVALID_ARGUMENT", /none that berth has made/);
   await fails(unmount(join(agent.paths.base, "none")), "INVALID_ARGUMENT", /is no bundle/);
+  mkdirSync(join(agent.paths.base, "fifo"));
+  execFileSync("mkfifo", [join(agent.paths.base, "fifo", "config.json")]);
+  await fails(unmount(join(agent.paths.base, "fifo")), "INVALID_ARGUMENT", /config\.json is no regular file/);
   assert.deepEqual(readdirSync(full), ["config.json"]);
 });
