@@ -251,9 +251,25 @@ export class CniNetwork implements NetworkProvider {
     }
     await this.#checks.get(podId);
     const there = { ...at, netnsPath: isNamespace(netnsPath) ? netnsPath : "" };
-    await deleteNetwork(network, there, cniOf(lease).result, this.#plugins);
+    await this.#delete(network, there, cniOf(lease).result);
     this.#tellOthers(podId, () => removeCache(this.#cacheDirectory, network.name, at));
     await this.#addon.unpinNamespace(netnsPath);
+  }
+
+  /**
+   * With the list of then. A mistake in it, for which the plugins could not add the pod, keeps them from taking it away, too:
+   * then with what the administrator has made of that list since.
+   */
+  async #delete(network: NetworkConfiguration, at: Attachment, result: Json | undefined): Promise<void> {
+    try {
+      await deleteNetwork(network, at, result, this.#plugins);
+    } catch (error) {
+      const found = this.#directory.current();
+      if (result !== undefined || !("network" in found)) throw error;
+      const { name, text } = found.network;
+      if (name !== network.name || text === network.text) throw error;
+      await deleteNetwork(found.network, at, undefined, this.#plugins);
+    }
   }
 
   /** A plugin that was taken off the node can never be called again. */
