@@ -1,4 +1,5 @@
 /** The pod's network: attached once the pod's namespaces are there, and taken away after its last process. */
+import { existsSync } from "node:fs";
 import { native } from "../native/binding.js";
 import type { SandboxNode } from "./node.js";
 import { podDirectory } from "./paths.js";
@@ -28,8 +29,10 @@ export async function attachPodNetwork(node: SandboxNode, pod: Pod): Promise<voi
 export async function removePodNetwork(node: SandboxNode, pod: Pod): Promise<void> {
   const { id, netnsPath, network } = pod.record;
   if (network === null) return;
+  // what was never pinned needs no thread, and there may be none to be had
+  const isPinned = network.provider !== "cni" && existsSync(netnsPath);
   await together(
-    () => (network.provider === "cni" ? Promise.resolve() : native.unpinNamespace(netnsPath)),
+    () => (isPinned ? native.unpinNamespace(netnsPath) : Promise.resolve()),
     () => node.network.detach(id, network, { namespaceGone: true }),
   );
   update(node.store.pods, pod, { network: null });

@@ -229,6 +229,8 @@ async function connectMonitor(node: SandboxNode, pod: Pod): Promise<void> {
 }
 
 async function removeCgroup(node: SandboxNode, pod: Pod): Promise<void> {
+  // what was never made needs no thread, and there may be none to be had
+  if (!node.cgroups.exists(firstCgroup(pod))) return;
   await killPodCgroup(node, pod);
   await removePodCgroup(node, pod);
 }
