@@ -25,7 +25,8 @@ const result = { cniVersion: "1.1.0", ips: [{ address: "10.1.2.3/24" }] };
 /** The plugins "first" and "second" do what the files "first-GC" and so on say, lines of shell. */
 function host(t: TestContext) {
   const base = mkdtempSync(join(tmpdir(), "berth-cni-"));
-  t.after(() => rmSync(base, { recursive: true }));
+  // a plugin that is asked beside the test may still be writing
+  t.after(() => rmSync(base, { recursive: true, maxRetries: 50, retryDelay: 20 }));
   const at = (name: string) => join(base, name);
   for (const name of ["bin", "conf"]) mkdirSync(at(name));
   const script = `#!/bin/sh
