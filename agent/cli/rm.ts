@@ -28,13 +28,26 @@ async function remove(ids: string[], options: RemoveOptions): Promise<void> {
     const found = options.all ? await allPods(client) : await Promise.all(ids.map((id) => podOrContainer(client, id)));
     // one that may not be removed keeps all of them
     if (!options.force) for (const one of found) checkEnded(one);
-    for (const { kind, id } of found) {
-      if (kind === "pod") await client.call("RemovePodSandbox", { pod_sandbox_id: id });
-      else await client.call("RemoveContainer", { container_id: id });
-      if (!options.json) process.stdout.write(`${id}\n`);
+    const removed: string[] = [];
+    const failures: unknown[] = [];
+    // one that cannot be removed holds up none of the others
+    for (const one of found) {
+      try {
+        await removeOne(client, one);
+        removed.push(one.id);
+        if (!options.json) process.stdout.write(`${one.id}\n`);
+      } catch (error) {
+        failures.push(error);
+      }
     }
-    if (options.json) printJson({ removed: found.map(({ id }) => id) });
+    if (options.json) printJson({ removed });
+    if (failures.length > 0) throw failures[0];
   });
+}
+
+async function removeOne(client: Client, { kind, id }: PodOrContainer): Promise<void> {
+  if (kind === "pod") await client.call("RemovePodSandbox", { pod_sandbox_id: id });
+  else await client.call("RemoveContainer", { container_id: id });
 }
 
 async function allPods(client: Client): Promise<PodOrContainer[]> {

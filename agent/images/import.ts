@@ -93,7 +93,8 @@ async function* imagesAmong(entries: readonly Entry[]): AsyncGenerator<ImageToIn
     let image: ImageToInstall;
     try {
       image = await read();
-      parseConfiguration(image);
+      // of the others installImage says what is wrong
+      if (mayBeOther) parseConfiguration(image);
     } catch (error) {
       if (!mayBeOther || !isNoImageForUs(error)) throw error;
       reason ??= { error };

@@ -9,6 +9,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { startAgent, type TestAgent } from "../support/agent.js";
+import { runCli } from "../support/cli.js";
 import {
   createContainer,
   fails,
@@ -180,6 +181,25 @@ test("a pod whose record cannot be removed can be removed later", { skip }, asyn
     release(record);
     assert.equal((await podStatus(agent, pod.id)).state, PodSandboxState.SANDBOX_NOTREADY);
     await removePod(agent, pod);
+    await agent.assertNothingLeft();
+  } finally {
+    await releaseAndStop();
+  }
+});
+
+test("berth rm: a pod that cannot be removed holds up none of the others, and is told", { skip }, async () => {
+  agent = await startAgent();
+  try {
+    const pods = [await runPod(agent), await runPod(agent), await runPod(agent)];
+    const directory = join(agent.paths.run, "pods", pods[1]?.id ?? "");
+    await agent.client.call("StopPodSandbox", { pod_sandbox_id: pods[1]?.id ?? "" });
+    execFileSync("chattr", ["+i", directory]);
+    const rm = () => runCli(["rm", "--all", "--force", "--json"], { BERTH_SOCKET: agent.socket });
+    const some = await rm();
+    assert.deepEqual([some.code, JSON.parse(some.stdout).removed.length], [1, 2]);
+    assert.match(some.stderr, /run\/pods/);
+    release(directory);
+    assert.deepEqual(JSON.parse((await rm()).stdout), { removed: [pods[1]?.id] });
     await agent.assertNothingLeft();
   } finally {
     await releaseAndStop();
