@@ -138,9 +138,8 @@ export type ConfiguredNetwork =
  * A file that cannot be used is not passed over for the next one: pods would be put on another network without a word.
  */
 export class ConfigurationDirectory {
-  #seen = "";
-  /** the directory of the network's further plugins, and the files in it */
-  #more: string[] = [];
+  /** what was read, and how each was just before: what is written meanwhile is read the next time */
+  readonly #read = new Map<string, string>();
   #found: ConfiguredNetwork = { problem: "", missing: true };
 
   constructor(readonly directory: string) {}
@@ -159,15 +158,15 @@ export class ConfigurationDirectory {
       if (path === undefined) {
         return { problem: `there is no CNI network configuration in ${this.directory}`, missing: true };
       }
-      const seen = [path, ...this.#more].map(stateOf).join("\n");
-      if (seen !== this.#seen) {
-        this.#more = [];
+      const isAsRead = this.#read.has(path) && [...this.#read].every(([read, state]) => stateOf(read) === state);
+      if (!isAsRead) {
+        this.#read.clear();
+        this.#read.set(path, stateOf(path));
         this.#found = { network: parseConfiguration(readText(path), (name) => this.#readMore(name)) };
-        this.#seen = [path, ...this.#more].map(stateOf).join("\n");
       }
       return this.#found;
     } catch (error) {
-      this.#seen = "";
+      this.#read.clear();
       return { problem: `${path ?? this.directory}: ${messageOf(error)}`, missing: false };
     }
   }
@@ -175,10 +174,11 @@ export class ConfigurationDirectory {
   /** As libcni does since 1.3: `<directory>/<network>/*.conf`, a plugin each. */
   #readMore(network: string): unknown[] {
     const directory = join(this.directory, network);
+    this.#read.set(directory, stateOf(directory));
     const files = listFiles(directory, [".conf"]).map((name) => join(directory, name));
-    this.#more = [directory, ...files];
     return files.map((path) => {
       try {
+        this.#read.set(path, stateOf(path));
         return parseObject(readText(path));
       } catch (error) {
         throw new InvalidArgumentError(`${path}: ${messageOf(error)}`);
@@ -190,7 +190,7 @@ export class ConfigurationDirectory {
 /** What changes when a file is written or replaced, or when something comes into a directory. */
 function stateOf(path: string): string {
   const status = statSync(path, { bigint: true, throwIfNoEntry: false });
-  return [path, status?.mtimeNs, status?.ctimeNs, status?.size, status?.ino].join(" ");
+  return [status?.mtimeNs, status?.ctimeNs, status?.size, status?.ino].join(" ");
 }
 
 function firstConfiguration(directory: string): string | undefined {

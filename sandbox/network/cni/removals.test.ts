@@ -111,3 +111,22 @@ test("one that hangs is waited for no longer than was said", async (t) => {
   await again;
   assert.deepEqual(removals.list(), []);
 });
+
+test("a retry while one is being tried tries it once more: what kept it may have been mended since it began", async (t) => {
+  let fail: (error: Error) => void = () => undefined;
+  const first = new Promise<undefined>((_, reject) => {
+    fail = reject;
+  });
+  const results = [first, undefined];
+  const removals = new Removals({
+    check: () => undefined,
+    directory: directory(t),
+    remove: async () => results.shift(),
+    onFailure: () => undefined,
+  });
+  await removals.add(removal("a"), 20);
+  const again = removals.retry();
+  fail(new Error("the mistake was read before it was mended"));
+  await again;
+  assert.deepEqual([results, removals.list()], [[], []]);
+});

@@ -93,9 +93,14 @@ export class Removals {
     if (full !== undefined && this.#pending.has(podId)) throw full;
   }
 
-  /** Tries all again now; back when each was tried. */
+  /** Tries all again now; back when each was tried. What is being tried may have begun before what kept it was mended. */
   async retry(): Promise<void> {
-    await Promise.all(this.list().map((removal) => this.#attempt(removal)));
+    await Promise.all(
+      this.list().map(async (removal) => {
+        await this.#attempts.get(removal.podId);
+        if (this.#pending.get(removal.podId) === removal) await this.#attempt(removal);
+      }),
+    );
   }
 
   /** It is not tried again; answers what it was. Undefined: there is none. */
