@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 namespace berth {
 
@@ -110,6 +111,29 @@ uint64_t read_oom_kills(const std::string& file) {
   char text[1024];
   if (file.empty() || !read_text(file.c_str(), text, sizeof text)) return 0;
   return parse_oom_kills(text);
+}
+
+bool TasksFiles::open(const std::vector<std::string>& paths, std::string& failed) {
+  for (const std::string& path : paths) {
+    UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+    if (!fd) {
+      failed = path;
+      return false;
+    }
+    files_.push_back({path, std::move(fd)});
+  }
+  return true;
+}
+
+const char* TasksFiles::join() const {
+  for (const File& file : files_) {
+    if (write(file.fd.get(), "0", 1) != 1) return file.path.c_str();
+  }
+  return nullptr;
+}
+
+void TasksFiles::list(std::vector<int>& descriptors) const {
+  for (const File& file : files_) descriptors.push_back(file.fd.get());
 }
 
 bool make_exec_cgroup(const std::string& parent, uint64_t& counter, ExecCgroup& made) {

@@ -32,6 +32,24 @@ void kill_session(int32_t leader);
 uint64_t read_oom_kills(const std::string& file);
 uint64_t parse_oom_kills(const char* text);
 
+// The `tasks` files of a container's v1 cgroups, open for as long as processes may join: an exec's way in has no path to walk.
+class TasksFiles {
+ public:
+  // False with errno, and `failed` as the path.
+  bool open(const std::vector<std::string>& paths, std::string& failed);
+  // The calling thread joins each. Null: it has; else the one that was refused, with errno. Nothing is allocated.
+  const char* join() const;
+  void list(std::vector<int>& descriptors) const;
+  void close() { files_.clear(); }
+
+ private:
+  struct File {
+    std::string path;
+    UniqueFd fd;
+  };
+  std::vector<File> files_;
+};
+
 // A new child cgroup for one exec: `name` is unique in `parent`, also when an old one is left.
 struct ExecCgroup {
   std::string path;

@@ -13,11 +13,8 @@
 
 namespace berth {
 
-void join_cgroups(const Cgroup& cgroup, const ChildChannel& channel) {
-  for (const std::string& tasks : cgroup.tasks_files) {
-    const UniqueFd file(open(tasks.c_str(), O_WRONLY | O_CLOEXEC));
-    if (!file || write(file.get(), "0", 1) != 1) channel.break_off("join the cgroup", tasks.c_str());
-  }
+void join_cgroups(const TasksFiles& tasks, const ChildChannel& channel) {
+  if (const char* refused = tasks.join()) channel.break_off("join the cgroup", refused);
 }
 
 namespace {
@@ -98,7 +95,7 @@ void run_init(const InitOrders& orders) {
   const ChildChannel& channel = orders.channel;
   keep_only(orders.descriptors, channel);
   umask(0);
-  join_cgroups(plan.cgroup, channel);
+  join_cgroups(orders.tasks, channel);
 
   const bool in_user_namespace = orders.users.exists();
   RootFs root(plan, {orders.root_fd, orders.mount_fds, in_user_namespace ? -1 : orders.pid_namespace_fd}, channel);

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "monitor/cgroup.h"
 #include "monitor/child_channel.h"
 #include "monitor/entry.h"
 #include "monitor/hooks.h"
@@ -18,6 +19,7 @@ struct InitOrders {
   ChildChannel channel;
   const ProgramVectors& vectors;
   const Descriptors& descriptors;  // the streams, and all that is named below
+  const TasksFiles& tasks;
   const HookVectors& create_hooks;
   const HookVectors& start_hooks;
   int root_fd;
@@ -35,7 +37,7 @@ struct InitOrders {
 // with its namespaces.
 [[noreturn]] void run_init(const InitOrders& orders);
 
-// cgroup v1: the caller writes itself into each. Also the first step of an exec.
-void join_cgroups(const Cgroup& cgroup, const ChildChannel& channel);
+// cgroup v1: the first step of a container and of an exec.
+void join_cgroups(const TasksFiles& tasks, const ChildChannel& channel);
 
 }  // namespace berth

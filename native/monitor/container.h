@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "common/unique_fd.h"
+#include "monitor/cgroup.h"
 #include "monitor/child_channel.h"
 #include "monitor/cri_log.h"
 #include "monitor/event_loop.h"
@@ -92,6 +93,7 @@ class Container final : public LogObserver, public Disposable {
   // Of the init; -1 when there is none yet.
   int pidfd() const { return pidfd_.get(); }
   const Cgroup& cgroup() const { return cgroup_; }
+  const TasksFiles& tasks() const { return tasks_; }
   bool in_host_pid_namespace() const { return in_host_pid_namespace_; }
   uint64_t& exec_counter() { return exec_counter_; }
   // The OCI runtime that made it; null: it is the monitor's own.
@@ -148,6 +150,7 @@ class Container final : public LogObserver, public Disposable {
   std::optional<Plan> plan_;
   std::vector<UniqueFd> descriptors_;
   Cgroup cgroup_;
+  TasksFiles tasks_;
   bool own_pid_namespace_ = true;
   bool in_host_pid_namespace_ = false;
   bool terminal_ = false;

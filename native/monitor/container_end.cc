@@ -135,6 +135,7 @@ void Container::conclude() {
   phase_ = Phase::kExited;
   stdin_.reset();
   pidfd_.reset();
+  tasks_.close();
   host_.logs().release(log_, false);
   log_ = nullptr;
   for (const Caller& caller : std::exchange(reopeners_, {})) {

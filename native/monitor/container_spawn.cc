@@ -48,6 +48,10 @@ std::optional<Failure> Container::spawn() {
     cgroup2.reset(open(cgroup_.cgroup2_directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
     if (!cgroup2) return failure(ErrorKind::kInternal, last_error("open the cgroup", cgroup_.cgroup2_directory));
   }
+  std::string unopened;
+  if (!tasks_.open(cgroup_.tasks_files, unopened)) {
+    return failure(ErrorKind::kInternal, last_error("open the cgroup", unopened));
+  }
   oom_kills_at_start_ = read_oom_kills(cgroup_.oom_kill_file);
 
   UniqueFd child_end;
@@ -63,6 +67,7 @@ std::optional<Failure> Container::spawn() {
   descriptors.kept.push_back(pid_namespace_fd);
   descriptors.kept.push_back(host_.mounts_fd());
   descriptors.kept.push_back(users.fd.get());
+  tasks_.list(descriptors.kept);
   descriptors.sort();
   const ProgramVectors vectors(plan.process);
   const HookVectors create_hooks(plan.hooks.create_container);
@@ -72,6 +77,7 @@ std::optional<Failure> Container::spawn() {
       .channel = ChildChannel(child_end.get()),
       .vectors = vectors,
       .descriptors = descriptors,
+      .tasks = tasks_,
       .create_hooks = create_hooks,
       .start_hooks = start_hooks,
       .root_fd = root_fd,

@@ -37,7 +37,7 @@ constexpr int kSignalExit = 128;
 
 struct ExecOrders {
   const Process& process;
-  const Cgroup& cgroup;
+  const TasksFiles& tasks;
   ChildChannel channel;
   const ProgramVectors& vectors;
   const Descriptors& descriptors;
@@ -51,7 +51,7 @@ struct ExecOrders {
   const ChildChannel& channel = orders.channel;
   keep_only(orders.descriptors, channel);
   umask(0);
-  join_cgroups(orders.cgroup, channel);
+  join_cgroups(orders.tasks, channel);
   set_oom_score_adj(orders.process, channel);
   set_labels(orders.process, channel);
   // The net, IPC and UTS namespaces are the pod's, where the monitor is already.
@@ -120,11 +120,12 @@ std::optional<Failure> ExecSession::start(Container& container, const Exec& exec
   descriptors.stdout_fd = out ? out.get() : host_.null_fd();
   descriptors.stderr_fd = err ? err.get() : host_.null_fd();
   descriptors.kept = {child_end.get(), container.pidfd()};
+  container.tasks().list(descriptors.kept);
   descriptors.sort();
   const ProgramVectors vectors(exec.process);
   const ExecOrders orders = {
       .process = exec.process,
-      .cgroup = cgroup,
+      .tasks = container.tasks(),
       .channel = ChildChannel(child_end.get()),
       .vectors = vectors,
       .descriptors = descriptors,
