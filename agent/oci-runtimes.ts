@@ -5,6 +5,7 @@ import { isAbsolute, normalize } from "node:path";
 import { promisify } from "node:util";
 import * as v from "valibot";
 import { InvalidArgumentError, messageOf } from "../sandbox/errors.js";
+import type { SandboxNode } from "../sandbox/node.js";
 import { type OciRuntime, ownHandlers } from "../sandbox/oci-runtimes.js";
 
 /** A runtime as it is configured. */
@@ -69,7 +70,25 @@ export async function probeRuntimes(configured: readonly OciRuntimeSettings[]): 
   return new Map(probed.map((runtime) => [runtime.name, runtime]));
 }
 
-async function probe(settings: OciRuntimeSettings): Promise<OciRuntime> {
+/** Asks those again whose program was installed, replaced or taken away since. Cheap where there is none. */
+export async function refreshRuntimes(node: Pick<SandboxNode, "runtimes">): Promise<void> {
+  const known = node.runtimes;
+  const isAsAsked = ({ path, program }: OciRuntime) => programAt(path) === program;
+  if ([...known.values()].every(isAsAsked)) return;
+  const asked = [...known.values()].map((runtime) => (isAsAsked(runtime) ? runtime : probe(runtime)));
+  const refreshed = new Map((await Promise.all(asked)).map((runtime) => [runtime.name, runtime]));
+  // the configuration may have been read again meanwhile
+  if (node.runtimes === known) node.runtimes = refreshed;
+}
+
+/** What changes when it is another one, or may be executed by then. */
+function programAt(path: string): string {
+  const status = statSync(path, { bigint: true, throwIfNoEntry: false });
+  return [status?.ino, status?.mtimeNs, status?.ctimeNs].join(" ");
+}
+
+async function probe({ name, path, arguments: own, timeoutMs }: OciRuntimeSettings): Promise<OciRuntime> {
+  const settings = { name, path, arguments: own, timeoutMs, program: programAt(path) };
   try {
     accessSync(settings.path, constants.X_OK);
     // a directory can be "executed", too

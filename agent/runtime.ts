@@ -35,6 +35,7 @@ import { Happenings } from "./happenings.js";
 import { collectOwed } from "./images/collect-owed.js";
 import { type Images, openImages } from "./images/images.js";
 import { forwardDrops, probeNftables } from "./nftables-probe.js";
+import { refreshRuntimes } from "./oci-runtimes.js";
 import { RecentCalls } from "./recent-calls.js";
 import { StreamingServer } from "./streaming/server.js";
 
@@ -124,8 +125,9 @@ export async function createRuntime(config: Config): Promise<Runtime> {
     streams: new StreamingServer(config.streams, config.streamsTls),
     recentCalls: new RecentCalls(),
     clampedSettings: clamped,
-    examine: async () =>
-      examineHost({
+    examine: async () => {
+      await refreshRuntimes(node);
+      return examineHost({
         root: "/",
         cgroups: node.cgroups,
         features: node.features,
@@ -140,7 +142,8 @@ export async function createRuntime(config: Config): Promise<Runtime> {
         listRoutes: () => native.listRoutes({}),
         forwardDrops: forwardDropsLately,
         probeNftables: probeNftablesOnce,
-      }),
+      });
+    },
   };
   return runtime;
 }

@@ -21,6 +21,8 @@ export interface OciRuntime {
   readonly execCgroups: boolean;
   /** why it cannot be used; empty: it can */
   readonly problem: string;
+  /** its program as it was when it was asked */
+  readonly program: string;
 }
 
 /** InvalidArgumentError: there is no such handler. FailedPreconditionError: it is configured, but cannot be used. */

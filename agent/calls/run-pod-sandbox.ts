@@ -2,6 +2,7 @@ import { type runtime as proto, runtime } from "../../cri-proto/generated/runtim
 import { UnimplementedError } from "../../sandbox/errors.js";
 import { checkRuntimeHandler, ownHandlers } from "../../sandbox/oci-runtimes.js";
 import { startPod } from "../../sandbox/start-pod.js";
+import { refreshRuntimes } from "../oci-runtimes.js";
 import { required } from "../requests.js";
 import type { Runtime } from "../runtime.js";
 import { checkTexts } from "../texts.js";
@@ -18,6 +19,7 @@ export async function runPodSandbox(
   required(metadata.name, "config.metadata.name");
   required(metadata.namespace, "config.metadata.namespace");
   checkTexts(config);
+  if (!ownHandlers.includes(request.runtime_handler)) await refreshRuntimes(node);
   checkRuntimeHandler(node, request.runtime_handler);
   const users = config.linux?.security_context?.namespace_options?.userns_options;
   if (users && users.mode !== NamespaceMode.NODE && !ownHandlers.includes(request.runtime_handler)) {

@@ -1,7 +1,16 @@
 /** RuntimeClass: containers that an OCI runtime makes, in Berth's pods, under Berth's monitor. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -55,6 +64,7 @@ before(async () => {
   const wrapper = `#!/bin/sh\ncat /proc/self/cgroup >> ${join(scratch, "cgroups")}\nexec ${candidates.runc} "$@"\n`;
   writeFileSync(join(scratch, "telling"), wrapper, { mode: 0o755 });
   tables.push(`[runtimes.telling]\npath = "${join(scratch, "telling")}"\n`);
+  tables.push(`[runtimes.late]\npath = "${join(scratch, "late")}"\n`);
   tables.push(`[runtimes.directory]\npath = "${scratch}"\n`);
   tables.push('[runtimes.missing]\npath = "/nowhere/runtime"\n', '[rlimits]\nnofile = "1000:2000"\n');
   writeFileSync(config, tables.join(""));
@@ -447,6 +457,24 @@ test("an unknown handler is refused, one whose program is missing says so, and n
   await fails(runPodOf("nonesuch"), "INVALID_ARGUMENT", /runtime_handler: "nonesuch" is not known; there are/);
   await fails(runPodOf("missing"), "FAILED_PRECONDITION", /"missing" cannot be used: .*\/nowhere\/runtime/);
   await fails(runPodOf("directory"), "FAILED_PRECONDITION", /"directory" cannot be used: .* is no program/);
+});
+
+test("a runtime that is installed while the agent runs can be used at once, and one that is taken away says so", async () => {
+  const program = join(scratch, "late");
+  const isListed = async () => {
+    const { runtime_handlers: handlers } = await agent.client.call("Status", {});
+    return handlers.some(({ name }) => name === "late");
+  };
+  await fails(runPodOf("late"), "FAILED_PRECONDITION", /"late" cannot be used: .*no such file/);
+  assert.equal(await isListed(), false);
+  writeFileSync(program, "#!/bin/sh\n", { mode: 0o644 });
+  await fails(runPodOf("late"), "FAILED_PRECONDITION", /"late" cannot be used: .*permission denied/);
+  chmodSync(program, 0o755);
+  await removePod(agent, await runPodOf("late"));
+  assert.equal(await isListed(), true);
+  rmSync(program);
+  assert.equal(await isListed(), false);
+  await fails(runPodOf("late"), "FAILED_PRECONDITION", /"late" cannot be used: .*no such file/);
 });
 
 test("a runtime that does not answer is killed at its time limit", async () => {
