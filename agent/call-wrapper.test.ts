@@ -9,7 +9,7 @@ import type { FinishedCall } from "../metrics/own.js";
 import { InternalError, InvalidArgumentError, NotFoundError } from "../sandbox/errors.js";
 import { statusOf, wrapStream, wrapUnary } from "./call-wrapper.js";
 import { RecentCalls } from "./recent-calls.js";
-import { methodDefinition, runtimeService } from "./services.js";
+import { encodeAnswer, methodDefinition, runtimeService, serverDefinition } from "./services.js";
 
 const scratch = mkdtempSync(join(tmpdir(), "berth-wrapper-"));
 const lines: Record<string, unknown>[] = [];
@@ -44,6 +44,7 @@ before(async () => {
       });
     },
     around,
+    (answer) => encodeAnswer(runtimeService.ExecSync, answer),
   );
   const stream = wrapStream(
     "GetContainerEvents",
@@ -53,8 +54,13 @@ before(async () => {
       throw new InvalidArgumentError("enough");
     },
     around,
+    (event) => encodeAnswer(runtimeService.GetContainerEvents, event),
   );
-  server.addService({ ExecSync: exec, GetContainerEvents: events }, { ExecSync: unary, GetContainerEvents: stream });
+  const definitions = {
+    ExecSync: serverDefinition("t", "ExecSync", runtimeService.ExecSync),
+    GetContainerEvents: serverDefinition("t", "GetContainerEvents", runtimeService.GetContainerEvents),
+  };
+  server.addService(definitions, { ExecSync: unary, GetContainerEvents: stream });
   const address = `unix://${join(scratch, "s")}`;
   await new Promise<void>((resolve, reject) => {
     server.bindAsync(address, grpc.ServerCredentials.createInsecure(), (error) => (error ? reject(error) : resolve()));

@@ -17,10 +17,12 @@ import {
 } from "../sandbox/errors.js";
 import { withRequestId } from "../sandbox/request-id.js";
 import { ProgramReport } from "../sandbox/rootfs/confined-process.js";
+import type { EncodedAnswer } from "./encoded-answer.js";
 import type { Log } from "./log.js";
 import type { RecentCalls } from "./recent-calls.js";
 import { type TraceParent, traceParent } from "./trace-context.js";
 import type { Tracer } from "./tracing/tracer.js";
+import { type CallAnswers, noLimits, type UnsentAnswers } from "./unsent-answers.js";
 
 export interface CallSurroundings {
   log: Log;
@@ -28,6 +30,8 @@ export interface CallSurroundings {
   recentCalls: RecentCalls;
   /** absent: nobody wants traces */
   tracer?: Tracer | undefined;
+  /** absent: as much as clients like may wait for them */
+  unsent?: UnsentAnswers | undefined;
 }
 
 /** `requestId`: of calls that are quiet it has to be passed along; of others see request-id.ts */
@@ -77,22 +81,25 @@ export function wrapUnary<Q, A>(
   method: string,
   handle: UnaryHandler<Q, A>,
   around: CallSurroundings,
-): grpc.handleUnaryCall<Q, A> {
+  encode: (answer: A) => EncodedAnswer,
+): grpc.handleUnaryCall<Q, EncodedAnswer> {
   const passesItsId = quietCall.test(method);
   return (call, callback) => {
     const { ended, parent, requestId } = beginCall(method, call, around);
     const { signal, release } = abortWhenCancelled(call);
+    const answers = answersOf(call, around);
     const handled = async () => handle(call.request, signal, requestId);
     const answer = passesItsId ? handled : () => withRequestId(requestId, handled);
     const { tracer } = around;
     // a caller's own trace has the id already
     const about = () => ({ ...subjectsOf(call.request), ...(parent === undefined && { request: requestId }) });
     const traced = tracer?.trace(method, parent, about(), answer) ?? answer();
-    traced.then(
+    const encoded = traced.then(encode);
+    encoded.then(
       (response) => {
         release();
         ended(null);
-        callback(null, response);
+        answers.send(response, () => callback(null, response));
       },
       (error: unknown) => {
         release();
@@ -107,14 +114,27 @@ export function wrapStream<Q, A>(
   method: string,
   handle: StreamHandler<Q, A>,
   around: CallSurroundings,
-): grpc.handleServerStreamingCall<Q, A> {
+  encode: (answer: A) => EncodedAnswer,
+): grpc.handleServerStreamingCall<Q, EncodedAnswer> {
   const isEndless = endlessCall.test(method);
+  const isList = method.startsWith("Stream");
   return (call) => {
     const { ended, requestId } = beginCall(method, call, around);
     const { signal, release } = abortWhenCancelled(call);
+    const answers = answersOf(call, around);
     const send = async () => {
+      if (isList) await untilAborted(answers.turn(), signal);
       for await (const message of handle(call.request, signal, requestId)) {
-        if (!call.write(message)) await drained(method, call, signal);
+        const encoded = encode(message);
+        let isWritten = false;
+        let hasRoom = true;
+        answers.send(encoded, () => {
+          hasRoom = call.write(encoded, () => answers.taken(encoded.byteLength));
+          isWritten = true;
+          call.emit("written");
+        });
+        if (!isWritten) await taken(method, call, "written", signal);
+        if (!hasRoom) await taken(method, call, "drain", signal);
       }
     };
     const sent = isEndless ? send() : withRequestId(requestId, send);
@@ -138,14 +158,35 @@ export function wrapStream<Q, A>(
 /** Who takes nothing for so long does not want it. */
 const patienceMs = 30_000;
 
-async function drained(method: string, call: grpc.ServerWritableStream<unknown, unknown>, signal: AbortSignal) {
+function untilAborted(waited: Promise<void>, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+    waited.then(resolve, reject);
+  });
+}
+
+async function taken(
+  method: string,
+  call: grpc.ServerWritableStream<unknown, unknown>,
+  event: "written" | "drain",
+  signal: AbortSignal,
+): Promise<void> {
   const patience = AbortSignal.timeout(patienceMs);
   try {
-    await once(call, "drain", { signal: AbortSignal.any([signal, patience]) });
+    await once(call, event, { signal: AbortSignal.any([signal, patience]) });
   } catch (error) {
     if (!patience.aborted) throw error;
     throw new ResourceExhaustedError(`${method}: nothing was taken for ${patienceMs / 1000} s`, { cause: error });
   }
+}
+
+/** grpc-js says of every call in the end that it is cancelled: when all of its answer has left HTTP/2, or its client has. */
+function answersOf(call: CancellableCall & { getPeer(): string }, { unsent }: CallSurroundings): CallAnswers {
+  if (unsent === undefined) return noLimits;
+  const answers = unsent.ofCall(call.getPeer());
+  if (call.cancelled) answers.end();
+  else call.on("cancelled", () => answers.end());
+  return answers;
 }
 
 interface CancellableCall {

@@ -1,6 +1,6 @@
 /** Answers whose bytes are made before: long ones piece by piece, which would keep the event loop, and lists of what hardly changes. */
 
-const bytesOf = new WeakMap<object, Buffer>();
+const piecesOf = new WeakMap<object, readonly Uint8Array[]>();
 
 /**
  * @param pieces messages of the answer's type: one behind the other they are one message, with the items of all of them
@@ -8,13 +8,36 @@ const bytesOf = new WeakMap<object, Buffer>();
  */
 export function encodedAnswer(pieces: readonly Uint8Array[]): object {
   const answer = {};
-  bytesOf.set(answer, Buffer.concat(pieces));
+  piecesOf.set(answer, pieces);
   return answer;
 }
 
-/** Undefined: it is an answer like any other. */
-export function encodedBytes(answer: unknown): Buffer | undefined {
-  return typeof answer === "object" && answer !== null ? bytesOf.get(answer) : undefined;
+/** An answer that waits to be sent. */
+export class EncodedAnswer {
+  private constructor(
+    private readonly pieces: readonly Uint8Array[],
+    readonly byteLength: number,
+    /** of its own while it waits: pieces are known, and put together in the end */
+    readonly heldBytes: number,
+  ) {}
+
+  static of<A>(answer: A, encode: (answer: A) => Uint8Array): EncodedAnswer {
+    const pieces = typeof answer === "object" && answer !== null ? piecesOf.get(answer) : undefined;
+    if (pieces !== undefined)
+      return new EncodedAnswer(
+        pieces,
+        pieces.reduce((sum, { length }) => sum + length, 0),
+        0,
+      );
+    const bytes = encode(answer);
+    return new EncodedAnswer([bytes], bytes.length, bytes.length);
+  }
+
+  bytes(): Buffer {
+    const [first, ...more] = this.pieces;
+    if (first === undefined || more.length > 0) return Buffer.concat(this.pieces);
+    return Buffer.from(first.buffer, first.byteOffset, first.byteLength);
+  }
 }
 
 /**

@@ -6,8 +6,10 @@ import { FailedPreconditionError, InvalidArgumentError, messageOf } from "../san
 import { makeWayForSocket } from "../sandbox/listening-socket.js";
 import type { CallTable } from "./call-table.js";
 import { type CallSurroundings, type StreamHandler, type UnaryHandler, wrapStream, wrapUnary } from "./call-wrapper.js";
+import type { EncodedAnswer } from "./encoded-answer.js";
 import type { Runtime } from "./runtime.js";
-import { type Method, messageLimitBytes, methodDefinition, services } from "./services.js";
+import { encodeAnswer, type Method, messageLimitBytes, serverDefinition, services } from "./services.js";
+import { UnsentAnswers, unsentLimits } from "./unsent-answers.js";
 
 /** How long calls in flight may go on after the server was told to close. */
 const closeTimeoutMs = 5_000;
@@ -42,7 +44,7 @@ export async function serveCri(
   return serve(socket, runtime, calls, around, () => true);
 }
 
-/** The same with some of the calls. `patienceMs`: see askAfterMs. */
+/** The same with some of the calls. `patienceMs`: see askAfterMs; `limits`: of answers that clients do not take. */
 export async function serve(
   socket: CriSocket,
   runtime: Runtime,
@@ -50,6 +52,7 @@ export async function serve(
   around: CallSurroundings,
   has: (name: string) => boolean,
   patienceMs = askAfterMs,
+  limits = unsentLimits,
 ): Promise<CriServer> {
   const server = new grpc.Server({
     "grpc.keepalive_time_ms": patienceMs,
@@ -57,10 +60,14 @@ export async function serve(
     "grpc.max_receive_message_length": messageLimitBytes,
     "grpc.max_send_message_length": messageLimitBytes,
   });
-  addCalls(server, runtime, calls, around, has);
+  const unsent = new UnsentAnswers(limits, (what) => around.log.warn(what));
+  addCalls(server, runtime, calls, { ...around, unsent }, has);
   // grpc-js cannot listen on a descriptor: it is given the connections
   const injector = server.createConnectionInjector(grpc.ServerCredentials.createInsecure());
-  const listener = createServer((connection) => injector.injectConnection(connection));
+  const listener = createServer((connection) => {
+    unsent.watch(connection);
+    injector.injectConnection(connection);
+  });
   await listenOn(listener, socket);
   return { close: () => close(listener, server) };
 }
@@ -88,7 +95,7 @@ function addCalls(
   has: (name: string) => boolean,
 ): void {
   for (const [service, methods] of Object.entries(services)) {
-    const definition: Record<string, grpc.MethodDefinition<unknown, unknown>> = {};
+    const definition: Record<string, grpc.MethodDefinition<unknown, EncodedAnswer>> = {};
     const implementation: grpc.UntypedServiceImplementation = {};
     // each handler fits its own method (the call table's type says so), which a loop over all of them cannot express
     for (const [name, method] of Object.entries<Method<unknown, unknown, unknown, unknown>>(methods)) {
@@ -101,10 +108,11 @@ function addCalls(
       ) => never;
       const answer = (request: unknown, signal: AbortSignal, requestId: string) =>
         handle(runtime, readable(request), signal, requestId);
-      definition[name] = tellingOfUnreadable(methodDefinition(service, name, method));
+      const encode = (message: unknown) => encodeAnswer(method, message);
+      definition[name] = tellingOfUnreadable(serverDefinition(service, name, method));
       implementation[name] = method.stream
-        ? wrapStream(name, answer as StreamHandler<unknown, unknown>, around)
-        : wrapUnary(name, answer as UnaryHandler<unknown, unknown>, around);
+        ? wrapStream(name, answer as StreamHandler<unknown, unknown>, around, encode)
+        : wrapUnary(name, answer as UnaryHandler<unknown, unknown>, around, encode);
     }
     server.addService(definition, implementation);
   }

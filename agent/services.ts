@@ -4,7 +4,7 @@
  */
 import { berth } from "../cri-proto/generated/admin.js";
 import { runtime } from "../cri-proto/generated/runtime.js";
-import { encodedBytes } from "./encoded-answer.js";
+import { EncodedAnswer } from "./encoded-answer.js";
 
 /** The static code of a message type: what it encodes (fields may be left out) and what it decodes to. */
 export interface Message<Written, Read> {
@@ -121,9 +121,23 @@ export function methodDefinition<Q, QR, A, AR>(service: string, name: string, me
     responseStream: method.stream,
     requestSerialize: (message: Q) => asBuffer(method.request.encode(message).finish()),
     requestDeserialize: (bytes: Buffer) => method.request.decode(bytes),
-    responseSerialize: (message: A) => encodedBytes(message) ?? asBuffer(method.response.encode(message).finish()),
+    responseSerialize: (message: A) => encodeAnswer(method, message).bytes(),
     responseDeserialize: (bytes: Buffer) => method.response.decode(bytes),
   };
+}
+
+/** The same for a server that encodes an answer before it gives it to grpc-js, to know how long it is. */
+export function serverDefinition<Q, QR, A, AR>(service: string, name: string, method: Method<Q, QR, A, AR>) {
+  const responseSerialize = (answer: EncodedAnswer) => answer.bytes();
+  return {
+    ...methodDefinition(service, name, method),
+    responseSerialize,
+    responseDeserialize: () => undefined as never,
+  };
+}
+
+export function encodeAnswer<A>({ response }: { response: Message<A, unknown> }, answer: A): EncodedAnswer {
+  return EncodedAnswer.of(answer, (message) => response.encode(message).finish());
 }
 
 function asBuffer(bytes: Uint8Array): Buffer {
