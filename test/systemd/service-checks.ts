@@ -31,6 +31,7 @@ before(async () => {
   await prepared.terminate();
 
   units = (await run("systemctl", ["show", "--property=UnitPath", "--value"])).stdout.split(/\s/)[0] ?? "";
+  mkdirSync(units, { recursive: true });
   const unit = readFileSync(join(deploy, service), "utf8");
   assert.match(unit, /^ExecStart=\/usr\/bin\/berth serve$/m);
   writeFileSync(join(units, service), unit.replace("/usr/bin/berth serve", command.map(quote).join(" ")));

@@ -32,6 +32,7 @@ export interface Payload {
 /** Debian's own small programs, by package: tests may use what busybox's applets cannot do. */
 const programPackages = [
   "bash",
+  "bsdutils",
   "coreutils",
   "dash",
   "findutils",
@@ -156,7 +157,7 @@ async function busyboxLinks(taken: ReadonlySet<string>): Promise<PayloadEntry[]>
     }));
 }
 
-/** What cc needs to make the attackers' static programs of one C file. */
+/** What cc needs to make a static program (the attackers') or a library to preload of one C file. */
 async function compilerFiles(): Promise<PayloadEntry[]> {
   const { stdout: own } = await run("cc", ["-print-libgcc-file-name"]);
   const directory = dirname(own.trim());
@@ -165,16 +166,21 @@ async function compilerFiles(): Promise<PayloadEntry[]> {
     "collect2",
     "liblto_plugin.so",
     "lto-wrapper",
+    "crtbeginS.o",
     "crtbeginT.o",
     "crtend.o",
+    "crtendS.o",
     "libgcc.a",
     "libgcc_eh.a",
+    "libgcc_s.so",
   ];
   const headers = (await filesBelow(join(directory, "include"))).map((name) => join("include", name));
   const { stdout: listed } = await run("dpkg", ["-L", "libc6-dev", "linux-libc-dev"]);
   const ofSystem = listed
     .split("\n")
-    .filter((path) => /^\/usr\/include\/|\/(crt1|crti|crtn)\.o$|\/lib(c|m|pthread)\.a$/.test(path));
+    .filter((path) =>
+      /^\/usr\/include\/|\/(crt1|crti|crtn)\.o$|\/lib(c|m|pthread|dl)\.a$|\/libc(\.so|_nonshared\.a)$/.test(path),
+    );
   const paths = [...[...names, ...headers].map((name) => join(directory, name)), ...ofSystem];
   const files = await Promise.all(paths.map(async (path) => ((await isFile(path)) ? [path] : [])));
   return files.flat().map((path) => ({ path: usrPath(path), source: path, executable: true }));
@@ -238,6 +244,9 @@ async function repositoryEntries(repository: string): Promise<PayloadEntry[]> {
   for (const file of ["package.json", "README.md", "SECURITY.md", "CHANGELOG.md"]) add(file);
   for (const folder of ["dist", "cri-proto", "test/fixtures", "test/old-monitor", "deploy", "docs"]) {
     for (const path of await filesBelow(join(repository, folder))) add(join(folder, path));
+  }
+  for (const file of await readdir(join(repository, "test/faults"))) {
+    if (file.endsWith(".c")) add(join("test/faults", file));
   }
   for (const file of await readdir(join(repository, "build"), { withFileTypes: true })) {
     const path = join("build", file.name);
