@@ -32,14 +32,15 @@ void LayerWriter::write_link(const Entry& entry, const std::string& path) {
       throw Failure{"link to " + target, path, failure.errno_value, failure.message};
     }
     struct stat status {};
-    if (!of_whiteouts_.empty() && fstatat(link_parent_.fd.get(), target_name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 &&
-        is_whiteout(status)) {
+    const bool is_asked = !of_whiteouts_.empty() || hiding_only_ > 0 || link_parent_.way != Way::plain;
+    if (is_asked && fstatat(link_parent_.fd.get(), target_name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+        (is_whiteout(status) || !may_link(status, target_name))) {
       errno = ENOENT;
       return -1;
     }
     return linkat(link_parent_.fd.get(), target_name.c_str(), parent, name.c_str(), 0);
   };
-  if (try_link() == 0) return add_link_below(parent_.fd.get(), name);
+  if (try_link() == 0) return link_made(name);
   if (errno == ENOENT && link_below(path, target)) return;
   if (errno == EEXIST) {
     struct stat here {};
@@ -48,17 +49,32 @@ void LayerWriter::write_link(const Entry& entry, const std::string& path) {
     if (fstatat(link_parent_.fd.get(), target_name.c_str(), &there, AT_SYMLINK_NOFOLLOW) != 0) fail("stat", target);
     // a directory has no second name, and none that is its own either
     if (S_ISDIR(there.st_mode)) refuse("link to " + target, path, "it leads to a directory");
-    if (here.st_ino == there.st_ino && here.st_dev == there.st_dev) return;
+    if (here.st_ino == there.st_ino && here.st_dev == there.st_dev) return add_linked(parent_.fd.get(), name);
     remove_existing(parent_.fd.get(), name, path);
-    if (try_link() == 0) return add_link_below(parent_.fd.get(), name);
+    if (try_link() == 0) return link_made(name);
   }
   fail("link to " + target, path);
+}
+
+void LayerWriter::link_made(const std::string& name) {
+  add_linked(parent_.fd.get(), name);
+  add_link_below(parent_.fd.get(), name);
+}
+
+// Without the tree of the layers below, a link of this layer does not lead to what only those have, and one of theirs not to what
+// this layer has; with it, neither. A directory of whiteouts alone hides another one only: a file of the layers below is seen.
+bool LayerWriter::may_link(const struct stat& target, const std::string& target_name) const {
+  if (S_ISDIR(target.st_mode) && only_hides(path_below(link_parent_.real_path, target_name))) return false;
+  if (link_parent_.way == Way::plain) return true;
+  return is_made(link_parent_.fd.get(), target_name, target) == (link_parent_.way == Way::own);
 }
 
 // False: this layer has hidden it, or there is nothing below; errno is ENOENT.
 bool LayerWriter::link_below(const std::string& path, const std::string& target) {
   errno = ENOENT;
   if (!has_below_ || target.size() > kMaxDepthBytes) return false;
+  // it would take the place of the directory that its target is in
+  if (target.starts_with(path + "/")) return false;
   if (hides_below(target)) {
     errno = ENOENT;
     return false;
@@ -116,6 +132,13 @@ void LayerWriter::add_link_below(int parent, const std::string& name) {
   if (fd && fgetxattr(fd.get(), kBelow, nullptr, 0) >= 0) links_below_.insert(path_below(parent_.real_path, name));
 }
 
+// A directory of nothing but whiteouts is there only if there is one below.
+bool LayerWriter::only_hides(const std::string& path) const {
+  if (hiding_only_ == 0) return false;
+  const auto found = implicit_.find(path);
+  return found != implicit_.end() && found->second.only_hides;
+}
+
 // Whether what the layers below have at a path does not show through this one, as far as it has come.
 bool LayerWriter::hides_below(const std::string& path) {
   if (root_is_opaque_) return true;
@@ -125,6 +148,7 @@ bool LayerWriter::hides_below(const std::string& path) {
     const std::string name = path.substr(begin, end - begin);
     UniqueFd next(openat(current.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!next) return errno != ENOENT;
+    if (end >= path.size() && only_hides(path)) return false;
     if (fgetxattr(next.get(), kOpaque, nullptr, 0) > 0) return true;
     current = std::move(next);
     begin = end + 1;

@@ -15,6 +15,8 @@ namespace berth::unpack {
 // with the host's path of the layer before it, it has to stay below PATH_MAX: otherwise nobody could delete it
 inline constexpr size_t kMaxDepthBytes = 3800;
 inline constexpr uint64_t kBlock = 4096;
+// as many as the kernel follows
+inline constexpr int kMaxLinks = 40;
 
 // Within the root, wherever links lead; an empty descriptor: errno says why.
 UniqueFd open_in_root(int root, const std::string& path, int flags, uint64_t resolve);

@@ -19,8 +19,6 @@
 namespace berth::unpack {
 namespace {
 
-constexpr int kMaxLinks = 40;
-
 // Where a link leads, seen from the root.
 std::string target_of(int directory, const std::string& name, const std::string& real_path) {
   char target[PATH_MAX];
@@ -65,19 +63,24 @@ int LayerWriter::open_parent(const std::string& path, CachedParent& cache, bool 
   };
   if (cache.fd && cache.path == parent) return use();
   std::string real_path = parent;
+  Way way = Way::plain;
   UniqueFd fd = open_in_root(root_.get(), parent, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
-  // a link is no directory that could hide anything; one of the layers below is replaced by a directory, as overlayfs shows it
-  if (!fd && errno == ELOOP && !hiding_ && !(apply_ && make)) {
+  if (!fd && apply_ && (errno == ELOOP || (make && (errno == ENOENT || errno == ENOTDIR)))) {
+    fd = walk_applied(parent, make, way);
+    if (fd) real_path = real_path_of(fd.get(), path);
+  }
+  // a link is no directory that could hide anything
+  if (!fd && !apply_ && errno == ELOOP && !hiding_) {
     fd = open_in_root(root_.get(), parent, O_PATH | O_DIRECTORY, 0);
     if (fd) real_path = real_path_of(fd.get(), path);
   }
-  if (!fd && make && (errno == ENOENT || errno == ENOTDIR || (apply_ && errno == ELOOP))) {
+  if (!fd && !apply_ && make && (errno == ENOENT || errno == ENOTDIR)) {
     fd = make_parents(parent);
     real_path = real_path_of(fd.get(), path);
   }
   if (!fd) fail("open the parent of", path);
   if (make) keep_time(fd.get(), real_path);
-  cache = {parent, std::move(real_path), std::move(fd)};
+  cache = {parent, std::move(real_path), std::move(fd), way};
   return use();
 }
 
@@ -123,6 +126,7 @@ std::string LayerWriter::real_path_of(int directory, const std::string& path) {
   return where + 1;
 }
 
+// Without the layers below; links of theirs and what they have instead of a directory become directories.
 UniqueFd LayerWriter::make_parents(const std::string& path, int links) {
   UniqueFd current = open_in_root(root_.get(), "", O_PATH | O_DIRECTORY, 0);
   std::string real_path;
@@ -132,33 +136,35 @@ UniqueFd LayerWriter::make_parents(const std::string& path, int links) {
     end = std::min(path.find('/', begin), path.size());
     const std::string name = path.substr(begin, end - begin);
     const std::string prefix = path.substr(0, end);
-    keep_time(current.get(), real_path);
     const bool is_new = make_directory(current.get(), name, prefix);
-    if (is_new && !apply_) {
+    if (is_new) {
       implicit_[path_below(real_path, name)] = {.only_hides = hiding_, .is_alone = is_opaque};
       hiding_only_ += hiding_;
     }
-    if (!is_new && apply_) replace_lower(current.get(), name, prefix);
     UniqueFd next = open_in_root(root_.get(), prefix, O_PATH | O_DIRECTORY, 0);
+    bool leads_on = !next && errno == ENOENT;
     if (!next && errno == ENOTDIR) {
       struct stat status {};
       if (fstatat(current.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) fail("stat", prefix);
+      leads_on = S_ISLNK(status.st_mode);
       // what is taken away has nothing that could be hidden
-      if (apply_ || hiding_ || !is_whiteout(status)) {
+      if (!leads_on && (hiding_ || !is_whiteout(status))) {
         errno = ENOTDIR;
         fail("open", prefix);
       }
-      // it was taken away from the layers below, and is made anew here
-      remove_existing(current.get(), name, prefix);
-      if (mkdirat(current.get(), name.c_str(), 0755) != 0) fail("mkdir", prefix);
-      inodes_++;
-      bytes_ += kBlock;
-      set_opaque(current.get(), name, prefix);
-      implicit_.erase(path_below(real_path, name));
-      next = open_in_root(root_.get(), prefix, O_PATH | O_DIRECTORY, 0);
+      if (!leads_on) {
+        // it was taken away from the layers below, and is made anew here
+        remove_existing(current.get(), name, prefix);
+        if (mkdirat(current.get(), name.c_str(), 0755) != 0) fail("mkdir", prefix);
+        inodes_++;
+        bytes_ += kBlock;
+        set_opaque(current.get(), name, prefix);
+        implicit_.erase(path_below(real_path, name));
+        next = open_in_root(root_.get(), prefix, O_PATH | O_DIRECTORY, 0);
+      }
     }
-    // a link of this layer to what only the layers below have
-    if (!next && errno == ENOENT && ++links <= kMaxLinks) {
+    // a link of this layer to what only the layers below have, or what it has taken away from them
+    if (!next && leads_on && ++links <= kMaxLinks) {
       return make_parents(target_of(current.get(), name, real_path) + path.substr(end), links);
     }
     if (!next) fail("open", prefix);
@@ -190,16 +196,8 @@ bool LayerWriter::make_directory(int parent, const std::string& name, const std:
   drop_attributes(fd.get(), path);
   if (fchown(fd.get(), 0, 0) != 0) fail("chown", path);
   if (fchmod(fd.get(), 0755) != 0) fail("chmod", path);
+  forget_linked(fd.get());
   return true;
-}
-
-// What is no directory and comes from the layers below makes place for one.
-void LayerWriter::replace_lower(int parent, const std::string& name, const std::string& path) {
-  struct stat status {};
-  if (fstatat(parent, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) fail("stat", path);
-  if (S_ISDIR(status.st_mode) || is_made(status)) return;
-  remove_existing(parent, name, path);
-  if (!make_directory(parent, name, path)) fail("mkdir", path);
 }
 
 }  // namespace berth::unpack

@@ -111,6 +111,11 @@ void LayerWriter::remove_existing(int parent, const std::string& name, const std
   forget_parents();
   struct stat status {};
   if (fstatat(kept.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) fail("stat", path);
+  if (!linked_.empty()) {
+    struct stat directory {};
+    if (fstat(kept.get(), &directory) != 0) fail("stat the parent of", path);
+    linked_.erase({directory.st_ino, name});
+  }
   if (S_ISDIR(status.st_mode)) remove_tree(kept.get(), name, path);
   else if (unlinkat(kept.get(), name.c_str(), 0) != 0) fail("unlink", path);
 }
@@ -119,6 +124,7 @@ void LayerWriter::write_directory(const Entry& entry, const std::string& path) {
   const std::string name = path.empty() ? "." : name_of(path);
   const int parent = path.empty() ? root_.get() : open_parent(path, parent_, true);
   bool is_new = false;
+  bool is_instead = false;
   if (path.empty()) {
     root_is_implicit_ = false;
   } else if (mkdirat(parent, name.c_str(), 0700) == 0) {
@@ -135,6 +141,7 @@ void LayerWriter::write_directory(const Entry& entry, const std::string& path) {
       if (mkdirat(reopened, name.c_str(), 0700) != 0) fail("mkdir", path);
       inodes_++;
       bytes_ += kBlock;
+      is_instead = true;
       // what was there, a whiteout or a file, had already taken the place of what the layers below have
       if (!apply_) set_opaque(reopened, name, path);
     }
@@ -159,6 +166,7 @@ void LayerWriter::write_directory(const Entry& entry, const std::string& path) {
   struct stat status {};
   if (fstat(fd.get(), &status) != 0) fail("stat", path);
   if (is_new) opaque_.erase(status.st_ino);
+  if (is_new || is_instead) forget_linked(fd.get());
   DirectoryEnd end{path, status.st_ino, true, entry.modified, ""};
   for (const auto& [key, value] : entry.attributes) {
     if (key == "system.posix_acl_default") end.default_acl = value;

@@ -9,6 +9,7 @@
 #include <set>
 #include <string>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "common/unique_fd.h"
@@ -51,11 +52,14 @@ class LayerWriter {
   bool root_is_opaque() const { return root_is_opaque_; }
 
  private:
+  // Whose links have been followed on the way to a directory.
+  enum class Way { plain, own, below };
   struct CachedParent {
     std::string path;
     // where the links in it lead
     std::string real_path;
     UniqueFd fd;
+    Way way = Way::plain;
   };
   struct DirectoryEnd {
     std::string path;
@@ -69,6 +73,7 @@ class LayerWriter {
   int open_parent(const std::string& path, CachedParent& cache, bool make);
   void keep_time(int directory, const std::string& path);
   UniqueFd make_parents(const std::string& path, int links = 0);
+  UniqueFd walk_applied(const std::string& path, bool make, Way& way);
   bool make_directory(int parent, const std::string& name, const std::string& path);
   void replace_lower(int parent, const std::string& name, const std::string& path);
   std::string real_path_of(int directory, const std::string& path);
@@ -84,9 +89,12 @@ class LayerWriter {
   void write_file(const Entry& entry, const std::string& path, TarReader& data);
   void write_content(int fd, const Entry& entry, TarReader& data);
   void write_link(const Entry& entry, const std::string& path);
+  bool may_link(const struct stat& target, const std::string& target_name) const;
+  void link_made(const std::string& name);
   bool link_below(const std::string& path, const std::string& target);
   bool link_again(const std::string& path, const std::string& target);
   void add_link_below(int parent, const std::string& name);
+  bool only_hides(const std::string& path) const;
   bool hides_below(const std::string& path);
   void write_symlink(const Entry& entry, const std::string& path);
   void write_node(const Entry& entry, const std::string& path);
@@ -100,6 +108,11 @@ class LayerWriter {
   // A new inode has been made under this name.
   void add_made(int parent, const std::string& name, const std::string& path);
   bool is_made(const struct stat& status) const { return !apply_ || made_.contains(status.st_ino); }
+  // Of a name that is no directory's: hard links are of this layer, although the file is one of the layers below.
+  bool is_made(int parent, const std::string& name, const struct stat& status) const;
+  bool is_linked(int parent, const std::string& name) const;
+  void add_linked(int parent, const std::string& name);
+  void forget_linked(int directory);
   void set_node_attributes(int parent, const std::string& name, const Entry& entry);
 
   const bool apply_;
@@ -120,6 +133,8 @@ class LayerWriter {
   std::unordered_set<ino_t> opaque_;
   // apply: the inodes of what this layer has made or described, which its own whiteouts do not hide
   std::unordered_set<ino_t> made_;
+  // apply: hard links to files of the layers below, by the directory's inode and the name
+  std::set<std::pair<ino_t, std::string>> linked_;
   // apply: the inodes of directories of the layers below that keep their time, whatever comes into them
   std::unordered_set<ino_t> kept_;
   bool root_is_implicit_ = true;

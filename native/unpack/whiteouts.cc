@@ -116,7 +116,7 @@ void LayerWriter::purge(int parent, const std::string& name, const std::string& 
     fail("stat", path);
   }
   if (!S_ISDIR(status.st_mode)) {
-    if (!is_made(status) && unlinkat(kept.get(), name.c_str(), 0) != 0) fail("unlink", path);
+    if (!is_made(kept.get(), name, status) && unlinkat(kept.get(), name.c_str(), 0) != 0) fail("unlink", path);
     return;
   }
   const bool is_empty = purge_inside(kept.get(), name, path);
@@ -136,7 +136,8 @@ bool LayerWriter::purge_inside(int parent, const std::string& name, const std::s
     struct stat status {};
     if (fstatat(inside, item->d_name, &status, AT_SYMLINK_NOFOLLOW) != 0) fail("stat", path);
     const bool is_directory = S_ISDIR(status.st_mode);
-    const bool goes = (!is_directory || purge_inside(inside, item->d_name, path)) && !is_made(status);
+    const bool goes = is_directory ? purge_inside(inside, item->d_name, path) && !is_made(status)
+                                   : !is_made(inside, item->d_name, status);
     if (!goes) is_empty = false;
     else if (unlinkat(inside, item->d_name, is_directory ? AT_REMOVEDIR : 0) != 0) fail("unlink", path);
   }

@@ -172,6 +172,80 @@ describe("stacks of layers are the same as a union and applied one to the other"
     ]);
   });
 
+  it("a link of the layers below is not followed, nor is a file of theirs in the way: a directory takes their place", async () => {
+    const bottom = [...below, link("way", "a"), file("file")];
+    for (const upper of [
+      [link("l", "way"), file("l/new")],
+      [link("l", "other"), link("other", "/way"), file("l/new")],
+      [file("way/.wh.in"), link("l", "way"), file("l/new")],
+    ]) {
+      const tree = await bothWays([bottom, upper]);
+      assert.deepEqual([tree?.has("a/new"), tree?.has("way/new")], [false, true], JSON.stringify(upper));
+    }
+    for (const upper of [
+      [link("l", "file"), file("l/new")],
+      [file("file/.wh.old"), link("l", "file"), file("l/new")],
+    ]) {
+      assert.equal((await bothWays([bottom, upper]))?.has("file/new"), true, JSON.stringify(upper));
+    }
+    assert.deepEqual(await names([below, [file(".wh.a"), link("l", "a"), file("l/new")]]), [".", "a", "a/new", "l"]);
+    assert.equal(await bothWays([bottom, [file("own"), link("l", "own"), file("l/new")]]), undefined);
+  });
+
+  it("nothing comes below a hard link to what the layers below have, a link perhaps, but layers above go on from there", async () => {
+    const hard = (path: string, to: string): TarEntry => ({ path, type: "hardlink", link: to, ...time });
+    const bottom = [...below, link("way", "a")];
+    for (const upper of [
+      [hard("x", "way"), file("x/new")],
+      [hard("x", "way"), directory("x/new")],
+      [hard("x", "way"), hard("y", "x"), file("y/new")],
+      [hard("x", "way"), link("y", "x"), file("y/new")],
+      [hard("x", "way"), hard("y", "x/in/old")],
+      [hard("way", "way"), file("way/new")],
+      [hard("x", "a/in/old"), file("x/new")],
+    ]) {
+      assert.equal(await bothWays([bottom, upper]), undefined, JSON.stringify(upper));
+    }
+    const tree = await bothWays([bottom, [hard("x", "way")], [file("x/new")]]);
+    assert.equal(tree?.has("x/new"), true);
+    // whoever links replaces what is there first
+    assert.equal(await bothWays([bottom, [hard("a", "a/in/old")]]), undefined);
+    assert.equal(await bothWays([bottom, [hard("x", "a/in/old"), hard("a", "a/in/old")]]), undefined);
+  });
+
+  it("a hard link is of the layer that has it: its whiteouts do not hide it", async () => {
+    const hard = (path: string, to: string): TarEntry => ({ path, type: "hardlink", link: to, ...time });
+    const bottom = [...below, link("way", "a")];
+    const upper = [hard("x", "way"), file(".wh.x"), hard("y", "a/in/old"), file(".wh.y"), hard("a/in/z", "a/in/old")];
+    const all = await names([bottom, [...upper, file("a/in/.wh..wh..opq")]]);
+    assert.deepEqual(all, [".", "a", "a/in", "a/in/z", "way", "x", "y"]);
+    const again = [hard("a/in/old", "a/in/old"), file("a/in/.wh..wh..opq")];
+    assert.deepEqual(await names([bottom, again]), [".", "a", "a/in", "a/in/old", "way"]);
+    // until something else takes its place, or the whole directory
+    const replaced = [hard("a/in/z", "a/in/old"), file("a/in"), directory("a/in"), file("a/.wh.in")];
+    assert.deepEqual(await names([bottom, replaced]), [".", "a", "a/in", "way"]);
+  });
+
+  it("a hard link to what is a directory for whiteouts alone leads to the file of the layers below", async () => {
+    const hard = (path: string, to: string): TarEntry => ({ path, type: "hardlink", link: to, ...time });
+    const bottom = [...below, link("way", "a"), file("file", { uid: 3 })];
+    for (const marker of ["file/.wh.old", "file/.wh..wh..opq", "file/in/.wh.old"]) {
+      const tree = await bothWays([bottom, [file(marker), hard("x", "file")]]);
+      assert.match(tree?.get("x") ?? "", /^33188 3 0 1000000000000000000 /, marker);
+      assert.deepEqual(tree?.get("file"), tree?.get("x"));
+      assert.deepEqual(await bothWays([bottom, [file(marker), hard("file", "file")]]), await bothWays([bottom]));
+    }
+    assert.match((await bothWays([bottom, [file("way/.wh.in"), hard("x", "way")]]))?.get("x") ?? "", / a$/);
+    for (const upper of [
+      [file("a/.wh.in"), hard("x", "a")],
+      [file("file/in/.wh.old"), hard("x", "file/in")],
+      [file("file/.wh.old"), file("file/new"), hard("x", "file")],
+      [file("b/.wh.old"), link("b", "b"), hard("x", "b"), file("x/new")],
+    ]) {
+      assert.equal(await bothWays([bottom, upper]), undefined, JSON.stringify(upper));
+    }
+  });
+
   it("whiteouts do not go through links, whatever those lead to", async () => {
     for (const to of ["a", "../a", "/a", "nowhere", "l"]) {
       const kept = await names([below, [link("l", to), file("l/.wh.in"), file("l/.wh..wh..opq")]]);
