@@ -1,6 +1,7 @@
 /** Requests to the API server, and watches. What it sends is bounded in size and in time. */
 import type { IncomingMessage } from "node:http";
 import { request as httpsRequest } from "node:https";
+import { retryAfterMs } from "../images/transient.js";
 import type { Access, Credentials } from "./credentials.js";
 import type { Said } from "./said.js";
 
@@ -9,6 +10,8 @@ export class ApiError extends Error {
     /** HTTP's */
     readonly status: number,
     message: string,
+    /** so long it wants to be left alone */
+    readonly afterMs = 0,
   ) {
     super(message);
     this.name = "ApiError";
@@ -29,36 +32,56 @@ export interface ApiRequest {
 /** etcd takes objects up to 1.5 MiB; of a list there may be many. */
 const maxAnswerBytes = 64 * 1024 * 1024;
 const maxLineBytes = 8 * 1024 * 1024;
-const answerTimeoutMs = 30_000;
+
+export interface ApiTiming {
+  /** for an answer's head, and between two pieces of its body */
+  answerMs: number;
+  /** for all of it: one that comes by the byte must not keep its caller for ever */
+  wholeAnswerMs: number;
+}
+
+const usualTiming: ApiTiming = { answerMs: 30_000, wholeAnswerMs: 180_000 };
+
+/** A server that has gone without a word is missed after this and ten seconds, also by a watch in which nothing happens. */
+const aliveAfterMs = 30_000;
+
+interface Patience {
+  headMs: number;
+  quietMs: number;
+  wholeMs: number;
+}
 
 export class ApiClient {
   constructor(
     private readonly credentials: Credentials,
     private readonly said: Said,
+    private readonly timing: ApiTiming = usualTiming,
   ) {}
 
   /** @throws ApiError with the server's own sentence, or the error of the connection */
   async call<T>(question: ApiRequest): Promise<T> {
-    const response = await this.#send(question, answerTimeoutMs);
+    const { answerMs, wholeAnswerMs } = this.timing;
+    const patience = { headMs: answerMs, quietMs: answerMs, wholeMs: wholeAnswerMs };
+    const response = await this.#send(question, patience);
     return JSON.parse(await readAll(response)) as T;
   }
 
   /**
    * The lines of a watch, until the server ends it. A line that is too long is left out and said.
-   * @param quietMs so long may nothing come
+   * @param wholeMs the server should have ended it before
    * @param onAccepted the server has not refused it
    */
-  async *lines(question: ApiRequest, quietMs: number, onAccepted: () => void): AsyncGenerator<string> {
-    const response = await this.#send(question, quietMs);
+  async *lines(question: ApiRequest, wholeMs: number, onAccepted: () => void): AsyncGenerator<string> {
+    const response = await this.#send(question, { headMs: this.timing.answerMs, quietMs: wholeMs, wholeMs });
     onAccepted();
     yield* splitLines(response, maxLineBytes, () =>
       this.said.trouble(`huge ${question.path}`, `${question.path}: an object of more than 8 MiB is left out`),
     );
   }
 
-  async #send(question: ApiRequest, timeoutMs: number): Promise<IncomingMessage> {
+  async #send(question: ApiRequest, patience: Patience): Promise<IncomingMessage> {
     try {
-      const response = await exchange(await this.credentials.current(), question, timeoutMs);
+      const response = await exchange(await this.credentials.current(), question, patience);
       if (response.statusCode === 401) this.credentials.doubt();
       if ((response.statusCode ?? 0) >= 300) throw await refusal(response, question);
       this.said.over("api", "the API server answers again");
@@ -70,8 +93,8 @@ export class ApiClient {
   }
 }
 
-/** Resolves with the answer's head. A connection on which nothing comes for `timeoutMs` is given up. */
-function exchange({ server, options }: Access, question: ApiRequest, timeoutMs: number): Promise<IncomingMessage> {
+/** Resolves with the answer's head. A connection on which nothing comes for too long is given up. */
+function exchange({ server, options }: Access, question: ApiRequest, patience: Patience): Promise<IncomingMessage> {
   const url = new URL(server);
   url.pathname = server.pathname.replace(/\/$/, "") + question.path;
   url.search = new URLSearchParams(question.query).toString();
@@ -81,7 +104,6 @@ function exchange({ server, options }: Access, question: ApiRequest, timeoutMs: 
       ...options,
       method: question.method,
       signal: question.signal,
-      timeout: timeoutMs,
       headers: {
         ...options.headers,
         accept: "application/json",
@@ -92,9 +114,27 @@ function exchange({ server, options }: Access, question: ApiRequest, timeoutMs: 
         }),
       },
     });
-    request.once("response", resolve);
+    let answer: IncomingMessage | undefined;
+    const giveUp = (what: string) => (answer ?? request).destroy(new Error(`${server.host} ${what}`));
+    const after = (ms: number, what: string) => setTimeout(() => giveUp(`${what} ${ms / 1000} s`), ms).unref();
+    // Node's own time-out begins with a connection whose handshake has ended
+    const head = after(patience.headMs, "sent nothing for");
+    const whole = after(patience.wholeMs, "was not done in");
+    request.once("close", () => {
+      clearTimeout(head);
+      clearTimeout(whole);
+      // Node tells of no error when the server switches to another protocol; else it is settled already
+      reject(new Error(`${server.host} has closed the connection without an answer`));
+    });
+    request.on("timeout", () => giveUp(`sent nothing for ${patience.quietMs / 1000} s`));
     request.once("error", reject);
-    request.once("timeout", () => request.destroy(new Error(`${server.host} sent nothing for ${timeoutMs / 1000} s`)));
+    request.once("response", (response) => {
+      answer = response;
+      clearTimeout(head);
+      request.setTimeout(patience.quietMs);
+      resolve(response);
+    });
+    request.setSocketKeepAlive(true, aliveAfterMs);
     request.end(body);
   });
 }
@@ -103,7 +143,8 @@ async function refusal(response: IncomingMessage, { method, path }: ApiRequest):
   const text = await readAll(response).catch(() => "");
   const said = reasonIn(text) ?? response.statusMessage ?? "";
   const status = response.statusCode ?? 0;
-  return new ApiError(status, `${method} ${path}: ${status} ${said.slice(0, 500)}`);
+  const afterMs = retryAfterMs(response.headers["retry-after"], response.headers.date);
+  return new ApiError(status, `${method} ${path}: ${status} ${said.slice(0, 500)}`, afterMs);
 }
 
 function reasonIn(text: string): string | undefined {

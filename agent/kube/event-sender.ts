@@ -95,7 +95,7 @@ export class EventSender {
         const final = error instanceof ApiError && error.status < 500 && error.status !== 429 && error.status !== 401;
         if (!final) next.unsent = true;
         said.trouble("events", `an Event cannot be sent: ${messageOf(error)}`);
-        await backOff.pause(signal);
+        await backOff.pause(signal, error);
       }
     }
   }

@@ -56,6 +56,16 @@ interface WatchEvent {
 
 const pageSize = 500;
 
+/** No node has as much of anything; a server that never ends would fill the memory. */
+const mostItems = 20_000;
+const mostPages = 1_000;
+
+/**
+ * Too old (410), not one of this server's (400), or larger than its newest (504): it has been restored from a copy, and
+ * would refuse to be watched from there for ever.
+ */
+const unknownVersion: ReadonlySet<number> = new Set([400, 410, 504]);
+
 export class Informer<T> {
   readonly #items = new Map<string, T>();
   readonly #options: InformerOptions<T>;
@@ -85,11 +95,14 @@ export class Informer<T> {
         else await backOff.pause(signal);
       } catch (error) {
         if (signal.aborted) break;
-        if (error instanceof ApiError && error.status === 410) {
+        if (error instanceof ApiError && unknownVersion.has(error.status)) {
           this.#version = undefined;
           this.#fresh = true;
-        } else said.trouble(path, `${path} cannot be watched, and is tried again: ${messageOf(error)}`);
-        await backOff.pause(signal);
+        }
+        if (!(error instanceof ApiError && error.status === 410)) {
+          said.trouble(path, `${path} cannot be watched, and is tried again: ${messageOf(error)}`);
+        }
+        await backOff.pause(signal, error);
       }
     }
     clearInterval(resync);
@@ -100,7 +113,9 @@ export class Informer<T> {
     const found = new Map<string, T>();
     let version = "";
     let next = "";
+    let pages = 0;
     do {
+      if (++pages > mostPages) throw new Error(`${path}: the list does not end`);
       const query = {
         ...(fieldSelector !== undefined && { fieldSelector }),
         limit: String(pageSize),
@@ -165,7 +180,8 @@ export class Informer<T> {
       said.trouble(`${path} ${uid}`, `${path}: the object ${uid} is left out: ${messageOf(error)}`);
     }
     if (kept === null) items.delete(uid);
-    else items.set(uid, kept);
+    else if (items.size < mostItems || items.has(uid)) items.set(uid, kept);
+    else throw new Error(`there are more than ${mostItems} objects`);
   }
 
   #told(): void {

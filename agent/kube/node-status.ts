@@ -50,7 +50,7 @@ export async function tellNodeStatus(options: NodeStatusOptions): Promise<void> 
     } catch (error) {
       if (signal.aborted) return;
       said.trouble("node", `the node's status cannot be told: ${messageOf(error)}`);
-      await backOff.pause(signal);
+      await backOff.pause(signal, error);
     }
   }
 }

@@ -1,6 +1,7 @@
 /** What `berth kube` knows of the API server, against a small real one over HTTPS. */
 import assert from "node:assert/strict";
 import { copyFileSync, writeFileSync } from "node:fs";
+import { type AddressInfo, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { ApiClient } from "../../agent/kube/api-client.js";
@@ -150,6 +151,52 @@ describe("the informer of berth kube", () => {
     assert.ok(!names().includes("pod-broken"));
   });
 
+  it("lists anew when the server has never been at its version: it was restored from a copy", async () => {
+    await until(() => server.watchesOf(path) === 1);
+    let lists = 0;
+    server.answer = ({ query }, response) => {
+      if (query.get("watch") === null) lists++;
+      if (lists > 0) return false;
+      response.writeHead(504).end('{"message":"Too large resource version: 900, current: 100"}');
+      return true;
+    };
+    server.cutWatches();
+    await until(() => lists > 0);
+    server.answer = () => false;
+    await until(() => server.watchesOf(path) === 1);
+  });
+
+  it("leaves a server alone for as long as it asks for", async () => {
+    const asked: number[] = [];
+    server.answer = (_request, response) => {
+      asked.push(performance.now());
+      if (asked.length === 1) response.writeHead(429, { "retry-after": "2" }).end();
+      return asked.length === 1;
+    };
+    server.cutWatches();
+    await until(() => asked.length > 1);
+    server.answer = () => false;
+    assert.ok((asked[1] ?? 0) - (asked[0] ?? 0) > 1_900, `${asked}`);
+    await until(() => server.watchesOf(path) === 1);
+  });
+
+  it("does not read a list that never ends", async () => {
+    let pages = 0;
+    server.answer = ({ query }, response) => {
+      if (query.get("watch") !== null || pages > 2_000) return false;
+      pages++;
+      response.end(JSON.stringify({ metadata: { resourceVersion: "1", continue: "more" }, items: [] }));
+      return true;
+    };
+    server.passVersion();
+    server.forgetHistory();
+    server.cutWatches();
+    await until(() => sentences.some((sentence) => sentence.includes("the list does not end")));
+    assert.ok(pages <= 1_100, `${pages}`);
+    server.answer = () => false;
+    await until(() => server.watchesOf(path) === 1);
+  });
+
   it("reads a list in pages", async () => {
     for (let n = 0; n < 1_100; n++) server.put(path, pod(`page-${n}`));
     server.forgetHistory();
@@ -157,5 +204,64 @@ describe("the informer of berth kube", () => {
     server.cutWatches();
     await until(() => server.seen.some(({ query }) => query.get("continue") === "1000"));
     await until(() => items.size > 1_100);
+  });
+});
+
+describe("a server that berth kube asks", () => {
+  let authority: TestAuthority;
+  const clientOf = (url: string): ApiClient => {
+    const said = new Said({ warn: () => undefined, info: () => undefined });
+    const credentials = new Credentials({ serviceAccount: authority.directory, server: url }, said);
+    return new ApiClient(credentials, said, { answerMs: 500, wholeAnswerMs: 1_000 });
+  };
+  const question = { method: "GET" as const, path, signal: new AbortController().signal };
+  const readLines = async (api: ApiClient) => {
+    for await (const _ of api.lines(question, 60_000, () => undefined));
+  };
+  before(async () => {
+    authority = await makeAuthority();
+    writeFileSync(join(authority.directory, "token"), "secret\n");
+    copyFileSync(authority.certificate, join(authority.directory, "ca.crt"));
+  });
+  after(() => authority.remove());
+
+  it("may say nothing at all, or not end its handshake, and is given up, by a watch, too", async () => {
+    const sockets: Socket[] = [];
+    const silent = createServer((socket) => sockets.push(socket)).listen(0, "127.0.0.1");
+    await until(() => silent.listening);
+    const api = clientOf(`https://127.0.0.1:${(silent.address() as AddressInfo).port}`);
+    const begun = performance.now();
+    await assert.rejects(api.call(question), /sent nothing for 0\.5 s/);
+    await assert.rejects(readLines(api), /sent nothing for 0\.5 s/);
+    assert.ok(performance.now() - begun < 5_000);
+    await until(() => sockets.every((socket) => socket.destroyed || socket.readableEnded || socket.resume().destroyed));
+    silent.close();
+  });
+
+  it("may answer by the byte for ever, or switch to something else, and is given up", async () => {
+    const server = new TestApiServer({ tls: await authority.server("IP:127.0.0.1"), tokens: new Set(["secret"]) });
+    await server.start();
+    const api = clientOf(server.url);
+    for (const status of [200, 503]) {
+      let timer: NodeJS.Timeout | undefined;
+      let isClosed = false;
+      server.answer = (_request, response) => {
+        response.writeHead(status);
+        timer = setInterval(() => response.write(" "), 50);
+        response.once("close", () => {
+          isClosed = true;
+        });
+        return true;
+      };
+      await assert.rejects(api.call(question), status === 200 ? /was not done in 1 s/ : /503/);
+      await until(() => isClosed);
+      clearInterval(timer);
+    }
+    server.answer = (_request, response) => {
+      response.socket?.end("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
+      return true;
+    };
+    await assert.rejects(api.call(question), /without an answer/);
+    await server.stop();
   });
 });
