@@ -30,6 +30,12 @@ describe("image configurations", () => {
     assert.deepEqual(least.rootfs.diff_ids, []);
   });
 
+  it("may have a program's name where its list of words is", () => {
+    const { config } = parseImageConfig({ rootfs, config: { Entrypoint: "/my program", Cmd: "" } });
+    assert.deepEqual(config.Entrypoint, ["/my program"]);
+    assert.deepEqual(config.Cmd, []);
+  });
+
   it("are refused with the field's name", () => {
     const refuses = (value: unknown, message: RegExp): void => {
       assert.throws(() => parseImageConfig(value), message);
@@ -41,6 +47,8 @@ describe("image configurations", () => {
     refuses({ rootfs, config: { Env: "A=b" } }, /config\.Env/);
     refuses({ rootfs, config: { Env: [1] } }, /config\.Env/);
     refuses({ rootfs, config: { Cmd: ["a\0b"] } }, /config\.Cmd/);
+    refuses({ rootfs, config: { Cmd: "a\0b" } }, /config\.Cmd/);
+    refuses({ rootfs, config: { Entrypoint: 1 } }, /config\.Entrypoint/);
     refuses({ rootfs, config: { User: 0 } }, /config\.User/);
     refuses({ rootfs, config: { Labels: { a: 1 } } }, /config\.Labels/);
     refuses({ rootfs, config: { Volumes: ["/data"] } }, /config\.Volumes/);

@@ -93,8 +93,8 @@ function parseDefaults(json: unknown): ImageDefaults {
   return {
     User: asString(config.User, "config.User"),
     Env: asStrings(config.Env, "config.Env", maxListEntries),
-    Entrypoint: asStrings(config.Entrypoint, "config.Entrypoint", maxListEntries),
-    Cmd: asStrings(config.Cmd, "config.Cmd", maxListEntries),
+    Entrypoint: asCommand(config.Entrypoint, "config.Entrypoint"),
+    Cmd: asCommand(config.Cmd, "config.Cmd"),
     WorkingDir: asString(config.WorkingDir, "config.WorkingDir"),
     Volumes: asKeys(config.Volumes, "config.Volumes"),
     Labels: asStringMap(Labels, "config.Labels"),
@@ -148,6 +148,12 @@ function asStrings(value: unknown, field: string, limit: number): string[] {
     if (typeof item !== "string") throw wrong(field, "a list of strings");
     return asString(item, field);
   });
+}
+
+/** Docker's oldest images have a string where the list is: the program, with no arguments; it is not taken apart. */
+function asCommand(value: unknown, field: string): string[] {
+  if (typeof value !== "string") return asStrings(value, field, maxListEntries);
+  return value === "" ? [] : [asString(value, field)];
 }
 
 function asStringMap(value: unknown, field: string): Record<string, string> {
