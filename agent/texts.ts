@@ -44,7 +44,11 @@ function textBytes(texts: Texts): number {
 
 /** Whether a list can have all annotations of these. */
 export function fitIntoList(things: readonly { config: { annotations?: Texts } }[]): boolean {
-  return things.reduce((sum, { config }) => sum + textBytes(config.annotations), 0) <= mostInListBytes;
+  return textsFitIntoList(things.map(({ config }) => config));
+}
+
+export function textsFitIntoList(things: readonly { annotations?: Texts }[]): boolean {
+  return things.reduce((sum, { annotations }) => sum + textBytes(annotations), 0) <= mostInListBytes;
 }
 
 /**
@@ -59,11 +63,13 @@ export function shortenedForList<T extends { annotations?: Texts }>(
     "annotations",
     "annotations of all pods or containers together are too long for a list: values of more than 1 KiB are left out of it",
   );
-  return items.map((item) => {
-    if (textBytes(item.annotations) <= smallBytes) return item;
-    const short = Object.entries(item.annotations ?? {}).filter(
-      ([, value]) => Buffer.byteLength(value) <= smallValueBytes,
-    );
-    return { ...item, annotations: Object.fromEntries(short) };
-  });
+  return items.map(withShortTexts);
+}
+
+export function withShortTexts<T extends { annotations?: Texts }>(item: T): T {
+  if (textBytes(item.annotations) <= smallBytes) return item;
+  const short = Object.entries(item.annotations ?? {}).filter(
+    ([, value]) => Buffer.byteLength(value) <= smallValueBytes,
+  );
+  return { ...item, annotations: Object.fromEntries(short) };
 }

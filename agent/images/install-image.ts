@@ -5,7 +5,7 @@ import { chainIdsOf, digestOf } from "./digest.js";
 import type { ImageRecord, ImageStore, StoredImage } from "./image-store.js";
 import { shapeProblem } from "./json-shape.js";
 import type { LayerFetcher } from "./layer-fetcher.js";
-import { NoImageForUsError } from "./manifest.js";
+import { maxManifestBytes, NoImageForUsError } from "./manifest.js";
 import { formatPlatform, hostPlatform, platformFit } from "./platform.js";
 import type { LayerProgress, Pace, Transfers } from "./transfers.js";
 
@@ -103,8 +103,15 @@ export function parseConfiguration(image: ImageToInstall): OciImageConfig {
   const problem = shapeProblem(image.configuration);
   if (problem !== undefined) throw new InvalidArgumentError(`the configuration of ${image.what} ${problem}`);
   let json: unknown;
+  const text = image.configuration.toString("utf8");
+  // what is no UTF-8 becomes three times as long, and ImageStatus would have to tell it
+  if (Buffer.byteLength(text) > maxManifestBytes) {
+    throw new InvalidArgumentError(
+      `the configuration of ${image.what} has more than ${maxManifestBytes} bytes as text`,
+    );
+  }
   try {
-    json = JSON.parse(image.configuration.toString("utf8"));
+    json = JSON.parse(text);
   } catch (error) {
     throw new InvalidArgumentError(`the configuration of ${image.what} is no JSON`, { cause: error });
   }

@@ -1,9 +1,14 @@
 /** Objects that are larger than anybody needs: they may fail, and nothing else may. */
 import assert from "node:assert/strict";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { after, afterEach, before, describe, it } from "node:test";
 import * as grpc from "@grpc/grpc-js";
 import { methodDefinition, runtimeService } from "../../agent/services.js";
+import { parseImageConfig } from "../../sandbox/image-config.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
+import { buildImage, dockerArchive } from "../support/image-builder.js";
+import { writeTar } from "../support/tar-writer.js";
 import {
   createContainer,
   fails,
@@ -79,6 +84,64 @@ describe("huge objects", () => {
     await fails(createContainer(agent, pod, { ...sh("true"), envs }), "INVALID_ARGUMENT", /at most are possible/);
     const args = Array.from({ length: 300_000 }, () => "argument....");
     await fails(createContainer(agent, pod, { command: ["sh"], args }), "INVALID_ARGUMENT", /at most are possible/);
+  });
+
+  it("images with long annotations do not keep others out of the list", async () => {
+    const own = await startAgent();
+    try {
+      const annotations = { long: "x".repeat(16_000), short: "kept" };
+      const config = parseImageConfig({ rootfs: { type: "layers", diff_ids: [] } });
+      for (let n = 0; n < 1_200; n++) {
+        const id = `sha256:${String(n).padStart(64, "0")}`;
+        const more = n === 0 ? { annotations: { own: "y".repeat(4_000) } } : { annotations };
+        const names = { repoTags: [`many.test/image:${n}`], repoDigests: [] };
+        const record = {
+          version: 1,
+          id,
+          configDigest: id,
+          ...names,
+          sizeBytes: 1,
+          layers: [],
+          config,
+          pulledAt: `${n}`,
+        };
+        await writeFile(join(own.paths.root, "images", `${id.slice(7)}.json`), JSON.stringify({ ...record, ...more }));
+      }
+      await own.restart();
+      const { images } = await own.client.call("ListImages", {});
+      assert.equal(images.length, 1_200);
+      const of = (n: number) =>
+        images.find(({ repo_tags }) => repo_tags?.[0] === `many.test/image:${n}`)?.spec?.annotations;
+      assert.deepEqual(of(7), { short: "kept" });
+      assert.equal(of(0)?.["own"]?.length, 4_000);
+      const { image } = await own.client.call("ImageStatus", { image: { image: "many.test/image:7" } });
+      assert.deepEqual(image?.spec?.annotations, annotations);
+    } finally {
+      await own.stop();
+    }
+  });
+
+  it("an image's configuration is told whole, with labels of nearly 4 MiB; what would become longer as text is refused", async () => {
+    const layers = [writeTar([{ path: "a" }])];
+    const path = join(agent.paths.base, "huge.tar");
+    const label = "x".repeat(4 * MiB - 2_000);
+    await writeFile(path, dockerArchive(buildImage({ layers, config: { Labels: { label } } }), ["huge.test/image:1"]));
+    await agent.client.call("ImportImage", { path });
+    const question = { image: { image: "huge.test/image:1" } };
+    const { info } = await agent.client.call("ImageStatus", { ...question, verbose: true });
+    assert.equal(
+      (JSON.parse(info?.["info"] ?? "{}") as { labels: { label: string } }).labels.label.length,
+      label.length,
+    );
+    await agent.client.call("RemoveImage", question);
+
+    const built = buildImage({ layers, config: { Labels: { label: "~".repeat(3 * MiB) } } });
+    const bytes = Buffer.from(built.configuration.bytes.map((byte) => (byte === 0x7e ? 0xff : byte)));
+    await writeFile(
+      path,
+      dockerArchive({ ...built, configuration: { ...built.configuration, bytes } }, ["huge.test/image:2"]),
+    );
+    await fails(agent.client.call("ImportImage", { path }), "INVALID_ARGUMENT", /more than 4194304 bytes as text/);
   });
 
   it("pods with long annotations do not keep others out of the lists", async () => {
