@@ -1,5 +1,6 @@
 /**
- * Images as an OCI layout. Compressed layers are not kept, so that they are made anew: the content is the image's, its digests
+ * Images as an OCI layout. A tar has the list of "docker save" beside it: of several images, or of one with several names, podman
+ * and Docker take nothing else. Compressed layers are not kept, so that they are made anew: the content is the image's, its digests
  * are not. Importing and exporting it again makes the same digests.
  */
 import { InvalidArgumentError, NotFoundError } from "../../sandbox/errors.js";
@@ -8,7 +9,7 @@ import { type PackedLayer, packLayer } from "../../sandbox/rootfs/pack-layer.js"
 import { digestOf } from "./digest.js";
 import type { ImageRecord } from "./image-store.js";
 import type { InstallDeps } from "./install-image.js";
-import { type LayoutWriter, openLayoutWriter } from "./layout-writer.js";
+import { blobName, type LayoutWriter, openLayoutWriter } from "./layout-writer.js";
 import { imagePlatform, type Platform } from "./platform.js";
 import { parseReference } from "./reference.js";
 
@@ -75,6 +76,7 @@ async function writeLayout(
 ): Promise<ExportedImage[]> {
   const packed = new Map<string, PackedLayer>();
   const manifests: object[] = [];
+  const dockerList: object[] = [];
   const exported: ExportedImage[] = [];
   const tags = images.flatMap(({ repoTags }) => repoTags);
   for (const image of images) {
@@ -99,10 +101,15 @@ async function writeLayout(
     const entry = { ...manifest, platform: platformOf(image.config) };
     if (image.repoTags.length === 0) manifests.push(entry);
     for (const tag of image.repoTags) manifests.push({ ...entry, annotations: namesOf(tag, tags) });
+    dockerList.push({
+      Config: blobName(config.digest),
+      RepoTags: image.repoTags,
+      Layers: layers.map(({ digest }) => blobName(digest)),
+    });
     exported.push({ image, id: config.digest, digest: manifest.digest });
   }
   const index = { schemaVersion: 2, mediaType: "application/vnd.oci.image.index.v1+json", manifests };
-  await layout.finish(Buffer.from(JSON.stringify(index)));
+  await layout.finish(Buffer.from(JSON.stringify(index)), Buffer.from(JSON.stringify(dockerList)));
   return exported;
 }
 

@@ -108,19 +108,36 @@ async function* imagesAmong(entries: readonly Entry[]): AsyncGenerator<ImageToIn
 
 /** @param readsNames false: the images get another name, and what the archive calls them need not even be one */
 async function entriesOf(archive: Archive, path: string, readsNames: boolean): Promise<Entry[]> {
-  // today's `docker save` writes both; its own list has the complete names
-  if (await archive.has("manifest.json")) return dockerImages(archive, path, readsNames);
-  if (await archive.has("index.json")) return layoutImages(archive, path, readsNames);
+  // today's `docker save` writes both, and so does our export. The layout tells more, if it has the complete names
+  const [docker, layout] = [await archive.has("manifest.json"), await archive.has("index.json")];
+  if (docker && !(layout && (await layoutHasNames(archive, path)))) return dockerImages(archive, path, readsNames);
+  if (layout) return layoutImages(archive, path, readsNames);
   throw new InvalidArgumentError(
     `${path} is neither an OCI layout (no index.json) nor a docker save archive (no manifest.json); the tar of a root file system is taken with --rootfs`,
   );
 }
 
-async function layoutImages(archive: Archive, path: string, readsNames: boolean): Promise<Entry[]> {
+/** Of an archive that has both: whether the layout has an image by each of the names in Docker's list. */
+async function layoutHasNames(archive: Archive, path: string): Promise<boolean> {
+  const manifests = await layoutIndex(archive, path).catch(() => []);
+  const names = new Set(manifests.map(({ annotations }) => annotations["io.containerd.image.name"]));
+  const list = await dockerList(archive, path);
+  const isNamed = list.every((item) => {
+    const { RepoTags } = (item ?? {}) as Record<string, unknown>;
+    return isStrings(RepoTags) ? RepoTags.every((tag) => names.has(tag)) : RepoTags === undefined || RepoTags === null;
+  });
+  return isNamed && manifests.length >= list.length;
+}
+
+async function layoutIndex(archive: Archive, path: string): Promise<Descriptor[]> {
   const bytes = await archive.read("index.json", maxManifestBytes);
   const index = parseManifest(bytes, "application/vnd.oci.image.index.v1+json", `${path}/index.json`);
   if (index.kind !== "index") throw new InvalidArgumentError(`${path}/index.json is no index`);
-  return groupByName(index.manifests).map((group) => ({
+  return index.manifests;
+}
+
+async function layoutImages(archive: Archive, path: string, readsNames: boolean): Promise<Entry[]> {
+  return groupByName(await layoutIndex(archive, path)).map((group) => ({
     read: () => layoutImage(archive, path, group, readsNames),
     mayBeOther: group.name === undefined,
   }));
@@ -198,10 +215,14 @@ async function readBlob(archive: Archive, digest: string, limitBytes: number): P
   return bytes;
 }
 
-async function dockerImages(archive: Archive, path: string, readsNames: boolean): Promise<Entry[]> {
-  const refuse = (why: string): never => {
+function refuseList(path: string): (why: string) => never {
+  return (why) => {
     throw new InvalidArgumentError(`manifest.json in ${path} ${why}`);
   };
+}
+
+async function dockerList(archive: Archive, path: string): Promise<unknown[]> {
+  const refuse: (why: string) => never = refuseList(path);
   const bytes = await archive.read("manifest.json", maxManifestBytes);
   const problem = shapeProblem(bytes);
   if (problem !== undefined) refuse(problem);
@@ -212,7 +233,12 @@ async function dockerImages(archive: Archive, path: string, readsNames: boolean)
     refuse("is no JSON");
   }
   if (!Array.isArray(list)) return refuse("is no list");
-  return (list as unknown[]).map((item) => ({
+  return list as unknown[];
+}
+
+async function dockerImages(archive: Archive, path: string, readsNames: boolean): Promise<Entry[]> {
+  const refuse = refuseList(path);
+  return (await dockerList(archive, path)).map((item) => ({
     read: () => dockerImage(archive, path, item, readsNames, refuse),
     mayBeOther: false,
   }));

@@ -13,8 +13,8 @@ export interface LayoutWriter {
   /** `write` writes the blob to the open file, where it stands, and tells what it was. One at a time. */
   addBlob<T extends BlobEnd>(write: (fd: number) => Promise<T>): Promise<T>;
   addBytes(digest: string, bytes: Buffer): Promise<void>;
-  /** The last step. */
-  finish(index: Buffer): Promise<void>;
+  /** The last step. @param dockerList what "docker load" reads of a tar; a directory is for others */
+  finish(index: Buffer, dockerList: Buffer): Promise<void>;
   /** Removes all that was written; after finish(), too. */
   abandon(): Promise<void>;
 }
@@ -99,9 +99,10 @@ async function openTarWriter(path: string): Promise<LayoutWriter> {
       return end;
     },
     addBytes: (digest, bytes) => addMember(blobName(digest), bytes),
-    async finish(index) {
+    async finish(index, dockerList) {
       await addMember("oci-layout", layoutFile);
       await addMember("index.json", index);
+      await addMember("manifest.json", dockerList);
       await file.appendFile(Buffer.alloc(2 * blockBytes));
       await Promise.all([file.close(), anywhere.close()]);
     },
@@ -116,6 +117,7 @@ function cannotBeMade(path: string, error: unknown): InvalidArgumentError {
   return new InvalidArgumentError(`path: ${path} cannot be made: ${messageOf(error)}`, { cause: error });
 }
 
-function blobName(digest: string): string {
+/** In a layout, and in Docker's list of a tar. */
+export function blobName(digest: string): string {
   return `blobs/sha256/${digest.slice("sha256:".length)}`;
 }

@@ -181,6 +181,55 @@ describe("exporting images", () => {
     for (const { id } of [both, other, back as ImageRecord]) await service.images.store.remove(id);
   });
 
+  it("makes a tar that podman and Docker read, too: several images, each with all of its names, and one without any", async () => {
+    const other = await importDocker(buildImage({ layers: [bottom], config: { User: "7" } }), ["other:1", "other:2"]);
+    const unnamed = await importDocker(buildImage({ layers: [bottom, top], config: { User: "8" } }), []);
+    const exported = await exportTo(target("list.tar"), record.id, other.id, unnamed.id);
+    const { stdout } = await run("tar", ["-xOf", target("list.tar"), "manifest.json"]);
+    const list = JSON.parse(stdout) as { Config: string; RepoTags: string[]; Layers: string[] }[];
+    const blob = (digest: string | undefined) => `blobs/sha256/${digest?.slice("sha256:".length)}`;
+    assert.deepEqual(
+      list.map(({ Config, RepoTags, Layers }) => [Config, RepoTags, Layers.length]),
+      [
+        [blob(exported[0]?.id), ["every.test/kind:1"], 2],
+        [blob(exported[1]?.id), ["docker.io/library/other:1", "docker.io/library/other:2"], 1],
+        [blob(exported[2]?.id), [], 2],
+      ],
+    );
+    const content = await contentOf(other.layers);
+    for (const { id } of [other, unnamed]) await service.images.store.remove(id);
+    // with the layout alone, and with Docker's list alone
+    const again = await service.images.import({ path: target("list.tar") });
+    assert.deepEqual(new Set(again.map(({ id }) => id)), new Set(exported.map(({ id }) => id)));
+    const imported = service.images.store.find("other:2");
+    assert.deepEqual(imported?.repoTags, ["docker.io/library/other:1", "docker.io/library/other:2"]);
+    assert.match(imported?.repoDigests[0] ?? "", /other@sha256:/);
+    assert.deepEqual(await contentOf(imported?.layers ?? []), content);
+    for (const { id } of exported.slice(1)) await service.images.store.remove(id);
+    await mkdir(target("list"));
+    await run("tar", ["-xf", target("list.tar"), "-C", target("list"), "blobs", "manifest.json"]);
+    const docker = await service.images.import({ path: target("list") });
+    assert.deepEqual(
+      docker.map(({ id }) => id),
+      exported.map(({ id }) => id),
+    );
+    for (const { id } of exported.slice(1)) await service.images.store.remove(id);
+  });
+
+  it("makes a tar from which skopeo takes each image by each of its names", { skip }, async () => {
+    const other = await importDocker(buildImage({ layers: [bottom], config: { User: "7" } }), ["other:1", "other:2"]);
+    await exportTo(target("named.tar"), record.id, other.id);
+    for (const [name, layers] of [
+      ["every.test/kind:1", 2],
+      ["other:1", 1],
+      ["other:2", 1],
+    ] as const) {
+      const { stdout } = await run("skopeo", ["inspect", `docker-archive:${target("named.tar")}:${name}`]);
+      assert.equal((JSON.parse(stdout) as { Layers: string[] }).Layers.length, layers, name);
+    }
+    await service.images.store.remove(other.id);
+  });
+
   it("refuses what is not there, and a place that is taken; and leaves nothing when it is cancelled", async () => {
     await assert.rejects(exportTo(target("none"), "nobody/has:1"), { kind: "NOT_FOUND" });
     await assert.rejects(exportTo(target("none")), { kind: "INVALID_ARGUMENT" });
