@@ -15,6 +15,7 @@ import {
   maxIndexDepth,
   maxManifestBytes,
   parseManifest,
+  platformOfConfiguration,
 } from "./manifest.js";
 import { hostPlatform } from "./platform.js";
 import { formatName, formatReference, parseReference, type Reference } from "./reference.js";
@@ -189,8 +190,12 @@ async function layoutImage(
   const among = { kind: "index" as const, manifests: group.manifests };
   const read = async ({ digest, mediaType }: Descriptor) =>
     parseManifest(await readBlob(archive, digest, maxManifestBytes), mediaType, what);
-  // the layout's own index counts, too
-  const { image, way } = await findImage(among, hostPlatform(), what, read, maxIndexDepth + 1);
+  const { image, way } = await findImage(among, hostPlatform(), what, {
+    read,
+    platformOf: async ({ config }) => platformOfConfiguration(await readBlob(archive, config.digest, maxManifestBytes)),
+    // the layout's own index counts, too
+    maxDepth: maxIndexDepth + 1,
+  });
   return {
     what,
     configuration: await readBlob(archive, image.config.digest, maxManifestBytes),

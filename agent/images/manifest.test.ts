@@ -107,7 +107,8 @@ describe("manifests", () => {
     });
     const find = async (from: Descriptor) => {
       const read = async ({ digest: name }: Descriptor) => parse(documents.get(name));
-      const { way } = await findImage(await read(from), host, "x:1", read);
+      const platformOf = () => assert.fail("every index tells the platforms, or has one entry");
+      const { way } = await findImage(await read(from), host, "x:1", { read, platformOf });
       return way.map((entry) => entry.digest);
     };
     for (const beside of [foreign, artifact, noConfiguration, index(foreign), index(index(foreign), artifact)]) {
@@ -118,6 +119,51 @@ describe("manifests", () => {
     await assert.rejects(find(index(...Array(40).fill(index(foreign)), index(own))), NotFoundError);
     await assert.rejects(find(index(index(index(index(index(own)))))), /deep/);
     await assert.rejects(find(index(add(imageType, { config: {}, layers: [] }), index(own))), /config/);
+  });
+
+  it("of an index without platforms are chosen by their configurations, no more of which are read than are needed", async () => {
+    const indexType = "application/vnd.oci.image.index.v1+json";
+    const host = { os: "linux", architecture: "amd64", variant: "v2" };
+    const documents = new Map<string, object>();
+    const add = (mediaType: string, document: object): Descriptor => {
+      const name = digest(documents.size + 100);
+      documents.set(name, { schemaVersion: 2, mediaType, ...document });
+      return { mediaType, digest: name, size: 1, annotations: {} };
+    };
+    const platforms = new Map<string, Platform | undefined>();
+    const image = (platform?: Partial<Platform>): Descriptor => {
+      const name = digest(platforms.size + 500);
+      platforms.set(name, platform && { os: "linux", architecture: "amd64", ...platform });
+      return add(imageType, { config: { ...config, digest: name }, layers: [] });
+    };
+    let asked = 0;
+    const find = async (...manifests: Descriptor[]) => {
+      asked = 0;
+      const read = async ({ digest: name }: Descriptor) => parse(documents.get(name));
+      const platformOf = async (found: { config: Descriptor }) => {
+        asked++;
+        return platforms.get(found.config.digest);
+      };
+      const from = parse({ schemaVersion: 2, mediaType: indexType, manifests });
+      return (await findImage(from, host, "x:1", { read, platformOf })).way.at(-1)?.digest;
+    };
+    const [own, foreign, related, unknown] = [{}, { architecture: "s390x" }, { architecture: "386" }, undefined].map(
+      (platform) => image(platform),
+    ) as [Descriptor, Descriptor, Descriptor, Descriptor];
+    assert.equal(await find(foreign, related, unknown, own, foreign), own.digest);
+    assert.equal(asked, 4);
+    assert.equal(await find(unknown, related), related.digest);
+    assert.equal(await find(foreign, unknown), unknown.digest);
+    assert.equal(await find(image({ variant: "v4" }), own), own.digest);
+    assert.equal(await find(foreign, add(indexType, { manifests: [foreign, own] })), own.digest);
+    assert.equal(await find(add(indexType, { manifests: [foreign] }), own), own.digest);
+    // who names a platform comes first, and the only one says itself what is wrong
+    assert.equal(await find(own, { ...unknown, platform: host }), unknown.digest);
+    assert.equal(await find(foreign), foreign.digest);
+    assert.equal(asked, 0);
+    await assert.rejects(find(foreign, image({ os: "windows" })), /no image for linux\/amd64\/v2; it has linux\/s390x/);
+    await assert.rejects(find(...Array<Descriptor>(100).fill(foreign), own), NotFoundError);
+    assert.equal(asked, 32);
   });
 
   it("carry what Berth does not need without harm", () => {

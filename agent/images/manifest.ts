@@ -140,42 +140,79 @@ export function rankPlatforms(
   );
 }
 
+export interface ImageFinder {
+  /** Brings what an entry names, parsed. */
+  read(entry: Descriptor): Promise<ParsedManifest>;
+  /** By the image's configuration; asked for when an index has several entries and does not tell it. */
+  platformOf(image: ImageManifest): Promise<Platform | undefined>;
+  maxDepth?: number;
+}
+
+interface FoundImage {
+  image: ImageManifest;
+  /** the entries that led there, the index's own first */
+  way: Descriptor[];
+}
+
 /**
  * The image for this machine: of an index the entry that fits best, also below indexes in there. One that leads to none gives
- * way to the next.
- * @param read brings what an entry names, parsed
- * @returns `way`: the entries that led there, the index's own first
+ * way to the next. Entries without a platform have that of their configuration; when it says none either, any other is better.
  * @throws NotFoundError that lists what there is, InternalError for too many indexes one in the other, and what `read` throws
  */
 export async function findImage(
   from: ParsedManifest,
   host: Platform,
   what: string,
-  read: (entry: Descriptor) => Promise<ParsedManifest>,
-  maxDepth = maxIndexDepth,
-): Promise<{ image: ImageManifest; way: Descriptor[] }> {
+  { read, platformOf, maxDepth = maxIndexDepth }: ImageFinder,
+): Promise<FoundImage> {
   let left = maxManifestsRead;
-  const find = async (
-    manifest: ParsedManifest,
-    way: Descriptor[],
-  ): Promise<{ image: ImageManifest; way: Descriptor[] }> => {
+  const find = async (manifest: ParsedManifest, way: Descriptor[], isOnly: boolean): Promise<FoundImage> => {
     if (manifest.kind === "image") return { image: manifest, way };
     if (way.length >= maxDepth) {
       throw new InternalError(`${what} is an index of indexes more than ${maxDepth} deep`);
     }
     let reason: { error: unknown } | undefined;
-    for (const entry of rankPlatforms(manifest.manifests, host, what)) {
+    let best: { found: FoundImage; fit: number } | undefined;
+    const entries = rankPlatforms(manifest.manifests, host, what);
+    const isOnlyOne = isOnly && entries.length === 1;
+    for (const entry of entries) {
       if (left-- <= 0) break;
       try {
-        return await find(await read(entry), [...way, entry]);
+        const inside = await read(entry);
+        const found = await find(inside, [...way, entry], isOnlyOne);
+        // an index has looked itself; and of the only one it is told in the end what it is for
+        if (entry.platform !== undefined || inside.kind === "index" || isOnlyOne) return found;
+        const fit = fitByConfiguration(await platformOf(inside), host, what);
+        if (fit >= 1) return found;
+        if (best === undefined || fit > best.fit) best = { found, fit };
       } catch (error) {
         if (!isNoImageForUs(error)) throw error;
         reason ??= { error };
       }
     }
+    if (best !== undefined) return best.found;
     throw reason?.error ?? new NoPlatformError(`${what} has too many manifests that are no image for this machine`);
   };
-  return find(from, []);
+  return find(from, [], true);
+}
+
+/** @throws NoPlatformError when it is for other machines */
+function fitByConfiguration(platform: Platform | undefined, host: Platform, what: string): number {
+  if (platform === undefined) return 0;
+  const fit = platformFit(platform, host);
+  if (fit > 0) return fit;
+  throw new NoPlatformError(`${what} has no image for ${formatPlatform(host)}; it has ${formatPlatform(platform)}`);
+}
+
+/** Of a configuration that has not been checked otherwise; undefined: it does not say. */
+export function platformOfConfiguration(bytes: Uint8Array): Platform | undefined {
+  if (shapeProblem(bytes) !== undefined) return undefined;
+  try {
+    return parsePlatform(JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8")));
+  } catch {
+    // what is wrong is told when it is the one that is taken
+    return undefined;
+  }
 }
 
 function isAttestation(entry: Descriptor): boolean {

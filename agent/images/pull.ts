@@ -6,7 +6,7 @@ import { readAll } from "./digest.js";
 import type { DownloadSlots } from "./download-slots.js";
 import type { ImageRecord, ImageStore } from "./image-store.js";
 import { type InstallDeps, installImage } from "./install-image.js";
-import { type Descriptor, findImage, type ParsedManifest, parseManifest } from "./manifest.js";
+import { type Descriptor, findImage, type ParsedManifest, parseManifest, platformOfConfiguration } from "./manifest.js";
 import { hostPlatform } from "./platform.js";
 import { formatName, formatReference, parseReference, type Reference } from "./reference.js";
 import type { Registries } from "./registries.js";
@@ -141,6 +141,7 @@ async function pullFrom(
     const image = {
       what: formatReference(reference),
       configuration:
+        resolved.configuration ??
         (await knownConfiguration(deps.images, config.digest, formatName(reference))) ??
         (await readAll(client.blob(config, signal))),
       layers: layers.map((layer) => (layerSignal: AbortSignal) => {
@@ -180,6 +181,8 @@ interface Resolved {
   /** of what the reference names: a manifest or an index */
   digest: string;
   config: Descriptor;
+  /** when it had to be read already */
+  configuration?: Buffer;
   layers: Descriptor[];
   annotations: Record<string, string>;
 }
@@ -197,9 +200,13 @@ async function resolve(
     return [parseManifest(bytes, contentType, what), digest];
   };
   const [named, digest] = await read(known ?? reference.tag ?? "latest", undefined);
-  const { image } = await findImage(named, hostPlatform(), what, async (entry) => {
-    const [manifest] = await read(entry.digest, entry.size);
-    return manifest;
+  let configuration: { of: string; bytes: Buffer } | undefined;
+  const { image } = await findImage(named, hostPlatform(), what, {
+    read: async (entry) => (await read(entry.digest, entry.size))[0],
+    async platformOf({ config }) {
+      configuration = { of: config.digest, bytes: await readAll(client.blob(config, signal)) };
+      return platformOfConfiguration(configuration.bytes);
+    },
   });
-  return { ...image, digest };
+  return { ...image, digest, ...(configuration?.of === image.config.digest && { configuration: configuration.bytes }) };
 }

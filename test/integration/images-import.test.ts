@@ -222,6 +222,14 @@ describe("importing images from files", () => {
         }
       }
     }
+    const called = { annotations: { "io.containerd.image.name": "x.test/several:1" } };
+    await index([
+      { ...foreign, ...called },
+      { ...own, ...called },
+    ]);
+    const [several] = await service.images.import({ path });
+    assert.deepEqual([several?.id, several?.repoTags], [image.id, ["x.test/several:1"]]);
+    await service.images.store.remove(image.id);
     // alone, and under a name, they are asked for
     const named = { annotations: { "org.opencontainers.image.ref.name": "x.test/signature:1" } };
     for (const manifests of [

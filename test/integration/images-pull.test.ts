@@ -147,6 +147,20 @@ describe("pulling from a real registry", () => {
       InvalidArgumentError,
     );
     await service.images.store.remove(record.id);
+
+    // entries without a platform have their configuration's
+    await pushManifest(
+      registry.url,
+      "test/multi",
+      "untold",
+      buildIndex([
+        [{}, foreign],
+        [{}, own],
+      ]),
+    );
+    const untold = await service.images.pull({ reference: `${registry.host}/test/multi:untold` });
+    assert.equal(untold.id, own.id);
+    await service.images.store.remove(untold.id);
   });
 
   it("says what is not there, naming it", async () => {
