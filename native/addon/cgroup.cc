@@ -78,15 +78,19 @@ bool is_gone(int errno_value) { return errno_value == ENOENT || errno_value == E
 
 // ---- create ----
 
-// mkdir -p; what it made is added to `made`, parents first. Most often only the last directory is missing.
+// mkdir -p; what it made is added to `made`, parents first. Most often only the last directory is missing. Its parent may
+// be removed meanwhile, but not for ever: where nothing is mounted on /sys/fs/cgroup any more, that directory is there, and
+// the kernel says ENOENT of all that is made in it.
 void make_directory(const std::string& path, std::vector<std::string>* made) {
+  constexpr int most_tries = 16;
   if (path.empty() || path[0] != '/') throw SystemError(EINVAL, "mkdir", path, "the path is not absolute");
-  if (mkdir(path.c_str(), 0755) == 0) return made->push_back(path);
-  if (errno == EEXIST) return;
-  const size_t slash = path.rfind('/');
-  if (errno != ENOENT || slash == 0) throw_errno("mkdir", path);
-  make_directory(path.substr(0, slash), made);
-  make_directory(path, made);
+  for (int tries = 1;; tries++) {
+    if (mkdir(path.c_str(), 0755) == 0) return made->push_back(path);
+    if (errno == EEXIST) return;
+    const size_t slash = path.rfind('/');
+    if (errno != ENOENT || slash == 0 || tries == most_tries) throw_errno("mkdir", path);
+    make_directory(path.substr(0, slash), made);
+  }
 }
 
 void write_all(const Writes& writes) {

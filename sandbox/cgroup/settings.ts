@@ -105,6 +105,10 @@ function refusedDirectory(error: SystemError, path: string): Error {
     case "ENAMETOOLONG":
     case "ENOTDIR":
       return new InvalidArgumentError(message, { cause: error });
+    case "ENOENT":
+      return new FailedPreconditionError(`${message}: is the cgroup file system still mounted there?`, {
+        cause: error,
+      });
     case "EAGAIN":
     case "ENOSPC":
     case "ENOMEM":

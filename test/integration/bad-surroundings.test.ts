@@ -8,7 +8,7 @@ import { openCgroupManager } from "../../sandbox/cgroup/open.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import { until } from "../support/until.js";
 import { WebSocketClient } from "../support/websocket-client.js";
-import { importBusybox, out, removePod, runContainer, runPod, sh } from "../support/workload.js";
+import { fails, importBusybox, out, removePod, runContainer, runPod, sh } from "../support/workload.js";
 
 const cgroups = openCgroupManager();
 const placeOf = (controller: string) =>
@@ -57,6 +57,31 @@ describe("a machine in a bad way", () => {
         pod.config.hostname,
       );
       assert.doesNotMatch(agent.logs(), /EROFS/);
+      await removePod(agent, pod);
+    } finally {
+      await agent.stop();
+    }
+  });
+
+  it("where cgroups are no longer mounted calls fail with a sentence, and are answered again when they are back", async () => {
+    const agent = await startAgent({ wrapper: ["unshare", "-m", "--propagation=slave"] });
+    const inItsNamespace = (...command: string[]) =>
+      execFileSync("nsenter", [`--target=${agent.pid}`, "--mount", ...command]);
+    try {
+      await importBusybox(agent);
+      const pod = await runPod(agent);
+      const container = await runContainer(agent, pod, sh("sleep 1000"));
+      // another network namespace's, for the same one cannot be mounted twice: in its empty /sys/fs/cgroup nothing can be made
+      inItsNamespace("unshare", "-n", "mount", "-t", "sysfs", "none", "/sys");
+      try {
+        // more than Node has threads for what waits
+        for (let i = 0; i < 6; i++)
+          await fails(runPod(agent), "FAILED_PRECONDITION", /cgroup .* cannot be made: mkdir .*ENOENT/);
+      } finally {
+        inItsNamespace("umount", "/sys");
+      }
+      assert.equal(await out(agent, container, "echo runs"), "runs");
+      await removePod(agent, await runPod(agent));
       await removePod(agent, pod);
     } finally {
       await agent.stop();
