@@ -49,7 +49,7 @@ const packagesFor = {
   ],
   demo: [...toBuild, ...toRun],
   // the network is measured beside what is made by hand, and CNI beside its plugins
-  bench: [...toBuild, ...toRun, "containernetworking-plugins", "iproute2", "nftables"],
+  bench: [...toBuild, ...toRun, "containernetworking-plugins", "iproute2", "nftables", "socat", "util-linux"],
   vm: [
     ...[...toBuild, ...toRun, "qemu-system-x86", "e2fsprogs", "xfsprogs", "btrfs-progs", "iproute2", "nftables"],
     // what tests use inside, and what makes a SELinux policy; none of them does anything by being installed
