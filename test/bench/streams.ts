@@ -246,6 +246,8 @@ async function besideSocat(address: string): Promise<number> {
   const child: ChildProcess = spawn("socat", ["-b", "65536", `TCP4-LISTEN:${port},bind=127.0.0.1,reuseaddr`, address], {
     stdio: "ignore",
   });
+  // one that cannot be started fails the measurement, which then ends its agent
+  await once(child, "spawn");
   try {
     for (let tries = 0; tries < 200; tries++) {
       const listening = execFileSync("ss", ["-Hltn", `sport = :${port}`], { encoding: "utf8" });
