@@ -79,6 +79,12 @@ function isReady({ record }: Pod): boolean {
   return record.phase === "ready";
 }
 
+/** Those whose cgroup parent counts nothing else. */
+export function podsWithOwnCgroup(node: ObservedNode): Pod[] {
+  const shared = sharedParents(node);
+  return node.pods.list().filter((pod) => isReady(pod) && !shared.has(pod.record.cgroupParent));
+}
+
 /** The cgroup parents that count more than one pod: of several, of pods below them, and of all that name none. */
 function sharedParents(node: ObservedNode): ReadonlySet<string> {
   const shared = new Set([node.cgroupRoot]);

@@ -6,7 +6,7 @@ import { type Subject, subjectLabels, subjectsOf } from "./subjects.js";
 import { labelText, writeSubjects } from "./text.js";
 
 export interface Exposition {
-  /** the answer in pieces, in Prometheus' text format or in OpenMetrics' */
+  /** the answer in pieces, in Prometheus' text format or in OpenMetrics'; each is gone when the next is asked for */
   render(openMetrics: boolean): AsyncGenerator<Buffer | string>;
   observeCall(call: FinishedCall): void;
   /** stops listening to the node's observer */

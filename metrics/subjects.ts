@@ -8,7 +8,7 @@ import type { CgroupSample } from "../sandbox/cgroup/manager.js";
 import type { Container } from "../sandbox/container.js";
 import type { Pod } from "../sandbox/pod.js";
 import type { DiskUsage } from "../sandbox/rootfs/snapshots.js";
-import { containerCgroups, type ObservedNode, podCgroups, podNetworks } from "./collect.js";
+import { containerCgroups, type ObservedNode, podCgroups, podNetworks, podsWithOwnCgroup } from "./collect.js";
 import { type DeviceIo, deviceName, readDeviceIo } from "./device-io.js";
 import { type HugePages, readHugePages } from "./huge-pages.js";
 
@@ -57,7 +57,7 @@ const mostLinks = 32;
 export async function subjectsOf(node: ObservedNode): Promise<Subject[]> {
   const [cgroups, pods, networks, space] = await Promise.all([
     containerCgroups.ofAll(node),
-    podCgroups.ofAll(node),
+    podCgroups.of(node, podsWithOwnCgroup(node)),
     podNetworks.ofAll(node),
     diskSpace(node.snapshots.directory),
   ]);

@@ -16,14 +16,23 @@ const columnsOf: ReadonlyMap<Kind<unknown>, readonly Column<unknown>[]> = new Ma
   kinds.map((kind) => [kind, families.flatMap((family) => (family.kind === kind ? family.columns : []))]),
 );
 
-/** In pieces of 256 KiB; the next is written when it is asked for. */
+/** A little more than the addon writes at a time. */
+const pieceBytes = (256 + 16) << 10;
+
+/**
+ * In pieces. All come in the same memory, which the next one that is asked for writes over: an answer of some megabytes
+ * would else be garbage of that size, and the collector comes for it each time.
+ */
 export async function* writeSubjects(
   subjects: readonly Subject[],
   labels: (subject: Subject) => string,
   openMetrics: boolean,
 ): AsyncGenerator<Buffer> {
   const writing = seriesText(openMetrics).write(await tablesOf(subjects, labels));
-  for (let piece = await writing.next(); piece !== null; piece = await writing.next()) yield piece;
+  const memory = Buffer.allocUnsafeSlow(pieceBytes);
+  while ((await writing.next()) > 0) {
+    for (let length = writing.take(memory); length > 0; length = writing.take(memory)) yield memory.subarray(0, length);
+  }
 }
 
 async function tablesOf(subjects: readonly Subject[], labels: (subject: Subject) => string): Promise<SeriesTable[]> {

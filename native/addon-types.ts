@@ -360,8 +360,10 @@ export interface SeriesTable {
 /** Writes text on a thread of its own. */
 export interface SeriesText {
   write(tables: readonly SeriesTable[]): {
-    /** the next piece, of 256 KiB or a little more; null: that was all. One is asked for after the other */
-    next(): Promise<Buffer | null>;
+    /** writes the next piece, of 256 KiB or a little more; its length. 0: that was all. One is asked for after the other */
+    next(): Promise<number>;
+    /** copies what is left of the piece, as much of it as there is room for; how many bytes */
+    take(into: Buffer): number;
   };
 }
 

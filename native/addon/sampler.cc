@@ -37,8 +37,8 @@ constexpr double no_limit = std::numeric_limits<double>::infinity();
 // Longer than the kubelet and Prometheus wait from pass to pass. Who has not asked for a cgroup meanwhile may have removed
 // it without telling.
 constexpr auto keep_open = std::chrono::seconds(40);
-// The rest of the descriptors is for everything else that the agent does.
-constexpr rlim_t share_of_descriptors = 2;
+// Of the descriptors that are for everything else that the agent does: a half, or so many, but never less than a quarter.
+constexpr rlim_t enough_for_others = 4096;
 constexpr size_t deepest = 32;
 
 // One value of a file: "" is the whole file, "name" a line's second word, "word name" what follows "name=" in the line
@@ -120,7 +120,9 @@ class Sampler {
   explicit Sampler(std::vector<File> files) : files_(std::move(files)), buffer_(64 << 10) {
     for (const File& file : files_) columns_ += file.counted ? 1 : file.keys.size();
     rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) most_open_ = limit.rlim_cur / share_of_descriptors;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0) return;
+    rlim_t most = limit.rlim_cur;
+    most_open_ = most - std::max(most / 4, std::min(most / 2, enough_for_others));
   }
 
   // For each path the time of its reading, and then the columns in the order of the files' keys.

@@ -56,19 +56,27 @@ class Writing {
   Writing(std::shared_ptr<const std::vector<Family>> families, std::vector<Table> tables)
       : families_(std::move(families)), tables_(std::move(tables)) {}
 
-  // Empty: all is written.
-  std::string next() {
-    std::string text;
-    text.reserve(piece_length + 4096);
+  // Bytes of the next piece; 0: all is written.
+  size_t next() {
+    text_.clear();
+    taken_ = 0;
+    text_.reserve(piece_length + 4096);
     for (; family_ < families_->size(); family_++, row_ = 0, headed_ = false) {
       const Family& family = (*families_)[family_];
       const Table& table = tables_[family.table];
       while (row_ < table.labels.size()) {
-        write_row(family, table, row_++, &text);
-        if (text.size() >= piece_length) return text;
+        write_row(family, table, row_++, &text_);
+        if (text_.size() >= piece_length) return text_.size();
       }
     }
-    return text;
+    return text_.size();
+  }
+
+  // Of the piece; how many bytes. 0: it is taken.
+  size_t take(char* into, size_t room) {
+    size_t length = text_.copy(into, room, taken_);
+    taken_ += length;
+    return length;
   }
 
  private:
@@ -90,6 +98,8 @@ class Writing {
   size_t family_ = 0;
   size_t row_ = 0;
   bool headed_ = false;
+  std::string text_;
+  size_t taken_ = 0;
 };
 
 Family to_family(const Napi::Object& value) {
@@ -135,12 +145,13 @@ Napi::Value begin_writing(const std::shared_ptr<const std::vector<Family>>& fami
   Napi::Object result = Napi::Object::New(env);
   result.Set("next", Napi::Function::New(env, [writing](const Napi::CallbackInfo& call) -> Napi::Value {
                return on_own_thread(call.Env(), [writing]() -> Settle {
-                 auto text = std::make_shared<std::string>(writing->next());
-                 return [text](Napi::Env in) -> Napi::Value {
-                   if (text->empty()) return in.Null();
-                   return Napi::Buffer<char>::Copy(in, text->data(), text->size());
-                 };
+                 return settle_number(static_cast<double>(writing->next()));
                });
+             }));
+  result.Set("take", Napi::Function::New(env, [writing](const Napi::CallbackInfo& call) -> Napi::Value {
+               if (!call[0].IsBuffer()) throw Napi::TypeError::New(call.Env(), "into is no Buffer");
+               Napi::Buffer<char> into = call[0].As<Napi::Buffer<char>>();
+               return Napi::Number::New(call.Env(), static_cast<double>(writing->take(into.Data(), into.Length())));
              }));
   return result;
 }
