@@ -379,6 +379,41 @@ describe("/metrics", () => {
     deaf.destroy();
   });
 
+  for (const encoding of ["identity", "gzip"]) {
+    it(`gives one that takes its answer slowly each line of it (${encoding})`, async () => {
+      const [pod] = node.pods.list();
+      assert.ok(pod !== undefined);
+      const ids = Array.from({ length: 500 }, (_, index) => String(index).padStart(64, "0"));
+      for (const id of ids) {
+        const one = makeContainer(pod);
+        one.record.id = id;
+        node.containers.add(one);
+      }
+      try {
+        // what was read before is no longer fresh
+        await sleep(110);
+        const response = await new Promise<IncomingMessage>((resolve) => {
+          get(url, { headers: { "accept-encoding": encoding } }, resolve);
+        });
+        const pieces: Buffer[] = [];
+        for await (const piece of response) {
+          pieces.push(piece);
+          // until the kernel's buffers are full, and not only then
+          if (pieces.length === 1) await sleep(500);
+          else if (pieces.length % 64 === 0) await sleep(2);
+        }
+        const answer = Buffer.concat(pieces);
+        const { series } = parse((encoding === "gzip" ? gunzipSync(answer) : answer).toString());
+        const started = series.filter(({ name }) => name === "container_start_time_seconds");
+        assert.equal(started.length, ids.length + 1);
+        const [first, ...others] = ids.map((id) => series.filter(({ labels }) => labels["name"] === id).length);
+        assert.ok(first !== undefined && first > 20 && others.every((count) => count === first));
+      } finally {
+        for (const id of ids) node.containers.delete(id);
+      }
+    });
+  }
+
   it("closes to a client that asks again before its answer, and answers one that asks again and again", async () => {
     const ask = "GET /metrics HTTP/1.1\r\nHost: node\r\n\r\n";
     const greedy = connect(server.port, "127.0.0.1", () => greedy.write(ask.repeat(1_000)));
