@@ -96,6 +96,11 @@ export function describeHappening(happening: Happening, known: Known): Described
     }
     case "limitation":
       return { type, severity: "warning", message: happening.sentence };
+    case "condition": {
+      const { condition, isTrue, sentence } = happening;
+      const message = isTrue ? `${condition} is true again` : `${condition} is false: ${sentence}`;
+      return { type, severity: isTrue ? "info" : "error", message, details: { condition, is_true: String(isTrue) } };
+    }
     case "trouble": {
       const { what, subject, error, pod, attempts } = happening;
       const message = `failed: ${what}: ${messageOf(error)}`;

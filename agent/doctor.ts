@@ -47,12 +47,15 @@ export interface Host {
   forwardDrops: () => Promise<string[]>;
   /** of a running agent */
   networkStatus?: NetworkStatus;
+  /** what is wrong with the directories and cgroup mounts of a running agent */
+  places?: () => Promise<Finding[]>;
 }
 
 /** All findings, the gravest first. */
 export async function examineHost(host: Host): Promise<Finding[]> {
   const proc = (path: string) => readTrimmed(join(host.root, "proc", path));
   const findings = [
+    ...((await host.places?.()) ?? []),
     ...controllerFindings(host.cgroups),
     ...featureFindings(host.features),
     ...(host.storageDriver === "overlay" ? overlayFindings(await proc("filesystems")) : []),

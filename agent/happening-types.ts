@@ -18,6 +18,7 @@ const told: Record<Exclude<Happening["type"], NotTold>, true> = {
   restored: true,
   adjusted: true,
   limitation: true,
+  condition: true,
   trouble: true,
 };
 

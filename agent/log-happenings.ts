@@ -77,6 +77,10 @@ function tell(happening: Happening, { steps, events: log }: Log["areas"]): void 
     case "limitation":
       log.warn(happening.sentence);
       break;
+    case "condition":
+      if (happening.isTrue) log.info(`${happening.condition} is true again`);
+      else log.error(`${happening.condition} is false: ${happening.sentence}`);
+      break;
     case "trouble":
       log.warn({ subject: happening.subject, error: messageOf(happening.error) }, `failed: ${happening.what}`);
       break;

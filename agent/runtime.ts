@@ -34,10 +34,13 @@ import { examineHost, type Finding } from "./doctor.js";
 import { Happenings } from "./happenings.js";
 import { collectOwed } from "./images/collect-owed.js";
 import { type Images, openImages } from "./images/images.js";
+import { lockName } from "./lock.js";
 import { forwardDrops, probeNftables } from "./nftables-probe.js";
 import { refreshRuntimes } from "./oci-runtimes.js";
 import { RecentCalls } from "./recent-calls.js";
 import { StreamingServer } from "./streaming/server.js";
+import { tellConditions } from "./tell-conditions.js";
+import { WatchedPlaces } from "./watched-places.js";
 
 export interface Runtime {
   /** the one in force: configuration/reload.ts replaces it */
@@ -115,6 +118,19 @@ export async function createRuntime(config: Config): Promise<Runtime> {
       drops = { at: performance.now(), chains: forwardDrops() };
     return drops.chains;
   };
+  const places = new WatchedPlaces(
+    [
+      { setting: "root", path: config.root, heldFile: lockName },
+      // it may be a mount of its own
+      { setting: "root", path: join(config.root, "layers") },
+      { setting: "run", path: config.run, heldFile: lockName },
+    ],
+    node.cgroups.hierarchies,
+  );
+  observer.subscribe((happening) => {
+    if (happening.type === "record-written" && happening.failed) places.suspect();
+  });
+  const tell = tellConditions(observer);
   const runtime: Runtime = {
     config,
     node,
@@ -127,7 +143,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
     clampedSettings: clamped,
     examine: async () => {
       await refreshRuntimes(node);
-      return examineHost({
+      const findings = await examineHost({
         root: "/",
         cgroups: node.cgroups,
         features: node.features,
@@ -142,7 +158,10 @@ export async function createRuntime(config: Config): Promise<Runtime> {
         listRoutes: () => native.listRoutes({}),
         forwardDrops: forwardDropsLately,
         probeNftables: probeNftablesOnce,
+        places: () => places.findings(),
       });
+      tell(findings);
+      return findings;
     },
   };
   return runtime;

@@ -113,6 +113,7 @@ function countHappenings(values: MakeValues, distributions: MakeDistributions): 
       case "container-event":
       case "pod-event":
       case "limitation":
+      case "condition":
       case "adjusted":
       case "seccomp-denied":
         return;

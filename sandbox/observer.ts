@@ -59,6 +59,8 @@ export type Happening =
   | { type: "restored"; what: string; subject: string }
   /** something that was asked for and is done otherwise here; each sentence once in an agent's life */
   | { type: "limitation"; sentence: string }
+  /** one of the CRI's conditions is false, with the reason, or true again */
+  | { type: "condition"; condition: string; isTrue: boolean; sentence: string }
   /** a module of the administrator's has changed a container's spec; a text for each change */
   | { type: "adjusted"; subject: string; path: string; changed: readonly string[] }
   /** an undo or a removal that failed and will be tried again */

@@ -64,7 +64,30 @@ async function roomFindings(directory: string, setting: string, path: string, wh
 
 /** Of the mount that the directory lies on. */
 function optionFindings(mounts: string, path: string, setting: string): Finding[] {
-  const line = mounts
+  const { mountPoint, options } = mountOf(mounts, path);
+  const findings: Finding[] = [];
+  // ext4 says emergency_ro of itself where it has met an error, and its mount stays as it is
+  if (options.includes("ro") || options.includes("emergency_ro")) {
+    findings.push(readOnlyDirectory(path, setting, mountPoint));
+  }
+  for (const option of setting === "root" ? ["noexec", "nosuid"] : []) {
+    if (!options.includes(option)) continue;
+    findings.push({
+      id: "MountOption",
+      severity: option === "noexec" ? "error" : "warning",
+      what: `${path} (${setting}) is on a mount with ${option} (${mountPoint})`,
+      consequence:
+        option === "noexec" ? "no program of an image can be executed" : "set-uid programs of images have no effect",
+      remedy: `Mount it without ${option}, or choose another ${setting}.`,
+      ...(option === "noexec" && { breaks: "RuntimeReady" as const }),
+    });
+  }
+  return findings;
+}
+
+/** The mount, of a mountinfo, that the path lies on, with its options and its file system's. */
+export function mountOf(mountinfo: string, path: string): { mountPoint: string; options: string[] } {
+  const line = mountinfo
     .split("\n")
     .map((text) => ({ text, mountPoint: parseMountInfo(text)[0]?.mountPoint ?? "" }))
     .filter(({ mountPoint }) => mountPoint === "/" || path === mountPoint || path.startsWith(`${mountPoint}/`))
@@ -74,30 +97,19 @@ function optionFindings(mounts: string, path: string, setting: string): Finding[
     });
   const fields = line.text.split(" ");
   const options = [...(fields[5] ?? "").split(","), ...(fields.at(-1) ?? "").split(",")];
-  const findings: Finding[] = [];
-  if (options.includes("ro")) {
-    findings.push({
-      id: "ReadOnlyDirectory",
-      severity: "error",
-      what: `${path} (${setting}) is on a read-only mount (${line.mountPoint})`,
-      consequence: "no pod can be started",
-      remedy: `Mount it for writing (the kernel makes a damaged file system read-only: see dmesg), or choose another ${setting}.`,
-      breaks: "RuntimeReady",
-    });
-  }
-  for (const option of setting === "root" ? ["noexec", "nosuid"] : []) {
-    if (!options.includes(option)) continue;
-    findings.push({
-      id: "MountOption",
-      severity: option === "noexec" ? "error" : "warning",
-      what: `${path} (${setting}) is on a mount with ${option} (${line.mountPoint})`,
-      consequence:
-        option === "noexec" ? "no program of an image can be executed" : "set-uid programs of images have no effect",
-      remedy: `Mount it without ${option}, or choose another ${setting}.`,
-      ...(option === "noexec" && { breaks: "RuntimeReady" as const }),
-    });
-  }
-  return findings;
+  return { mountPoint: line.mountPoint, options };
+}
+
+/** The same words for whoever finds it. */
+export function readOnlyDirectory(path: string, setting: string, mountPoint: string): Finding {
+  return {
+    id: "ReadOnlyDirectory",
+    severity: "error",
+    what: `${path} (${setting}) is on a read-only mount (${mountPoint})`,
+    consequence: "no pod can be started",
+    remedy: `Mount it for writing (the kernel makes a damaged file system read-only: see dmesg), or choose another ${setting}.`,
+    breaks: "RuntimeReady",
+  };
 }
 
 async function fileSystemFindings(directory: string, path: string): Promise<Finding[]> {
