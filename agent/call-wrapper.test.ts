@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import * as grpc from "@grpc/grpc-js";
@@ -143,6 +143,40 @@ test("a failed system call is told in its own words: call, path, errno and what 
   for (const error of [failed("ENOSPC", 28), new InternalError("x", { cause: failed("EDQUOT", 122) })]) {
     assert.equal(statusOf(error).code, grpc.status.RESOURCE_EXHAUSTED);
   }
+});
+
+test("what is the machine's state has a status to try again by, the call, the path and a remedy", async () => {
+  const failed = (name: keyof typeof constants.errno, path: string, syscall = "open") =>
+    Object.assign(new Error(`${name}: as Node says it, ${syscall} '${path}'`), {
+      code: name,
+      errno: -constants.errno[name],
+      syscall,
+      path,
+    });
+  const told = (error: unknown) => {
+    const { code, details } = statusOf(error);
+    return `${grpc.status[code]} ${details}`;
+  };
+  assert.match(told(failed("EROFS", "/x")), /^UNAVAILABLE open \/x: EROFS \(the file system is read-only\): mount it/);
+  assert.match(told(failed("EIO", "/x")), /^UNAVAILABLE open \/x: EIO \(.*\): its disk fails.*dmesg/);
+  assert.match(told(failed("ENOSPC", "/x")), /^RESOURCE_EXHAUSTED open \/x: ENOSPC .*berth image prune$/);
+  assert.match(
+    told(failed("EDQUOT", "/x")),
+    /^RESOURCE_EXHAUSTED open \/x: EDQUOT \(a quota is used up\): raise the quota/,
+  );
+  assert.match(told(failed("ENFILE", "/x")), /^RESOURCE_EXHAUSTED .*fs\.file-max$/);
+  assert.match(told(failed("ENOMEM", "/x")), /^RESOURCE_EXHAUSTED .*memory/);
+  // in whatever it was wrapped, it was no argument
+  const wrapped = new InvalidArgumentError("config.mounts: x cannot be opened", { cause: failed("EMFILE", "/x") });
+  assert.match(told(wrapped), /^RESOURCE_EXHAUSTED config\.mounts: x cannot be opened: the agent has .*LimitNOFILE/);
+  // but a volume may be read-only
+  const readOnly = new InvalidArgumentError("config.mounts: x", { cause: failed("EROFS", "/x") });
+  assert.equal(told(readOnly), "INVALID_ARGUMENT config.mounts: x");
+  // a clone wants no disk
+  assert.match(told(failed("ENOSPC", "", "clone3")), /^RESOURCE_EXHAUSTED .*user\.max_net_namespaces/);
+  assert.match(told(failed("EAGAIN", "", "clone3")), /^RESOURCE_EXHAUSTED .*kernel\.pid_max/);
+  assert.match(told(failed("EAGAIN", "/x")), /^INTERNAL /);
+  assert.match(told(failed("EIO", "/proc/self/x")), /^INTERNAL /);
 });
 
 test("an error with a number for a code does not choose the status", () => {

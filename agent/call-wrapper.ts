@@ -6,7 +6,6 @@ import { randomInt } from "node:crypto";
 import { once } from "node:events";
 import * as grpc from "@grpc/grpc-js";
 import type { FinishedCall } from "../metrics/own.js";
-import { isDiskFull } from "../sandbox/errno.js";
 import {
   BerthError,
   CancelledError,
@@ -15,6 +14,7 @@ import {
   messageOf,
   ResourceExhaustedError,
 } from "../sandbox/errors.js";
+import { machineTrouble } from "../sandbox/machine-trouble.js";
 import { withRequestId } from "../sandbox/request-id.js";
 import { ProgramReport } from "../sandbox/rootfs/confined-process.js";
 import type { EncodedAnswer } from "./encoded-answer.js";
@@ -69,11 +69,12 @@ export function statusOf(error: unknown): Status {
 }
 
 function wholeStatusOf(error: unknown): Status {
-  if (error instanceof BerthError && error.kind !== "INTERNAL")
-    return { code: codes[error.kind], details: error.message };
-  // a full disk is the machine's state, not a fault of ours
-  if (isDiskFull(error)) return { code: grpc.status.RESOURCE_EXHAUSTED, details: messageOf(error) };
-  return { code: grpc.status.INTERNAL, details: messageOf(error) };
+  const trouble = machineTrouble(error);
+  const hasItsKind = error instanceof BerthError && error.kind !== "INTERNAL";
+  if (trouble !== undefined && (!hasItsKind || trouble.outranks)) {
+    return { code: codes[trouble.kind], details: `${trouble.sentence ?? messageOf(error)}: ${trouble.remedy}` };
+  }
+  return { code: hasItsKind ? codes[error.kind] : grpc.status.INTERNAL, details: messageOf(error) };
 }
 
 /** A handler as grpc-js calls it, for a call with one answer. */

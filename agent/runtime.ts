@@ -122,7 +122,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
     [
       { setting: "root", path: config.root, heldFile: lockName },
       // it may be a mount of its own
-      { setting: "root", path: join(config.root, "layers") },
+      { setting: "root", path: join(config.root, "layers"), consequence: "no image can be pulled, or removed" },
       { setting: "run", path: config.run, heldFile: lockName },
     ],
     node.cgroups.hierarchies,

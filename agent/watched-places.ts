@@ -4,7 +4,7 @@
  * some hundredths of a millisecond and writes nothing.
  */
 import { accessSync, constants, existsSync, statfsSync, statSync } from "node:fs";
-import { access, open, readFile, stat } from "node:fs/promises";
+import { access, type FileHandle, open, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Hierarchy } from "../sandbox/cgroup/manager.js";
 import { describeErrno } from "../sandbox/errno.js";
@@ -15,6 +15,8 @@ export interface WatchedDirectory {
   /** its setting */
   setting: "root" | "run";
   path: string;
+  /** what follows where it is broken; no period at the end. Absent: no pod can be started */
+  consequence?: string;
   /** a file that the agent holds in it: while the path leads to it, the directory is the one that the agent began with */
   heldFile?: string;
 }
@@ -127,12 +129,19 @@ class DirectoryLook {
  * on, XFS). Where nothing waits to be written, nothing is.
  */
 async function askFileSystem(path: string): Promise<void> {
-  const directory = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  let directory: FileHandle;
+  try {
+    directory = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  } catch (error) {
+    // the agent has no descriptor for it
+    if (["EMFILE", "ENFILE"].includes(codeOf(error))) return;
+    throw error;
+  }
   try {
     await directory.sync();
   } catch (error) {
     // some have no sync of directories
-    if (!["EINVAL", "ENOTSUP", "EOPNOTSUPP"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
+    if (!["EINVAL", "ENOTSUP", "EOPNOTSUPP"].includes(codeOf(error))) throw error;
   } finally {
     await directory.close();
   }
@@ -142,14 +151,16 @@ function identityOf({ dev, ino }: { dev: number; ino: number }): string {
   return `${dev} ${ino}`;
 }
 
-const consequence = "no pod can be started, and what happens to those that run cannot be recorded";
-
-function finding(id: string, what: string, remedy: string): Finding {
+function finding(id: string, what: string, remedy: string, consequence = "no pod can be started"): Finding {
   return { id, severity: "error", what, consequence, remedy, breaks: "RuntimeReady" };
 }
 
-async function broken({ setting, path, heldFile }: WatchedDirectory, error: NodeJS.ErrnoException): Promise<Finding> {
-  if (error.code === "EROFS") return readOnlyDirectory(path, setting, await mountPointOf(path));
+async function broken(directory: WatchedDirectory, error: NodeJS.ErrnoException): Promise<Finding> {
+  const { setting, path, heldFile, consequence } = directory;
+  if (error.code === "EROFS") {
+    const found = readOnlyDirectory(path, setting, await mountPointOf(path));
+    return consequence === undefined ? found : { ...found, consequence };
+  }
   if (error.code === "ENOENT" || error.code === "ENOTDIR") {
     const isThere = heldFile !== undefined && existsSync(path);
     return finding(
@@ -158,12 +169,14 @@ async function broken({ setting, path, heldFile }: WatchedDirectory, error: Node
         ? `${path} (${setting}) has no ${heldFile} any more, the agent's: its content was deleted, or it is another directory`
         : `${path} (${setting}) is gone`,
       "Mount again, or put back, what was there. Where that is gone for good, start the agent again: it makes what is missing.",
+      consequence,
     );
   }
   return finding(
     "DirectoryBroken",
     `${path} (${setting}) cannot be written: ${describeErrno(-(error.errno ?? 0))}`,
     "See what the kernel says of its file system (dmesg), and what lsattr and its mount say; then mend or replace it.",
+    consequence,
   );
 }
 
@@ -175,19 +188,21 @@ async function mountPointOf(path: string): Promise<string> {
   }
 }
 
-function exchanged({ setting, path }: WatchedDirectory): Finding {
+function exchanged({ setting, path, consequence }: WatchedDirectory): Finding {
   return finding(
     "DirectoryExchanged",
     `${path} (${setting}) is not what the agent began with: it was deleted and made again, unmounted, or mounted over`,
     "Mount again what was there. Where that is gone for good, start the agent again.",
+    consequence,
   );
 }
 
-function silent({ setting, path }: WatchedDirectory): Finding {
+function silent({ setting, path, consequence }: WatchedDirectory): Finding {
   return finding(
     "DirectorySilent",
     `${path} (${setting}) does not answer: its disk hangs`,
     "See what the kernel says of the disk (dmesg), or of the server that the file system is on.",
+    consequence,
   );
 }
 
@@ -232,5 +247,9 @@ function cgroupsLost(mountPoints: readonly string[]): Finding {
 }
 
 function isReadOnly(error: unknown): boolean {
-  return (error as NodeJS.ErrnoException).code === "EROFS";
+  return codeOf(error) === "EROFS";
+}
+
+function codeOf(error: unknown): string {
+  return (error as NodeJS.ErrnoException).code ?? "";
 }

@@ -15,7 +15,10 @@ const sentences: Record<string, string> = {
   EINVAL: "the kernel refuses the value",
   EISDIR: "it is a directory",
   ELOOP: "it is, or leads through, a symbolic link that is not followed",
+  EIO: "the disk fails, or what it is reached by",
+  EMFILE: "the process has as many open files as it may",
   ENAMETOOLONG: "the name is too long",
+  ENFILE: "the node has as many open files as it may",
   ENOENT: "no such file or directory",
   EDQUOT: "a quota is used up",
   ENOEXEC: "exec format error: it is no program, or one of another architecture",
@@ -27,6 +30,10 @@ const sentences: Record<string, string> = {
   ETXTBSY: "the program is open for writing",
   EXDEV: "the path leaves the root",
 };
+
+export function errnoNameOf(errno: number): string | undefined {
+  return names.get(errno);
+}
 
 /** "ENOENT (no such file or directory)" of an errno. */
 export function describeErrno(errno: number): string {

@@ -14,6 +14,7 @@ import {
   UnavailableError,
 } from "./errors.js";
 import type { FieldOfStep } from "./field-of-step.js";
+import { isUsedUpErrno } from "./machine-trouble.js";
 import { currentRequestId } from "./request-id.js";
 
 const { FromMonitor, ToMonitor, Error: MonitorErrorMessage } = berth.monitor.v1;
@@ -117,6 +118,7 @@ export class MonitorStepError extends Error {
       case MonitorErrorMessage.Kind.ALREADY_EXISTS:
         return new AlreadyExistsError(message, options);
       default:
+        if (isUsedUpErrno(this.errnoValue)) return new ResourceExhaustedError(message, options);
         return new InternalError(message, options);
     }
   }

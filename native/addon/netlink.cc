@@ -48,7 +48,7 @@ constexpr uint8_t address_owner = 0xbe;
 void ensure_bridge(const std::string& name, const std::vector<IpPrefix>& addresses, int mtu) {
   NetlinkSocket socket;
   bool made = false;
-  if (if_nametoindex(name.c_str()) == 0) {
+  if (find_index(name) == 0) {
     Mac mac = bridge_mac(addresses);
     NetlinkRequests create;
     create.begin(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, link_header(0, false), "create bridge " + name);
@@ -184,9 +184,7 @@ Napi::Value delete_link_call(const Napi::CallbackInfo& info) {
 
 Napi::Value link_index(const Napi::CallbackInfo& info) {
   std::string name = string_argument(info, 0, "name");
-  unsigned index = if_nametoindex(name.c_str());
-  if (index == 0 && errno != ENODEV) throw_errno("if_nametoindex", name);
-  return Napi::Number::New(info.Env(), index);
+  return Napi::Number::New(info.Env(), find_index(name));
 }
 
 Napi::Value set_loopback_up(const Napi::CallbackInfo& info) {

@@ -2,6 +2,7 @@
 
 #include <net/if.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -115,10 +116,21 @@ ifinfomsg link_header(int index, bool up) {
   return header;
 }
 
+int find_index(const std::string& name) {
+  ifreq request = {};
+  if (name.size() >= sizeof request.ifr_name) return 0;
+  memcpy(request.ifr_name, name.c_str(), name.size());
+  UniqueFd any(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!any) throw_errno("socket", name);
+  if (ioctl(any.get(), SIOCGIFINDEX, &request) == 0) return request.ifr_ifindex;
+  if (errno != ENODEV) throw_errno("ioctl SIOCGIFINDEX", name);
+  return 0;
+}
+
 int index_of(const std::string& name) {
-  unsigned index = if_nametoindex(name.c_str());
-  if (index == 0) throw_errno("if_nametoindex", name);
-  return static_cast<int>(index);
+  int index = find_index(name);
+  if (index == 0) throw SystemError(ENODEV, "ioctl SIOCGIFINDEX", name);
+  return index;
 }
 
 void enter_network_namespace(int fd) {

@@ -57,6 +57,9 @@ class NetlinkAttributes {
 // `up`: sets the link up; otherwise its flags stay as they are.
 ifinfomsg link_header(int index, bool up);
 
+// 0: there is none of this name. glibc's if_nametoindex says so as well when the process has no descriptor for its socket.
+int find_index(const std::string& name);
+
 // ENODEV when there is none. In the thread's network namespace.
 int index_of(const std::string& name);
 

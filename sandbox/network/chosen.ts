@@ -23,7 +23,11 @@ export function networkAtStart(choice: NetworkChoice, isCniConfigured: () => boo
 }
 
 interface Providers extends Record<NetworkLease["provider"], NetworkProvider> {
-  cni: NetworkProvider & { isConfigured(): boolean };
+  cni: NetworkProvider & {
+    /** also when nobody can tell */
+    isConfigured(): boolean;
+    showsConfiguration(): boolean;
+  };
 }
 
 export class ChosenNetwork implements NetworkProvider {
@@ -111,11 +115,12 @@ export class ChosenNetwork implements NetworkProvider {
 
   /**
    * A cluster's network may be installed after the agent has started. The way back is the agent's next start alone: an
-   * installer that rewrites its file must not put the pods of that moment on another network.
+   * installer that rewrites its file must not put the pods of that moment on another network. For the same reason a
+   * directory that cannot be read just now, because no descriptor is left, is none where a configuration has come.
    */
   #choose(): NetworkProvider {
     const { builtin, cni } = this.#providers;
-    if (this.choice === "auto" && this.#latest === builtin && cni.isConfigured()) {
+    if (this.choice === "auto" && this.#latest === builtin && cni.showsConfiguration()) {
       this.#latest = cni;
       if (this.#isStarted) void cni.choose?.();
       const sentence = "a CNI configuration has come: new pods get their network by it, those that run keep theirs";

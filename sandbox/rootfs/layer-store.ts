@@ -15,6 +15,7 @@ import { InternalError, InvalidArgumentError } from "../errors.js";
 import { Serial } from "../serial.js";
 import { filesOf, type StorageDriver, showFiles } from "./drivers/driver.js";
 import { openOverlayDriver } from "./drivers/overlay.js";
+import { tryAgain } from "./try-again.js";
 import { UnsyncedLayers } from "./unsynced-layers.js";
 
 export interface LayerRecord {
@@ -98,16 +99,16 @@ export async function openLayerStore(
 
   const directoryOf = (chainId: string): string => join(base, directoryName(chainId));
   const uniqueName = (prefix: string): string => join(base, `${prefix}${process.pid.toString(36)}-${++serial}`);
-  const deleteLater = (directory: string): void => {
-    const deletion = driver.remove(directory).catch(() => {
-      // what could not be deleted now is swept at the next open
-    });
+  const deleteLater = (directory: string, tries = 0): void => {
+    const name = basename(directory);
+    busy.add(name);
+    const deletion = driver.remove(directory).then(
+      () => void busy.delete(name),
+      // what cannot be deleted in the end is swept at the next open
+      () => void (tryAgain(tries, () => deleteLater(directory, tries + 1)) || busy.delete(name)),
+    );
     deletions.add(deletion);
-    busy.add(basename(directory));
-    void deletion.finally(() => {
-      deletions.delete(deletion);
-      busy.delete(basename(directory));
-    });
+    void deletion.finally(() => deletions.delete(deletion));
   };
   /** Out of everybody's sight at once, and deleted after that. */
   const removeLater = async (name: string): Promise<void> => {

@@ -11,6 +11,7 @@ import { type MappedIds, type Rootfs, type StorageDriver, showFiles } from "./dr
 import type { LayerStore } from "./layer-store.js";
 import { PacedWalks, type TreeUsage } from "./paced-walks.js";
 import type { RootComparison } from "./root-changes.js";
+import { tryAgain } from "./try-again.js";
 import { type DiskUsage, WritableUsage } from "./writable-usage.js";
 
 export type { DiskUsage, MappedIds, Rootfs };
@@ -91,12 +92,12 @@ export async function openSnapshots(root: string, layers: LayerStore): Promise<S
   let serial = 0;
 
   /** Nobody waits for it, and nobody finds it under its name: what a crash leaves of it goes at the next start. */
-  const deleteLater = (name: string): void => {
+  const deleteLater = (name: string, tries = 0): void => {
     deleting.add(name);
-    driver
-      .remove(join(directory, name))
-      .catch(() => undefined)
-      .finally(() => deleting.delete(name));
+    driver.remove(join(directory, name)).then(
+      () => deleting.delete(name),
+      () => tryAgain(tries, () => deleteLater(name, tries + 1)) || deleting.delete(name),
+    );
   };
   const directoryOf = (containerId: string): string => {
     if (!idPattern.test(containerId)) throw new InvalidArgumentError(`"${containerId}" is no container id`);

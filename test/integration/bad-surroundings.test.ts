@@ -4,11 +4,22 @@ import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
+import { status } from "@grpc/grpc-js";
 import { openCgroupManager } from "../../sandbox/cgroup/open.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import { until } from "../support/until.js";
 import { WebSocketClient } from "../support/websocket-client.js";
-import { fails, importBusybox, out, removePod, runContainer, runPod, sh } from "../support/workload.js";
+import {
+  createContainer,
+  fails,
+  importBusybox,
+  out,
+  podStatus,
+  removePod,
+  runContainer,
+  runPod,
+  sh,
+} from "../support/workload.js";
 
 const cgroups = openCgroupManager();
 const placeOf = (controller: string) =>
@@ -83,6 +94,41 @@ describe("a machine in a bad way", () => {
       assert.equal(await out(agent, container, "echo runs"), "runs");
       await removePod(agent, await runPod(agent));
       await removePod(agent, pod);
+    } finally {
+      await agent.stop();
+    }
+  });
+
+  it("where no descriptor is left calls are RESOURCE_EXHAUSTED with the limit's name, and pods keep their network", async () => {
+    const agent = await startAgent();
+    const limitTo = (count: number) => execFileSync("prlimit", ["--pid", String(agent.pid), `--nofile=${count}:`]);
+    try {
+      await importBusybox(agent);
+      const pod = await runPod(agent);
+      const usual = /^Max open files\s+(\d+)/m.exec(readFileSync(`/proc/${agent.pid}/limits`, "utf8"))?.[1];
+      const sentences = new Set<string>();
+      for (let room = 0; room < 12; room++) {
+        for (const begin of [() => createContainer(agent, pod), () => runPod(agent).then((begun) => begun.id)]) {
+          const used = new Set(readdirSync(`/proc/${agent.pid}/fd`).map(Number));
+          let limit = 0;
+          for (let free = 0; free < room || used.has(limit); limit++) if (!used.has(limit)) free++;
+          limitTo(limit);
+          const { conditions } = (await agent.client.call("Status", {}).catch(() => ({ status: null }))).status ?? {};
+          assert.ok(conditions?.[0]?.status ?? true, JSON.stringify(conditions));
+          const begun = await begin().catch(({ code, details }: { code: number; details: string }) => {
+            assert.equal(code, status.RESOURCE_EXHAUSTED, details);
+            sentences.add(details);
+            return undefined;
+          });
+          limitTo(Number(usual));
+          if (begun === undefined) continue;
+          await agent.client.call("RemoveContainer", { container_id: begun });
+          await agent.client.call("RemovePodSandbox", { pod_sandbox_id: begun });
+        }
+      }
+      assert.ok(sentences.size >= 4, [...sentences].join("\n"));
+      for (const sentence of sentences) assert.match(sentence, /as many (?:open files|descriptors) as (?:it|they) may/);
+      assert.equal((await podStatus(agent, (await runPod(agent)).id)).network?.ip?.startsWith("10."), true);
     } finally {
       await agent.stop();
     }

@@ -4,6 +4,7 @@ import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { after, before, describe, it } from "node:test";
+import { status } from "@grpc/grpc-js";
 import { openCgroupManager } from "../../sandbox/cgroup/open.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import { runCli } from "../support/cli.js";
@@ -11,10 +12,10 @@ import { lacksFileSystem, makeFileSystem } from "../support/file-systems.js";
 import { importBusybox, out, type RunningPod, removePod, runContainer, runPod, sh } from "../support/workload.js";
 
 const readiness = async (agent: TestAgent) => {
-  const { status } = await agent.client.call("Status", {});
-  return status?.conditions?.find(({ type }) => type === "RuntimeReady");
+  const answer = await agent.client.call("Status", {});
+  return answer.status?.conditions?.find(({ type }) => type === "RuntimeReady");
 };
-const readyz = async (agent: TestAgent): Promise<[status: number, text: string]> => {
+const readyz = async (agent: TestAgent): Promise<[code: number, text: string]> => {
   const response = await fetch(new URL("/readyz?verbose", agent.metricsUrl));
   return [response.status, await response.text()];
 };
@@ -51,7 +52,7 @@ describe("what an agent needs and loses below itself", () => {
     [
       "an images' store that is read-only",
       "ReadOnlyDirectory",
-      /^\S+\/root\/layers \(root\) is on a read-only mount/,
+      /^\S+\/root\/layers \(root\) is on a read-only mount \(\S+\): no image can be pulled, or removed\. Mount it/,
       () => readOnly(join(agent.paths.root, "layers")),
       () => inItsNamespace("umount", join(agent.paths.root, "layers")),
     ],
@@ -97,6 +98,17 @@ describe("what an agent needs and loses below itself", () => {
         const [code, text] = await readyz(agent);
         assert.equal(code, 503);
         assert.ok(text.includes(`[-]runtime failed: ${condition?.message}`), text);
+        // images that are there will do
+        const isPods = !message.source.includes("layers");
+        if (!isPods) await removePod(agent, await runPod(agent));
+        else
+          await assert.rejects(runPod(agent), ({ code, details }: { code: number; details: string }) => {
+            if (reason === "ReadOnlyDirectory" && !details.includes("/run/")) {
+              assert.equal(code, status.UNAVAILABLE, details);
+              assert.match(details, /^\w+ \/\S+: EROFS \(the file system is read-only\): mount it for writing/);
+            }
+            return true;
+          });
         assert.equal(await out(agent, container, "echo runs"), "runs");
       } finally {
         mend();

@@ -119,9 +119,14 @@ export class CniNetwork implements NetworkProvider {
     setInterval(() => void this.#collectGarbage(), garbagePeriodMs).unref();
   }
 
-  /** Whether somebody has put a configuration there, also one that cannot be used. */
+  /** Whether somebody has put a configuration there, also one that cannot be used, or may have. */
   isConfigured(): boolean {
     return this.#directory.hasFile;
+  }
+
+  /** The same, when a file was seen. */
+  showsConfiguration(): boolean {
+    return this.#directory.showsFile;
   }
 
   /** What the directory says now, and what the plugins said lately: they are asked again beside this. */

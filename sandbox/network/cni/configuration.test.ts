@@ -87,8 +87,16 @@ test("the directory's first file counts, and is read again when it has changed",
 test("a directory that is not there has no configuration", () => {
   assert.deepEqual(new ConfigurationDirectory("/nowhere/net.d").current(), {
     problem: "there is no CNI network configuration in /nowhere/net.d",
-    missing: true,
+    file: "none",
   });
+});
+
+test("one that cannot be read may have one, and shows none", (t) => {
+  const path = join(directory(t), "loop");
+  symlinkSync(path, path);
+  const configurations = new ConfigurationDirectory(path);
+  assert.match(JSON.stringify(configurations.current()), /ELOOP.*"unknown"/);
+  assert.deepEqual([configurations.hasFile, configurations.showsFile], [true, false]);
 });
 
 test("a file may begin with a byte order mark, end its lines as Windows does, and say a thing twice: the last counts", () => {

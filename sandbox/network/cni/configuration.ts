@@ -130,8 +130,8 @@ function flag(list: Record<string, unknown>, name: string): boolean {
 /** The pods' network: what the first file of the directory says, or why there is none. */
 export type ConfiguredNetwork =
   | { network: NetworkConfiguration }
-  /** `missing`: there is no file */
-  | { problem: string; missing: boolean };
+  /** the file; none: there is none; unknown: the directory cannot be read */
+  | { problem: string; file: "unusable" | "none" | "unknown" };
 
 /**
  * A directory of configurations. It is read again when a file in it has changed, so that an installer's work shows at once.
@@ -140,14 +140,20 @@ export type ConfiguredNetwork =
 export class ConfigurationDirectory {
   /** what was read, and how each was just before: what is written meanwhile is read the next time */
   readonly #read = new Map<string, string>();
-  #found: ConfiguredNetwork = { problem: "", missing: true };
+  #found: ConfiguredNetwork = { problem: "", file: "none" };
 
   constructor(readonly directory: string) {}
 
-  /** Whether there is a file, also one that cannot be used. */
+  /** Whether there is a file, also one that cannot be used. Where nobody can tell, there may be one. */
   get hasFile(): boolean {
     const found = this.current();
-    return "network" in found || !found.missing;
+    return "network" in found || found.file !== "none";
+  }
+
+  /** The same, and only if one was seen. */
+  get showsFile(): boolean {
+    const found = this.current();
+    return "network" in found || found.file === "unusable";
   }
 
   /** Looks at the directory, whose files are few. */
@@ -156,7 +162,7 @@ export class ConfigurationDirectory {
     try {
       path = firstConfiguration(this.directory);
       if (path === undefined) {
-        return { problem: `there is no CNI network configuration in ${this.directory}`, missing: true };
+        return { problem: `there is no CNI network configuration in ${this.directory}`, file: "none" };
       }
       const isAsRead = this.#read.has(path) && [...this.#read].every(([read, state]) => stateOf(read) === state);
       if (!isAsRead) {
@@ -167,7 +173,10 @@ export class ConfigurationDirectory {
       return this.#found;
     } catch (error) {
       this.#read.clear();
-      return { problem: `${path ?? this.directory}: ${messageOf(error)}`, missing: false };
+      return {
+        problem: `${path ?? this.directory}: ${messageOf(error)}`,
+        file: path === undefined ? "unknown" : "unusable",
+      };
     }
   }
 
