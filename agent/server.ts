@@ -9,6 +9,7 @@ import { type CallSurroundings, type StreamHandler, type UnaryHandler, wrapStrea
 import type { EncodedAnswer } from "./encoded-answer.js";
 import type { Runtime } from "./runtime.js";
 import { encodeAnswer, type Method, messageLimitBytes, serverDefinition, services } from "./services.js";
+import { callsOfConnection, UnfinishedRequests, unfinishedLimits } from "./unfinished-requests.js";
 import { UnsentAnswers, unsentLimits } from "./unsent-answers.js";
 
 /** How long calls in flight may go on after the server was told to close. */
@@ -44,7 +45,8 @@ export async function serveCri(
   return serve(socket, runtime, calls, around, () => true);
 }
 
-/** The same with some of the calls. `patienceMs`: see askAfterMs; `limits`: of answers that clients do not take. */
+/** The same with some of the calls. `patienceMs`: see askAfterMs; `limits`: of answers that clients do not take; `requestLimits`: of requests
+ *  that they do not end. */
 export async function serve(
   socket: CriSocket,
   runtime: Runtime,
@@ -53,12 +55,22 @@ export async function serve(
   has: (name: string) => boolean,
   patienceMs = askAfterMs,
   limits = unsentLimits,
+  requestLimits = unfinishedLimits,
 ): Promise<CriServer> {
+  const unfinished = new UnfinishedRequests(requestLimits, (what) => around.log.warn(what));
   const server = new grpc.Server({
+    "grpc.max_concurrent_streams": callsOfConnection,
     "grpc.keepalive_time_ms": patienceMs,
     "grpc.keepalive_timeout_ms": patienceMs,
     "grpc.max_receive_message_length": messageLimitBytes,
     "grpc.max_send_message_length": messageLimitBytes,
+    interceptors: [
+      (_, call) => {
+        unfinished.watch(call);
+        // as it is: an interceptor's own costs each call something
+        return call as grpc.ServerInterceptingCall;
+      },
+    ],
   });
   const unsent = new UnsentAnswers(limits, (what) => around.log.warn(what));
   addCalls(server, runtime, calls, { ...around, unsent }, has);
