@@ -28,9 +28,7 @@ export async function serveKube(
   const directory = dirname(path);
   // one that is there is the administrator's
   if (makeDirectories(directory, 0o750) !== undefined) chownSync(directory, 0, id);
-  const server = await serve({ path, passed: null }, runtime, calls, around, (name) => kubeCalls.has(name));
-  chownSync(path, 0, id);
-  return server;
+  return serve({ path, passed: null, group: id }, runtime, calls, around, (name) => kubeCalls.has(name));
 }
 
 function groupId(group: string): number {

@@ -34,7 +34,6 @@ import { examineHost, type Finding } from "./doctor.js";
 import { Happenings } from "./happenings.js";
 import { collectOwed } from "./images/collect-owed.js";
 import { type Images, openImages } from "./images/images.js";
-import { lockName } from "./lock.js";
 import { forwardDrops, probeNftables } from "./nftables-probe.js";
 import { refreshRuntimes } from "./oci-runtimes.js";
 import { RecentCalls } from "./recent-calls.js";
@@ -120,10 +119,11 @@ export async function createRuntime(config: Config): Promise<Runtime> {
   };
   const places = new WatchedPlaces(
     [
-      { setting: "root", path: config.root, heldFile: lockName },
+      { setting: "root", path: config.root },
+      { setting: "root", path: join(config.root, "state") },
       // it may be a mount of its own
       { setting: "root", path: join(config.root, "layers"), consequence: "no image can be pulled, or removed" },
-      { setting: "run", path: config.run, heldFile: lockName },
+      { setting: "run", path: config.run },
     ],
     node.cgroups.hierarchies,
   );

@@ -1,12 +1,10 @@
 /** The gRPC server on the CRI socket. */
-import { chmodSync } from "node:fs";
-import { createServer, type Server } from "node:net";
 import * as grpc from "@grpc/grpc-js";
 import { FailedPreconditionError, InvalidArgumentError, messageOf } from "../sandbox/errors.js";
-import { makeWayForSocket } from "../sandbox/listening-socket.js";
 import type { CallTable } from "./call-table.js";
 import { type CallSurroundings, type StreamHandler, type UnaryHandler, wrapStream, wrapUnary } from "./call-wrapper.js";
 import type { EncodedAnswer } from "./encoded-answer.js";
+import { KeptListener } from "./kept-listener.js";
 import type { Runtime } from "./runtime.js";
 import { encodeAnswer, type Method, messageLimitBytes, serverDefinition, services } from "./services.js";
 import { callsOfConnection, UnfinishedRequests, unfinishedLimits } from "./unfinished-requests.js";
@@ -14,9 +12,6 @@ import { UnsentAnswers, unsentLimits } from "./unsent-answers.js";
 
 /** How long calls in flight may go on after the server was told to close. */
 const closeTimeoutMs = 5_000;
-
-/** Connections that wait to be accepted. */
-const backlog = 511;
 
 /**
  * After so long each client is asked whether it is there, and it has as long to answer. Node's HTTP/2 stops to read from one
@@ -33,6 +28,8 @@ export interface CriSocket {
   readonly path: string;
   /** it listens already: who started the agent has made it, and keeps it */
   readonly passed: { readonly fd: number; readonly path: string } | null;
+  /** the group's number who may connect, beside root */
+  readonly group?: number;
 }
 
 /** Binds the socket (mode 0660), unless it was passed, and serves; the socket answers when this returns. */
@@ -76,27 +73,27 @@ export async function serve(
   addCalls(server, runtime, calls, { ...around, unsent }, has);
   // grpc-js cannot listen on a descriptor: it is given the connections
   const injector = server.createConnectionInjector(grpc.ServerCredentials.createInsecure());
-  const listener = createServer((connection) => {
-    unsent.watch(connection);
-    injector.injectConnection(connection);
+  const { path, passed, group } = socket;
+  checkPassed(socket);
+  const listener = new KeptListener({
+    path,
+    passedFd: passed?.fd,
+    group,
+    onConnection: (connection) => {
+      unsent.watch(connection);
+      injector.injectConnection(connection);
+    },
+    onRestored: () => runtime.node.observer.emit({ type: "restored", what: "socket", subject: path }),
+    onLost: (why) => around.log.error(`the socket ${path} was deleted, so that nobody can connect: ${why}`),
   });
-  await listenOn(listener, socket);
+  await listener.listen();
   return { close: () => close(listener, server) };
 }
 
-async function listenOn(listener: Server, { path, passed }: CriSocket): Promise<void> {
-  if (passed !== null && passed.path !== path) {
-    const what = `systemd listens on ${passed.path}, and "listen" is ${path}`;
-    throw new FailedPreconditionError(`${what}: berth.socket's ListenStream and the setting must be the same`);
-  }
-  if (passed === null) await makeWayForSocket(path);
-  await new Promise<void>((resolve, reject) => {
-    listener.once("error", (error) => {
-      reject(new FailedPreconditionError(`the socket ${path} cannot be bound: ${error.message}`, { cause: error }));
-    });
-    listener.listen(passed === null ? { path, backlog } : { fd: passed.fd }, resolve);
-  });
-  if (passed === null) chmodSync(path, 0o660);
+function checkPassed({ path, passed }: CriSocket): void {
+  if (passed === null || passed.path === path) return;
+  const what = `systemd listens on ${passed.path}, and "listen" is ${path}`;
+  throw new FailedPreconditionError(`${what}: berth.socket's ListenStream and the setting must be the same`);
 }
 
 function addCalls(
@@ -157,7 +154,7 @@ function readable(request: unknown): unknown {
   throw new InvalidArgumentError(`the request cannot be read: ${messageOf(error)}`, { cause: error });
 }
 
-async function close(listener: Server, server: grpc.Server): Promise<void> {
+async function close(listener: KeptListener, server: grpc.Server): Promise<void> {
   listener.close();
   await new Promise<void>((resolve) => {
     const timer = setTimeout(() => {

@@ -15,8 +15,7 @@ let places: WatchedPlaces;
 beforeEach(() => {
   rmSync(path, { recursive: true, force: true });
   mkdirSync(path);
-  writeFileSync(join(path, "lock"), "");
-  places = new WatchedPlaces([{ setting: "root", path, heldFile: "lock" }], []);
+  places = new WatchedPlaces([{ setting: "root", path }], []);
 });
 const found = async (of = places) => (await of.findings()).map(({ id, what }) => `${id} ${what}`).join();
 
@@ -33,15 +32,9 @@ test("one that is deleted, and comes back", async () => {
   assert.equal(await found(), "");
 });
 
-test("one whose content is deleted", async () => {
-  rmSync(join(path, "lock"));
-  assert.match(await found(), /^DirectoryGone .*root \(root\) has no lock any more/);
-});
-
 test("another one in its place", async () => {
   renameSync(path, `${path}.away`);
   mkdirSync(path);
-  writeFileSync(join(path, "lock"), "");
   assert.match(await found(), /^DirectoryExchanged .*root \(root\) is not what the agent began with/);
   rmSync(path, { recursive: true });
   renameSync(`${path}.away`, path);
@@ -51,7 +44,7 @@ test("another one in its place", async () => {
 test("a file in its place", async () => {
   rmSync(path, { recursive: true });
   writeFileSync(path, "");
-  assert.match(await found(), /^DirectoryGone /);
+  assert.match(await found(), /^DirectoryExchanged /);
 });
 
 test("a hierarchy of cgroups that is none, and one that is not there", async () => {
@@ -66,7 +59,7 @@ test("a hierarchy of cgroups that is none, and one that is not there", async () 
 });
 
 test("a disk that hangs holds no answer up, and is told of after a while", async () => {
-  const slow = new WatchedPlaces([{ setting: "root", path, heldFile: "lock" }], [], {
+  const slow = new WatchedPlaces([{ setting: "root", path }], [], {
     answerMs: 20,
     tellMs: 200,
     askFileSystemMs: 60_000,

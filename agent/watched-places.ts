@@ -3,9 +3,8 @@
  * has made read-only, a file system that was unmounted below the agent. Status asks every few seconds, so that a look costs
  * some hundredths of a millisecond and writes nothing.
  */
-import { accessSync, constants, existsSync, statfsSync, statSync } from "node:fs";
+import { accessSync, constants, statfsSync, statSync } from "node:fs";
 import { access, type FileHandle, open, readFile, stat } from "node:fs/promises";
-import { join } from "node:path";
 import type { Hierarchy } from "../sandbox/cgroup/manager.js";
 import { describeErrno } from "../sandbox/errno.js";
 import { mountOf, readOnlyDirectory } from "./doctor/disk.js";
@@ -17,8 +16,6 @@ export interface WatchedDirectory {
   path: string;
   /** what follows where it is broken; no period at the end. Absent: no pod can be started */
   consequence?: string;
-  /** a file that the agent holds in it: while the path leads to it, the directory is the one that the agent began with */
-  heldFile?: string;
 }
 
 export interface Patience {
@@ -66,7 +63,7 @@ class DirectoryLook {
     private readonly directory: WatchedDirectory,
     private readonly patience: Patience,
   ) {
-    const found = statSync(this.#witness, { throwIfNoEntry: false });
+    const found = statSync(directory.path, { throwIfNoEntry: false });
     this.#identity = found && identityOf(found);
   }
 
@@ -99,7 +96,7 @@ class DirectoryLook {
   async #look(): Promise<Finding[]> {
     const { path } = this.directory;
     try {
-      const [found] = await Promise.all([stat(this.#witness), access(path, constants.W_OK)]);
+      const [found] = await Promise.all([stat(path), access(path, constants.W_OK)]);
       if (this.#identity !== undefined && identityOf(found) !== this.#identity) return [exchanged(this.directory)];
       if (this.#mustAsk()) await askFileSystem(path);
       return [];
@@ -108,11 +105,6 @@ class DirectoryLook {
       this.#isSuspect = true;
       return [await broken(this.directory, error as NodeJS.ErrnoException)];
     }
-  }
-
-  get #witness(): string {
-    const { path, heldFile } = this.directory;
-    return heldFile === undefined ? path : join(path, heldFile);
   }
 
   #mustAsk(): boolean {
@@ -147,8 +139,9 @@ async function askFileSystem(path: string): Promise<void> {
   }
 }
 
-function identityOf({ dev, ino }: { dev: number; ino: number }): string {
-  return `${dev} ${ino}`;
+/** Numbers of inodes are used again; what has no time of birth has 0 there. */
+function identityOf({ dev, ino, birthtimeMs }: { dev: number; ino: number; birthtimeMs: number }): string {
+  return `${dev} ${ino} ${birthtimeMs}`;
 }
 
 function finding(id: string, what: string, remedy: string, consequence = "no pod can be started"): Finding {
@@ -156,18 +149,15 @@ function finding(id: string, what: string, remedy: string, consequence = "no pod
 }
 
 async function broken(directory: WatchedDirectory, error: NodeJS.ErrnoException): Promise<Finding> {
-  const { setting, path, heldFile, consequence } = directory;
+  const { setting, path, consequence } = directory;
   if (error.code === "EROFS") {
     const found = readOnlyDirectory(path, setting, await mountPointOf(path));
     return consequence === undefined ? found : { ...found, consequence };
   }
   if (error.code === "ENOENT" || error.code === "ENOTDIR") {
-    const isThere = heldFile !== undefined && existsSync(path);
     return finding(
       "DirectoryGone",
-      isThere
-        ? `${path} (${setting}) has no ${heldFile} any more, the agent's: its content was deleted, or it is another directory`
-        : `${path} (${setting}) is gone`,
+      `${path} (${setting}) is gone`,
       "Mount again, or put back, what was there. Where that is gone for good, start the agent again: it makes what is missing.",
       consequence,
     );

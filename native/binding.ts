@@ -343,7 +343,7 @@ export interface Addon {
   takeListener(fd: number): string;
 
   // lock.cc
-  /** flock(LOCK_EX|LOCK_NB) on a file it makes; the descriptor holds the lock. EAGAIN: somebody has it */
+  /** flock(LOCK_EX|LOCK_NB) on a directory, or on a file, which it makes; the descriptor holds the lock. EAGAIN: somebody has it */
   lockFile(path: string): number;
 }
 

@@ -1,8 +1,9 @@
 /** /healthz and /readyz, as a probe or a load balancer meets them. */
 import assert from "node:assert/strict";
-import { renameSync } from "node:fs";
+import { renameSync, rmSync } from "node:fs";
 import { after, before, describe, it } from "node:test";
 import { startAgent, type TestAgent } from "../support/agent.js";
+import { until } from "../support/until.js";
 
 describe("/healthz and /readyz", () => {
   let agent: TestAgent;
@@ -56,5 +57,13 @@ describe("/healthz and /readyz", () => {
     } finally {
       await agent.restart({ network: "builtin" });
     }
+  });
+
+  it("a socket that is deleted is there again within seconds, and readyz says ok", async () => {
+    rmSync(agent.socket.replace("unix://", ""));
+    assert.equal((await get("/readyz"))[0], 503);
+    await until(async () => (await get("/readyz"))[0] === 200);
+    await agent.client.call("Version", {});
+    assert.match(agent.logs(), /removed or changed by another program, and made again: socket/);
   });
 });

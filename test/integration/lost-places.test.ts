@@ -65,8 +65,8 @@ describe("what an agent needs and loses below itself", () => {
     ],
     [
       "a root directory that something is mounted over",
-      "DirectoryGone",
-      /^\S+\/root \(root\) has no lock any more/,
+      "DirectoryExchanged",
+      /^\S+\/root \(root\) is not what the agent began with/,
       () => inItsNamespace("mount", "-t", "tmpfs", "none", agent.paths.root),
       () => inItsNamespace("umount", agent.paths.root),
     ],
