@@ -22,7 +22,12 @@ async function main(words: readonly string[]): Promise<void> {
   const [first = "--help", second] = argv;
   if (first === "-v") throw new UsageError('"-v" is no option; "berth --version" may be meant');
   if (first.startsWith("-") && !["-h", "--help", "-V", "--version"].includes(first)) {
-    throw new UsageError(`"${first}" is no option of berth itself: a command's options come after its name`);
+    const near = closest(first, ["--help", "--version"]);
+    throw new UsageError(
+      near === undefined
+        ? `"${first}" is no option of berth itself: a command's options come after its name`
+        : `"${first}" is no option; "berth ${near}" may be meant`,
+    );
   }
   if (first === "help" && second !== undefined && !commandNames.includes(second)) {
     const near = closest(second, commandNames);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync, spawn } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, beforeEach, test } from "node:test";
@@ -47,6 +47,22 @@ test("a drop-in that is no regular file is refused, and not waited for", () => {
   write("");
   execFileSync("mkfifo", [join(scratch, "config.d", "10.toml")]);
   assert.throws(() => readConfigTexts(file, false), /cannot be read: .*10\.toml is no regular file/);
+});
+
+test("the file itself may be a pipe at the start alone, and is named when it cannot be one", () => {
+  const place = join(scratch, "odd");
+  mkdirSync(place);
+  assert.throws(() => readConfigTexts(place, true), /cannot be read: .*odd is no regular file/);
+  rmSync(place, { recursive: true });
+  execFileSync("mkfifo", [place]);
+  assert.throws(() => readConfigTexts(place, true, false), /cannot be read: .*odd is no regular file/);
+  spawn("sh", ["-c", `echo 'bridge = "br9"' > ${place}`]);
+  assert.equal(readConfigTexts(place, true)[0]?.text, 'bridge = "br9"\n');
+  rmSync(place);
+  writeFileSync(place, "");
+  truncateSync(place, 20 << 20);
+  assert.throws(() => readConfigTexts(place, true), /odd is larger than/);
+  assert.deepEqual(readConfigTexts("/dev/null", true, false)[0], { path: "/dev/null", text: "" });
 });
 
 test("everything that is wrong is said at once, each with its file and line, and what may be meant", () => {

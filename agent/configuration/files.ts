@@ -2,7 +2,7 @@
  * The configuration as it is written: a file, and the drop-ins beside it, as one object that remembers where each value
  * stands. What the values mean is config.ts' affair.
  */
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { parse, TomlError } from "smol-toml";
 import { InvalidArgumentError, messageOf } from "../../sandbox/errors.js";
@@ -22,11 +22,12 @@ export interface WrittenConfig {
 
 /**
  * Reads the file and `config.d/*.toml` beside it, in the order of their names.
+ * @param mayBePipe a shell's <(command) is taken; while pods are served nobody may wait for who does not write to one
  * @throws InvalidArgumentError when one cannot be read; the main file may be missing when `mayBeMissing`
  */
-export function readConfigTexts(path: string, mayBeMissing: boolean): ConfigText[] {
+export function readConfigTexts(path: string, mayBeMissing: boolean, mayBePipe = true): ConfigText[] {
   const texts: ConfigText[] = [];
-  const main = read(path, mayBeMissing, (file) => readFileSync(file, "utf8"));
+  const main = read(path, mayBeMissing, (file) => readMain(file, mayBePipe));
   if (main !== undefined) texts.push({ path, text: main });
   for (const name of dropIns(path)) {
     // it may have been removed since the directory was read
@@ -85,6 +86,13 @@ function read(path: string, mayBeMissing: boolean, readText: (path: string) => s
     if (mayBeMissing && (error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     throw new InvalidArgumentError(`the configuration file cannot be read: ${messageOf(error)}`, { cause: error });
   }
+}
+
+function readMain(path: string, mayBePipe: boolean): string {
+  const stats = statSync(path);
+  // /dev/null, most often
+  const isRead = stats.isCharacterDevice() || (stats.isFIFO() && mayBePipe);
+  return isRead ? readFileSync(path, "utf8") : readSmallFileSync(path);
 }
 
 function parseToml({ path, text }: ConfigText): Record<string, unknown> {

@@ -70,7 +70,7 @@ async function reload(
   before: readonly ConfigText[],
   log: Log,
 ): Promise<readonly ConfigText[]> {
-  const texts = readConfigTexts(file ?? defaultConfigFile, file === null);
+  const texts = readConfigTexts(file ?? defaultConfigFile, file === null, false);
   if (isDeepStrictEqual(texts, before)) {
     log.info("the configuration has been read again, and has not changed");
     return before;

@@ -55,6 +55,7 @@ describe("berth", () => {
     ["rm", 2, /^berth: an id is missing, of a pod or a container; or --all\n$/],
     ["rm --all x", 2, /^berth: --all are all pods: no id is taken beside it\n$/],
     ["exec x -it sh", 2, /^berth: options come before the container: berth exec -it CONTAINER CMD\.\.\.\n$/],
+    ["--versoin", 2, /^berth: "--versoin" is no option; "berth --version" may be meant\n$/],
     ["-v", 2, /^berth: "-v" is no option; "berth --version" may be meant\n$/],
     ["stats --interval 0", 2, /'0' is invalid\. A number from 0\.1 to 3600 is wanted/],
     ["events --type ooms", 2, /'ooms' is invalid\. The types are .*\boom\b/],
