@@ -8,7 +8,7 @@ import { monitorError, toBigInt, toCallError } from "./monitor-client.js";
 import type { SandboxNode } from "./node.js";
 import { podDirectory } from "./paths.js";
 import { clearReflected } from "./reflected-mounts.js";
-import { update } from "./store.js";
+import { learn } from "./store.js";
 
 /** Records how a container ended; told twice, the first time counts. Its cgroup goes, what waits for its end wakes. */
 export function recordExit(node: SandboxNode, container: Container, exit: berth.monitor.v1.IContainerExit): void {
@@ -83,7 +83,7 @@ export function finish(node: SandboxNode, container: Container, end: End): void 
   if (container.record.phase === "exited" || node.containers.find(id) === undefined) return;
   // its end is told before the answer to its start has come
   const startUntold = container.record.phase === "created" && end.startedAt !== undefined;
-  update(node.store.containers, container, { ...end, phase: "exited" });
+  learn(node.store.containers, container, { ...end, phase: "exited" });
   container.pid = 0;
   container.ended.open();
   const oomKilled = end.reason === "OOMKilled";

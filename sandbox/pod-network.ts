@@ -5,7 +5,7 @@ import type { SandboxNode } from "./node.js";
 import { podDirectory } from "./paths.js";
 import type { Pod } from "./pod.js";
 import { writePodHosts } from "./pod-files.js";
-import { update } from "./store.js";
+import { learn, update } from "./store.js";
 import { together } from "./undo.js";
 
 /** Interfaces, addresses and host ports. What a failure leaves goes with removePodNetwork. */
@@ -35,5 +35,5 @@ export async function removePodNetwork(node: SandboxNode, pod: Pod): Promise<voi
     () => (isPinned ? native.unpinNamespace(netnsPath) : Promise.resolve()),
     () => node.network.detach(id, network, { namespaceGone: true }),
   );
-  update(node.store.pods, pod, { network: null });
+  learn(node.store.pods, pod, { network: null });
 }

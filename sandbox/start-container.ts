@@ -6,7 +6,7 @@ import { runLaterHooks } from "./hooks/container-hooks.js";
 import { Latch } from "./latch.js";
 import { isNotRunning, type ProgramStart } from "./monitor-client.js";
 import type { SandboxNode } from "./node.js";
-import { update } from "./store.js";
+import { learn, update } from "./store.js";
 
 /** The exit code of a container whose program could not be executed. */
 const startErrorExitCode = 128;
@@ -46,7 +46,7 @@ export function recordStart(node: SandboxNode, container: Container, { startedAt
   container.startedPid = pid;
   if (phase === "created") {
     if (pid !== 0) container.pid = pid;
-    update(node.store.containers, container, { phase: "running", startedAt: startedAt.toString() });
+    learn(node.store.containers, container, { phase: "running", startedAt: startedAt.toString() });
     node.observer.emit({ type: "container-event", event: "started", podId, containerId: id });
   }
   container.startAwaited?.open();

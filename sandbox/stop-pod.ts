@@ -7,7 +7,7 @@ import { checkPodTransition, type Pod } from "./pod.js";
 import { killPodCgroup, removePodCgroup } from "./pod-cgroups.js";
 import { removePodNetwork } from "./pod-network.js";
 import { frozenAfterMs } from "./stop-container.js";
-import { update } from "./store.js";
+import { learn } from "./store.js";
 import { thawPod } from "./thaw-pod.js";
 
 /**
@@ -20,14 +20,14 @@ export function stopPod(node: SandboxNode, pod: Pod): Promise<void> {
     if (pod.record.phase === "stopped") return;
     if (pod.record.phase !== "stopping") {
       checkPodTransition(pod.record, "stopping");
-      update(node.store.pods, pod, { phase: "stopping" });
+      learn(node.store.pods, pod, { phase: "stopping" });
     }
     const { observer } = node;
     await observer.step("stop-pod", "processes", () => endProcesses(node, pod));
     await observer.step("stop-pod", "cgroup", () => removePodCgroup(node, pod));
     // last: plugins may take their time
     await observer.step("stop-pod", "network", () => removePodNetwork(node, pod));
-    update(node.store.pods, pod, { phase: "stopped" });
+    learn(node.store.pods, pod, { phase: "stopped" });
     observer.emit({ type: "pod-event", event: "stopped", podId: pod.record.id });
   });
 }

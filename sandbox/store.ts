@@ -6,7 +6,8 @@
  * acted upon, and is left out; a record without a whole line goes, and what it may have spoken of is swept as garbage.
  *
  * When the disk is full, nothing new is recorded; but what is there can still be changed, out of a reserve: without that,
- * nothing could be stopped, and the disk would stay full.
+ * nothing could be stopped, and the disk would stay full. On a disk that takes nothing at all (read-only, broken) what has
+ * become so is known, and written as soon as that is possible: an agent that ends before has its monitors' word for it.
  */
 import {
   appendFileSync,
@@ -28,8 +29,13 @@ const recordVersion = 1;
 /** A record with this many changes is written anew. */
 const maxChanges = 100;
 
+/** Between two tries to write what could not be written. */
+const owedEveryMs = 5_000;
+
 class Records<T extends { id: string; version: number }> {
   readonly #changes = new Map<string, number>();
+  /** records as they are, newer than the disk's */
+  readonly #owed = new Map<string, T>();
 
   constructor(
     private readonly directory: string,
@@ -75,6 +81,39 @@ class Records<T extends { id: string; version: number }> {
   /** `next` is the record with the change. */
   change(next: T, change: Partial<T>): void {
     this.#observed(() => this.reserve.spend(() => this.#append(next, change)));
+    this.#owed.delete(next.id);
+  }
+
+  /** The same of what has become so, whatever the disk does: it gets it later. */
+  learn(next: T, change: Partial<T>): void {
+    try {
+      this.change(next, change);
+    } catch (error) {
+      // of one that the disk has never had there is nothing to tell later
+      const isOwed = typeof (error as NodeJS.ErrnoException).code === "string" && this.has(next.id);
+      if (!isOwed) throw error;
+      const isFirst = this.#owed.size === 0;
+      this.#owed.set(next.id, next);
+      if (!isFirst) return;
+      const what = "write a record, which is tried again";
+      this.observer?.emit({ type: "trouble", what, subject: next.id, error });
+      this.#payLater();
+    }
+  }
+
+  #payLater(): void {
+    setTimeout(() => {
+      for (const [id, record] of this.#owed) {
+        try {
+          this.#observed(() => this.reserve.spend(() => this.#write(record)));
+          this.#owed.delete(id);
+        } catch {
+          // the disk is as it was: the others would not be written, either
+          break;
+        }
+      }
+      if (this.#owed.size > 0) this.#payLater();
+    }, owedEveryMs).unref();
   }
 
   #append(next: T, change: Partial<T>): void {
@@ -101,6 +140,7 @@ class Records<T extends { id: string; version: number }> {
       if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
     }
     this.#changes.delete(id);
+    this.#owed.delete(id);
   }
 
   /** All whole records. Others are handed to `onBroken`, and left, but for those that were cut off while they were made. */
@@ -169,5 +209,16 @@ export function update<T extends { id: string; version: number }>(
 ): void {
   const next = { ...item.record, ...change };
   records.change(next, change);
+  item.record = next;
+}
+
+/** The same of what has become so: it is known in memory also while the disk takes nothing. */
+export function learn<T extends { id: string; version: number }>(
+  records: Records<T>,
+  item: { record: T },
+  change: Partial<T>,
+): void {
+  const next = { ...item.record, ...change };
+  records.learn(next, change);
   item.record = next;
 }

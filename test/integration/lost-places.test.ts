@@ -1,7 +1,7 @@
 /** Directories and cgroup mounts that a running agent loses: what the kubelet is told, and that it goes on by itself. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { status } from "@grpc/grpc-js";
@@ -9,7 +9,22 @@ import { openCgroupManager } from "../../sandbox/cgroup/open.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import { runCli } from "../support/cli.js";
 import { lacksFileSystem, makeFileSystem } from "../support/file-systems.js";
-import { importBusybox, out, type RunningPod, removePod, runContainer, runPod, sh } from "../support/workload.js";
+import { until } from "../support/until.js";
+import {
+  ContainerState,
+  containerStatus,
+  fails,
+  importBusybox,
+  long,
+  out,
+  PodSandboxState,
+  podStatus,
+  type RunningPod,
+  removePod,
+  runContainer,
+  runPod,
+  sh,
+} from "../support/workload.js";
 
 const readiness = async (agent: TestAgent) => {
   const answer = await agent.client.call("Status", {});
@@ -118,6 +133,29 @@ describe("what an agent needs and loses below itself", () => {
       await removePod(agent, await runPod(agent));
     });
   }
+
+  it("what ends while the disk is read-only is known and can be stopped, and is recorded when it is mended", async () => {
+    const ending = await runPod(agent);
+    const [first, second] = [
+      await runContainer(agent, ending, sh("sleep 1000")),
+      await runContainer(agent, ending, sh("sleep 1000")),
+    ];
+    const states = async () => [(await containerStatus(agent, first)).state, (await podStatus(agent, ending.id)).state];
+    readOnly(agent.paths.root);
+    try {
+      await agent.client.call("StopContainer", { container_id: first, timeout: long(0) });
+      assert.deepEqual(await states(), [ContainerState.CONTAINER_EXITED, PodSandboxState.SANDBOX_READY]);
+      await agent.client.call("StopPodSandbox", { pod_sandbox_id: ending.id });
+      assert.deepEqual(await states(), [ContainerState.CONTAINER_EXITED, PodSandboxState.SANDBOX_NOTREADY]);
+      await fails(agent.client.call("RemovePodSandbox", { pod_sandbox_id: ending.id }), "UNAVAILABLE", /EROFS/);
+    } finally {
+      inItsNamespace("umount", agent.paths.root);
+    }
+    const record = join(agent.paths.root, "state", "containers", `${first}.json`);
+    await until(() => readFileSync(record, "utf8").includes('"exited"'));
+    assert.equal((await containerStatus(agent, second)).exit_code, 137);
+    await agent.client.call("RemovePodSandbox", { pod_sandbox_id: ending.id });
+  });
 
   it("the log and berth events say when it began and when it was over, berth doctor what it is", async () => {
     assert.equal(agent.logs().match(/RuntimeReady is false/g)?.length, cases.length);
