@@ -138,7 +138,14 @@ export async function createRuntime(config: Config): Promise<Runtime> {
     cpuRates: new CpuRates(),
     events: new ContainerEvents(node, images),
     happenings: new Happenings(node),
-    streams: new StreamingServer(config.streams, config.streamsTls),
+    streams: new StreamingServer(config.streams, config.streamsTls, (error) =>
+      observer.emit({
+        type: "trouble",
+        what: "take the new certificate of streams, whose old one stays",
+        subject: config.streamsTls?.certificate ?? "",
+        error,
+      }),
+    ),
     recentCalls: new RecentCalls(),
     clampedSettings: clamped,
     examine: async () => {

@@ -112,7 +112,7 @@ export const settings: Readonly<Record<SettingName, Setting>> = {
   },
   "streams-cert": {
     argument: "FILE",
-    help: "PEM: streams are served over TLS with this certificate and those behind it; read at the start",
+    help: "PEM: streams are served over TLS with this certificate and those behind it; a renewed one counts at once",
     // on loopback there is nobody to hide from
     default: "",
   },

@@ -13,12 +13,14 @@ import type { Writable } from "node:stream";
 import { finished, pipeline } from "node:stream/promises";
 import { createGzip } from "node:zlib";
 import { makeWayForSocket } from "../sandbox/listening-socket.js";
+import type { Observer } from "../sandbox/observer.js";
 import type { ObservedNode } from "./collect.js";
 import { contentTypes, createExposition, type Exposition } from "./exposition.js";
 import { answerHealth, type Check } from "./health.js";
 import { negotiate } from "./negotiation.js";
 import type { FinishedCall } from "./own.js";
 import type { PodLabel } from "./pod-labels.js";
+import { followCertificates } from "./renewed-certificates.js";
 import type { WebConfig } from "./web-config.js";
 
 /** Port 0: any free one. */
@@ -59,7 +61,7 @@ export async function startMetricsServer(options: MetricsServerOptions, node: Ob
   const { version, webConfig = null, podLabels = [], readiness = [] } = options;
   const exposition = createExposition(node, { version, podLabels });
   const answering = new WeakSet<Socket>();
-  const server = createServerOf(webConfig, (request, response) => {
+  const server = createServerOf(webConfig, node.observer, (request, response) => {
     const { socket } = request;
     // each would be collected at once, and its answer kept until those before it are taken
     if (answering.has(socket)) {
@@ -98,13 +100,23 @@ export async function startMetricsServer(options: MetricsServerOptions, node: Ob
   };
 }
 
-function createServerOf(webConfig: WebConfig | null, listener: RequestListener): HttpServer | HttpsServer {
+function createServerOf(
+  webConfig: WebConfig | null,
+  observer: Pick<Observer, "emit">,
+  listener: RequestListener,
+): HttpServer | HttpsServer {
   if (webConfig?.tls == null) return createServer(listener);
   const server = createTlsServer(webConfig.tls, listener);
-  // before a new connection's handshake: a certificate that was renewed counts from then on
-  server.prependListener("connection", () => {
-    const changed = webConfig.changedContext();
-    if (changed !== undefined) server.setSecureContext(changed);
+  followCertificates(server, {
+    files: webConfig.files,
+    options: webConfig.certificates,
+    onRefused: (error) =>
+      observer.emit({
+        type: "trouble",
+        what: "take the new certificates of /metrics, whose old ones stay",
+        subject: webConfig.path,
+        error,
+      }),
   });
   return server;
 }

@@ -3,7 +3,6 @@
  * certificates and names with passwords. It is read again when it, or a file that it names, has changed.
  */
 import { createHash } from "node:crypto";
-import { readFileSync, statSync } from "node:fs";
 import type { IncomingMessage } from "node:http";
 import { dirname, resolve } from "node:path";
 import type { SecureContextOptions, TlsOptions } from "node:tls";
@@ -11,6 +10,8 @@ import * as v from "valibot";
 import { parse } from "yaml";
 import { native } from "../native/binding.js";
 import { FailedPreconditionError, InvalidArgumentError, messageOf } from "../sandbox/errors.js";
+import { readSmallFileSync } from "../sandbox/small-files.js";
+import { checked, stampOf } from "./renewed-certificates.js";
 
 const clientAuthTypes = [
   "NoClientCert",
@@ -41,10 +42,13 @@ const schema = v.strictObject({
 type Content = v.InferOutput<typeof schema>;
 
 export interface WebConfig {
+  readonly path: string;
   /** null: plain HTTP. Whether there is TLS is decided at the start; its files may change */
   readonly tls: TlsOptions | null;
-  /** the certificates as they are now; undefined: as before */
-  changedContext(): SecureContextOptions | undefined;
+  /** itself, and what it names */
+  files(): readonly string[];
+  /** the certificates as they are now. @throws what cannot be read, or used */
+  certificates(): SecureContextOptions;
   /** false: the request has no name and password of the file's */
   admits(request: IncomingMessage): Promise<boolean>;
 }
@@ -52,31 +56,32 @@ export interface WebConfig {
 /** InvalidArgumentError: what is wrong with the file; FailedPreconditionError: it, or one that it names, cannot be read. */
 export function openWebConfig(path: string): WebConfig {
   let content = readContent(path);
-  let stamp = stampOf(path, content);
+  let stamp = stampOf(filesOf(path, content));
   let accepted = new Set<string>();
   const tls = tlsOptions(path, content);
-  /** True: something has changed. What cannot be read stands as it was. */
-  const refresh = (): boolean => {
+  /** What cannot be read stands as it was. */
+  const refresh = (): void => {
+    const now = stampOf(filesOf(path, content));
+    if (now === stamp) return;
+    stamp = now;
     try {
-      const now = stampOf(path, content);
-      if (now === stamp) return false;
       content = readContent(path);
-      stamp = stampOf(path, content);
+      stamp = stampOf(filesOf(path, content));
       accepted = new Set();
-      return true;
     } catch {
-      return false;
+      // it is read again when it is another
     }
   };
   return {
+    path,
     tls,
-    changedContext() {
-      if (tls === null || !refresh()) return undefined;
-      try {
-        return tlsOptions(path, content) ?? undefined;
-      } catch {
-        return undefined;
-      }
+    files: () => filesOf(path, content),
+    certificates() {
+      content = readContent(path);
+      const now = tlsOptions(path, content);
+      if (now === null)
+        throw new InvalidArgumentError(`--metrics-web-config ${path}: TLS can be given up at a start alone`);
+      return now;
     },
     async admits({ headers }) {
       refresh();
@@ -103,7 +108,7 @@ const nobody = "$2b$10$P3KlJqrtf6CvhiRR6Rzjnubhm4T3Z89mN.WvBGYcJ3CjELqJMSwkO";
 function readContent(path: string): Content {
   let text: string;
   try {
-    text = readFileSync(path, "utf8");
+    text = readSmallFileSync(path);
   } catch (error) {
     throw new FailedPreconditionError(`--metrics-web-config: ${messageOf(error)}`, { cause: error });
   }
@@ -115,26 +120,23 @@ function readContent(path: string): Content {
   }
 }
 
-function filesOf(path: string, { tls_server_config: tls }: Content): { cert: string; key: string; ca: string } | null {
+function filesOf(path: string, content: Content): string[] {
+  return [path, ...Object.values(certificatesOf(path, content) ?? {})].filter((file) => file !== "");
+}
+
+function certificatesOf(
+  path: string,
+  { tls_server_config: tls }: Content,
+): { cert: string; key: string; ca: string } | null {
   if (tls === undefined) return null;
   // as in Prometheus, from the directory of the file
   const at = (file: string | undefined) => (file === undefined ? "" : resolve(dirname(path), file));
   return { cert: at(tls.cert_file), key: at(tls.key_file), ca: at(tls.client_ca_file) };
 }
 
-function stampOf(path: string, content: Content): string {
-  const files = [path, ...Object.values(filesOf(path, content) ?? {})].filter((file) => file !== "");
-  return files
-    .map((file) => {
-      const { mtimeMs, size, ino } = statSync(file);
-      return `${mtimeMs} ${size} ${ino}`;
-    })
-    .join(", ");
-}
-
 function tlsOptions(path: string, content: Content): TlsOptions | null {
   const { tls_server_config: tls } = content;
-  const files = filesOf(path, content);
+  const files = certificatesOf(path, content);
   if (tls === undefined || files === null) return null;
   const verifies =
     tls.client_auth_type === "RequireAndVerifyClientCert" || tls.client_auth_type === "VerifyClientCertIfGiven";
@@ -147,15 +149,15 @@ function tlsOptions(path: string, content: Content): TlsOptions | null {
     );
   }
   try {
-    return {
-      cert: readFileSync(files.cert),
-      key: readFileSync(files.key),
-      ...(files.ca !== "" && { ca: readFileSync(files.ca) }),
+    return checked({
+      cert: readSmallFileSync(files.cert),
+      key: readSmallFileSync(files.key),
+      ...(files.ca !== "" && { ca: readSmallFileSync(files.ca) }),
       requestCert: tls.client_auth_type !== "NoClientCert",
       rejectUnauthorized: verifies,
       minVersion: versions[tls.min_version],
       maxVersion: versions[tls.max_version],
-    };
+    });
   } catch (error) {
     throw new FailedPreconditionError(`--metrics-web-config ${path}: ${messageOf(error)}`, { cause: error });
   }

@@ -2,12 +2,13 @@
  * The HTTP server that the CRI's streaming calls point to. Exec, Attach and PortForward answer a URL with a token; the
  * kubelet opens it and passes the API server's connection through, which then speaks WebSocket or SPDY.
  */
-import { readFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerOptions } from "node:http";
 import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import { checked, followCertificates } from "../../metrics/renewed-certificates.js";
 import { FailedPreconditionError, messageOf } from "../../sandbox/errors.js";
+import { readSmallFileSync } from "../../sandbox/small-files.js";
 import type { Config } from "../config.js";
 import type { ClientStreams, WantedStreams } from "./client-streams.js";
 import { portForwardProtocols } from "./port-forward.js";
@@ -36,17 +37,19 @@ export class StreamingServer {
   /**
    * @param address null: there is none, and no streams
    * @param tls null: plain HTTP. FailedPreconditionError: certificate or key cannot be used
+   * @param onRefused is told of new ones that cannot be used; those before stay
    */
   constructor(
     private readonly address: Config["streams"],
     private readonly tls: Config["streamsTls"],
+    onRefused: (error: unknown) => void = () => undefined,
   ) {
     const limits = { headersTimeout: headMs, requestTimeout: headMs, connectionsCheckingInterval: headMs };
     const refuseAll: RequestListener = (_request, response) => {
       response.writeHead(400, { "content-type": "text/plain", connection: "close" });
       response.end("an upgrade to WebSocket or SPDY/3.1 is needed\n");
     };
-    this.#server = tls === null ? createServer(limits, refuseAll) : openTlsServer(tls, limits, refuseAll);
+    this.#server = tls === null ? createServer(limits, refuseAll) : openTlsServer(tls, limits, refuseAll, onRefused);
     this.#server.on("upgrade", (request, socket, head) => this.#onUpgrade(request, socket, head));
   }
 
@@ -120,10 +123,19 @@ function openTlsServer(
   { certificate, key }: NonNullable<Config["streamsTls"]>,
   limits: ServerOptions,
   listener: RequestListener,
+  onRefused: (error: unknown) => void,
 ): Server {
+  const read = () => ({ cert: readSmallFileSync(certificate), key: readSmallFileSync(key) });
+  const usual = { handshakeTimeout: headMs, minVersion: "TLSv1.2" } as const;
   try {
-    const files = { cert: readFileSync(certificate), key: readFileSync(key) };
-    return createTlsServer({ ...limits, ...files, handshakeTimeout: headMs, minVersion: "TLSv1.2" }, listener);
+    const server = createTlsServer({ ...limits, ...checked(read()), ...usual }, listener);
+    const { minVersion } = usual;
+    followCertificates(server, {
+      files: () => [certificate, key],
+      options: () => ({ ...read(), minVersion }),
+      onRefused,
+    });
+    return server;
   } catch (error) {
     throw new FailedPreconditionError(
       `streams cannot be served over TLS (--streams-cert ${certificate}, --streams-key ${key}): ${messageOf(error)}`,

@@ -1,17 +1,19 @@
 /** /metrics with TLS, clients' certificates and passwords, as a scraper meets them. */
 import assert from "node:assert/strict";
-import { readFileSync, writeFileSync } from "node:fs";
+import { X509Certificate } from "node:crypto";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { get, type RequestOptions } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
+import { connect } from "node:tls";
 import type { ObservedNode } from "../../metrics/collect.js";
 import { type MetricsServer, startMetricsServer } from "../../metrics/server.js";
 import { openWebConfig } from "../../metrics/web-config.js";
 import { openCgroupManager } from "../../sandbox/cgroup/open.js";
 import { Containers, Pods } from "../../sandbox/index-of-ids.js";
 import { Observer } from "../../sandbox/observer.js";
-import { makeAuthority, type TestAuthority } from "../support/certificates.js";
+import { type KeyPair, makeAuthority, type TestAuthority } from "../support/certificates.js";
 
 /** bcrypt of "open: sesame" */
 const hash = "$2b$04$pOtfZC0OGyZodbkH9MRxse0MKoTn5yjHN8sUbBtjJvT.J9A/mSKl.";
@@ -63,6 +65,55 @@ describe("/metrics with a web configuration", () => {
       assert.equal(await status(server, { auth: "another:open: sesame" }), 200);
       await assert.rejects(fetch(`http://127.0.0.1:${server.port}/metrics`));
     } finally {
+      await server.close();
+    }
+  });
+
+  it("has the certificate that was renewed, and the old one while the files are wrong or halfway exchanged", async () => {
+    const [first, second] = [await authority.server("IP:127.0.0.1"), await authority.server("IP:127.0.0.1")];
+    const [cert_file, key_file] = [join(authority.directory, "web.cert"), join(authority.directory, "web.key")];
+    const has = (certificate: string | null, key: string | null) => {
+      for (const [from, to] of [
+        [certificate, cert_file],
+        [key, key_file],
+      ] as const) {
+        if (from === null) rmSync(to, { force: true });
+        else writeFileSync(to, from.startsWith("/") ? readFileSync(from) : from);
+      }
+    };
+    const serial = (of: KeyPair) => new X509Certificate(readFileSync(of.certificate)).serialNumber;
+    const served = ({ port }: MetricsServer) =>
+      new Promise<string>((resolve, reject) => {
+        const socket = connect({ port, host: "127.0.0.1", ca: readFileSync(authority.certificate) }, () => {
+          resolve(socket.getPeerCertificate().serialNumber);
+          socket.destroy();
+        }).once("error", reject);
+      });
+    const troubles: unknown[] = [];
+    const unsubscribe = node.observer.subscribe((happening) => troubles.push(happening));
+    has(first.certificate, first.key);
+    write({ tls_server_config: { cert_file, key_file } });
+    const server = await start();
+    try {
+      assert.equal(await served(server), serial(first));
+      for (const [certificate, key] of [
+        ["rubbish", first.key],
+        [second.certificate, first.key],
+        [null, first.key],
+        [second.certificate, null],
+        ["", ""],
+      ] as const) {
+        troubles.splice(0);
+        has(certificate, key);
+        assert.equal(await served(server), serial(first), `${certificate} ${key}`);
+        assert.equal(await served(server), serial(first));
+        assert.equal(troubles.length, 1);
+      }
+      has(second.certificate, second.key);
+      // a request over a connection of before must not take the change away from the next one
+      assert.equal(await served(server), serial(second));
+    } finally {
+      unsubscribe();
       await server.close();
     }
   });

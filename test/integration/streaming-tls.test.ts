@@ -1,12 +1,13 @@
 /** Streams over TLS, with the certificate of the configuration. */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { X509Certificate } from "node:crypto";
+import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { connect } from "node:tls";
 import { fileURLToPath } from "node:url";
 import { startAgent, type TestAgent } from "../support/agent.js";
-import { makeAuthority, type TestAuthority } from "../support/certificates.js";
+import { type KeyPair, makeAuthority, type TestAuthority } from "../support/certificates.js";
 import { importBusybox, runContainer, runPod } from "../support/workload.js";
 
 const program = fileURLToPath(new URL("../../agent/cli/main.js", import.meta.url));
@@ -14,11 +15,12 @@ const program = fileURLToPath(new URL("../../agent/cli/main.js", import.meta.url
 let authority: TestAuthority;
 let agent: TestAgent;
 let id: string;
+let pair: KeyPair;
 
 before(async () => {
   authority = await makeAuthority();
-  const { certificate, key } = await authority.server("IP:127.0.0.1");
-  agent = await startAgent({ flags: { "streams-cert": certificate, "streams-key": key } });
+  pair = await authority.server("IP:127.0.0.1");
+  agent = await startAgent({ flags: { "streams-cert": pair.certificate, "streams-key": pair.key } });
   await importBusybox(agent);
   id = await runContainer(agent, await runPod(agent));
 });
@@ -50,4 +52,26 @@ test("an exec over it: megabytes and the exit code", async () => {
     execFile(process.execPath, args, options, (error, stdout) => resolve({ code: error?.code, bytes: stdout.length }));
   });
   assert.deepEqual(ended, { code: 4, bytes: 3_000_000 });
+});
+
+test("a certificate that was renewed is served, and rubbish is not", async () => {
+  const served = async (): Promise<string> => {
+    const { url } = await agent.client.call("Exec", { container_id: id, cmd: ["true"], stdout: true });
+    const options = { host: "127.0.0.1", port: Number(new URL(url).port), ca: readFileSync(authority.certificate) };
+    return new Promise((resolve, reject) => {
+      const socket = connect(options, () => {
+        resolve(socket.getPeerCertificate().serialNumber);
+        socket.destroy();
+      });
+      socket.on("error", reject);
+    });
+  };
+  const before = await served();
+  writeFileSync(pair.certificate, "rubbish");
+  assert.equal(await served(), before);
+  assert.match(agent.logs(), /failed: take the new certificate of streams, whose old one stays/);
+  const renewed = await authority.server("IP:127.0.0.1");
+  renameSync(renewed.key, pair.key);
+  renameSync(renewed.certificate, pair.certificate);
+  assert.equal(await served(), new X509Certificate(readFileSync(pair.certificate)).serialNumber);
 });
