@@ -100,6 +100,10 @@ export interface ByteStream {
   resize(columns: number, rows: number): void;
   /** of TCP: a silent peer that has vanished without a word is missed after twice so many seconds; reading fails then */
   watchPeer(seconds: number): void;
+  /** of TCP: bytes written that the peer's kernel has not taken yet; the end counts as one */
+  unacknowledged(): number;
+  /** of TCP: for how long nothing was heard of the peer's kernel */
+  silentMs(): number;
   /** a socket's peer is told that nothing more comes */
   endOutput(): void;
   close(): void;

@@ -6,6 +6,8 @@ export const headroom = 32;
 export interface Carrier {
   /** false: no more should be written until `onDrain` */
   readonly hasRoom: boolean;
+  /** everything that was written is with the client's kernel, its end, too; or nobody is there to take it */
+  readonly allTaken: boolean;
   /** Sends bytes [start, end). The buffer goes back to `giveBuffer` or to the carrier: the caller must not use it again. */
   write(buffer: Buffer, start: number, end: number): void;
   /** no more `onData` until resume(), except for what was read already */
@@ -39,11 +41,38 @@ export function giveBuffer(buffer: Buffer): void {
   if (buffer.length === headroom + chunkBytes) spare = buffer;
 }
 
+/**
+ * Something was sent, and nothing is heard: TCP tries again at least every two minutes, and a client's kernel answers that
+ * even when nobody reads. While something is under way, keep-alive does nothing; TCP alone would try for a quarter of an hour.
+ */
+export const silenceMs = 150_000;
+
 /** How often a client that is not being read is looked at: whether it is still there shows only when it is written to. */
 const heartbeatMs = 10_000;
 export const keepAliveMs = 30_000;
 /** Output waits for room, answers to what a client asks for do not: one who asks and asks and does not read is left. */
 export const mostUnsent = 1024 * 1024;
+
+/** How long a client may take to close after all was said and it has taken it. */
+const closeMs = 5_000;
+
+/** Of a connection that was ended: leaves it when the client does not. One that has not taken all yet is waited for. */
+export class Farewell {
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(carrier: Carrier) {
+    this.#timer = setInterval(() => {
+      if (!carrier.allTaken) return;
+      this.over();
+      carrier.destroy();
+    }, closeMs);
+  }
+
+  /** the connection is closed */
+  over(): void {
+    clearInterval(this.#timer);
+  }
+}
 
 export class Heartbeat {
   #timer: NodeJS.Timeout | null = null;

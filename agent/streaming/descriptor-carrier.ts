@@ -4,7 +4,7 @@
  */
 import type { Socket } from "node:net";
 import { native, readable, writable } from "../../native/binding.js";
-import { type Carrier, giveBuffer, Heartbeat, keepAliveMs, mostUnsent } from "./carrier.js";
+import { type Carrier, giveBuffer, Heartbeat, keepAliveMs, mostUnsent, silenceMs } from "./carrier.js";
 import { Endpoint } from "./endpoint.js";
 
 /** What all clients' bytes come into; see Carrier.onData. */
@@ -20,6 +20,7 @@ export class DescriptorCarrier implements Carrier {
   beat: Carrier["beat"] = () => undefined;
   readonly #endpoint: Endpoint;
   readonly #heartbeat = new Heartbeat();
+  readonly #look: NodeJS.Timeout;
   /** what the kernel has had no room for; `whole`: the buffer that it is a part of */
   #unsent: { whole: Buffer; part: Buffer }[] = [];
   #unsentBytes = 0;
@@ -31,14 +32,20 @@ export class DescriptorCarrier implements Carrier {
   /**
    * Takes the connection over: the socket is closed.
    * @param head what came with the request's last packet
+   * @param patience how often is looked whether anything is heard of a client that was sent something, and for how long not
    */
-  constructor(socket: Socket, head: Buffer) {
+  constructor(
+    socket: Socket,
+    head: Buffer,
+    private readonly patience = { lookMs: keepAliveMs, silenceMs },
+  ) {
     socket.setNoDelay(true);
     this.#endpoint = new Endpoint(native.duplicateDescriptor(descriptorOf(socket) ?? -1));
     socket.destroy();
     this.#endpoint.stream.watchPeer(keepAliveMs / 1000);
     this.#endpoint.onReadable = () => this.#read();
     this.#endpoint.onWritable = () => this.#flush();
+    this.#look = setInterval(() => this.#lookForPeer(), patience.lookMs);
     this.#head = head;
     // whoever is to get it is not there yet
     setImmediate(() => this.#begin());
@@ -46,6 +53,10 @@ export class DescriptorCarrier implements Carrier {
 
   get hasRoom(): boolean {
     return this.#unsentBytes === 0;
+  }
+
+  get allTaken(): boolean {
+    return this.#endpoint.closed || (this.#unsentBytes === 0 && this.#endpoint.stream.unacknowledged() === 0);
   }
 
   write(buffer: Buffer, start: number, end: number): void {
@@ -63,6 +74,7 @@ export class DescriptorCarrier implements Carrier {
   }
 
   pause(): void {
+    if (this.#endpoint.closed) return;
     this.#paused = true;
     this.#endpoint.want(readable, false);
     this.#heartbeat.start(() => this.beat());
@@ -85,10 +97,16 @@ export class DescriptorCarrier implements Carrier {
     if (this.#endpoint.closed) return;
     this.#endpoint.close();
     this.#heartbeat.stop();
+    clearInterval(this.#look);
     this.#unsent = [];
     this.#unsentBytes = 0;
     // whoever has found its end is still at work on it
     setImmediate(() => this.onClosed());
+  }
+
+  #lookForPeer(): void {
+    const { stream } = this.#endpoint;
+    if (stream.unacknowledged() > 0 && stream.silentMs() > this.patience.silenceMs) this.destroy();
   }
 
   #begin(): void {

@@ -1,6 +1,6 @@
 /** One connection to a port of a pod, and its client's stream of data. */
 import { native } from "../../native/binding.js";
-import { messageOf } from "../../sandbox/errors.js";
+import { messageOf, UnavailableError } from "../../sandbox/errors.js";
 import type { Outlet } from "./client-streams.js";
 import { Endpoint } from "./endpoint.js";
 import { Input, Output } from "./program-io.js";
@@ -129,7 +129,7 @@ export class Forwards implements ForwardingClient {
   }
 
   connect(forward: Forward, port: number): void {
-    forward.connect(this.#connect(port));
+    forward.connect(this.#connect(forward, port));
   }
 
   drop(forward: Forward): void {
@@ -153,10 +153,12 @@ export class Forwards implements ForwardingClient {
     for (const forward of this.#all) forward.resume();
   }
 
-  async #connect(port: number): Promise<number> {
+  async #connect(forward: Forward, port: number): Promise<number> {
     if (this.#connecting >= mostConnecting) await new Promise<void>((resolve) => this.#queue.push(resolve));
     this.#connecting++;
     try {
+      // its client did not wait: what nobody wants any more takes no thread, and makes no connection in the pod
+      if (!this.#all.has(forward)) throw new UnavailableError("it was given up before its turn came");
       return await this.connectTo(port);
     } finally {
       this.#connecting--;

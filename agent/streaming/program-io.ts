@@ -93,6 +93,11 @@ export class Input {
   /** @param client is paused while the program does not take what there is */
   constructor(private readonly client: { pause(): void; resume(): void }) {}
 
+  /** Before there is a program: nothing more is read of the client until start(). */
+  hold(): void {
+    this.#setPaused(true);
+  }
+
   /**
    * @param endpoint null: what comes is thrown away
    * @param onEnd once, after what came before it was passed on; or when nobody reads it any more

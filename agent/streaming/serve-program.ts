@@ -26,7 +26,7 @@ export class WaitingClient {
 
   constructor(private readonly client: ClientStreams) {
     this.input = new Input(client);
-    client.pause();
+    this.input.hold();
     client.onStdin = (bytes) => this.input.write(bytes);
     client.onStdinEnd = () => this.input.end();
     client.onResize = (columns, rows) => this.#resize(columns, rows);
@@ -73,7 +73,6 @@ export class WaitingClient {
     client.onDrain = () => {
       for (const output of outputs) output.resume();
     };
-    client.resume();
     if (streams.stdin !== null) {
       const stdin = open(streams.stdin);
       this.input.start(stdin, (by) => {

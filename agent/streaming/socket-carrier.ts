@@ -33,6 +33,11 @@ export class SocketCarrier implements Carrier {
     return this.socket.writableLength === 0 || !this.socket.writableNeedDrain;
   }
 
+  get allTaken(): boolean {
+    // what the kernel has, it goes on sending after the socket was closed
+    return this.socket.destroyed || this.socket.writableLength === 0;
+  }
+
   write(buffer: Buffer, start: number, end: number): void {
     if (!this.socket.destroyed && !this.socket.writableEnded) this.socket.write(buffer.subarray(start, end));
     // nothing of it waits for the kernel
@@ -41,6 +46,7 @@ export class SocketCarrier implements Carrier {
   }
 
   pause(): void {
+    if (this.socket.destroyed) return;
     this.socket.pause();
     this.#heartbeat.start(() => this.beat());
   }

@@ -2,6 +2,7 @@
 // (their writes would block the loop) and allocate for each read; here the caller brings the buffer, and is told when it
 // can go on.
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -43,6 +44,8 @@ class ByteStream : public Napi::ObjectWrap<ByteStream> {
                         method<&ByteStream::listen>("listen"), method<&ByteStream::has_input>("hasInput"),
                         method<&ByteStream::resize>("resize"), method<&ByteStream::end_output>("endOutput"),
                         method<&ByteStream::watch_peer>("watchPeer"),
+                        method<&ByteStream::unacknowledged>("unacknowledged"),
+                        method<&ByteStream::silent_ms>("silentMs"),
                         method<&ByteStream::close>("close")});
   }
 
@@ -151,6 +154,19 @@ class ByteStream : public Napi::ObjectWrap<ByteStream> {
     return info.Env().Undefined();
   }
 
+  Napi::Value unacknowledged(const Napi::CallbackInfo& info) {
+    int bytes = 0;
+    if (ioctl(fd_.get(), SIOCOUTQ, &bytes) != 0) throw_errno("ioctl SIOCOUTQ", "the connection");
+    return Napi::Number::New(info.Env(), bytes);
+  }
+
+  Napi::Value silent_ms(const Napi::CallbackInfo& info) {
+    tcp_info state = {};
+    socklen_t length = sizeof state;
+    if (getsockopt(fd_.get(), IPPROTO_TCP, TCP_INFO, &state, &length) != 0) throw_errno("getsockopt", "the connection");
+    return Napi::Number::New(info.Env(), state.tcpi_last_ack_recv);
+  }
+
   void set_option(int level, int option, int value) {
     if (setsockopt(fd_.get(), level, option, &value, sizeof value) != 0) throw_errno("setsockopt", "the connection");
   }
@@ -174,12 +190,12 @@ class ByteStream : public Napi::ObjectWrap<ByteStream> {
     Napi::Env env = Env();
     Napi::HandleScope handles(env);
     [[maybe_unused]] Napi::Value self = Value();  // it stays until the callback is over
-    // An error, such as a pipe whose reader has gone: reading and writing say which.
-    if (happened < 0) {
-      happened = loop_readable | loop_writable;
-      stop();
-    }
+    // An error, such as a pipe whose reader has gone: reading and writing say which. The loop waits for it no more, though one
+    // read need not have brought all that came before the error.
+    const bool failed = happened < 0;
+    if (failed) happened = loop_readable | loop_writable;
     call_from_loop(env, on_ready_, {Napi::Number::New(env, happened)});
+    if (failed && poll_ != nullptr) poll_->listen(events_);
   }
 
   UniqueFd fd_;

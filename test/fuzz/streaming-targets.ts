@@ -21,6 +21,7 @@ class FakeCarrier implements Carrier {
   onClosed: Carrier["onClosed"] = () => undefined;
   beat: Carrier["beat"] = () => undefined;
   readonly hasRoom = true;
+  readonly allTaken = true;
   sent = 0;
   closed = false;
 

@@ -3,7 +3,7 @@
  * windows have no end worth mentioning, and TCP does what windows are for.
  */
 import { messageOf } from "../../../sandbox/errors.js";
-import { type Carrier, headroom } from "../carrier.js";
+import { type Carrier, Farewell, headroom } from "../carrier.js";
 import type { Outlet } from "../client-streams.js";
 import { FrameParser, FrameType, flagFin, putControlHeader, putDataHeader, SpdyError, StreamStatus } from "./frames.js";
 import { HeaderReader, HeaderWriter } from "./headers.js";
@@ -13,8 +13,6 @@ const mostStreams = 4096;
 const largestWindow = 0x7fffffff;
 const firstWindow = 65536;
 const initialWindowSetting = 7;
-/** How long a client may take to close after all was said. */
-const closeMs = 5_000;
 
 /** A stream that the client has opened. */
 export class SpdyStream implements Outlet {
@@ -61,7 +59,7 @@ export class SpdySession {
   readonly #streams = new Map<number, SpdyStream>();
   #lastId = 0;
   #window = largestWindow;
-  #closing: NodeJS.Timeout | null = null;
+  #closing: Farewell | null = null;
   /** the client has said that it goes: what it still sends counts no more, however it was cut */
   #left = false;
 
@@ -95,7 +93,7 @@ export class SpdySession {
   close(): void {
     if (this.#closing !== null) return;
     this.#sendControl(FrameType.goAway, 0, uint32s(this.#lastId, 0));
-    this.#closing = setTimeout(() => this.carrier.destroy(), closeMs);
+    this.#closing = new Farewell(this.carrier);
     this.carrier.resume();
     this.carrier.end();
   }
@@ -228,7 +226,7 @@ export class SpdySession {
   }
 
   #onClosed(): void {
-    if (this.#closing !== null) clearTimeout(this.#closing);
+    this.#closing?.over();
     for (const id of [...this.#streams.keys()]) this.#onReset(id);
     this.onClosed();
   }

@@ -1,6 +1,6 @@
 /** One WebSocket of a client: messages in and out, pings answered, closing. */
 import { messageOf } from "../../../sandbox/errors.js";
-import { type Carrier, headroom } from "../carrier.js";
+import { type Carrier, Farewell, headroom } from "../carrier.js";
 import { CloseCode, FrameParser, Opcode, putHeader, WebSocketError } from "./frames.js";
 
 export interface MessageReceiver {
@@ -9,14 +9,11 @@ export interface MessageReceiver {
   end(): void;
 }
 
-/** How long a client may take to close after it was told to. */
-const closeMs = 5_000;
-
 export class WebSocketConnection {
   receiver: MessageReceiver = { begin: () => undefined, data: () => undefined, end: () => undefined };
   onClosed: () => void = () => undefined;
   readonly #parser: FrameParser;
-  #closing: NodeJS.Timeout | null = null;
+  #closing: Farewell | null = null;
 
   constructor(private readonly carrier: Carrier) {
     this.#parser = new FrameParser(true, {
@@ -27,7 +24,7 @@ export class WebSocketConnection {
     });
     carrier.onData = (bytes) => this.#onData(bytes);
     carrier.onClosed = () => {
-      if (this.#closing !== null) clearTimeout(this.#closing);
+      this.#closing?.over();
       this.onClosed();
     };
     carrier.beat = () => this.#sendControl(Opcode.ping, Buffer.alloc(0));
@@ -46,7 +43,7 @@ export class WebSocketConnection {
     payload.writeUInt16BE(code);
     payload.write(reason, 2);
     this.#sendControl(Opcode.close, payload);
-    this.#closing = setTimeout(() => this.carrier.destroy(), closeMs);
+    this.#closing = new Farewell(this.carrier);
     this.carrier.resume();
     this.carrier.end();
   }

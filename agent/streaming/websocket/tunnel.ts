@@ -28,6 +28,10 @@ export class TunnelCarrier implements Carrier {
     return this.carrier.hasRoom;
   }
 
+  get allTaken(): boolean {
+    return this.carrier.allTaken;
+  }
+
   write(buffer: Buffer, start: number, end: number): void {
     this.#connection.send(Opcode.binary, buffer, start, end);
   }
