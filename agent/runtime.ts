@@ -124,6 +124,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
       // it may be a mount of its own
       { setting: "root", path: join(config.root, "layers"), consequence: "no image can be pulled, or removed" },
       { setting: "run", path: config.run },
+      { setting: "netns-dir", path: config.netnsDir, isMadeLater: true },
     ],
     node.cgroups.hierarchies,
   );

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, openSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, openSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -30,6 +30,18 @@ test("one that is deleted, and comes back", async () => {
   assert.equal(await found(), `DirectoryGone ${path} (root) is gone`);
   renameSync(`${path}.away`, path);
   assert.equal(await found(), "");
+});
+
+test("one that the first pod makes may be missing, and be another, but not be without writing", async () => {
+  const made = new WatchedPlaces([{ setting: "netns-dir", path, isMadeLater: true }], []);
+  assert.equal(await found(made), "");
+  rmSync(path, { recursive: true });
+  assert.equal(await found(made), "");
+  symlinkSync(tmpdir(), path);
+  assert.equal(await found(made), "");
+  rmSync(path);
+  symlinkSync("/proc/sys/kernel/osrelease/x", path);
+  assert.match(await found(made), /^DirectoryGone /);
 });
 
 test("another one in its place", async () => {

@@ -12,8 +12,10 @@ import type { Finding } from "./doctor.js";
 
 export interface WatchedDirectory {
   /** its setting */
-  setting: "root" | "run";
+  setting: "root" | "run" | "netns-dir";
   path: string;
+  /** the first pod makes it, and others may mount it */
+  isMadeLater?: boolean;
   /** what follows where it is broken; no period at the end. Absent: no pod can be started */
   consequence?: string;
 }
@@ -64,7 +66,7 @@ class DirectoryLook {
     private readonly patience: Patience,
   ) {
     const found = statSync(directory.path, { throwIfNoEntry: false });
-    this.#identity = found && identityOf(found);
+    this.#identity = found && !directory.isMadeLater ? identityOf(found) : undefined;
   }
 
   suspect(): void {
@@ -101,6 +103,7 @@ class DirectoryLook {
       if (this.#mustAsk()) await askFileSystem(path);
       return [];
     } catch (error) {
+      if (this.directory.isMadeLater && codeOf(error) === "ENOENT") return [];
       // the way back is found at the next look
       this.#isSuspect = true;
       return [await broken(this.directory, error as NodeJS.ErrnoException)];

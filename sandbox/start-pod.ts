@@ -1,8 +1,9 @@
-import { mkdirSync, rmSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { join } from "node:path";
 import Long from "long";
 import { runtime } from "../cri-proto/generated/runtime.js";
 import { native, programs } from "../native/binding.js";
+import { makeDirectories } from "./directories.js";
 import { AlreadyExistsError, InvalidArgumentError } from "./errors.js";
 import { fieldsOfPod } from "./field-of-step.js";
 import { checkNotCancelled } from "./flights.js";
@@ -191,7 +192,8 @@ function labelsInUse(node: SandboxNode): SelinuxLabels[] {
 
 function makeFiles(node: SandboxNode, pod: Pod, made: MadeDirectories): void {
   const directory = podDirectory(node.paths, pod.record.id);
-  mkdirSync(join(directory, "exits"), { recursive: true, mode: 0o700 });
+  // Node's own, that makes parents, says ENOENT of a read-only file system
+  makeDirectories(join(directory, "exits"), 0o700);
   writePodFiles(directory, pod.config, pod.record.addresses);
   if (pod.config.log_directory) makeLogDirectory(made, pod.config.log_directory, "config.log_directory");
 }

@@ -84,7 +84,13 @@ async function reload(
   runtime.config = withLive(runtime.config, config);
   Object.assign(runtime.node, await liveSettings(config, runtime.node.features, (sentence) => log.warn(sentence)));
   setLogLevels(log, config.logLevel, config.logAreas);
-  keepTexts(runtime.config.run, texts);
+  try {
+    keepTexts(runtime.config.run, texts);
+  } catch (error) {
+    log.warn(
+      `the configuration counts, and could not be kept for a start with one that is refused: ${messageOf(error)}`,
+    );
+  }
   log.info({ changed: live }, "the configuration has been read again");
   if (later.length > 0)
     log.warn({ changed: later }, "these settings have changed, and count when the agent starts again");
