@@ -33,6 +33,7 @@ const cloning = new Set(["clone", "clone3", "fork", "vfork", "unshare", "pthread
 const troublesOfCloning: typeof troubles = {
   EAGAIN: exhausted(
     "no more processes can be made: raise kernel.pid_max, kernel.threads-max, or the limit of the agent's cgroup (TasksMax)",
+    true,
   ),
   ENOSPC: exhausted(
     "no more namespaces can be made: raise user.max_net_namespaces and the other user.max_*_namespaces",
