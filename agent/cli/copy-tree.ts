@@ -31,6 +31,8 @@ export interface CopyOptions {
   owner: { uid: number; gid: number };
   /** told of what is neither file, directory nor link */
   skipped(path: string): void;
+  /** told of what was in a directory when it was read, and then no more */
+  vanished(path: string): void;
   /** told once of more files with several names than are kept together; the others are copied apart */
   tooManyLinks(): void;
 }
@@ -67,14 +69,20 @@ class TreeCopy {
   }
 
   #copyDirectory(from: Place, to: Place, stats: Stats, { shown, path }: Names): void {
-    const made = makeDirectory(to);
     const source = openSync(pathOf(from), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
     try {
+      const made = makeDirectory(to);
       const target = openSync(pathOf(to), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
       try {
         for (const name of readdirSync(`/proc/self/fd/${source}`, { encoding: "buffer" })) {
           const below = { shown: `${shown}/${name.toString()}`, path: Buffer.concat([path, Buffer.from("/"), name]) };
-          this.copy({ directory: source, name }, { directory: target, name }, below);
+          const entry = { directory: source, name };
+          try {
+            this.copy(entry, { directory: target, name }, below);
+          } catch (error) {
+            if (!isGone(entry, error)) throw error;
+            this.options.vanished(below.shown);
+          }
         }
         // one that was there stays as it was
         if (made) this.#setAttributes(target, stats);
@@ -116,6 +124,12 @@ class TreeCopy {
     fchmodSync(fd, mode & permissions);
     futimesSync(fd, atime, mtime);
   }
+}
+
+/** It is the place itself that was not found, and nothing of the other tree. */
+function isGone(place: Place, error: unknown): boolean {
+  const { code, path } = error as NodeJS.ErrnoException;
+  return code === "ENOENT" && path !== undefined && String(path) === pathOf(place).toString();
 }
 
 function makeDirectory(place: Place): boolean {

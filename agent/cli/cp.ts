@@ -34,7 +34,7 @@ async function cp(source: string, target: string, options: ClientOptions): Promi
       const place = findTarget(rootOf(to), to.path, found.name);
       try {
         const owner = to.container === null ? ourselves() : root.owner;
-        copyEntry(found, place, { owner, skipped, tooManyLinks }, source);
+        copyEntry(found, place, { owner, skipped, vanished, tooManyLinks }, source);
       } finally {
         for (const { directory } of [found, place]) closeSync(directory);
       }
@@ -128,6 +128,10 @@ function isMissing(error: unknown): boolean {
 
 function ourselves(): { uid: number; gid: number } {
   return { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
+}
+
+function vanished(path: string): void {
+  process.stderr.write(`berth: ${path} was removed meanwhile, and is left out\n`);
 }
 
 function skipped(path: string): void {

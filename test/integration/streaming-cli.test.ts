@@ -100,6 +100,27 @@ test("exec: both outputs, input to its end, and the exit code", async () => {
   assert.match(nobody.stderr(), /^berth: .*ffff/);
 });
 
+test("exec: much that comes a little at a time, to outputs that are read late, and nothing of ours among it", async () => {
+  const running = start(
+    "exec",
+    id,
+    "sh",
+    "-c",
+    "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); echo $i; echo $i >&2; done",
+  );
+  const { stdout, stderr } = running.child;
+  stdout?.pause();
+  stderr?.pause();
+  await sleep(3_000);
+  stdout?.resume();
+  stderr?.resume();
+  assert.equal(await running.ended(), 0);
+  const lines = Array.from({ length: 20_000 }, (_, index) => `${index + 1}\n`).join("");
+  assert.ok(running.stdout().toString() === lines);
+  assert.equal(running.stderr().replace(/^\d+\n/gm, ""), "");
+  assert.ok(running.stderr() === lines);
+});
+
 test("exec -it: a terminal, with keys and the size of ours", async () => {
   const command = `stty rows 42 cols 101; ${process.execPath} ${program} exec -it ${id} sh`;
   const shell = startProgram("script", ["-qec", command, "/dev/null"]);

@@ -16,9 +16,10 @@ const longestStatus = 64 * 1024;
 export async function passStreams(url: string, { stdin, tty }: RemoteStreams): Promise<number> {
   const client = await ChannelClient.open(url);
   let status = Buffer.alloc(0);
+  const passOn = outputsOf(client);
   client.onData = (channel, bytes) => {
-    if (channel === Channel.stdout) passOn(client, process.stdout, bytes);
-    else if (channel === Channel.stderr) passOn(client, process.stderr, bytes);
+    if (channel === Channel.stdout) passOn(process.stdout, bytes);
+    else if (channel === Channel.stderr) passOn(process.stderr, bytes);
     else if (channel === Channel.error) status = Buffer.concat([status, bytes]).subarray(0, longestStatus);
   };
   const closed = new Promise<void>((resolve) => {
@@ -36,10 +37,18 @@ export async function passStreams(url: string, { stdin, tty }: RemoteStreams): P
   return exitCodeOf(status.toString());
 }
 
-function passOn(client: ChannelClient, output: Writable, bytes: Buffer): void {
-  if (output.write(bytes)) return;
-  client.pause();
-  output.once("drain", () => client.resume());
+/** While one of the outputs is full the client is paused; what it has read already comes all the same. */
+function outputsOf(client: ChannelClient): (output: Writable, bytes: Buffer) => void {
+  const full = new Set<Writable>();
+  return (output, bytes) => {
+    if (output.write(bytes) || full.has(output)) return;
+    full.add(output);
+    client.pause();
+    output.once("drain", () => {
+      full.delete(output);
+      if (full.size === 0) client.resume();
+    });
+  };
 }
 
 function passInput(client: ChannelClient): void {
