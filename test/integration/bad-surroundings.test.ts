@@ -1,12 +1,13 @@
 /** What an agent may find on a machine that is in a bad way: /etc that cannot be written, no more processes, no more memory. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { status } from "@grpc/grpc-js";
 import { openCgroupManager } from "../../sandbox/cgroup/open.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
+import { makeFileSystem } from "../support/file-systems.js";
 import { until } from "../support/until.js";
 import { WebSocketClient } from "../support/websocket-client.js";
 import {
@@ -96,6 +97,26 @@ describe("a machine in a bad way", () => {
       await removePod(agent, pod);
     } finally {
       await agent.stop();
+    }
+  });
+
+  it("a log that cannot be written, because its disk is full, is no trouble, and goes on when there is room", async () => {
+    const disk = makeFileSystem("tmpfs", 1);
+    const log = join(disk.path, "log");
+    assert.throws(() => writeFileSync(log, Buffer.alloc(2 * 1024 * 1024)), /ENOSPC/);
+    const agent = await startAgent({ wrapper: ["sh", "-c", `exec "$@" 2>>${log}`, "sh"] });
+    try {
+      await importBusybox(agent);
+      for (let i = 0; i < 20; i++) await removePod(agent, await runPod(agent));
+      assert.doesNotMatch(readFileSync(log, "utf8"), /RunPodSandbox/);
+      truncateSync(log, 0);
+      await runPod(agent);
+      const lines = readFileSync(log, "utf8").trimEnd().split("\n");
+      assert.match(lines.at(-1) ?? "", /"method":"RunPodSandbox"/);
+      for (const line of lines) JSON.parse(line);
+    } finally {
+      await agent.stop();
+      await disk.close();
     }
   });
 
