@@ -177,6 +177,7 @@ test("what is the machine's state has a status to try again by, the call, the pa
   assert.match(told(failed("EAGAIN", "", "clone3")), /^RESOURCE_EXHAUSTED .*kernel\.pid_max/);
   assert.match(told(failed("EAGAIN", "/x")), /^INTERNAL /);
   assert.match(told(failed("EIO", "/proc/self/x")), /^INTERNAL /);
+  assert.match(told(failed("EROFS", "/sys/fs/cgroup/x", "rmdir")), /^UNAVAILABLE rmdir \/sys.*mount it for writing/);
 });
 
 test("an error with a number for a code does not choose the status", () => {

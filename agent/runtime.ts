@@ -123,7 +123,11 @@ export async function createRuntime(config: Config): Promise<Runtime> {
       { setting: "root", path: join(config.root, "state") },
       // it may be a mount of its own
       { setting: "root", path: join(config.root, "layers"), consequence: "no image can be pulled, or removed" },
-      { setting: "run", path: config.run },
+      {
+        setting: "run",
+        path: config.run,
+        consequenceOfExchange: "pods that were made before are taken down when the agent starts again",
+      },
       { setting: "netns-dir", path: config.netnsDir, isMadeLater: true },
     ],
     node.cgroups.hierarchies,

@@ -53,6 +53,19 @@ test("another one in its place", async () => {
   assert.equal(await found(), "");
 });
 
+test("another run directory is a warning: pods can be started in it", async () => {
+  const run = { setting: "run", path, consequenceOfExchange: "pods are lost" } as const;
+  const watched = new WatchedPlaces([run], []);
+  renameSync(path, `${path}.away`);
+  mkdirSync(path);
+  const [warning] = await watched.findings();
+  assert.deepEqual(
+    [warning?.id, warning?.severity, warning?.consequence, warning?.breaks],
+    ["DirectoryExchanged", "warning", "pods are lost", undefined],
+  );
+  rmSync(`${path}.away`, { recursive: true });
+});
+
 test("a file in its place", async () => {
   rmSync(path, { recursive: true });
   writeFileSync(path, "");

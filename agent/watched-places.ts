@@ -14,6 +14,8 @@ export interface WatchedDirectory {
   /** its setting */
   setting: "root" | "run" | "netns-dir";
   path: string;
+  /** what follows where it is another directory, when pods can be started all the same; no period at the end */
+  consequenceOfExchange?: string;
   /** the first pod makes it, and others may mount it */
   isMadeLater?: boolean;
   /** what follows where it is broken; no period at the end. Absent: no pod can be started */
@@ -181,13 +183,16 @@ async function mountPointOf(path: string): Promise<string> {
   }
 }
 
-function exchanged({ setting, path, consequence }: WatchedDirectory): Finding {
-  return finding(
+function exchanged({ setting, path, consequence, consequenceOfExchange }: WatchedDirectory): Finding {
+  const found = finding(
     "DirectoryExchanged",
     `${path} (${setting}) is not what the agent began with: it was deleted and made again, unmounted, or mounted over`,
     "Mount again what was there. Where that is gone for good, start the agent again.",
     consequence,
   );
+  if (consequenceOfExchange === undefined) return found;
+  const { id, what, remedy } = found;
+  return { id, severity: "warning", what, consequence: consequenceOfExchange, remedy };
 }
 
 function silent({ setting, path, consequence }: WatchedDirectory): Finding {

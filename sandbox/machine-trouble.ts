@@ -28,6 +28,8 @@ const troubles: Readonly<Record<string, Omit<MachineTrouble, "sentence">>> = {
   ESTALE: diskFails,
 };
 
+const ofDisks = new Set(["ENOSPC", "EDQUOT", "EIO", "EUCLEAN", "ESTALE"]);
+
 /** They make processes and namespaces, and mean others by the same errnos. */
 const cloning = new Set(["clone", "clone3", "fork", "vfork", "unshare", "pthread_create"]);
 const troublesOfCloning: typeof troubles = {
@@ -45,8 +47,8 @@ export function machineTrouble(error: unknown): MachineTrouble | undefined {
   for (let at = error; at instanceof Error; at = at.cause) {
     const { code, errnoName, errno, syscall, path } = at as FailedCall;
     const name = typeof errnoName === "string" ? errnoName : String(code);
-    // in there it is no disk that fails
-    if (/^\/(?:proc|sys)\//.test(String(path ?? "")) && name !== "EMFILE" && name !== "ENFILE") continue;
+    // in there it is no disk that fails, or is full
+    if (/^\/(?:proc|sys)\//.test(String(path ?? "")) && ofDisks.has(name)) continue;
     const trouble = (cloning.has(String(syscall)) ? troublesOfCloning : undefined)?.[name] ?? troubles[name];
     if (trouble === undefined) continue;
     // Node's own message is its errno, in its own words, before what it is about
