@@ -25,3 +25,38 @@ test("connections that were given up before their turn came are not made", async
   await turn();
   assert.deepEqual(told, ["nobody accepts, either"]);
 });
+
+for (const pieceBytes of [1, 60_000]) {
+  test(`what waits for connections that are not there yet is bounded, in pieces of ${pieceBytes} bytes, too`, async () => {
+    let paused = false;
+    const client = {
+      hasRoom: true,
+      pause: () => {
+        paused = true;
+      },
+      resume: () => {
+        paused = false;
+      },
+    };
+    const forwards = new Forwards(client, () => new Promise(() => undefined));
+    const outlet = { write: () => undefined, end: () => undefined };
+    const all = Array.from({ length: 2_000 }, () => forwards.open(outlet, () => undefined));
+    for (const forward of all) forwards.connect(forward, 80);
+    let pieces = 0;
+    // a little less than one alone may have
+    for (let round = 0; round < (pieceBytes === 1 ? 100 : 1) && !paused; round++) {
+      for (const forward of all) {
+        if (paused) break;
+        forward.write(Buffer.alloc(pieceBytes));
+        pieces++;
+      }
+    }
+    assert.ok(paused, `${pieces} pieces were taken`);
+    assert.ok(pieces < 10_000 && pieces * pieceBytes < 2 << 20, `${pieces} pieces were taken`);
+    for (const forward of all) forwards.drop(forward);
+    assert.equal(paused, false);
+    const another = forwards.open(outlet, () => undefined);
+    another.write(Buffer.alloc(1_000));
+    assert.equal(paused, false);
+  });
+}

@@ -21,13 +21,17 @@ export class Forward {
   #outputEnded = false;
   #over = false;
 
-  /** @param onOver once, unless it was dropped; with why there was no connection, or "" after both sides have ended */
+  /**
+   * @param waiting of the client's connections that are not there yet: see Input
+   * @param onOver once, unless it was dropped; with why there was no connection, or "" after both sides have ended
+   */
   constructor(
     private readonly client: ForwardingClient,
+    waiting: { bytes: number },
     private readonly outlet: Outlet,
     private readonly onOver: (problem: string) => void,
   ) {
-    this.#input = new Input(client);
+    this.#input = new Input(client, waiting);
   }
 
   /** What comes before there is a connection waits. */
@@ -98,6 +102,7 @@ export class Forwards implements ForwardingClient {
   #connecting = 0;
   readonly #queue: (() => void)[] = [];
   #pauses = 0;
+  readonly #waiting = { bytes: 0 };
   /** once, when the client has gone */
   onGone: () => void = () => undefined;
 
@@ -120,7 +125,7 @@ export class Forwards implements ForwardingClient {
 
   /** See Forward. It connects when connect() is called. */
   open(outlet: Outlet, onOver: (problem: string) => void): Forward {
-    const forward: Forward = new Forward(this, outlet, (problem) => {
+    const forward: Forward = new Forward(this, this.#waiting, outlet, (problem) => {
       this.#all.delete(forward);
       onOver(problem);
     });

@@ -11,6 +11,10 @@ import type { Endpoint } from "./endpoint.js";
 const readsPerTurn = 16;
 /** Of a client that sends before there is anybody to take it. */
 const mostWaiting = 64 * 1024;
+/** The same of all that one client has opened. */
+const mostWaitingOfClient = 1024 * 1024;
+/** What a piece costs beside its bytes. */
+const pieceBytes = 128;
 
 /** From a program to its client. */
 export class Output {
@@ -81,7 +85,7 @@ export type InputEnd = "client" | "program";
 export class Input {
   /** copies: see Carrier.onData */
   #waiting: Buffer[] = [];
-  /** bytes of them, before there is a program */
+  /** what they cost, before there is a program */
   #waitingBytes = 0;
   #endpoint: Endpoint | null = null;
   #onEnd: (by: InputEnd) => void = () => undefined;
@@ -90,8 +94,14 @@ export class Input {
   #discarding = false;
   #paused = false;
 
-  /** @param client is paused while the program does not take what there is */
-  constructor(private readonly client: { pause(): void; resume(): void }) {}
+  /**
+   * @param client is paused while the program does not take what there is
+   * @param waiting what waits in all of the client's before there is somebody to take it
+   */
+  constructor(
+    private readonly client: { pause(): void; resume(): void },
+    private readonly waiting = { bytes: 0 },
+  ) {}
 
   /** Before there is a program: nothing more is read of the client until start(). */
   hold(): void {
@@ -104,6 +114,7 @@ export class Input {
    */
   start(endpoint: Endpoint | null, onEnd: (by: InputEnd) => void): void {
     this.#started = true;
+    this.#countNoMore();
     this.#endpoint = endpoint;
     this.#onEnd = onEnd;
     this.#discarding = endpoint === null;
@@ -116,8 +127,9 @@ export class Input {
     const taken = this.#started && this.#waiting.length === 0 ? this.#pass(bytes) : 0;
     if (taken < bytes.length) this.#waiting.push(Buffer.from(bytes.subarray(taken)));
     if (!this.#started) {
-      this.#waitingBytes += bytes.length;
-      if (this.#waitingBytes >= mostWaiting) this.#setPaused(true);
+      this.#waitingBytes += bytes.length + pieceBytes;
+      this.waiting.bytes += bytes.length + pieceBytes;
+      if (this.#waitingBytes >= mostWaiting || this.waiting.bytes >= mostWaitingOfClient) this.#setPaused(true);
     } else if (this.#discarding) {
       this.#end("program");
     } else if (taken < bytes.length) {
@@ -128,6 +140,7 @@ export class Input {
   /** Nothing is passed on any more. */
   discard(): void {
     this.#discarding = true;
+    this.#countNoMore();
     this.#onEnd = () => undefined;
     this.#waiting = [];
     this.#endpoint?.want(writable, false);
@@ -138,6 +151,11 @@ export class Input {
     if (this.#ending) return;
     this.#ending = true;
     if (this.#started && this.#waiting.length === 0) this.#end("client");
+  }
+
+  #countNoMore(): void {
+    this.waiting.bytes -= this.#waitingBytes;
+    this.#waitingBytes = 0;
   }
 
   /** Answers how much of it needs no more care. */
