@@ -368,15 +368,16 @@ void ExecSession::cancel() {
 
 // To the program's process group, which is there once it is executed: what comes before waits for that.
 void ExecSession::signal(int number) {
-  if (pid_ != 0 && !channel_) {
-    kill(-pid_, number);
-  } else {
-    early_signal_ = number;
-  }
+  early_signal_ = number;
+  if (!channel_) send_early_signal();
 }
 
 void ExecSession::send_early_signal() {
-  if (pid_ != 0 && early_signal_ != 0) kill(-pid_, std::exchange(early_signal_, 0));
+  if (pid_ == 0 || early_signal_ == 0) return;
+  const int number = std::exchange(early_signal_, 0);
+  kill(-pid_, number);
+  // As the kernel hangs a terminal up: who is stopped would hear of it no sooner than it goes on.
+  if (number == SIGHUP) kill(-pid_, SIGCONT);
 }
 
 void ExecSession::abandon() {

@@ -177,6 +177,16 @@ test("who goes away ends the session of a terminal, and a program that writes", 
   await untilRuns("sleep 602", false);
 });
 
+test("who goes away ends what is stopped, too, with a terminal and without", async () => {
+  for (const wanted of [{}, { tty: true, stdin: true }]) {
+    const client = await open("kill -STOP $$; sleep 603", wanted);
+    await untilRuns("sleep 603", true);
+    await sleep(200);
+    client.destroy();
+    await untilRuns("sleep 603", false);
+  }
+});
+
 test("who goes away before the program is executed has it ended all the same", async () => {
   for (let round = 0; round < 20; round++) {
     const url = await urlOf(["sleep", "650"]);
