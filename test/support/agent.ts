@@ -79,7 +79,7 @@ export async function startAgent(options: AgentOptions = {}): Promise<TestAgent>
   const cgroupRoot = `/berth-test-${slot.number}-${process.pid}`;
   const socket = join(paths.run, "berth.sock");
   const logFile = join(paths.base, "agent.log");
-  const metrics = `127.0.0.1:${await freePort()}`;
+  const metrics = `127.0.0.1:${await metricsPort(slot)}`;
   const flags: Record<string, string> = {
     config: join(paths.base, "config.toml"),
     run: paths.run,
@@ -267,11 +267,20 @@ export async function freePort(): Promise<number> {
   for (;;) {
     // below those that the kernel gives to whoever connects just now: one of these would be gone before it is used
     const port = randomInt(10_000, 20_000);
-    const server = createServer();
-    const isFree = await new Promise<boolean>((resolve) => {
-      server.once("error", () => resolve(false));
-      server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
-    });
-    if (isFree) return port;
+    if (await isFree(port)) return port;
   }
+}
+
+/** The slot's own: an agent that is started anew listens there again, and no other test's takes it meanwhile. */
+async function metricsPort({ number }: Slot): Promise<number> {
+  const port = 20_000 + number;
+  return (await isFree(port)) ? port : freePort();
+}
+
+async function isFree(port: number): Promise<boolean> {
+  const server = createServer();
+  return new Promise((resolve) => {
+    server.once("error", () => resolve(false));
+    server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
+  });
 }
