@@ -11,7 +11,7 @@ import { type Client, connect } from "../../agent/cli/client.js";
 import { native } from "../../native/binding.js";
 import { removeBuiltinNetwork } from "../../sandbox/network/builtin.js";
 import { assertNothingLeft, leftCgroups, leftProcesses, mountsBelow } from "./leaks.js";
-import { claimSlot, type Slot } from "./slot.js";
+import { claimSlot, mostSlots, type Slot } from "./slot.js";
 
 export interface AgentPaths {
   /** the directory that has all the others in it */
@@ -263,17 +263,21 @@ function kill(pid: number): void {
   }
 }
 
+/** Of the slots' agents, one each; the next is of freePort(). */
+const firstMetricsPort = 10_000;
+const firstFreePort = firstMetricsPort + mostSlots;
+
 export async function freePort(): Promise<number> {
   for (;;) {
     // below those that the kernel gives to whoever connects just now: one of these would be gone before it is used
-    const port = randomInt(10_000, 20_000);
+    const port = randomInt(firstFreePort, 20_000);
     if (await isFree(port)) return port;
   }
 }
 
 /** The slot's own: an agent that is started anew listens there again, and no other test's takes it meanwhile. */
 async function metricsPort({ number }: Slot): Promise<number> {
-  const port = 20_000 + number;
+  const port = firstMetricsPort + number;
   return (await isFree(port)) ? port : freePort();
 }
 

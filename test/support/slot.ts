@@ -19,9 +19,12 @@ export interface Slot {
 /** Where the slots of this machine are. */
 export const slotDirectory = "/run/berth-test";
 
+/** At the same time. */
+export const mostSlots = 128;
+
 /** The kernel gives a slot back when the last process that holds it is gone. */
 export function claimSlot(): Slot {
-  for (let number = 0; number < 128; number++) {
+  for (let number = 0; number < mostSlots; number++) {
     const path = `${slotDirectory}/slot-${number}`;
     const lock = lockNamed(path);
     if (lock === undefined) continue;
