@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { isDeepStrictEqual } from "node:util";
 import type { runtime } from "../../cri-proto/generated/runtime.js";
 import { startAgent, type TestAgent } from "../support/agent.js";
 import { freezer, type Told, toldByKernel, unifiedDirectory } from "../support/cgroup-files.js";
@@ -65,13 +66,28 @@ describe("statistics over the CRI", () => {
     else assert.ok(value >= Math.min(low, high) && value <= Math.max(low, high), `${name}: ${low} ${value} ${high}`);
   };
 
-  /** Of a cgroup in which nothing happens; the kernel gathers late what each processor has counted. */
-  const untilStill = async (path: string): Promise<void> => {
-    let last = "";
-    for (let same = 0; same < 3; await sleep(50)) {
-      const { cpuWaitedNs: _, cpuNs: __, ...still } = toldByKernel(path);
-      same = JSON.stringify(still) === last ? same + 1 : 0;
-      last = JSON.stringify(still);
+  /**
+   * An answer, and what the files said both before and after it: of a cgroup in which nothing happens any more. The
+   * kernel gathers what each processor has counted when it pleases, some seconds later too, so it is asked again
+   * until it did not do so meanwhile.
+   */
+  const whileStill = async <T>(
+    path: string,
+    ask: () => Promise<T>,
+  ): Promise<{ answer: T; first: Told; second: Told }> => {
+    const counted = ({ cpuNs: _, cpuWaitedNs: __, ...counts }: Told) => counts;
+    for (const end = Date.now() + 60_000; ; await sleep(200)) {
+      const first = toldByKernel(path);
+      const answer = await ask();
+      const second = toldByKernel(path);
+      if (isDeepStrictEqual(counted(first), counted(second))) return { answer, first, second };
+      assert.ok(Date.now() < end, `what the files say goes on changing: ${JSON.stringify([first, second])}`);
+    }
+  };
+
+  const untilGathered = async (path: string, rssBytes: number): Promise<void> => {
+    for (const end = Date.now() + 60_000; (toldByKernel(path).rssBytes ?? rssBytes) < rssBytes; await sleep(50)) {
+      assert.ok(Date.now() < end, "the kernel does not tell the memory of a process that has taken it");
     }
   };
 
@@ -95,11 +111,9 @@ describe("statistics over the CRI", () => {
     await untilWritten(agent, id, "up");
     const path = await cgroupOf(id);
     await untilMeasured(id);
-    await untilStill(path);
-    const first = toldByKernel(path);
-    const { attributes, cpu, memory, swap, writable_layer: written } = await containerStats(id);
-    const second = toldByKernel(path);
-    assert.ok((first.rssBytes ?? 8 * mebibyte) >= 4 * mebibyte);
+    await untilGathered(path, 4 * mebibyte);
+    const { answer, first, second } = await whileStill(path, () => containerStats(id));
+    const { attributes, cpu, memory, swap, writable_layer: written } = answer;
     between("cpuNs", number(cpu?.usage_core_nano_seconds), first, second);
     between("memoryBytes", number(memory?.usage_bytes), first, second);
     between("rssBytes", number(memory?.rss_bytes), first, second);
@@ -139,10 +153,8 @@ describe("statistics over the CRI", () => {
     const two = await runContainer(agent, pod, sh("echo up; exec sleep 1000"));
     for (const id of [one, two]) await untilWritten(agent, id, "up");
     const path = `${agent.cgroupRoot}/kube/whole`;
-    await untilStill(path);
-    const first = toldByKernel(path);
-    const { cpu, memory, process, network, containers } = await podStats(pod.id);
-    const second = toldByKernel(path);
+    const { answer, first, second } = await whileStill(path, () => podStats(pod.id));
+    const { cpu, memory, process, network, containers } = answer;
     between("cpuNs", number(cpu?.usage_core_nano_seconds), first, second);
     between("memoryBytes", number(memory?.usage_bytes), first, second);
     between("cpuWaitedNs", cpu?.psi ? Number(cpu.psi.Some?.Total) : Number.NaN, first, second);
@@ -251,13 +263,11 @@ describe("statistics over the CRI", () => {
     await untilWritten(agent, id, "up");
     const path = await cgroupOf(id);
     await untilMeasured(id);
-    await untilStill(path);
     const { descriptors } = await agent.client.call("ListMetricDescriptors", {});
     const keys = new Map(descriptors.map(({ name, label_keys }) => [name, label_keys]));
     assert.equal(keys.size, descriptors.length);
-    const first = toldByKernel(path);
-    const { pod_metrics } = await agent.client.call("ListPodSandboxMetrics", {});
-    const second = toldByKernel(path);
+    const { answer, first, second } = await whileStill(path, () => agent.client.call("ListPodSandboxMetrics", {}));
+    const { pod_metrics } = answer;
     const told = pod_metrics.find(({ pod_sandbox_id }) => pod_sandbox_id === pod.id);
     assert.deepEqual(
       told?.container_metrics?.map(({ container_id }) => container_id),
