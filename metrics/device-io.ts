@@ -25,22 +25,25 @@ export async function readDeviceIo(
     ({ controllers }) => controllers.includes("blkio") || controllers.includes("io"),
   );
   if (place === undefined || paths.length === 0) return result;
-  const names =
-    place.version === 2
-      ? ["io.stat"]
-      : ["blkio.throttle.io_service_bytes_recursive", "blkio.throttle.io_serviced_recursive"];
-  const reads = await native.readFiles(
-    paths.flatMap((path) => names.map((name) => join(place.mountPoint, path, name))),
-  );
-  for (const [index, path] of paths.entries()) {
-    const texts = names.map((_, n) => {
-      const read = reads[index * names.length + n];
-      return read !== undefined && "content" in read ? read.content : "";
-    });
-    const devices = place.version === 2 ? parseIoStat(texts[0] ?? "") : parseThrottle(texts[0] ?? "", texts[1] ?? "");
+  const keep = (path: string, devices: DeviceIo[]): void => {
     if (devices.length > 0) result.set(path, devices);
+  };
+  const read = (of: readonly string[], file: string) => readEach(place.mountPoint, of, file);
+  if (place.version === 2) {
+    for (const [path, text] of await read(paths, "io.stat")) keep(path, parseIoStat(text));
+    return result;
   }
+  const bytes = await read(paths, "blkio.throttle.io_service_bytes_recursive");
+  // most have used no device at all: their other file has nothing either, and is not opened
+  const used = paths.filter((path) => /^\d/.test(bytes.get(path) ?? ""));
+  const operations = await read(used, "blkio.throttle.io_serviced_recursive");
+  for (const path of used) keep(path, parseThrottle(bytes.get(path) ?? "", operations.get(path) ?? ""));
   return result;
+}
+
+async function readEach(root: string, paths: readonly string[], file: string): Promise<Map<string, string>> {
+  const reads = await native.readFiles(paths.map((path) => join(root, path, file)));
+  return new Map(reads.map((read, index) => [paths[index] as string, "content" in read ? read.content : ""] as const));
 }
 
 /** v2's io.stat: "254:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0" a device. */
