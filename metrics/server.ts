@@ -49,8 +49,11 @@ export interface MetricsServer {
 
 /** Prometheus itself scrapes with one connection: more than a few at a time are a mistake, or mischief. */
 const connectionLimit = 32;
-/** What a line has of others is in those just before it: a larger window costs half more time, and finds nothing. */
-const compression = { level: 1, windowBits: 13 };
+/**
+ * What a line has of others is in those just before it: a larger window costs half more time, and finds nothing. What
+ * comes of a piece has room in one chunk: each further one is one more way to the pool and back.
+ */
+const compression = { level: 1, windowBits: 12, chunkSize: 64 << 10 };
 /** Within this a request must have come, and a part of the answer be taken; */
 const patienceMs = 10_000;
 /** and all of it within this: who takes a little now and then holds one of a few connections. */

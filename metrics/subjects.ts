@@ -55,27 +55,25 @@ const mostLinks = 32;
 
 /** Running containers and ready pods; what ended meanwhile is left out. */
 export async function subjectsOf(node: ObservedNode): Promise<Subject[]> {
-  const [cgroups, pods, networks, space] = await Promise.all([
+  const running = node.containers.list().filter(isRunning);
+  const paths = running.map(({ record }) => record.cgroupPath);
+  const [cgroups, pods, networks, space, ios, written, processes, limits, hugePages] = await Promise.all([
     containerCgroups.ofAll(node),
     podCgroups.of(node, podsWithOwnCgroup(node)),
     podNetworks.ofAll(node),
     diskSpace(node.snapshots.directory),
-  ]);
-  const podsById = new Map(node.pods.list().map((pod) => [pod.record.id, pod]));
-  const running = [...cgroups.keys()].filter(({ record }) => record.phase === "running" && podsById.has(record.podId));
-  const paths = running.map(({ record }) => record.cgroupPath);
-  const [ios, written, processes, limits, hugePages] = await Promise.all([
     readDeviceIo(node.cgroups, paths),
     Promise.all(running.map(({ record }) => node.snapshots.writableLayerUsage(record.id).catch(() => undefined))),
     lookAtProcesses(node, paths),
     mostOpenFiles(running),
     readHugePages(node.cgroups, paths),
   ]);
+  const podsById = new Map(node.pods.list().map((pod) => [pod.record.id, pod]));
   const subjects: Subject[] = [];
   for (const [index, container] of running.entries()) {
     const pod = podsById.get(container.record.podId);
     const cgroup = cgroups.get(container);
-    if (pod === undefined || cgroup === undefined) continue;
+    if (pod === undefined || cgroup === undefined || !isRunning(container)) continue;
     subjects.push({
       pod,
       container,
@@ -98,6 +96,10 @@ export async function subjectsOf(node: ObservedNode): Promise<Subject[]> {
     subjects.push({ pod, labels, links: links.slice(0, mostLinks) });
   }
   return subjects;
+}
+
+function isRunning({ record }: Container): boolean {
+  return record.phase === "running";
 }
 
 const knownLabels = new WeakMap<object, Map<string, readonly string[]>>();

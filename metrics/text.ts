@@ -30,8 +30,16 @@ export async function* writeSubjects(
 ): AsyncGenerator<Buffer> {
   const writing = seriesText(openMetrics).write(await tablesOf(subjects, labels));
   const memory = Buffer.allocUnsafeSlow(pieceBytes);
-  while ((await writing.next()) > 0) {
-    for (let length = writing.take(memory); length > 0; length = writing.take(memory)) yield memory.subarray(0, length);
+  let left = await writing.next();
+  while (left > 0) {
+    const length = writing.take(memory);
+    left -= length;
+    // written while this one is compressed
+    const following = left === 0 ? writing.next() : undefined;
+    // whoever does not ask for more does not wait for it either
+    following?.catch(() => undefined);
+    yield memory.subarray(0, length);
+    left = (await following) ?? left;
   }
 }
 

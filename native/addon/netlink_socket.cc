@@ -138,7 +138,7 @@ void enter_network_namespace(int fd) {
 }
 
 NetlinkSocket::NetlinkSocket(int protocol)
-    : socket_(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol)), buffer_(receive_size) {
+    : socket_(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol)), buffer_(new uint8_t[receive_size]) {
   if (!socket_) throw_errno("socket", "netlink");
   int on = 1;
   for (int option : {NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK, NETLINK_CAP_ACK}) {
@@ -162,12 +162,12 @@ void NetlinkSocket::send(NetlinkRequests* requests, uint16_t flags) {
 }
 
 bool NetlinkSocket::receive(const std::function<void(const nlmsghdr*)>& each, int flags) {
-  ssize_t got = recv(socket_.get(), buffer_.data(), buffer_.size(), MSG_TRUNC | flags);
+  ssize_t got = recv(socket_.get(), buffer_.get(), receive_size, MSG_TRUNC | flags);
   if (got < 0 && errno == EAGAIN) return false;
   if (got < 0) throw_errno("recv", "rtnetlink");
-  if (static_cast<size_t>(got) > buffer_.size()) throw SystemError(EMSGSIZE, "recv", "rtnetlink");
+  if (static_cast<size_t>(got) > receive_size) throw SystemError(EMSGSIZE, "recv", "rtnetlink");
   int left = static_cast<int>(got);
-  for (auto* message = reinterpret_cast<nlmsghdr*>(buffer_.data()); NLMSG_OK(message, left);
+  for (auto* message = reinterpret_cast<nlmsghdr*>(buffer_.get()); NLMSG_OK(message, left);
        message = NLMSG_NEXT(message, left)) {
     each(message);
   }

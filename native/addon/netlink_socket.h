@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -91,7 +92,8 @@ class NetlinkSocket {
   UniqueFd socket_;
   uint32_t sequence_ = 0;
   uint32_t first_sequence_ = 0;
-  std::vector<uint8_t> buffer_;
+  // Not filled with zeros before: a socket lives for one question, often.
+  std::unique_ptr<uint8_t[]> buffer_;
 };
 
 }  // namespace berth

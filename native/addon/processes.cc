@@ -82,25 +82,40 @@ std::optional<Value> kind_of(char state) {
   }
 }
 
-// "7 (a name) S ...": a name may have anything in it.
-std::optional<Value> state_of(int directory, const char* thread) {
-  std::string path = std::string(thread) + "/stat";
+struct Stat {
+  std::optional<Value> kind;
+  long threads = 0;
+};
+
+// "7 (a name) S ...", whose 20th word is the number of threads: a name may have anything in it.
+Stat read_stat(int directory, const std::string& path) {
+  Stat stat;
   UniqueFd fd(openat(directory, path.c_str(), O_RDONLY | O_CLOEXEC));
-  char text[128];
-  ssize_t length = fd ? read(fd.get(), text, sizeof text) : -1;
-  if (length <= 0) return std::nullopt;
+  char text[512];
+  ssize_t length = fd ? read(fd.get(), text, sizeof text - 1) : -1;
+  if (length <= 0) return stat;
+  text[length] = '\0';
   const void* found = memrchr(text, ')', static_cast<size_t>(length));
-  if (found == nullptr) return std::nullopt;
-  const char* end = static_cast<const char*>(found);
-  return text + length - end > 2 ? kind_of(end[2]) : std::nullopt;
+  if (found == nullptr) return stat;
+  char state = 0;
+  constexpr const char* words = " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld";
+  if (sscanf(static_cast<const char*>(found) + 1, words, &state, &stat.threads) > 0) stat.kind = kind_of(state);
+  return stat;
 }
 
+// False: the budget is spent.
 bool count_threads(const std::string& process, Budget* budget, Values* values) {
-  return for_each_name(process + "/task", [&](int directory, const char* name) {
+  auto count = [&](const Stat& stat) {
     if (budget->threads == 0) return false;
     budget->threads--;
-    if (std::optional<Value> state = state_of(directory, name)) (*values)[*state]++;
+    if (stat.kind) (*values)[*stat.kind]++;
     return true;
+  };
+  // Of a process with one thread its own state is that thread's, and there is no list to go through.
+  Stat whole = read_stat(AT_FDCWD, process + "/stat");
+  if (whole.threads <= 1) return whole.threads == 0 || count(whole);
+  return for_each_name(process + "/task", [&](int directory, const char* name) {
+    return count(read_stat(directory, std::string(name) + "/stat"));
   });
 }
 

@@ -1,5 +1,6 @@
 // Statistics of cgroups: one pass over the files of many, on a thread of its own, that answers nothing but numbers.
 // Descriptors stay open from pass to pass; a file's path is walked again only when its cgroup was made anew.
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -9,10 +10,11 @@
 #include <cerrno>
 #include <charconv>
 #include <chrono>
+#include <cmath>
 #include <cstring>
 #include <ctime>
-#include <filesystem>
 #include <limits>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -37,7 +39,7 @@ constexpr double no_limit = std::numeric_limits<double>::infinity();
 // Longer than the kubelet and Prometheus wait from pass to pass. Who has not asked for a cgroup meanwhile may have removed
 // it without telling.
 constexpr auto keep_open = std::chrono::seconds(40);
-// Of the descriptors that are for everything else that the agent does: a half, or so many, but never less than a quarter.
+// Of the descriptors that are for everything else that the agent does: a half, or so many, but never less than an eighth.
 constexpr rlim_t enough_for_others = 4096;
 constexpr size_t deepest = 32;
 
@@ -115,6 +117,35 @@ uint64_t count_lines(int fd, std::vector<char>* buffer) {
   }
 }
 
+// A cgroup that has its lines counted, with those below it.
+struct Group {
+  // From the tree's directory, with a slash at its end; empty: that directory itself.
+  std::string path;
+  // The directory's links when those below were looked for: the kernel keeps one for each of them, beside two.
+  nlink_t links = 2;
+  std::vector<Group> below;
+};
+
+// A list of processes is made when it is opened, so that it is opened for each count: from the directory, which is much
+// less than to walk the whole path.
+struct Tree {
+  UniqueFd directory;
+  Group all;
+};
+
+std::vector<Group> groups_in(int directory, const std::string& path) {
+  std::vector<Group> groups;
+  UniqueFd fd(openat(directory, path.empty() ? "." : path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  std::unique_ptr<DIR, int (*)(DIR*)> entries(fd ? fdopendir(fd.get()) : nullptr, closedir);
+  if (entries == nullptr) return groups;
+  fd.release();
+  while (dirent* entry = readdir(entries.get())) {
+    std::string_view name = entry->d_name;
+    if (entry->d_type == DT_DIR && name != "." && name != "..") groups.push_back({path + entry->d_name + "/", 2, {}});
+  }
+  return groups;
+}
+
 class Sampler {
  public:
   explicit Sampler(std::vector<File> files) : files_(std::move(files)), buffer_(64 << 10) {
@@ -122,7 +153,7 @@ class Sampler {
     rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0) return;
     rlim_t most = limit.rlim_cur;
-    most_open_ = most - std::max(most / 4, std::min(most / 2, enough_for_others));
+    most_open_ = most - std::max(most / 8, std::min(most / 2, enough_for_others));
   }
 
   // For each path the time of its reading, and then the columns in the order of the files' keys.
@@ -156,6 +187,8 @@ class Sampler {
  private:
   struct Entry {
     std::vector<UniqueFd> descriptors;
+    // Of files that are counted.
+    std::map<const File*, Tree> trees;
     Clock::time_point used;
   };
 
@@ -178,6 +211,8 @@ class Sampler {
       if (fd) open_count_--;
       fd.reset();
     }
+    open_count_ -= entry->trees.size();
+    entry->trees.clear();
   }
 
   void sample_one(const std::string& path, Clock::time_point now, bool details, double* row) {
@@ -195,7 +230,7 @@ class Sampler {
     }
     bool any = std::any_of(entry->second.descriptors.begin(), entry->second.descriptors.end(),
                            [](const UniqueFd& fd) { return static_cast<bool>(fd); });
-    if (!any) open_.erase(entry);
+    if (!any && entry->second.trees.empty()) open_.erase(entry);
   }
 
   // False: a descriptor was stale.
@@ -209,7 +244,7 @@ class Sampler {
       }
       name.assign(file.root).append(path);
       if (file.counted) {
-        *values++ = count_below(&name, file.name, 0);
+        *values++ = count(name, file, entry);
         continue;
       }
       name.append("/").append(file.name);
@@ -244,25 +279,56 @@ class Sampler {
     }
   }
 
-  // A list of processes is made when it is opened: such a descriptor is never kept. A directory of the kernel's has a link
-  // for each one in it, so that most need no second look.
-  double count_below(std::string* directory, const std::string& file, size_t depth) {
-    size_t length = directory->size();
-    directory->append("/").append(file);
-    UniqueFd fd(::open(directory->c_str(), O_RDONLY | O_CLOEXEC));
-    directory->resize(length);
-    if (!fd) return unknown;
-    double count = static_cast<double>(count_lines(fd.get(), &buffer_));
-    struct stat status;
-    if (depth >= deepest || stat(directory->c_str(), &status) < 0 || status.st_nlink <= 2) return count;
-    std::error_code gone;
-    for (const auto& entry : std::filesystem::directory_iterator(*directory, gone)) {
-      if (!entry.is_directory(gone) || entry.is_symlink(gone)) continue;
-      std::string below = entry.path().native();
-      double more = count_below(&below, file, depth + 1);
-      if (more == more) count += more;
+  double count(const std::string& path, const File& file, Entry* entry) {
+    Tree tree;
+    if (auto kept = entry->trees.find(&file); kept != entry->trees.end()) {
+      tree = std::move(kept->second);
+      entry->trees.erase(kept);
+      open_count_--;
+    }
+    double count = tree.directory ? count_in(tree.directory.get(), file.name, &tree.all, 0) : unknown;
+    // Perhaps another has been made in its place.
+    if (std::isnan(count)) {
+      tree = Tree{UniqueFd(::open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)), {}};
+      if (tree.directory) count = count_in(tree.directory.get(), file.name, &tree.all, 0);
+    }
+    if (!std::isnan(count) && open_count_ < most_open_) {
+      entry->trees.emplace(&file, std::move(tree));
+      open_count_++;
     }
     return count;
+  }
+
+  // Unknown: it is gone.
+  double count_in(int directory, const std::string& file, Group* group, size_t depth) {
+    UniqueFd list(openat(directory, (group->path + file).c_str(), O_RDONLY | O_CLOEXEC));
+    struct stat status;
+    if (!list || fstatat(directory, group->path.c_str(), &status, AT_EMPTY_PATH) < 0) return unknown;
+    double count = static_cast<double>(count_lines(list.get(), &buffer_));
+    list.reset();
+    if (depth >= deepest) return count;
+    bool gone = false;
+    bool same = status.st_nlink == group->links;
+    double below = same ? count_below(directory, file, group, depth, &gone) : 0;
+    if (!same || gone) {
+      group->links = status.st_nlink;
+      group->below = status.st_nlink <= 2 ? std::vector<Group>() : groups_in(directory, group->path);
+      below = count_below(directory, file, group, depth, &gone);
+    }
+    return count + below;
+  }
+
+  double count_below(int directory, const std::string& file, Group* group, size_t depth, bool* gone) {
+    double sum = 0;
+    for (Group& each : group->below) {
+      double count = count_in(directory, file, &each, depth + 1);
+      if (std::isnan(count)) {
+        *gone = true;
+      } else {
+        sum += count;
+      }
+    }
+    return sum;
   }
 
   const std::vector<File> files_;
