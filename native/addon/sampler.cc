@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <charconv>
 #include <chrono>
@@ -42,6 +43,7 @@ constexpr auto keep_open = std::chrono::seconds(40);
 // Of the descriptors that are for everything else that the agent does: a half, or so many, but never less than an eighth.
 constexpr rlim_t enough_for_others = 4096;
 constexpr size_t deepest = 32;
+constexpr size_t buffer_size = 64 << 10;
 
 // One value of a file: "" is the whole file, "name" a line's second word, "word name" what follows "name=" in the line
 // that begins with the word.
@@ -148,7 +150,7 @@ std::vector<Group> groups_in(int directory, const std::string& path) {
 
 class Sampler {
  public:
-  explicit Sampler(std::vector<File> files) : files_(std::move(files)), buffer_(64 << 10) {
+  explicit Sampler(std::vector<File> files) : files_(std::move(files)) {
     for (const File& file : files_) columns_ += file.counted ? 1 : file.keys.size();
     rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0) return;
@@ -156,31 +158,26 @@ class Sampler {
     most_open_ = most - std::max(most / 8, std::min(most / 2, enough_for_others));
   }
 
-  // For each path the time of its reading, and then the columns in the order of the files' keys.
+  // For each path the time of its reading, and then the columns in the order of the files' keys. Passes over different
+  // paths go on side by side: each takes what is open of its paths, and puts it back.
   std::vector<double> sample(const std::vector<std::string>& paths, bool details) {
-    std::lock_guard one_at_a_time(mutex_);
     std::vector<double> values(paths.size() * (columns_ + 1), unknown);
     Clock::time_point now = Clock::now();
-    close_forgotten();
+    std::vector<Entry> entries = take(paths);
+    std::vector<char> buffer(buffer_size);
     double* row = values.data();
-    for (const std::string& path : paths) {
-      sample_one(path, now, details, row);
+    for (size_t i = 0; i < paths.size(); i++) {
+      sample_one(paths[i], details, &entries[i], &buffer, row);
+      entries[i].used = now;
       row += columns_ + 1;
     }
-    for (auto entry = open_.begin(); entry != open_.end();) {
-      if (now - entry->second.used > keep_open) {
-        close(&entry->second);
-        entry = open_.erase(entry);
-      } else {
-        ++entry;
-      }
-    }
+    put_back(paths, &entries, now);
     return values;
   }
 
-  // Done by the next pass: one may be under way, and nobody waits for it here.
+  // Done by the next pass, or one that is under way: nobody waits here for the closing of files.
   void forget(std::string path) {
-    std::lock_guard lock(forgotten_mutex_);
+    std::lock_guard lock(mutex_);
     forgotten_.push_back(std::move(path));
   }
 
@@ -190,19 +187,58 @@ class Sampler {
     // Of files that are counted.
     std::map<const File*, Tree> trees;
     Clock::time_point used;
+
+    bool any() const {
+      return !trees.empty() || std::any_of(descriptors.begin(), descriptors.end(),
+                                           [](const UniqueFd& fd) { return static_cast<bool>(fd); });
+    }
   };
 
+  // With the mutex held. What a pass has taken out may have been forgotten meanwhile: the names are kept until the last one
+  // has put its own back.
   void close_forgotten() {
-    std::vector<std::string> forgotten;
-    {
-      std::lock_guard lock(forgotten_mutex_);
-      forgotten.swap(forgotten_);
-    }
-    for (const std::string& path : forgotten) {
+    for (const std::string& path : forgotten_) {
       auto entry = open_.find(path);
       if (entry == open_.end()) continue;
       close(&entry->second);
       open_.erase(entry);
+    }
+    if (passes_ == 0) forgotten_.clear();
+  }
+
+  std::vector<Entry> take(const std::vector<std::string>& paths) {
+    std::lock_guard lock(mutex_);
+    close_forgotten();
+    passes_++;
+    std::vector<Entry> entries(paths.size());
+    for (size_t i = 0; i < paths.size(); i++) {
+      auto found = open_.extract(paths[i]);
+      if (found.empty()) {
+        entries[i].descriptors.resize(files_.size());
+      } else {
+        entries[i] = std::move(found.mapped());
+      }
+    }
+    return entries;
+  }
+
+  void put_back(const std::vector<std::string>& paths, std::vector<Entry>* entries, Clock::time_point now) {
+    std::lock_guard lock(mutex_);
+    for (size_t i = 0; i < paths.size(); i++) {
+      Entry& entry = (*entries)[i];
+      if (!entry.any()) continue;
+      // Another pass has read the same one meanwhile.
+      if (!open_.try_emplace(paths[i], std::move(entry)).second) close(&entry);
+    }
+    passes_--;
+    close_forgotten();
+    for (auto entry = open_.begin(); entry != open_.end();) {
+      if (now - entry->second.used > keep_open) {
+        close(&entry->second);
+        entry = open_.erase(entry);
+      } else {
+        ++entry;
+      }
     }
   }
 
@@ -215,26 +251,20 @@ class Sampler {
     entry->trees.clear();
   }
 
-  void sample_one(const std::string& path, Clock::time_point now, bool details, double* row) {
+  void sample_one(const std::string& path, bool details, Entry* entry, std::vector<char>* buffer, double* row) {
     timespec time;
     clock_gettime(CLOCK_REALTIME, &time);
     row[0] = static_cast<double>(time.tv_sec) * 1e9 + static_cast<double>(time.tv_nsec);
-    auto [entry, fresh] = open_.try_emplace(path);
-    if (fresh) entry->second.descriptors.resize(files_.size());
-    entry->second.used = now;
     // A descriptor of a cgroup that was removed: perhaps another has been made in its place.
-    if (!read_all(path, details, &entry->second, row + 1)) {
-      close(&entry->second);
+    if (!read_all(path, details, entry, buffer, row + 1)) {
+      close(entry);
       std::fill(row + 1, row + 1 + columns_, unknown);
-      read_all(path, details, &entry->second, row + 1);
+      read_all(path, details, entry, buffer, row + 1);
     }
-    bool any = std::any_of(entry->second.descriptors.begin(), entry->second.descriptors.end(),
-                           [](const UniqueFd& fd) { return static_cast<bool>(fd); });
-    if (!any && entry->second.trees.empty()) open_.erase(entry);
   }
 
   // False: a descriptor was stale.
-  bool read_all(const std::string& path, bool details, Entry* entry, double* values) {
+  bool read_all(const std::string& path, bool details, Entry* entry, std::vector<char>* buffer, double* values) {
     std::string name;
     for (size_t i = 0; i < files_.size(); i++) {
       const File& file = files_[i];
@@ -244,7 +274,7 @@ class Sampler {
       }
       name.assign(file.root).append(path);
       if (file.counted) {
-        *values++ = count(name, file, entry);
+        *values++ = count(name, file, entry, buffer);
         continue;
       }
       name.append("/").append(file.name);
@@ -253,9 +283,9 @@ class Sampler {
       UniqueFd opened;
       if (!was_open) opened.reset(::open(name.c_str(), O_RDONLY | O_CLOEXEC));
       int fd = was_open ? kept.get() : opened.get();
-      ssize_t size = fd < 0 ? -1 : pread(fd, buffer_.data(), buffer_.size(), 0);
+      ssize_t size = fd < 0 ? -1 : pread(fd, buffer->data(), buffer->size(), 0);
       if (size < 0 && was_open && errno == ENODEV) return false;
-      if (size >= 0) take(file, std::string_view(buffer_.data(), static_cast<size_t>(size)), values);
+      if (size >= 0) take(file, std::string_view(buffer->data(), static_cast<size_t>(size)), values);
       values += file.keys.size();
       if (opened && size >= 0 && open_count_ < most_open_) {
         kept = std::move(opened);
@@ -279,18 +309,18 @@ class Sampler {
     }
   }
 
-  double count(const std::string& path, const File& file, Entry* entry) {
+  double count(const std::string& path, const File& file, Entry* entry, std::vector<char>* buffer) {
     Tree tree;
     if (auto kept = entry->trees.find(&file); kept != entry->trees.end()) {
       tree = std::move(kept->second);
       entry->trees.erase(kept);
       open_count_--;
     }
-    double count = tree.directory ? count_in(tree.directory.get(), file.name, &tree.all, 0) : unknown;
+    double count = tree.directory ? count_in(tree.directory.get(), file.name, &tree.all, 0, buffer) : unknown;
     // Perhaps another has been made in its place.
     if (std::isnan(count)) {
       tree = Tree{UniqueFd(::open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)), {}};
-      if (tree.directory) count = count_in(tree.directory.get(), file.name, &tree.all, 0);
+      if (tree.directory) count = count_in(tree.directory.get(), file.name, &tree.all, 0, buffer);
     }
     if (!std::isnan(count) && open_count_ < most_open_) {
       entry->trees.emplace(&file, std::move(tree));
@@ -300,28 +330,29 @@ class Sampler {
   }
 
   // Unknown: it is gone.
-  double count_in(int directory, const std::string& file, Group* group, size_t depth) {
+  double count_in(int directory, const std::string& file, Group* group, size_t depth, std::vector<char>* buffer) {
     UniqueFd list(openat(directory, (group->path + file).c_str(), O_RDONLY | O_CLOEXEC));
     struct stat status;
     if (!list || fstatat(directory, group->path.c_str(), &status, AT_EMPTY_PATH) < 0) return unknown;
-    double count = static_cast<double>(count_lines(list.get(), &buffer_));
+    double count = static_cast<double>(count_lines(list.get(), buffer));
     list.reset();
     if (depth >= deepest) return count;
     bool gone = false;
     bool same = status.st_nlink == group->links;
-    double below = same ? count_below(directory, file, group, depth, &gone) : 0;
+    double below = same ? count_below(directory, file, group, depth, buffer, &gone) : 0;
     if (!same || gone) {
       group->links = status.st_nlink;
       group->below = status.st_nlink <= 2 ? std::vector<Group>() : groups_in(directory, group->path);
-      below = count_below(directory, file, group, depth, &gone);
+      below = count_below(directory, file, group, depth, buffer, &gone);
     }
     return count + below;
   }
 
-  double count_below(int directory, const std::string& file, Group* group, size_t depth, bool* gone) {
+  double count_below(int directory, const std::string& file, Group* group, size_t depth, std::vector<char>* buffer,
+                     bool* gone) {
     double sum = 0;
     for (Group& each : group->below) {
-      double count = count_in(directory, file, &each, depth + 1);
+      double count = count_in(directory, file, &each, depth + 1, buffer);
       if (std::isnan(count)) {
         *gone = true;
       } else {
@@ -334,12 +365,12 @@ class Sampler {
   const std::vector<File> files_;
   size_t columns_ = 0;
   rlim_t most_open_ = 0;
+  // Of all entries, those that passes have taken among them.
+  std::atomic<rlim_t> open_count_ = 0;
   std::mutex mutex_;
-  std::vector<char> buffer_;
   std::unordered_map<std::string, Entry> open_;
-  rlim_t open_count_ = 0;
-  std::mutex forgotten_mutex_;
   std::vector<std::string> forgotten_;
+  size_t passes_ = 0;
 };
 
 Key to_key(const Napi::Object& value) {

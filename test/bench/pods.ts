@@ -22,8 +22,12 @@ export interface BenchPod {
   containerMs: number;
 }
 
-/** RunPodSandbox, CreateContainer, StartContainer. */
-export async function podUp({ client, image, logs }: BenchTarget, command = ["sleep", "3600"]): Promise<BenchPod> {
+/** RunPodSandbox, CreateContainer, StartContainer. `parents`: each pod has a cgroup of its own below this one, as the kubelet makes them. */
+export async function podUp(
+  { client, image, logs }: BenchTarget,
+  command = ["sleep", "3600"],
+  parents = "",
+): Promise<BenchPod> {
   serial += 1;
   const name = `bench-${process.pid}-${serial}`;
   const config = {
@@ -33,7 +37,10 @@ export async function podUp({ client, image, logs }: BenchTarget, command = ["sl
     labels: {},
     annotations: {},
     // as the kubelet asks: a PID namespace per container
-    linux: { security_context: { namespace_options: { pid: 1 } } },
+    linux: {
+      security_context: { namespace_options: { pid: 1 } },
+      cgroup_parent: parents === "" ? "" : `${parents}/${name}`,
+    },
   };
   // as the kubelet does
   mkdirSync(config.log_directory, { recursive: true });

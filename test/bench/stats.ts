@@ -36,7 +36,7 @@ export async function measureStatistics(
     for (const count of counts) {
       const before = pssMiB(agent.pid);
       const made = count - pods.length;
-      while (pods.length < count) pods.push(await podUp(target));
+      while (pods.length < count) pods.push(await podUp(target, undefined, `${agent.cgroupRoot}/pods`));
       const up = pssMiB(agent.pid);
       const of = `${count} containers`;
       await measureCall(agent, `ListContainerStats, ${of}`, `its CPU, ${of}`, report, () =>
