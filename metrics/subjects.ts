@@ -2,6 +2,7 @@
 
 import { statSync } from "node:fs";
 import { statfs } from "node:fs/promises";
+import { setImmediate } from "node:timers/promises";
 import type { LinkStatistics } from "../native/binding.js";
 import { native } from "../native/binding.js";
 import type { CgroupSample } from "../sandbox/cgroup/manager.js";
@@ -57,16 +58,19 @@ const mostLinks = 32;
 export async function subjectsOf(node: ObservedNode): Promise<Subject[]> {
   const running = node.containers.list().filter(isRunning);
   const paths = running.map(({ record }) => record.cgroupPath);
+  const inTurn = turns();
   const [cgroups, pods, networks, space, ios, written, processes, limits, hugePages] = await Promise.all([
-    containerCgroups.ofAll(node),
-    podCgroups.of(node, podsWithOwnCgroup(node)),
-    podNetworks.ofAll(node),
+    inTurn(() => containerCgroups.ofAll(node)),
+    inTurn(() => podCgroups.of(node, podsWithOwnCgroup(node))),
+    inTurn(() => podNetworks.ofAll(node)),
     diskSpace(node.snapshots.directory),
-    readDeviceIo(node.cgroups, paths),
-    Promise.all(running.map(({ record }) => node.snapshots.writableLayerUsage(record.id).catch(() => undefined))),
-    lookAtProcesses(node, paths),
-    mostOpenFiles(running),
-    readHugePages(node.cgroups, paths),
+    inTurn(() => readDeviceIo(node.cgroups, paths)),
+    inTurn(() =>
+      Promise.all(running.map(({ record }) => node.snapshots.writableLayerUsage(record.id).catch(() => undefined))),
+    ),
+    inTurn(() => lookAtProcesses(node, paths)),
+    inTurn(() => mostOpenFiles(running)),
+    inTurn(() => readHugePages(node.cgroups, paths)),
   ]);
   const podsById = new Map(node.pods.list().map((pod) => [pod.record.id, pod]));
   const subjects: Subject[] = [];
@@ -96,6 +100,16 @@ export async function subjectsOf(node: ObservedNode): Promise<Subject[]> {
     subjects.push({ pod, labels, links: links.slice(0, mostLinks) });
   }
   return subjects;
+}
+
+/** Each reading is begun in a turn of the event loop of its own: to hand over the names of some hundreds takes its time. */
+function turns(): <T>(begin: () => Promise<T>) => Promise<T> {
+  let last: Promise<unknown> = Promise.resolve();
+  return (begin) => {
+    const begun = last.then(begin);
+    last = last.then(() => setImmediate());
+    return begun;
+  };
 }
 
 function isRunning({ record }: Container): boolean {

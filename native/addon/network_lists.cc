@@ -246,7 +246,7 @@ Napi::Value to_js(Napi::Env env, const std::vector<Links>& all) {
 // One thread enters one namespace after the other: a thread for each would cost more than what it asks there.
 Napi::Value link_statistics(const Napi::CallbackInfo& info) {
   std::vector<std::string> paths = to_texts(info[0], "namespacePaths");
-  return on_own_thread(info.Env(), [paths = std::move(paths)]() -> Settle {
+  return on_yielding_thread(info.Env(), [paths = std::move(paths)]() -> Settle {
     auto all = std::make_shared<std::vector<Links>>();
     all->reserve(paths.size());
     for (const std::string& path : paths) all->push_back(links_in(path));

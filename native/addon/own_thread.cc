@@ -1,6 +1,7 @@
 #include "addon/own_thread.h"
 
 #include <pthread.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <exception>
@@ -17,6 +18,9 @@
 
 namespace berth {
 namespace {
+
+// A third of the weight of a thread of nice 0.
+constexpr int yielding_nice = 5;
 
 struct Done {
   std::shared_ptr<Napi::Promise::Deferred> deferred;
@@ -126,6 +130,14 @@ Napi::Promise on_own_thread(Napi::Env env, Job job) {
   }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   return promise;
+}
+
+Napi::Promise on_yielding_thread(Napi::Env env, Job job) {
+  return on_own_thread(env, [job = std::move(job)] {
+    // Linux has this for each thread by itself. Where it is refused, the job runs all the same.
+    [[maybe_unused]] int now = nice(yielding_nice);
+    return job();
+  });
 }
 
 Settle settle_nothing() {

@@ -14,6 +14,8 @@ using Settle = std::function<Napi::Value(Napi::Env)>;
 using Job = std::function<Settle()>;
 
 Napi::Promise on_own_thread(Napi::Env env, Job job);
+// The same for statistics, on a thread that leaves processors to the loop's, which has probes to answer.
+Napi::Promise on_yielding_thread(Napi::Env env, Job job);
 
 Settle settle_nothing();
 Settle settle_number(double value);

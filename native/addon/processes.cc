@@ -144,7 +144,7 @@ Values look_at(const std::string& directory, Budget* budget) {
 
 Napi::Value look_at_processes(const Napi::CallbackInfo& info) {
   std::vector<std::string> directories = to_texts(info[0], "directories");
-  return on_own_thread(info.Env(), [directories = std::move(directories)]() -> Settle {
+  return on_yielding_thread(info.Env(), [directories = std::move(directories)]() -> Settle {
     auto all = std::make_shared<std::vector<Values>>();
     all->reserve(directories.size());
     Budget budget;

@@ -400,7 +400,7 @@ Napi::Value open_sampler(const Napi::CallbackInfo& info) {
   result.Set("sample", Napi::Function::New(env, [sampler](const Napi::CallbackInfo& call) -> Napi::Value {
                std::vector<std::string> paths = to_texts(call[0], "paths");
                bool details = call[1].ToBoolean();
-               return on_own_thread(call.Env(), [sampler, paths = std::move(paths), details]() -> Settle {
+               return on_yielding_thread(call.Env(), [sampler, paths = std::move(paths), details]() -> Settle {
                  auto values = std::make_shared<std::vector<double>>(sampler->sample(paths, details));
                  return [values](Napi::Env in) {
                    Napi::Float64Array array = Napi::Float64Array::New(in, values->size());

@@ -144,7 +144,7 @@ Napi::Value begin_writing(const std::shared_ptr<const std::vector<Family>>& fami
   auto writing = std::make_shared<Writing>(families, std::move(tables));
   Napi::Object result = Napi::Object::New(env);
   result.Set("next", Napi::Function::New(env, [writing](const Napi::CallbackInfo& call) -> Napi::Value {
-               return on_own_thread(call.Env(), [writing]() -> Settle {
+               return on_yielding_thread(call.Env(), [writing]() -> Settle {
                  return settle_number(static_cast<double>(writing->next()));
                });
              }));

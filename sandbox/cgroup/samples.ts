@@ -1,4 +1,5 @@
 /** Samples of cgroups: which values of which files they are made of, and the pass that reads them. */
+import { setImmediate } from "node:timers/promises";
 import { native } from "../../native/binding.js";
 import type { CgroupSample } from "./manager.js";
 import { checkCgroupPath } from "./paths.js";
@@ -33,6 +34,9 @@ export interface Samples {
   forget(path: string): void;
 }
 
+/** For how long the event loop is kept at a time. */
+const sliceMs = 1;
+
 /** v1 says "no limit" by the largest multiple of a page. */
 const noLimitBytes = 2 ** 62;
 
@@ -59,7 +63,12 @@ export function openSamples(files: readonly SampleFile[]): Samples {
       // also of none: it is then that the files of what is gone are closed
       const values = await sampler.sample(wanted, details);
       let at = 0;
+      let begun = performance.now();
       for (const path of wanted) {
+        if (performance.now() - begun >= sliceMs) {
+          await setImmediate();
+          begun = performance.now();
+        }
         const sample = toSample(values, at, columns);
         if (sample !== undefined) samples.set(path, sample);
         at += columns.length + 1;
