@@ -88,7 +88,7 @@ export interface MonitorSocketHandlers {
 
 /** A pipe's end, a terminal's master or a socket that never blocks. */
 export interface ByteStream {
-  /** bytes read; 0: there is nothing now; -1: nothing will come any more */
+  /** bytes read; 0: there is nothing now; -1: nothing will come any more; -2: nor will what was still to come (a socket was reset) */
   read(into: Uint8Array): number;
   /** bytes taken; 0: there is no room now; -1: nobody reads any more */
   write(from: Uint8Array): number;

@@ -7,6 +7,10 @@ import type { SandboxNode } from "../../sandbox/node.js";
 import type { ClientStreams, WantedStreams } from "./client-streams.js";
 import { WaitingClient, type WiredProgram } from "./serve-program.js";
 
+/** By the monitor (native/monitor/attachment.cc), or with it. */
+const cutOff =
+  "cut off before the end of the output: nothing of it was taken for 10 seconds, or the pod's monitor has ended";
+
 export async function serveAttach(
   node: SandboxNode,
   container: Container,
@@ -28,7 +32,7 @@ export async function serveAttach(
   };
   const finish = (): void => {
     leave();
-    client.finish({ exitCode: 0 });
+    client.finish(program?.brokenOff() ? { error: cutOff } : { exitCode: 0 });
   };
   program = waiting.wire(streams, wanted.stdin, (by) => {
     // a program that reads no more may still have something to say

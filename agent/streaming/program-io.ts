@@ -7,6 +7,8 @@ import { chunkBytes, giveBuffer, headroom, takeBuffer } from "./carrier.js";
 import type { Outlet } from "./client-streams.js";
 import type { Endpoint } from "./endpoint.js";
 
+/** What a read of a stream that was cut off answers. */
+const brokenOff = -2;
 /** Reads of one stream in a row, before the others get their turn. */
 const readsPerTurn = 16;
 /** Of a client that sends before there is anybody to take it. */
@@ -20,10 +22,12 @@ const pieceBytes = 128;
 export class Output {
   #programEnded = false;
   #ended = false;
+  /** it was cut off: what the client has got is not all */
+  brokenOff = false;
 
   /**
    * @param client hasRoom: whether the client takes more; resume() is called when it does again
-   * @param onEnd once: everything was passed on
+   * @param onEnd once: everything that there was is passed on
    */
   constructor(
     private readonly endpoint: Endpoint,
@@ -67,6 +71,7 @@ export class Output {
     const count = this.endpoint.stream.read(buffer.subarray(headroom));
     if (count > 0) this.outlet.write(buffer, headroom + count);
     else giveBuffer(buffer);
+    if (count === brokenOff) this.brokenOff = true;
     return count;
   }
 

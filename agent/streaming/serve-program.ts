@@ -11,6 +11,8 @@ export interface WiredProgram {
   whenPassed(then: () => void): void;
   /** The program has ended: what its outputs hold is the last of it, whoever else may have them open. */
   ended(): void;
+  /** whether one of the outputs was cut off before its end */
+  brokenOff(): boolean;
   /** lets all descriptors go */
   close(): void;
 }
@@ -91,6 +93,7 @@ export class WaitingClient {
       ended() {
         for (const output of outputs) output.programEnded();
       },
+      brokenOff: () => outputs.some((output) => output.brokenOff),
       close() {
         for (const endpoint of endpoints) endpoint.close();
       },

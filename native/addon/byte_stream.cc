@@ -25,6 +25,7 @@ namespace berth {
 namespace {
 
 constexpr int ended = -1;
+constexpr int broken_off = -2;
 
 Napi::Uint8Array bytes_argument(const Napi::CallbackInfo& info) {
   if (!info[0].IsTypedArray() || info[0].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
@@ -89,7 +90,8 @@ class ByteStream : public Napi::ObjectWrap<ByteStream> {
       count = ::read(fd_.get(), into.Data(), into.ByteLength());
     } while (count < 0 && errno == EINTR);
     if (count < 0 && would_block()) return Napi::Number::New(info.Env(), 0);
-    // A terminal whose other end is closed says EIO; a socket that was reset has nothing more, either.
+    if (count < 0 && errno == ECONNRESET) return Napi::Number::New(info.Env(), broken_off);
+    // A terminal whose other end is closed says EIO.
     return Napi::Number::New(info.Env(), count <= 0 ? ended : static_cast<double>(count));
   }
 

@@ -19,6 +19,16 @@ namespace {
 constexpr size_t kHeldBytes = 2 * kReadBytes;
 constexpr uint64_t kStalledMs = 10000;
 
+// Each socket begins with a byte from its peer that is taken when all has come to its end. It is there still in one that is
+// cut off: then the kernel ends the peer's reading with ECONNRESET, however full the socket is, instead of as if that were all.
+bool leave_mark(int peer) { return send(peer, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT) == 1; }
+
+void take_mark(int fd) {
+  char mark;
+  while (recv(fd, &mark, 1, MSG_DONTWAIT) < 0 && errno == EINTR) {
+  }
+}
+
 }  // namespace
 
 std::unique_ptr<Attachment> Attachment::make(bool with_input, std::array<bool, kStreams> wanted,
@@ -34,6 +44,7 @@ std::unique_ptr<Attachment> Attachment::make(bool with_input, std::array<bool, k
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0) return nullptr;
     outlet.fd.reset(ends[0]);
     peers[i].reset(ends[1]);
+    if (!leave_mark(ends[1])) return nullptr;
     if (!wanted[i]) continue;
     void* held = mmap(nullptr, kHeldBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (held == MAP_FAILED) return nullptr;
@@ -97,7 +108,7 @@ void Attachments::write(Outlet& outlet, const char* data, size_t length) {
     }
   }
   if (length == 0) return;
-  if (outlet.end + length > kHeldBytes) return close(outlet);
+  if (outlet.end + length > kHeldBytes) return cut_off(outlet);
   memcpy(outlet.held + outlet.end, data, length);
   const bool held_nothing = outlet.end == 0;
   outlet.end += length;
@@ -205,15 +216,26 @@ void Attachments::cut_off_stalled(uint64_t now_ms) {
     const bool stalled = std::any_of(current.outlets_.begin(), current.outlets_.end(), [now_ms](const Outlet& outlet) {
       return outlet.fd && outlet.end > 0 && now_ms - outlet.held_since_ms >= kStalledMs;
     });
-    if (stalled) detach(current);
+    if (!stalled) continue;
+    for (Outlet& outlet : current.outlets_) cut_off(outlet);
+    detach(current);
   }
 }
 
 void Attachments::close(Outlet& outlet) {
   if (!outlet.fd) return;
-  epoll_ctl(epoll_, EPOLL_CTL_DEL, outlet.fd.get(), nullptr);
+  take_mark(outlet.fd.get());
   // A child of the monitor may have a copy of it for a moment.
   shutdown(outlet.fd.get(), SHUT_RDWR);
+  let_go(outlet);
+}
+
+void Attachments::cut_off(Outlet& outlet) {
+  if (outlet.fd) let_go(outlet);
+}
+
+void Attachments::let_go(Outlet& outlet) {
+  epoll_ctl(epoll_, EPOLL_CTL_DEL, outlet.fd.get(), nullptr);
   outlet.fd.reset();
   outlet.ending = true;
   if (outlet.end == 0) return;

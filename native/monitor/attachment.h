@@ -109,6 +109,9 @@ class Attachments {
   void shut_or_close(Outlet& outlet);
   void end_input(Attachment& attachment);
   void close(Outlet& outlet);
+  // What was to come does not: its peer is told.
+  void cut_off(Outlet& outlet);
+  void let_go(Outlet& outlet);
   void drained(const Outlet& outlet);
   void detach(Attachment& attachment);
   bool detach_when_ended(Attachment& attachment);

@@ -185,19 +185,28 @@ test("a terminal: input, sizes, and its one output; without tty in the request, 
   assert.equal((await waitExited(agent, id)).exit_code, 9);
 });
 
-test("who does not read holds the container up for ten seconds at most; the others and the log miss nothing", async () => {
-  const id = await runContainer(agent, pod, { ...sh("read -r go; seq 1 400000; echo done"), stdin: true });
+test("who does not read holds the container up for ten seconds at most, and is told; the others and the log miss nothing", async () => {
+  // more than all sockets on the way have room for
+  const lines = 3_000_000;
+  const size = 22_888_896;
+  const id = await runContainer(agent, pod, { ...sh(`read -r go; seq 1 ${lines}; echo done`), stdin: true });
   const reading = await open(id, { stdin: true });
   const deaf = await open(id);
   await deaf.until("the greeting", () => deaf.greeted);
   deaf.socket.pause();
+  const begun = Date.now();
   reading.send(0, "go\n");
   assert.equal((await reading.ended(40_000)).status, "Success");
-  assert.equal(reading.text(1).slice(-12), "400000\ndone\n");
-  assert.equal(reading.bytes(1).length, 2_688_895 + 5);
+  assert.ok(Date.now() - begun >= 9_000);
+  assert.equal(reading.bytes(1).subarray(-13).toString(), "3000000\ndone\n");
+  assert.equal(reading.bytes(1).length, size + 5);
   const log = readFileSync((await waitExited(agent, id)).log_path ?? "", "latin1");
-  assert.equal(log.trimEnd().split("\n").length, 400_001);
-  deaf.destroy();
+  assert.equal(log.trimEnd().split("\n").length, lines + 1);
+  deaf.socket.resume();
+  const { status, message } = await deaf.ended();
+  assert.equal(status, "Failure");
+  assert.match(message ?? "", /cut off before the end of the output/);
+  assert.ok(deaf.bytes(1).length < size);
 });
 
 test("who writes at once gets the answer, however many come and go", async () => {
