@@ -12,8 +12,10 @@
 #include <charconv>
 #include <chrono>
 #include <cmath>
+#include <condition_variable>
 #include <cstring>
 #include <ctime>
+#include <iterator>
 #include <limits>
 #include <map>
 #include <memory>
@@ -159,23 +161,20 @@ class Sampler {
   }
 
   // For each path the time of its reading, and then the columns in the order of the files' keys. Passes over different
-  // paths go on side by side: each takes what is open of its paths, and puts it back.
+  // paths go on side by side.
   std::vector<double> sample(const std::vector<std::string>& paths, bool details) {
     std::vector<double> values(paths.size() * (columns_ + 1), unknown);
-    Clock::time_point now = Clock::now();
-    std::vector<Entry> entries = take(paths);
     std::vector<char> buffer(buffer_size);
+    Taken taken(this, paths);
     double* row = values.data();
     for (size_t i = 0; i < paths.size(); i++) {
-      sample_one(paths[i], details, &entries[i], &buffer, row);
-      entries[i].used = now;
+      sample_one(paths[i], details, taken.entries[i], &buffer, row);
       row += columns_ + 1;
     }
-    put_back(paths, &entries, now);
     return values;
   }
 
-  // Done by the next pass, or one that is under way: nobody waits here for the closing of files.
+  // Done by the next pass, or at the end of one that is under way: nobody waits here for the closing of files.
   void forget(std::string path) {
     std::lock_guard lock(mutex_);
     forgotten_.push_back(std::move(path));
@@ -187,6 +186,7 @@ class Sampler {
     // Of files that are counted.
     std::map<const File*, Tree> trees;
     Clock::time_point used;
+    bool taken = false;
 
     bool any() const {
       return !trees.empty() || std::any_of(descriptors.begin(), descriptors.end(),
@@ -194,52 +194,65 @@ class Sampler {
     }
   };
 
-  // With the mutex held. What a pass has taken out may have been forgotten meanwhile: the names are kept until the last one
-  // has put its own back.
-  void close_forgotten() {
-    for (const std::string& path : forgotten_) {
-      auto entry = open_.find(path);
-      if (entry == open_.end()) continue;
-      close(&entry->second);
-      open_.erase(entry);
-    }
-    if (passes_ == 0) forgotten_.clear();
-  }
+  // What a pass reads is its own until it ends.
+  struct Taken {
+    Taken(Sampler* owner, const std::vector<std::string>& paths) : entries(owner->take(paths)), sampler(owner) {}
+    ~Taken() { sampler->put_back(entries); }
+    Taken(const Taken&) = delete;
+    Taken& operator=(const Taken&) = delete;
 
-  std::vector<Entry> take(const std::vector<std::string>& paths) {
-    std::lock_guard lock(mutex_);
+    std::vector<Entry*> entries;  // in the map, whose elements stay where they are
+    Sampler* sampler;
+  };
+
+  std::vector<Entry*> take(const std::vector<std::string>& paths) {
+    std::unique_lock lock(mutex_);
+    // Who wants the same ones waits: it would open all their files a second time.
+    some_put_back_.wait(lock, [&] {
+      return std::none_of(paths.begin(), paths.end(), [&](const std::string& path) {
+        auto entry = open_.find(path);
+        return entry != open_.end() && entry->second.taken;
+      });
+    });
     close_forgotten();
-    passes_++;
-    std::vector<Entry> entries(paths.size());
-    for (size_t i = 0; i < paths.size(); i++) {
-      auto found = open_.extract(paths[i]);
-      if (found.empty()) {
-        entries[i].descriptors.resize(files_.size());
-      } else {
-        entries[i] = std::move(found.mapped());
-      }
+    std::vector<Entry*> entries;
+    entries.reserve(paths.size());
+    for (const std::string& path : paths) {
+      Entry& entry = open_[path];
+      entry.descriptors.resize(files_.size());
+      entry.taken = true;
+      entries.push_back(&entry);
     }
     return entries;
   }
 
-  void put_back(const std::vector<std::string>& paths, std::vector<Entry>* entries, Clock::time_point now) {
+  void put_back(const std::vector<Entry*>& entries) {
     std::lock_guard lock(mutex_);
-    for (size_t i = 0; i < paths.size(); i++) {
-      Entry& entry = (*entries)[i];
-      if (!entry.any()) continue;
-      // Another pass has read the same one meanwhile.
-      if (!open_.try_emplace(paths[i], std::move(entry)).second) close(&entry);
+    Clock::time_point now = Clock::now();
+    for (Entry* entry : entries) {
+      entry->taken = false;
+      entry->used = now;
     }
-    passes_--;
     close_forgotten();
-    for (auto entry = open_.begin(); entry != open_.end();) {
-      if (now - entry->second.used > keep_open) {
-        close(&entry->second);
-        entry = open_.erase(entry);
-      } else {
-        ++entry;
-      }
+    for (auto at = open_.begin(); at != open_.end();) {
+      Entry& entry = at->second;
+      bool needed = entry.taken || (entry.any() && now - entry.used <= keep_open);
+      if (!needed) close(&entry);
+      at = needed ? std::next(at) : open_.erase(at);
     }
+    some_put_back_.notify_all();
+  }
+
+  // Those that a pass has taken stay in the list until it ends.
+  void close_forgotten() {
+    std::erase_if(forgotten_, [this](const std::string& path) {
+      auto entry = open_.find(path);
+      if (entry == open_.end()) return true;
+      if (entry->second.taken) return false;
+      close(&entry->second);
+      open_.erase(entry);
+      return true;
+    });
   }
 
   void close(Entry* entry) {
@@ -365,12 +378,11 @@ class Sampler {
   const std::vector<File> files_;
   size_t columns_ = 0;
   rlim_t most_open_ = 0;
-  // Of all entries, those that passes have taken among them.
   std::atomic<rlim_t> open_count_ = 0;
   std::mutex mutex_;
+  std::condition_variable some_put_back_;
   std::unordered_map<std::string, Entry> open_;
   std::vector<std::string> forgotten_;
-  size_t passes_ = 0;
 };
 
 Key to_key(const Napi::Object& value) {

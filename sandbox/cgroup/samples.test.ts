@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readlinkSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
@@ -47,6 +47,35 @@ describe("samples without details", () => {
       const whole = (await samples.take(["/p"], true)).get("/p");
       assert.deepEqual([whole?.processes, whole?.threads], [2, 3]);
     }
+  });
+});
+
+describe("passes at the same time", () => {
+  it("read the same cgroup one after the other, with its files opened once, until it is forgotten", async (t) => {
+    const root = scratch(t, { "p/memory.usage_in_bytes": "1000\n", "q/memory.usage_in_bytes": "2000\n" });
+    const samples = openSamples(v1SampleFiles(new Map([["memory", root]])));
+    const descriptors = () =>
+      readdirSync("/proc/self/fd").flatMap((fd) => {
+        try {
+          const target = readlinkSync(`/proc/self/fd/${fd}`);
+          return target.startsWith(root) ? [target.slice(root.length)] : [];
+        } catch {
+          return [];
+        }
+      });
+    const wanted = [["/p"], ["/q"], ["/p", "/q"], ["/q", "/p", "/p"], ["/p"]];
+    const passes = await Promise.all(wanted.map((paths) => samples.take(paths, true)));
+    for (const [index, paths] of wanted.entries()) {
+      const usages = paths.map((path) => passes[index]?.get(path)?.memoryUsageBytes);
+      assert.deepEqual(
+        usages,
+        paths.map((path) => (path === "/p" ? 1000 : 2000)),
+      );
+    }
+    assert.deepEqual(descriptors().sort(), ["/p/memory.usage_in_bytes", "/q/memory.usage_in_bytes"]);
+    samples.forget("/p");
+    await samples.take([], true);
+    assert.deepEqual(descriptors(), ["/q/memory.usage_in_bytes"]);
   });
 });
 
