@@ -1,7 +1,7 @@
 /** What cgroups have read from and written to block devices. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { native } from "../native/binding.js";
+import { native, type Sampler } from "../native/binding.js";
 import type { CgroupManager } from "../sandbox/cgroup/manager.js";
 
 export interface DeviceIo {
@@ -15,29 +15,72 @@ export interface DeviceIo {
   writes: number;
 }
 
+interface Source {
+  root: string;
+  version: 1 | 2;
+  file: string;
+  /** a fingerprint of the file: it stays open, and its text is asked for when it is another */
+  sampler: Sampler;
+  known: Map<string, { fingerprint: number; devices: DeviceIo[] }>;
+}
+
+const sources = new WeakMap<object, Source | null>();
+
 /** By path; a cgroup that has used no device is left out. Empty when the host has no such controller. */
 export async function readDeviceIo(
   cgroups: Pick<CgroupManager, "hierarchies">,
   paths: readonly string[],
 ): Promise<Map<string, DeviceIo[]>> {
   const result = new Map<string, DeviceIo[]>();
-  const place = cgroups.hierarchies.find(
-    ({ controllers }) => controllers.includes("blkio") || controllers.includes("io"),
-  );
-  if (place === undefined || paths.length === 0) return result;
-  const keep = (path: string, devices: DeviceIo[]): void => {
-    if (devices.length > 0) result.set(path, devices);
-  };
-  const read = (of: readonly string[], file: string) => readEach(place.mountPoint, of, file);
-  if (place.version === 2) {
-    for (const [path, text] of await read(paths, "io.stat")) keep(path, parseIoStat(text));
+  const source = sourceOf(cgroups);
+  if (source === null || paths.length === 0) return result;
+  const fingerprints = await source.sampler.sample(paths, true);
+  const known: Source["known"] = new Map();
+  const changed: string[] = [];
+  for (const [index, path] of paths.entries()) {
+    const fingerprint = fingerprints[2 * index + 1] as number;
+    const before = source.known.get(path);
+    if (before?.fingerprint !== fingerprint) changed.push(path);
+    known.set(path, before?.fingerprint === fingerprint ? before : { fingerprint, devices: [] });
+  }
+  for (const [path, devices] of await readDevices(source, changed)) {
+    const entry = known.get(path);
+    if (entry !== undefined) entry.devices = devices;
+  }
+  source.known = known;
+  for (const [path, { devices }] of known) if (devices.length > 0) result.set(path, devices);
+  return result;
+}
+
+function sourceOf({ hierarchies }: Pick<CgroupManager, "hierarchies">): Source | null {
+  const known = sources.get(hierarchies);
+  if (known !== undefined) return known;
+  const place = hierarchies.find(({ controllers }) => controllers.includes("blkio") || controllers.includes("io"));
+  let source: Source | null = null;
+  if (place !== undefined) {
+    const { mountPoint: root, version } = place;
+    const file = version === 2 ? "io.stat" : "blkio.throttle.io_service_bytes_recursive";
+    const sampler = native.openSampler([{ root, file, fingerprint: true, keys: [] }]);
+    source = { root, version, file, sampler, known: new Map() };
+  }
+  sources.set(hierarchies, source);
+  return source;
+}
+
+async function readDevices(
+  { root, version, file }: Source,
+  paths: readonly string[],
+): Promise<Map<string, DeviceIo[]>> {
+  const result = new Map<string, DeviceIo[]>();
+  const texts = await readEach(root, paths, file);
+  if (version === 2) {
+    for (const [path, text] of texts) result.set(path, parseIoStat(text));
     return result;
   }
-  const bytes = await read(paths, "blkio.throttle.io_service_bytes_recursive");
   // most have used no device at all: their other file has nothing either, and is not opened
-  const used = paths.filter((path) => /^\d/.test(bytes.get(path) ?? ""));
-  const operations = await read(used, "blkio.throttle.io_serviced_recursive");
-  for (const path of used) keep(path, parseThrottle(bytes.get(path) ?? "", operations.get(path) ?? ""));
+  const used = paths.filter((path) => /^\d/.test(texts.get(path) ?? ""));
+  const operations = await readEach(root, used, "blkio.throttle.io_serviced_recursive");
+  for (const path of used) result.set(path, parseThrottle(texts.get(path) ?? "", operations.get(path) ?? ""));
   return result;
 }
 

@@ -4,7 +4,6 @@ import { statSync } from "node:fs";
 import { statfs } from "node:fs/promises";
 import { setImmediate } from "node:timers/promises";
 import type { LinkStatistics } from "../native/binding.js";
-import { native } from "../native/binding.js";
 import type { CgroupSample } from "../sandbox/cgroup/manager.js";
 import type { Container } from "../sandbox/container.js";
 import type { Pod } from "../sandbox/pod.js";
@@ -12,22 +11,13 @@ import type { DiskUsage } from "../sandbox/rootfs/snapshots.js";
 import { containerCgroups, type ObservedNode, podCgroups, podNetworks, podsWithOwnCgroup } from "./collect.js";
 import { type DeviceIo, deviceName, readDeviceIo } from "./device-io.js";
 import { type HugePages, readHugePages } from "./huge-pages.js";
+import { mostOpenFiles, type ProcessCounts, processesOf } from "./processes.js";
 
 export interface DiskSpace {
   device: string;
   bytes: number;
   inodes: number;
   freeInodes: number;
-}
-
-/** Open files and, among them, sockets; threads by what they do. NaN: not known. */
-export interface ProcessCounts {
-  files: number;
-  sockets: number;
-  running: number;
-  sleeping: number;
-  stopped: number;
-  uninterruptible: number;
 }
 
 export interface Subject {
@@ -59,8 +49,8 @@ export async function subjectsOf(node: ObservedNode): Promise<Subject[]> {
   const running = node.containers.list().filter(isRunning);
   const paths = running.map(({ record }) => record.cgroupPath);
   const inTurn = turns();
-  const [cgroups, pods, networks, space, ios, written, processes, limits, hugePages] = await Promise.all([
-    inTurn(() => containerCgroups.ofAll(node)),
+  const [[cgroups, processes], pods, networks, space, ios, written, limits, hugePages] = await Promise.all([
+    inTurn(() => cgroupsAndProcesses(node, running)),
     inTurn(() => podCgroups.of(node, podsWithOwnCgroup(node))),
     inTurn(() => podNetworks.ofAll(node)),
     diskSpace(node.snapshots.directory),
@@ -68,7 +58,6 @@ export async function subjectsOf(node: ObservedNode): Promise<Subject[]> {
     inTurn(() =>
       Promise.all(running.map(({ record }) => node.snapshots.writableLayerUsage(record.id).catch(() => undefined))),
     ),
-    inTurn(() => lookAtProcesses(node, paths)),
     inTurn(() => mostOpenFiles(running)),
     inTurn(() => readHugePages(node.cgroups, paths)),
   ]);
@@ -86,7 +75,7 @@ export async function subjectsOf(node: ObservedNode): Promise<Subject[]> {
       written: written[index],
       space,
       io: ios.get(container.record.cgroupPath),
-      processes: processes[index],
+      processes: processes.get(container),
       hugePages: hugePages.get(container.record.cgroupPath),
       mostOpenFiles: limits.get(container),
     });
@@ -100,6 +89,11 @@ export async function subjectsOf(node: ObservedNode): Promise<Subject[]> {
     subjects.push({ pod, labels, links: links.slice(0, mostLinks) });
   }
   return subjects;
+}
+
+async function cgroupsAndProcesses(node: ObservedNode, running: readonly Container[]) {
+  const cgroups = await containerCgroups.ofAll(node);
+  return [cgroups, await processesOf(node, running, cgroups)] as const;
 }
 
 /** Each reading is begun in a turn of the event loop of its own: to hand over the names of some hundreds takes its time. */
@@ -156,43 +150,4 @@ async function diskSpace(directory: string): Promise<DiskSpace | undefined> {
   } catch {
     return undefined;
   }
-}
-
-/** By container; empty: no hierarchy lists their processes. */
-async function lookAtProcesses({ cgroups }: ObservedNode, paths: readonly string[]): Promise<ProcessCounts[]> {
-  const place = cgroups.hierarchies.find(({ controllers }) => controllers.includes("pids"));
-  if (place === undefined) return [];
-  const seen = await native.lookAtProcesses(paths.map((path) => `${place.mountPoint}${path}`));
-  return paths.map((_, index) => {
-    const value = (which: number) => seen[6 * index + which] ?? Number.NaN;
-    return {
-      files: value(0),
-      sockets: value(1),
-      running: value(2),
-      sleeping: value(3),
-      stopped: value(4),
-      uninterruptible: value(5),
-    };
-  });
-}
-
-const knownLimits = new WeakMap<Container, { pid: number; limit: number }>();
-
-/** RLIMIT_NOFILE's soft value of each container's init, read once in its life. */
-async function mostOpenFiles(containers: readonly Container[]): Promise<Map<Container, number>> {
-  const unknown = containers.filter((one) => one.pid !== 0 && knownLimits.get(one)?.pid !== one.pid);
-  const pids = unknown.map(({ pid }) => pid);
-  const reads = unknown.length === 0 ? [] : await native.readFiles(pids.map((pid) => `/proc/${pid}/limits`));
-  for (const [index, container] of unknown.entries()) {
-    const read = reads[index];
-    const found = /^Max open files +(\S+)/m.exec(read !== undefined && "content" in read ? read.content : "");
-    if (found?.[1] === undefined) continue;
-    knownLimits.set(container, { pid: pids[index] ?? 0, limit: found[1] === "unlimited" ? -1 : Number(found[1]) });
-  }
-  const result = new Map<Container, number>();
-  for (const container of containers) {
-    const known = knownLimits.get(container);
-    if (known !== undefined) result.set(container, known.limit);
-  }
-  return result;
 }

@@ -325,8 +325,15 @@ export interface SampledFile {
   file: string;
   /** the one value of the file is the number of its lines, in the cgroup and all below it; it has no keys */
   counted?: boolean;
+  /** the one value of the file stands for its whole text: another text, another value; it has no keys */
+  fingerprint?: boolean;
   /** it is not read in a pass without details */
   detail?: boolean;
+  /** its values change whenever the cgroup's processes run, come or go */
+  pulse?: boolean;
+  /** a detail whose values change with a pulse alone: a cgroup without one since the last pass has it not read again. The
+   *  pulses come before it in the list */
+  steady?: boolean;
   /** a value each: "" is the file's one number, "name" the word after the name at a line's beginning, "word name" what stands
    *  after "name=" in the line that begins with the word. Numbers are multiplied by the factor */
   keys: { key: string; factor?: number }[];

@@ -62,14 +62,31 @@ struct File {
   bool counted = false;
   // Not read in a pass without details.
   bool detail = false;
+  // Its values change whenever the cgroup's processes run, come or go.
+  bool pulse = false;
+  // Its values change with a pulse alone: without one since the last pass they are what they were.
+  bool steady = false;
+  // Its one value stands for the whole text.
+  bool fingerprint = false;
   std::vector<Key> keys;
+
+  size_t values() const { return counted || fingerprint ? 1 : keys.size(); }
 };
+
+bool is_unknown(double value) { return std::isnan(value); }
 
 double to_number(std::string_view text) {
   if (text.starts_with("max")) return no_limit;
   double value = unknown;
   auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   return error == std::errc() ? value : unknown;
+}
+
+// FNV-1a, as far as a double holds whole numbers.
+double fingerprint_of(std::string_view text) {
+  uint64_t hash = 14695981039346656037u;
+  for (char byte : text) hash = (hash ^ static_cast<unsigned char>(byte)) * 1099511628211u;
+  return static_cast<double>(hash >> 11);
 }
 
 // Lines of a file whose keys are asked for in the order in which they most often stand: each search goes on where the
@@ -153,7 +170,7 @@ std::vector<Group> groups_in(int directory, const std::string& path) {
 class Sampler {
  public:
   explicit Sampler(std::vector<File> files) : files_(std::move(files)) {
-    for (const File& file : files_) columns_ += file.counted ? 1 : file.keys.size();
+    for (const File& file : files_) columns_ += file.values();
     rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0) return;
     rlim_t most = limit.rlim_cur;
@@ -185,6 +202,8 @@ class Sampler {
     std::vector<UniqueFd> descriptors;
     // Of files that are counted.
     std::map<const File*, Tree> trees;
+    // What the last pass with details has read.
+    std::vector<double> last;
     Clock::time_point used;
     bool taken = false;
 
@@ -262,6 +281,7 @@ class Sampler {
     }
     open_count_ -= entry->trees.size();
     entry->trees.clear();
+    entry->last.clear();
   }
 
   void sample_one(const std::string& path, bool details, Entry* entry, std::vector<char>* buffer, double* row) {
@@ -278,37 +298,58 @@ class Sampler {
 
   // False: a descriptor was stale.
   bool read_all(const std::string& path, bool details, Entry* entry, std::vector<char>* buffer, double* values) {
-    std::string name;
+    bool quiet = details && !entry->last.empty();
+    size_t at = 0;
     for (size_t i = 0; i < files_.size(); i++) {
       const File& file = files_[i];
-      if (file.detail && !details) {
-        values += file.counted ? 1 : file.keys.size();
+      const double* last = entry->last.data() + at;
+      double* now = values + at;
+      at += file.values();
+      if (file.detail && !details) continue;
+      if (file.steady && quiet && std::none_of(last, last + file.values(), is_unknown)) {
+        std::copy(last, last + file.values(), now);
         continue;
       }
-      name.assign(file.root).append(path);
       if (file.counted) {
-        *values++ = count(name, file, entry, buffer);
-        continue;
+        *now = count(file.root + path, file, entry, buffer);
+      } else if (!read_one(path, i, entry, buffer, now)) {
+        return false;
       }
-      name.append("/").append(file.name);
-      UniqueFd& kept = entry->descriptors[i];
-      bool was_open = static_cast<bool>(kept);
-      UniqueFd opened;
-      if (!was_open) opened.reset(::open(name.c_str(), O_RDONLY | O_CLOEXEC));
-      int fd = was_open ? kept.get() : opened.get();
-      ssize_t size = fd < 0 ? -1 : pread(fd, buffer->data(), buffer->size(), 0);
-      if (size < 0 && was_open && errno == ENODEV) return false;
-      if (size >= 0) take(file, std::string_view(buffer->data(), static_cast<size_t>(size)), values);
-      values += file.keys.size();
-      if (opened && size >= 0 && open_count_ < most_open_) {
-        kept = std::move(opened);
-        open_count_++;
-      }
+      if (file.pulse && quiet) quiet = same_pulse(now, last, file.values());
+    }
+    if (details) entry->last.assign(values, values + columns_);
+    return true;
+  }
+
+  // Not one that is not known at all: the cgroup may have gone, and another come.
+  static bool same_pulse(const double* now, const double* last, size_t values) {
+    auto same = [](double one, double other) { return one == other || (is_unknown(one) && is_unknown(other)); };
+    return std::equal(now, now + values, last, same) && !std::all_of(now, now + values, is_unknown);
+  }
+
+  // False: the descriptor was stale.
+  bool read_one(const std::string& path, size_t index, Entry* entry, std::vector<char>* buffer, double* values) {
+    const File& file = files_[index];
+    UniqueFd& kept = entry->descriptors[index];
+    bool was_open = static_cast<bool>(kept);
+    UniqueFd opened;
+    if (!was_open) opened.reset(::open((file.root + path + "/" + file.name).c_str(), O_RDONLY | O_CLOEXEC));
+    int fd = was_open ? kept.get() : opened.get();
+    ssize_t size = fd < 0 ? -1 : pread(fd, buffer->data(), buffer->size(), 0);
+    if (size < 0 && was_open && errno == ENODEV) return false;
+    if (size >= 0) take(file, std::string_view(buffer->data(), static_cast<size_t>(size)), values);
+    if (opened && size >= 0 && open_count_ < most_open_) {
+      kept = std::move(opened);
+      open_count_++;
     }
     return true;
   }
 
   static void take(const File& file, std::string_view text, double* values) {
+    if (file.fingerprint) {
+      *values = fingerprint_of(text);
+      return;
+    }
     Lines lines(text);
     for (const Key& key : file.keys) {
       double value = unknown;
@@ -394,9 +435,15 @@ Key to_key(const Napi::Object& value) {
 }
 
 File to_file(const Napi::Object& value) {
-  File file{text_field(value, "root"), text_field(value, "file"), bool_field(value, "counted"),
-            bool_field(value, "detail"), {}};
-  if (file.counted) return file;
+  File file;
+  file.root = text_field(value, "root");
+  file.name = text_field(value, "file");
+  file.counted = bool_field(value, "counted");
+  file.detail = bool_field(value, "detail");
+  file.pulse = bool_field(value, "pulse");
+  file.steady = bool_field(value, "steady");
+  file.fingerprint = bool_field(value, "fingerprint");
+  if (file.counted || file.fingerprint) return file;
   Napi::Array keys = object_field(value, "keys").As<Napi::Array>();
   for (uint32_t i = 0; i < keys.Length(); i++) file.keys.push_back(to_key(keys.Get(i).As<Napi::Object>()));
   return file;

@@ -24,6 +24,9 @@ export interface SampleFile {
   countedAs?: Column;
   /** of metrics alone: the CRI's statistics have nothing of it */
   detail?: boolean;
+  /** native/addon-types.ts: what tells that the cgroup's processes have run, and what changes only then */
+  pulse?: boolean;
+  steady?: boolean;
   keys?: readonly SampleKey[];
 }
 
@@ -45,11 +48,12 @@ export function openSamples(files: readonly SampleFile[]): Samples {
   const columns = files.flatMap(({ countedAs, keys = [] }) =>
     countedAs === undefined ? keys.map(([, column]) => column) : [countedAs],
   );
+  // that processes come and go is not enough
+  const runsAreTold = files.some(({ pulse, keys }) => pulse && keys?.some(([, column]) => column === "cpuUsageNs"));
   const sampler = native.openSampler(
-    files.map(({ root, file, countedAs, detail = false, keys = [] }) => ({
-      root,
-      file,
-      detail,
+    files.map(({ countedAs, steady = false, keys = [], ...file }) => ({
+      ...file,
+      steady: steady && runsAreTold,
       counted: countedAs !== undefined,
       keys: keys.map(([key, , factor = 1]) => ({ key, factor })),
     })),

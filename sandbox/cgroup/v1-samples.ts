@@ -1,15 +1,17 @@
 /** cgroup v1's statistics: its files and their words. What is nested below a cgroup counts as its own. */
-import type { SampleFile, SampleKey } from "./samples.js";
+import type { SampleFile } from "./samples.js";
 
 /** cpuacct.stat counts in USER_HZ, which is 100 on every architecture that Linux' ABI knows. */
 const userTickNs = 10_000_000;
 
-const files: { controller: string; file: string; detail?: true; keys: readonly SampleKey[] }[] = [
-  { controller: "cpuacct", file: "cpuacct.usage", keys: [["", "cpuUsageNs"]] },
+const files: (Omit<SampleFile, "root"> & { controller: string })[] = [
+  { controller: "cpuacct", file: "cpuacct.usage", pulse: true, keys: [["", "cpuUsageNs"]] },
+  { controller: "pids", file: "pids.current", detail: true, pulse: true, keys: [["", "threads"]] },
   {
     controller: "cpuacct",
     file: "cpuacct.stat",
     detail: true,
+    steady: true,
     keys: [
       ["user", "cpuUserNs", userTickNs],
       ["system", "cpuSystemNs", userTickNs],
@@ -19,6 +21,7 @@ const files: { controller: string; file: string; detail?: true; keys: readonly S
     controller: "cpu",
     file: "cpu.stat",
     detail: true,
+    steady: true,
     keys: [
       ["nr_periods", "cpuPeriods"],
       ["nr_throttled", "cpuThrottledPeriods"],
@@ -49,19 +52,15 @@ const files: { controller: string; file: string; detail?: true; keys: readonly S
   { controller: "memory", file: "memory.max_usage_in_bytes", detail: true, keys: [["", "memoryMaxUsageBytes"]] },
   { controller: "memory", file: "memory.failcnt", detail: true, keys: [["", "memoryFailures"]] },
   { controller: "memory", file: "memory.kmem.usage_in_bytes", detail: true, keys: [["", "memoryKernelBytes"]] },
-  { controller: "memory", file: "memory.oom_control", detail: true, keys: [["oom_kill", "oomKills"]] },
-  { controller: "pids", file: "pids.current", detail: true, keys: [["", "threads"]] },
+  { controller: "memory", file: "memory.oom_control", detail: true, steady: true, keys: [["oom_kill", "oomKills"]] },
   { controller: "pids", file: "pids.max", detail: true, keys: [["", "pidsLimit"]] },
+  { controller: "pids", file: "cgroup.procs", detail: true, steady: true, countedAs: "processes" },
 ];
 
 /** `roots`: where each controller's hierarchy is mounted. */
 export function v1SampleFiles(roots: ReadonlyMap<string, string>): SampleFile[] {
-  const known: SampleFile[] = files.flatMap(({ controller, ...file }) => {
+  return files.flatMap(({ controller, ...file }) => {
     const root = roots.get(controller);
     return root === undefined ? [] : [{ root, ...file }];
   });
-  const pids = roots.get("pids");
-  return pids === undefined
-    ? known
-    : [...known, { root: pids, file: "cgroup.procs", detail: true, countedAs: "processes" }];
 }

@@ -5,10 +5,11 @@ import type { SampleFile, SampleKey } from "./samples.js";
 
 const microsecondNs = 1000;
 
-const files: { controller: string; file: string; detail?: true; keys: readonly SampleKey[] }[] = [
+const files: (Omit<SampleFile, "root"> & { controller: string })[] = [
   {
     controller: "cpu",
     file: "cpu.stat",
+    pulse: true,
     keys: [
       ["usage_usec", "cpuUsageNs", microsecondNs],
       ["user_usec", "cpuUserNs", microsecondNs],
@@ -18,6 +19,7 @@ const files: { controller: string; file: string; detail?: true; keys: readonly S
       ["throttled_usec", "cpuThrottledNs", microsecondNs],
     ],
   },
+  { controller: "pids", file: "pids.current", detail: true, pulse: true, keys: [["", "threads"]] },
   { controller: "memory", file: "memory.current", keys: [["", "memoryUsageBytes"]] },
   {
     controller: "memory",
@@ -35,11 +37,12 @@ const files: { controller: string; file: string; detail?: true; keys: readonly S
     ],
   },
   { controller: "memory", file: "memory.max", keys: [["", "memoryLimitBytes"]] },
-  { controller: "memory", file: "memory.peak", detail: true, keys: [["", "memoryMaxUsageBytes"]] },
+  { controller: "memory", file: "memory.peak", detail: true, steady: true, keys: [["", "memoryMaxUsageBytes"]] },
   {
     controller: "memory",
     file: "memory.events",
     detail: true,
+    steady: true,
     keys: [
       ["max", "memoryFailures"],
       ["oom_kill", "oomKills"],
@@ -47,8 +50,8 @@ const files: { controller: string; file: string; detail?: true; keys: readonly S
   },
   { controller: "memory", file: "memory.swap.current", keys: [["", "swapUsageBytes"]] },
   { controller: "memory", file: "memory.swap.max", keys: [["", "swapLimitBytes"]] },
-  { controller: "pids", file: "pids.current", detail: true, keys: [["", "threads"]] },
   { controller: "pids", file: "pids.max", detail: true, keys: [["", "pidsLimit"]] },
+  { controller: "pids", file: "cgroup.procs", detail: true, steady: true, countedAs: "processes" },
 ];
 
 /** Pressure (PSI) needs no controller; a kernel without it has no such files. */
@@ -74,6 +77,5 @@ export function v2SampleFiles(root: string, controllers: ReadonlySet<string>): S
     .filter(({ controller }) => controllers.has(controller))
     .map(({ controller: _, ...file }) => ({ root, ...file }));
   for (const { file, keys } of pressureFiles) if (existsSync(join(root, file))) result.push({ root, file, keys });
-  if (controllers.has("pids")) result.push({ root, file: "cgroup.procs", detail: true, countedAs: "processes" });
   return result;
 }
