@@ -3,11 +3,11 @@ import type { ObservedNode } from "./collect.js";
 import { type FinishedCall, openOwnSeries } from "./own.js";
 import { type PodLabel, podLabelText } from "./pod-labels.js";
 import { type Subject, subjectLabels, subjectsOf } from "./subjects.js";
-import { labelText, writeSubjects } from "./text.js";
+import { labelText, type TextFormat, writeText } from "./text.js";
 
 export interface Exposition {
-  /** the answer in pieces, in Prometheus' text format or in OpenMetrics'; each is gone when the next is asked for */
-  render(openMetrics: boolean): AsyncGenerator<Buffer | string>;
+  /** the answer in pieces; each is gone when the next is asked for */
+  render(format: TextFormat): AsyncGenerator<Buffer>;
   observeCall(call: FinishedCall): void;
   /** stops listening to the node's observer */
   close(): void;
@@ -25,12 +25,13 @@ export function createExposition(
   const own = openOwnSeries(node, options.version);
   const labels = labelTexts(options.podLabels);
   return {
-    async *render(openMetrics) {
+    async *render(format) {
+      const { openMetrics } = format;
       const begun = performance.now();
       const subjects = await subjectsOf(node);
       const collectSeconds = (performance.now() - begun) / 1000;
-      yield* writeSubjects(subjects, labels, openMetrics);
-      yield (await own.write(openMetrics, collectSeconds)) + (openMetrics ? "# EOF\n" : "");
+      const rest = async () => (await own.write(openMetrics, collectSeconds)) + (openMetrics ? "# EOF\n" : "");
+      yield* writeText(subjects, labels, rest, format);
     },
     observeCall: own.observeCall,
     close: own.close,

@@ -1,11 +1,7 @@
 /** Which format and encoding a client of /metrics gets, by its headers. */
+import type { TextFormat } from "./text.js";
 
-export interface Negotiated {
-  openMetrics: boolean;
-  gzip: boolean;
-}
-
-export function negotiate(accept: string | undefined, acceptEncoding: string | undefined): Negotiated {
+export function negotiate(accept: string | undefined, acceptEncoding: string | undefined): TextFormat {
   const wanted = qualities(accept ?? "*/*");
   const quality = (type: string) => wanted.get(type) ?? wanted.get(`${type.split("/")[0]}/*`) ?? wanted.get("*/*") ?? 0;
   const open = wanted.get("application/openmetrics-text") ?? 0;

@@ -9,9 +9,7 @@ import {
 } from "node:http";
 import { createServer as createTlsServer, type Server as HttpsServer } from "node:https";
 import type { Socket } from "node:net";
-import type { Writable } from "node:stream";
-import { finished, pipeline } from "node:stream/promises";
-import { createGzip } from "node:zlib";
+import { finished } from "node:stream/promises";
 import { makeWayForSocket } from "../sandbox/listening-socket.js";
 import type { Observer } from "../sandbox/observer.js";
 import type { ObservedNode } from "./collect.js";
@@ -49,11 +47,6 @@ export interface MetricsServer {
 
 /** Prometheus itself scrapes with one connection: more than a few at a time are a mistake, or mischief. */
 const connectionLimit = 32;
-/**
- * What a line has of others is in those just before it: a larger window costs half more time, and finds nothing. What
- * comes of a piece has room in one chunk: each further one is one more way to the pool and back.
- */
-const compression = { level: 1, windowBits: 12, chunkSize: 64 << 10 };
 /** Within this a request must have come, and a part of the answer be taken; */
 const patienceMs = 10_000;
 /** and all of it within this: who takes a little now and then holds one of a few connections. */
@@ -154,43 +147,37 @@ async function answer(
     if (health !== undefined) return end(response, health.status, health.text);
     return end(response, 404, "there are /metrics, /healthz and /readyz\n");
   }
-  const { openMetrics, gzip } = negotiate(request.headers.accept, request.headers["accept-encoding"]);
-  const pieces = exposition.render(openMetrics);
-  let first: IteratorResult<Buffer | string>;
+  const format = negotiate(request.headers.accept, request.headers["accept-encoding"]);
+  const pieces = exposition.render(format);
+  let first: IteratorResult<Buffer>;
   try {
     first = await pieces.next();
   } catch (error) {
     return end(response, 500, `the statistics cannot be read: ${error instanceof Error ? error.message : error}\n`);
   }
   response.writeHead(200, {
-    "Content-Type": openMetrics ? contentTypes.openMetrics : contentTypes.text,
+    "Content-Type": format.openMetrics ? contentTypes.openMetrics : contentTypes.text,
     Vary: "Accept, Accept-Encoding",
-    ...(gzip && { "Content-Encoding": "gzip" }),
+    ...(format.gzip && { "Content-Encoding": "gzip" }),
   });
-  const limit = { signal: AbortSignal.timeout(longestAnswerMs) };
-  const all = startingWith(first, pieces);
-  if (!gzip) return sendAll(all, response, limit.signal);
-  // compressed on a thread of the pool
-  const compressed = createGzip(compression);
-  await Promise.all([sendAll(all, compressed, limit.signal), pipeline(compressed, response, limit)]);
+  await sendAll(startingWith(first, pieces), response);
 }
 
-async function* startingWith(
-  first: IteratorResult<Buffer | string>,
-  rest: AsyncGenerator<Buffer | string>,
-): AsyncGenerator<Buffer | string> {
+async function* startingWith(first: IteratorResult<Buffer>, rest: AsyncGenerator<Buffer>): AsyncGenerator<Buffer> {
   if (first.done !== true) yield first.value;
   yield* rest;
 }
 
 /** One piece after the other: its memory is used again as soon as it is written. */
-async function sendAll(pieces: AsyncGenerator<Buffer | string>, to: Writable, signal: AbortSignal): Promise<void> {
-  const ended = finished(to, { signal, readable: false });
+async function sendAll(pieces: AsyncGenerator<Buffer>, response: ServerResponse): Promise<void> {
+  const ended = finished(response, { signal: AbortSignal.timeout(longestAnswerMs), readable: false });
   const all = async () => {
     for await (const piece of pieces) {
-      await new Promise<void>((resolve, reject) => to.write(piece, (error) => (error ? reject(error) : resolve())));
+      await new Promise<void>((resolve, reject) => {
+        response.write(piece, (error) => (error ? reject(error) : resolve()));
+      });
     }
-    to.end();
+    response.end();
   };
   await Promise.all([ended, all()]);
 }

@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { gunzipSync } from "node:zlib";
 import type { Container } from "../sandbox/container.js";
 import type { Pod } from "../sandbox/pod.js";
 import { parseIoStat, parseThrottle } from "./device-io.js";
 import { negotiate } from "./negotiation.js";
 import { type Subject, subjectLabels } from "./subjects.js";
-import { labelText, writeSubjects } from "./text.js";
+import { labelText, type TextFormat, writeText } from "./text.js";
 
 const subject: Subject = {
   pod: {} as Pod,
@@ -15,11 +16,15 @@ const subject: Subject = {
   io: [{ major: "8", minor: "0", device: "/dev/sda", readBytes: 10, writtenBytes: 20, reads: 1, writes: 2 }],
 };
 
-async function written(subjects: readonly Subject[], openMetrics: boolean): Promise<string> {
+async function pieces(subjects: readonly Subject[], rest: string, format: TextFormat): Promise<Buffer[]> {
   const labels = ({ labels }: Subject) => labelText(subjectLabels, labels);
-  let text = "";
-  for await (const piece of writeSubjects(subjects, labels, openMetrics)) text += piece.toString();
-  return text;
+  const all: Buffer[] = [];
+  for await (const piece of writeText(subjects, labels, async () => rest, format)) all.push(Buffer.from(piece));
+  return all;
+}
+
+async function written(subjects: readonly Subject[], openMetrics: boolean): Promise<string> {
+  return Buffer.concat(await pieces(subjects, "", { openMetrics, gzip: false })).toString();
 }
 
 describe("the text of metrics", () => {
@@ -35,6 +40,18 @@ describe("the text of metrics", () => {
     assert.ok(text.includes(`{${labels},device="/dev/sda",major="8",minor="0",operation="Read"} 10\n`));
     assert.ok(!text.includes("container_memory_rss"));
     assert.ok(!text.includes("container_network"));
+  });
+
+  it("is the same compressed, whatever its length, with what follows at its end", async () => {
+    for (const count of [0, 1, 40, 2000]) {
+      const subjects = Array.from({ length: count }, (_, index) => ({ ...subject, labels: [`c${index}`] }));
+      const rest = `# EOF ${"x".repeat(count * 100)}\n`;
+      const plain = Buffer.concat(await pieces(subjects, rest, { openMetrics: true, gzip: false })).toString();
+      const compressed = await pieces(subjects, rest, { openMetrics: true, gzip: true });
+      assert.equal(gunzipSync(Buffer.concat(compressed)).toString(), plain);
+      assert.ok(plain.endsWith(rest));
+      if (count === 2000) assert.ok(compressed.length > 1);
+    }
   });
 
   it("calls OpenMetrics' counters without _total, and what is none unknown", async () => {

@@ -19,27 +19,34 @@ const columnsOf: ReadonlyMap<Kind<unknown>, readonly Column<unknown>[]> = new Ma
 /** A little more than the addon writes at a time. */
 const pieceBytes = (256 + 16) << 10;
 
+export interface TextFormat {
+  /** OpenMetrics' instead of Prometheus' own */
+  openMetrics: boolean;
+  gzip: boolean;
+}
+
 /**
- * In pieces. All come in the same memory, which the next one that is asked for writes over: an answer of some megabytes
- * would else be garbage of that size, and the collector comes for it each time.
+ * In pieces, `rest` at the end. All come in the same memory, which the next one that is asked for writes over: an answer
+ * of some megabytes would else be garbage of that size, and the collector comes for it each time.
  */
-export async function* writeSubjects(
+export async function* writeText(
   subjects: readonly Subject[],
   labels: (subject: Subject) => string,
-  openMetrics: boolean,
+  rest: () => Promise<string>,
+  { openMetrics, gzip }: TextFormat,
 ): AsyncGenerator<Buffer> {
-  const writing = seriesText(openMetrics).write(await tablesOf(subjects, labels));
+  const writing = seriesText(openMetrics).write(await tablesOf(subjects, labels), gzip);
   const memory = Buffer.allocUnsafeSlow(pieceBytes);
-  let left = await writing.next();
-  while (left > 0) {
-    const length = writing.take(memory);
-    left -= length;
-    // written while this one is compressed
-    const following = left === 0 ? writing.next() : undefined;
-    // whoever does not ask for more does not wait for it either
-    following?.catch(() => undefined);
-    yield memory.subarray(0, length);
-    left = (await following) ?? left;
+  let isLast = false;
+  while (!isLast) {
+    let left = await writing.next();
+    isLast = left === 0;
+    if (isLast) left = await writing.finish(await rest());
+    while (left > 0) {
+      const length = writing.take(memory);
+      left -= length;
+      yield memory.subarray(0, length);
+    }
   }
 }
 

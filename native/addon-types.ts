@@ -368,11 +368,16 @@ export interface SeriesTable {
   width: number;
 }
 
-/** Writes text on a thread of its own. */
+/** Writes text on a thread of its own, and compresses it there with gzip when it is to. */
 export interface SeriesText {
-  write(tables: readonly SeriesTable[]): {
-    /** writes the next piece, of 256 KiB or a little more; its length. 0: that was all. One is asked for after the other */
+  write(
+    tables: readonly SeriesTable[],
+    gzip: boolean,
+  ): {
+    /** writes the next piece; its length. 0: that was all. One is asked for after the other */
     next(): Promise<number>;
+    /** writes the last piece, when next() has none any more: this text, and what was left to be compressed */
+    finish(text: string): Promise<number>;
     /** copies what is left of the piece, as much of it as there is room for; how many bytes */
     take(into: Buffer): number;
   };

@@ -3,6 +3,7 @@
 #include <charconv>
 #include <cmath>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -10,13 +11,16 @@
 
 #include "addon/arguments.h"
 #include "addon/functions.h"
+#include "addon/gzip_text.h"
 #include "addon/own_thread.h"
 
 namespace berth {
 namespace {
 
-// A piece is handed on when it is longer than this.
+// A piece is handed on when it is longer than this;
 constexpr size_t piece_length = 256 << 10;
+// a compressed one, of about as much text, when it is longer than this: each is a way to the loop's thread and back.
+constexpr size_t compressed_length = 32 << 10;
 // Beyond, a double holds no whole numbers one by one.
 constexpr double whole_numbers = 9007199254740992.0;
 
@@ -53,33 +57,59 @@ void append_number(double value, std::string* text) {
 
 class Writing {
  public:
-  Writing(std::shared_ptr<const std::vector<Family>> families, std::vector<Table> tables)
-      : families_(std::move(families)), tables_(std::move(tables)) {}
+  Writing(std::shared_ptr<const std::vector<Family>> families, std::vector<Table> tables, bool compressed)
+      : families_(std::move(families)), tables_(std::move(tables)) {
+    if (compressed) gzip_.emplace();
+  }
 
   // Bytes of the next piece; 0: all is written.
   size_t next() {
-    text_.clear();
-    taken_ = 0;
-    text_.reserve(piece_length + 4096);
-    for (; family_ < families_->size(); family_++, row_ = 0, headed_ = false) {
-      const Family& family = (*families_)[family_];
-      const Table& table = tables_[family.table];
-      while (row_ < table.labels.size()) {
-        write_row(family, table, row_++, &text_);
-        if (text_.size() >= piece_length) return text_.size();
-      }
+    begin_piece();
+    while (family_ < families_->size() && piece_.size() < (gzip_ ? compressed_length : piece_length)) {
+      std::string& text = gzip_ ? text_ : piece_;
+      text.clear();
+      text.reserve(piece_length + 4096);
+      write_rows(&text);
+      if (gzip_) gzip_->add(text, false, &piece_);
     }
-    return text_.size();
+    return piece_.size();
+  }
+
+  // The last piece, of a text that follows.
+  size_t finish(std::string_view text) {
+    begin_piece();
+    if (gzip_) {
+      gzip_->add(text, true, &piece_);
+    } else {
+      piece_.append(text);
+    }
+    return piece_.size();
   }
 
   // Of the piece; how many bytes. 0: it is taken.
   size_t take(char* into, size_t room) {
-    size_t length = text_.copy(into, room, taken_);
+    size_t length = piece_.copy(into, room, taken_);
     taken_ += length;
     return length;
   }
 
  private:
+  void begin_piece() {
+    piece_.clear();
+    taken_ = 0;
+  }
+
+  void write_rows(std::string* text) {
+    for (; family_ < families_->size(); family_++, row_ = 0, headed_ = false) {
+      const Family& family = (*families_)[family_];
+      const Table& table = tables_[family.table];
+      while (row_ < table.labels.size()) {
+        write_row(family, table, row_++, text);
+        if (text->size() >= piece_length) return;
+      }
+    }
+  }
+
   void write_row(const Family& family, const Table& table, size_t row, std::string* text) {
     const double* values = table.values.data() + row * table.width;
     for (const Column& column : family.columns) {
@@ -98,7 +128,10 @@ class Writing {
   size_t family_ = 0;
   size_t row_ = 0;
   bool headed_ = false;
+  // What is compressed next.
   std::string text_;
+  std::optional<GzipText> gzip_;
+  std::string piece_;
   size_t taken_ = 0;
 };
 
@@ -141,11 +174,17 @@ Napi::Value begin_writing(const std::shared_ptr<const std::vector<Family>>& fami
   std::vector<Table> tables;
   for (uint32_t i = 0; i < given.Length(); i++) tables.push_back(to_table(given.Get(i).As<Napi::Object>()));
   check(*families, tables, env);
-  auto writing = std::make_shared<Writing>(families, std::move(tables));
+  auto writing = std::make_shared<Writing>(families, std::move(tables), info[1].ToBoolean());
   Napi::Object result = Napi::Object::New(env);
   result.Set("next", Napi::Function::New(env, [writing](const Napi::CallbackInfo& call) -> Napi::Value {
                return on_yielding_thread(call.Env(), [writing]() -> Settle {
                  return settle_number(static_cast<double>(writing->next()));
+               });
+             }));
+  result.Set("finish", Napi::Function::New(env, [writing](const Napi::CallbackInfo& call) -> Napi::Value {
+               std::string text = string_argument(call, 0, "text");
+               return on_yielding_thread(call.Env(), [writing, text = std::move(text)]() -> Settle {
+                 return settle_number(static_cast<double>(writing->finish(text)));
                });
              }));
   result.Set("take", Napi::Function::New(env, [writing](const Napi::CallbackInfo& call) -> Napi::Value {
