@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { native } from "../native/binding.js";
 import type { AdjustSpec } from "../sandbox/adjust-spec.js";
+import { countDiskIo } from "../sandbox/cgroup/disk-accounting.js";
 import { openCgroupManager } from "../sandbox/cgroup/open.js";
 import { openPodScopes } from "../sandbox/cgroup/systemd/scopes.js";
 import { Rdt } from "../sandbox/classes/rdt.js";
@@ -68,6 +69,8 @@ export async function createRuntime(config: Config): Promise<Runtime> {
   const observer = new Observer();
   const features = native.probeFeatures();
   const clamped: string[] = [];
+  const cgroups = openCgroupManager();
+  countDiskIo(cgroups.hierarchies);
   const node: SandboxNode = {
     paths: { run: config.run, root: config.root, netns: config.netnsDir },
     cgroupRoot: config.cgroupRoot,
@@ -82,7 +85,7 @@ export async function createRuntime(config: Config): Promise<Runtime> {
     containers,
     monitors: new Monitors(),
     network: openNetwork(config, observer),
-    cgroups: openCgroupManager(),
+    cgroups,
     scopes: config.cgroupDriver === "systemd" ? await openPodScopes() : null,
     snapshots: await openSnapshots(config.root, layers),
     adjustSpec: await openAdjustment(config.specHooks, observer),

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
 import type { CgroupSample } from "./manager.js";
-import { openSamples, type SampleFile } from "./samples.js";
+import { openSamples, type SampleFile, type Samples } from "./samples.js";
 import { v1SampleFiles } from "./v1-samples.js";
 import { v2SampleFiles } from "./v2-samples.js";
 
@@ -76,6 +76,89 @@ describe("passes at the same time", () => {
     samples.forget("/p");
     await samples.take([], true);
     assert.deepEqual(descriptors(), ["/q/memory.usage_in_bytes"]);
+  });
+});
+
+describe("a cgroup whose processes have not run since the last pass", () => {
+  const v1 = {
+    "p/cpuacct.usage": "1000\n",
+    "p/pids.current": "3\n",
+    "p/cpuacct.stat": "user 5\nsystem 7\n",
+    "p/memory.usage_in_bytes": "4096\n",
+    "p/memory.failcnt": "1\n",
+    "p/memory.oom_control": "oom_kill 0\n",
+    "p/pids.max": "max\n",
+    "p/cgroup.procs": "1\n2\n",
+  };
+  const v1Roots = (root: string, ...controllers: string[]) =>
+    new Map(controllers.map((controller) => [controller, root]));
+
+  function taking(samples: Samples): (details?: boolean) => Promise<Partial<CgroupSample>> {
+    return async (details = true) => (await samples.take(["/p"], details)).get("/p") ?? {};
+  }
+
+  it("has that alone read again which others change", async (t) => {
+    const root = scratch(t, v1);
+    const take = taking(openSamples(v1SampleFiles(v1Roots(root, "cpuacct", "memory", "pids"))));
+    await take();
+    writeFileSync(join(root, "p/cpuacct.stat"), "user 6\nsystem 7\n");
+    writeFileSync(join(root, "p/cgroup.procs"), "1\n");
+    writeFileSync(join(root, "p/memory.usage_in_bytes"), "8192\n");
+    writeFileSync(join(root, "p/memory.failcnt"), "2\n");
+    writeFileSync(join(root, "p/pids.max"), "9\n");
+    const quiet = await take();
+    assert.deepEqual([quiet.cpuUserNs, quiet.processes], [50_000_000, 2]);
+    assert.deepEqual([quiet.memoryUsageBytes, quiet.memoryFailures, quiet.pidsLimit], [8192, 2, 9]);
+    // a pass without details has not seen what a pulse is of
+    writeFileSync(join(root, "p/cpuacct.usage"), "1001\n");
+    await take(false);
+    const ran = await take();
+    assert.deepEqual([ran.cpuUserNs, ran.processes], [60_000_000, 1]);
+    // one has come that has not run yet
+    writeFileSync(join(root, "p/cgroup.procs"), "1\n2\n3\n");
+    writeFileSync(join(root, "p/pids.current"), "4\n");
+    assert.equal((await take()).processes, 3);
+  });
+
+  it("is not known where nothing tells their time", async (t) => {
+    const root = scratch(t, v1);
+    const take = taking(openSamples(v1SampleFiles(v1Roots(root, "memory", "pids"))));
+    await take();
+    writeFileSync(join(root, "p/memory.oom_control"), "oom_kill 1\n");
+    assert.equal((await take()).oomKills, 1);
+  });
+
+  it("is another where one was made in its place", async (t) => {
+    const root = scratch(t, v1);
+    const samples = openSamples(v1SampleFiles(v1Roots(root, "cpuacct", "memory", "pids")));
+    const take = taking(samples);
+    await take();
+    samples.forget("/p");
+    rmSync(join(root, "p"), { recursive: true });
+    assert.deepEqual(await take(), {});
+    mkdirSync(join(root, "p"));
+    for (const [name, content] of Object.entries(v1)) writeFileSync(join(root, name), content);
+    writeFileSync(join(root, "p/cpuacct.stat"), "user 1\nsystem 1\n");
+    assert.equal((await take()).cpuUserNs, 10_000_000);
+  });
+
+  it("has v2's peak and events read with its processors' time", async (t) => {
+    const root = scratch(t, {
+      "p/cpu.stat": "usage_usec 30\nuser_usec 10\nsystem_usec 20\n",
+      "p/pids.current": "3\n",
+      "p/memory.peak": "2000\n",
+      "p/memory.events": "max 6\noom_kill 1\n",
+      "p/memory.swap.current": "5\n",
+    });
+    const take = taking(openSamples(v2SampleFiles(root, controllers)));
+    await take();
+    writeFileSync(join(root, "p/memory.events"), "max 7\noom_kill 2\n");
+    writeFileSync(join(root, "p/memory.swap.current"), "6\n");
+    const quiet = await take();
+    assert.deepEqual([quiet.memoryFailures, quiet.oomKills, quiet.swapUsageBytes], [6, 1, 6]);
+    writeFileSync(join(root, "p/cpu.stat"), "usage_usec 31\nuser_usec 11\nsystem_usec 20\n");
+    const ran = await take();
+    assert.deepEqual([ran.memoryFailures, ran.oomKills, ran.cpuUserNs], [7, 2, 11_000]);
   });
 });
 
