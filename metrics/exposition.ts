@@ -27,6 +27,7 @@ export function createExposition(
   return {
     async *render(format) {
       const { openMetrics } = format;
+      own.begin();
       const begun = performance.now();
       const subjects = await subjectsOf(node);
       const collectSeconds = (performance.now() - begun) / 1000;

@@ -1,14 +1,20 @@
 /** What the agent tells of its own process. */
 import { readdirSync, statSync } from "node:fs";
-import { constants, monitorEventLoopDelay, PerformanceObserver } from "node:perf_hooks";
+import {
+  constants,
+  type IntervalHistogram,
+  monitorEventLoopDelay,
+  PerformanceObserver,
+  performance,
+} from "node:perf_hooks";
 import { processInstruments } from "./instruments.js";
 import type { MakeDistributions, MakeValues } from "./own-series.js";
 
-/** `look` is called for each answer. */
+/** `look` is called for each answer, `begin` before it is made. */
 export function observeProcess(
   values: MakeValues,
   distributions: MakeDistributions,
-): { look: () => void; close: () => void } {
+): { begin: () => void; look: () => void; close: () => void } {
   const cpu = values(processInstruments.cpu);
   const residentMemory = values(processInstruments.residentMemory);
   const openDescriptors = values(processInstruments.openDescriptors);
@@ -17,8 +23,7 @@ export function observeProcess(
   const externalMemory = values(processInstruments.externalMemory);
   const eventLoopLag = values(processInstruments.eventLoopLag);
   values(processInstruments.startTime).set({}, Math.round(Date.now() / 1000 - process.uptime()));
-  const lag = monitorEventLoopDelay({ resolution: 10 });
-  lag.enable();
+  const lag = watchEventLoop();
   const collections = observeCollections(distributions);
   const look = () => {
     const { user, system } = process.cpuUsage();
@@ -31,16 +36,42 @@ export function observeProcess(
     openDescriptors.set({}, openCount());
     // since the last answer; the timer's own interval is counted in
     for (const quantile of [0.5, 0.9, 0.99]) {
-      eventLoopLag.set({ quantile: String(quantile) }, lag.percentile(quantile * 100) / 1e9);
+      eventLoopLag.set({ quantile: String(quantile) }, lag.times.percentile(quantile * 100) / 1e9);
     }
-    eventLoopLag.set({ quantile: "1" }, lag.max / 1e9);
-    lag.reset();
+    eventLoopLag.set({ quantile: "1" }, lag.times.max / 1e9);
+    lag.times.reset();
   };
   const close = () => {
-    lag.disable();
+    lag.close();
     collections.disconnect();
   };
-  return { look, close };
+  return { begin: () => lag.times.enable(), look, close };
+}
+
+/** Of its time the event loop does more than this, or it rests. */
+const leastWork = 0.02;
+
+/**
+ * Node looks how late the loop is a hundred times a second: an agent at rest would do little else, so that nobody looks
+ * while it is.
+ */
+function watchEventLoop(): { times: IntervalHistogram; close: () => void } {
+  const times = monitorEventLoopDelay({ resolution: 10 });
+  times.enable();
+  let before = performance.eventLoopUtilization();
+  const timer = setInterval(() => {
+    const now = performance.eventLoopUtilization();
+    if (performance.eventLoopUtilization(now, before).utilization > leastWork) times.enable();
+    else times.disable();
+    before = now;
+  }, 1000).unref();
+  return {
+    times,
+    close: () => {
+      clearInterval(timer);
+      times.disable();
+    },
+  };
 }
 
 /** The directory's size is their number, from Linux 6.2 on; before, it is 0. */

@@ -19,6 +19,8 @@ export interface FinishedCall {
 
 export interface OwnSeries {
   observeCall(call: FinishedCall): void;
+  /** an answer is about to be made */
+  begin(): void;
   write(openMetrics: boolean, collectSeconds: number): Promise<string>;
   /** stops listening to the node's observer */
   close(): void;
@@ -40,6 +42,7 @@ export function openOwnSeries(node: ObservedNode, version: string): OwnSeries {
       calls.observe({ method }, seconds, traceId);
       if (code !== "OK") errors.add({ method, code });
     },
+    begin: ownProcess.begin,
     async write(openMetrics, collectSeconds) {
       await lookAtNode();
       ownProcess.look();
