@@ -48,8 +48,8 @@ export function observeProcess(
   return { begin: () => lag.times.enable(), look, close };
 }
 
-/** Of its time the event loop does more than this, or it rests. */
-const leastWork = 0.02;
+/** Of its time the event loop does more than this, or it rests: the looks themselves take a hundredth or two. */
+const leastWork = 0.05;
 
 /**
  * Node looks how late the loop is a hundred times a second: an agent at rest would do little else, so that nobody looks
