@@ -36,16 +36,15 @@ export async function readDeviceIo(
   if (source === null || paths.length === 0) return result;
   const fingerprints = await source.sampler.sample(paths, true);
   const known: Source["known"] = new Map();
-  const changed: string[] = [];
+  const changed = new Map<string, number>();
   for (const [index, path] of paths.entries()) {
     const fingerprint = fingerprints[2 * index + 1] as number;
     const before = source.known.get(path);
-    if (before?.fingerprint !== fingerprint) changed.push(path);
-    known.set(path, before?.fingerprint === fingerprint ? before : { fingerprint, devices: [] });
+    if (before?.fingerprint === fingerprint) known.set(path, before);
+    else changed.set(path, fingerprint);
   }
-  for (const [path, devices] of await readDevices(source, changed)) {
-    const entry = known.get(path);
-    if (entry !== undefined) entry.devices = devices;
+  for (const [path, devices] of await readDevices(source, [...changed.keys()])) {
+    known.set(path, { fingerprint: changed.get(path) ?? Number.NaN, devices });
   }
   source.known = known;
   for (const [path, { devices }] of known) if (devices.length > 0) result.set(path, devices);
@@ -78,15 +77,18 @@ async function readDevices(
     return result;
   }
   // most have used no device at all: their other file has nothing either, and is not opened
-  const used = paths.filter((path) => /^\d/.test(texts.get(path) ?? ""));
+  const used = [...texts].flatMap(([path, text]) => (/^\d/.test(text) ? [path] : []));
   const operations = await readEach(root, used, "blkio.throttle.io_serviced_recursive");
-  for (const path of used) result.set(path, parseThrottle(texts.get(path) ?? "", operations.get(path) ?? ""));
+  for (const [path, text] of texts) result.set(path, parseThrottle(text, operations.get(path) ?? ""));
   return result;
 }
 
+/** Those that can be read. */
 async function readEach(root: string, paths: readonly string[], file: string): Promise<Map<string, string>> {
   const reads = await native.readFiles(paths.map((path) => join(root, path, file)));
-  return new Map(reads.map((read, index) => [paths[index] as string, "content" in read ? read.content : ""] as const));
+  const texts = new Map<string, string>();
+  for (const [index, read] of reads.entries()) if ("content" in read) texts.set(paths[index] as string, read.content);
+  return texts;
 }
 
 /** v2's io.stat: "254:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0" a device. */

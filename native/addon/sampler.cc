@@ -302,7 +302,7 @@ class Sampler {
     size_t at = 0;
     for (size_t i = 0; i < files_.size(); i++) {
       const File& file = files_[i];
-      const double* last = entry->last.data() + at;
+      const double* last = quiet ? entry->last.data() + at : nullptr;
       double* now = values + at;
       at += file.values();
       if (file.detail && !details) continue;
