@@ -69,14 +69,15 @@ describe("statistics over the CRI", () => {
   /**
    * An answer, and what the files said both before and after it: of a cgroup in which nothing happens any more. The
    * kernel gathers what each processor has counted when it pleases, some seconds later too, so it is asked again
-   * until it did not do so meanwhile.
+   * until it did not do so meanwhile. An answer may be a tenth of a second old: nobody has asked for that long.
    */
   const whileStill = async <T>(
     path: string,
     ask: () => Promise<T>,
   ): Promise<{ answer: T; first: Told; second: Told }> => {
     const counted = ({ cpuNs: _, cpuWaitedNs: __, ...counts }: Told) => counts;
-    for (const end = Date.now() + 60_000; ; await sleep(200)) {
+    for (const end = Date.now() + 60_000; ; ) {
+      await sleep(200);
       const first = toldByKernel(path);
       const answer = await ask();
       const second = toldByKernel(path);
