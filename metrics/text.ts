@@ -1,9 +1,9 @@
 /**
- * The text formats that Prometheus reads. Here are only the numbers gathered, a table for each kind of rows, and that in
+ * The text formats that Prometheus reads. Here are only the numbers gathered, rows of a table for each kind, and that in
  * slices: the lines are written by the addon on a thread of its own.
  */
 import { setImmediate } from "node:timers/promises";
-import { native, type SeriesTable, type SeriesText } from "../native/binding.js";
+import { native, type SeriesText } from "../native/binding.js";
 import { type Column, families, type Kind, kinds } from "./families.js";
 import type { Instrument } from "./instruments.js";
 import type { Subject } from "./subjects.js";
@@ -35,7 +35,8 @@ export async function* writeText(
   rest: () => Promise<string>,
   { openMetrics, gzip }: TextFormat,
 ): AsyncGenerator<Buffer> {
-  const writing = seriesText(openMetrics).write(await tablesOf(subjects, labels), gzip);
+  const writing = seriesText(openMetrics).write(gzip);
+  await giveRows(writing, subjects, labels);
   const memory = Buffer.allocUnsafeSlow(pieceBytes);
   let isLast = false;
   while (!isLast) {
@@ -50,33 +51,36 @@ export async function* writeText(
   }
 }
 
-async function tablesOf(subjects: readonly Subject[], labels: (subject: Subject) => string): Promise<SeriesTable[]> {
-  const tables: SeriesTable[] = [];
-  let begun = performance.now();
-  for (const kind of kinds) {
-    const columns = columnsOf.get(kind) ?? [];
-    const width = columns.length;
-    const table: SeriesTable = { labels: [], values: new Float64Array(subjects.length * width), width };
-    for (const [index, subject] of subjects.entries()) {
-      for (const row of kind.rows(subject)) addRow(table, columns, row, rowLabels(kind, labels(subject), row));
-      if (index % 32 !== 31 || performance.now() - begun < sliceMs) continue;
-      await setImmediate();
-      begun = performance.now();
-    }
-    table.values = table.values.subarray(0, table.labels.length * width);
-    tables.push(table);
-  }
-  return tables;
-}
+/** A turn of the event loop has so many, or what takes a slice of its time. */
+const rowsAtOnce = 64;
 
-function addRow(table: SeriesTable, columns: readonly Column<unknown>[], row: unknown, labels: string): void {
-  let at = table.labels.push(labels) * table.width - table.width;
-  if (at + table.width > table.values.length) {
-    const larger = new Float64Array(Math.max(64 * table.width, table.values.length * 2));
-    larger.set(table.values);
-    table.values = larger;
+async function giveRows(
+  writing: ReturnType<SeriesText["write"]>,
+  subjects: readonly Subject[],
+  labels: (subject: Subject) => string,
+): Promise<void> {
+  let begun = performance.now();
+  for (const [table, kind] of kinds.entries()) {
+    const columns = columnsOf.get(kind) ?? [];
+    const values = new Float64Array(rowsAtOnce * columns.length);
+    let rows: string[] = [];
+    const give = () => {
+      writing.add(table, rows, values.subarray(0, rows.length * columns.length));
+      rows = [];
+    };
+    for (const subject of subjects) {
+      for (const row of kind.rows(subject)) {
+        let at = rows.push(rowLabels(kind, labels(subject), row)) * columns.length - columns.length;
+        for (const column of columns) values[at++] = column.value(row) ?? Number.NaN;
+        if (rows.length < rowsAtOnce) continue;
+        give();
+        if (performance.now() - begun < sliceMs) continue;
+        await setImmediate();
+        begun = performance.now();
+      }
+    }
+    give();
   }
-  for (const column of columns) table.values[at++] = column.value(row) ?? Number.NaN;
 }
 
 function rowLabels(kind: Kind<unknown>, subject: string, row: unknown): string {
@@ -103,6 +107,7 @@ function seriesText(openMetrics: boolean): SeriesText {
         })),
       };
     }),
+    kinds.map((kind) => columnsOf.get(kind)?.length ?? 0),
   );
   writers.set(openMetrics, writer);
   return writer;

@@ -360,20 +360,12 @@ export interface SeriesFamily {
   columns: { column: number; labels: string }[];
 }
 
-export interface SeriesTable {
-  /** of each row, as they stand between the braces */
-  labels: string[];
-  /** `width` of each row; NaN: there is no such series */
-  values: Float64Array;
-  width: number;
-}
-
 /** Writes text on a thread of its own, and compresses it there with gzip when it is to. */
 export interface SeriesText {
-  write(
-    tables: readonly SeriesTable[],
-    gzip: boolean,
-  ): {
+  write(gzip: boolean): {
+    /** rows of a table: of each the labels as they stand between the braces, and a value a column; NaN: there is no such
+     *  series. The values are copied. All rows come before the first piece */
+    add(table: number, labels: readonly string[], values: Float64Array): void;
     /** writes the next piece; its length. 0: that was all. One is asked for after the other */
     next(): Promise<number>;
     /** writes the last piece, when next() has none any more: this text, and what was left to be compressed */

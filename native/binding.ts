@@ -144,7 +144,8 @@ export interface Addon {
   openSampler(files: readonly SampledFile[]): Sampler;
 
   // series_text.cc
-  openSeriesText(families: readonly SeriesFamily[]): SeriesText;
+  /** `widths`: the columns of each table */
+  openSeriesText(families: readonly SeriesFamily[], widths: readonly number[]): SeriesText;
 
   // password.cc
   /** against a hash of crypt(5); false, too, when the hash is none */

@@ -1,7 +1,9 @@
 // Prometheus' text of tables of numbers, written in pieces on a thread of its own: five hundred containers have some
 // 45,000 series, which would keep the event loop for a tenth of a second.
+#include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
@@ -38,9 +40,14 @@ struct Family {
 
 // A row of `width` values for each of the labels; NaN: there is no such series.
 struct Table {
+  size_t width;
   std::vector<std::string> labels;
   std::vector<double> values;
-  size_t width;
+};
+
+struct Tables {
+  std::vector<Family> families;
+  std::vector<size_t> widths;
 };
 
 void append_number(double value, std::string* text) {
@@ -57,15 +64,24 @@ void append_number(double value, std::string* text) {
 
 class Writing {
  public:
-  Writing(std::shared_ptr<const std::vector<Family>> families, std::vector<Table> tables, bool compressed)
-      : families_(std::move(families)), tables_(std::move(tables)) {
+  Writing(std::shared_ptr<const Tables> about, bool compressed) : about_(std::move(about)) {
+    for (size_t width : about_->widths) tables_.push_back({width, {}, {}});
     if (compressed) gzip_.emplace();
+  }
+
+  // False: there is no such table, or the values are not those of so many rows.
+  bool add(size_t table, std::vector<std::string> labels, const double* values, size_t count) {
+    if (table >= tables_.size() || count != labels.size() * tables_[table].width) return false;
+    Table& to = tables_[table];
+    std::move(labels.begin(), labels.end(), std::back_inserter(to.labels));
+    to.values.insert(to.values.end(), values, values + count);
+    return true;
   }
 
   // Bytes of the next piece; 0: all is written.
   size_t next() {
     begin_piece();
-    while (family_ < families_->size() && piece_.size() < (gzip_ ? compressed_length : piece_length)) {
+    while (family_ < about_->families.size() && piece_.size() < (gzip_ ? compressed_length : piece_length)) {
       std::string& text = gzip_ ? text_ : piece_;
       text.clear();
       text.reserve(piece_length + 4096);
@@ -100,8 +116,8 @@ class Writing {
   }
 
   void write_rows(std::string* text) {
-    for (; family_ < families_->size(); family_++, row_ = 0, headed_ = false) {
-      const Family& family = (*families_)[family_];
+    for (; family_ < about_->families.size(); family_++, row_ = 0, headed_ = false) {
+      const Family& family = about_->families[family_];
       const Table& table = tables_[family.table];
       while (row_ < table.labels.size()) {
         write_row(family, table, row_++, text);
@@ -123,7 +139,7 @@ class Writing {
     }
   }
 
-  std::shared_ptr<const std::vector<Family>> families_;
+  std::shared_ptr<const Tables> about_;
   std::vector<Table> tables_;
   size_t family_ = 0;
   size_t row_ = 0;
@@ -146,36 +162,34 @@ Family to_family(const Napi::Object& value) {
   return family;
 }
 
-Table to_table(const Napi::Object& value) {
-  Table table{texts_field(value, "labels"), {}, static_cast<size_t>(int_field(value, "width"))};
-  Napi::Value given = value.Get("values");
-  if (!given.IsTypedArray() || given.As<Napi::TypedArray>().TypedArrayType() != napi_float64_array) {
-    throw Napi::TypeError::New(value.Env(), "values is no Float64Array");
-  }
-  Napi::Float64Array values = given.As<Napi::Float64Array>();
-  if (values.ElementLength() != table.labels.size() * table.width) {
-    throw Napi::TypeError::New(value.Env(), "values has another number of rows than labels");
-  }
-  table.values.assign(values.Data(), values.Data() + values.ElementLength());
-  return table;
-}
-
-void check(const std::vector<Family>& families, const std::vector<Table>& tables, Napi::Env env) {
-  for (const Family& family : families) {
-    bool fits = family.table < tables.size();
-    for (const Column& column : family.columns) fits = fits && column.column < tables[family.table].width;
+void check(const Tables& about, Napi::Env env) {
+  for (const Family& family : about.families) {
+    bool fits = family.table < about.widths.size();
+    for (const Column& column : family.columns) fits = fits && column.column < about.widths[family.table];
     if (!fits) throw Napi::TypeError::New(env, family.name + " has no column in the tables");
   }
 }
 
-Napi::Value begin_writing(const std::shared_ptr<const std::vector<Family>>& families, const Napi::CallbackInfo& info) {
+void add_rows(Writing* writing, const Napi::CallbackInfo& call) {
+  std::vector<std::string> labels = to_texts(call[1], "labels");
+  if (!call[0].IsNumber() || !call[2].IsTypedArray() ||
+      call[2].As<Napi::TypedArray>().TypedArrayType() != napi_float64_array) {
+    throw Napi::TypeError::New(call.Env(), "table is no number, or values are no Float64Array");
+  }
+  Napi::Float64Array values = call[2].As<Napi::Float64Array>();
+  if (!writing->add(call[0].ToNumber().Uint32Value(), std::move(labels), values.Data(), values.ElementLength())) {
+    throw Napi::TypeError::New(call.Env(), "there is no such table, or values has another number of rows than labels");
+  }
+}
+
+Napi::Value begin_writing(const std::shared_ptr<const Tables>& about, const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
-  Napi::Array given = object_argument(info, 0, "tables").As<Napi::Array>();
-  std::vector<Table> tables;
-  for (uint32_t i = 0; i < given.Length(); i++) tables.push_back(to_table(given.Get(i).As<Napi::Object>()));
-  check(*families, tables, env);
-  auto writing = std::make_shared<Writing>(families, std::move(tables), info[1].ToBoolean());
+  auto writing = std::make_shared<Writing>(about, info[0].ToBoolean());
   Napi::Object result = Napi::Object::New(env);
+  result.Set("add", Napi::Function::New(env, [writing](const Napi::CallbackInfo& call) -> Napi::Value {
+               add_rows(writing.get(), call);
+               return call.Env().Undefined();
+             }));
   result.Set("next", Napi::Function::New(env, [writing](const Napi::CallbackInfo& call) -> Napi::Value {
                return on_yielding_thread(call.Env(), [writing]() -> Settle {
                  return settle_number(static_cast<double>(writing->next()));
@@ -197,10 +211,13 @@ Napi::Value begin_writing(const std::shared_ptr<const std::vector<Family>>& fami
 
 Napi::Value open_series_text(const Napi::CallbackInfo& info) {
   Napi::Array given = object_argument(info, 0, "families").As<Napi::Array>();
-  auto families = std::make_shared<std::vector<Family>>();
-  for (uint32_t i = 0; i < given.Length(); i++) families->push_back(to_family(given.Get(i).As<Napi::Object>()));
+  Napi::Array widths = object_argument(info, 1, "widths").As<Napi::Array>();
+  auto about = std::make_shared<Tables>();
+  for (uint32_t i = 0; i < given.Length(); i++) about->families.push_back(to_family(given.Get(i).As<Napi::Object>()));
+  for (uint32_t i = 0; i < widths.Length(); i++) about->widths.push_back(widths.Get(i).ToNumber().Uint32Value());
+  check(*about, info.Env());
   Napi::Object result = Napi::Object::New(info.Env());
-  std::shared_ptr<const std::vector<Family>> kept = std::move(families);
+  std::shared_ptr<const Tables> kept = std::move(about);
   result.Set("write", Napi::Function::New(info.Env(), [kept](const Napi::CallbackInfo& call) {
                return begin_writing(kept, call);
              }));
