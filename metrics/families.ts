@@ -301,7 +301,7 @@ export const families: readonly Family[] = [
     "container_ulimits_soft",
     "Soft limits of its first process; -1: unlimited",
     ["ulimit"],
-    [{ labels: ["max_open_files"], value: ({ mostOpenFiles }) => mostOpenFiles }],
+    [{ labels: ["max_open_files"], value: ({ processes }) => processes?.mostFiles }],
   ),
 
   single(disks, "gauge", "container_fs_usage_bytes", "What the container has written", ({ written }) => written?.bytes),

@@ -11,7 +11,7 @@ import type { DiskUsage } from "../sandbox/rootfs/snapshots.js";
 import { containerCgroups, type ObservedNode, podCgroups, podNetworks, podsWithOwnCgroup } from "./collect.js";
 import { type DeviceIo, deviceName, readDeviceIo } from "./device-io.js";
 import { type HugePages, readHugePages } from "./huge-pages.js";
-import { mostOpenFiles, type ProcessCounts, processesOf } from "./processes.js";
+import { type ProcessCounts, processesOf } from "./processes.js";
 
 export interface DiskSpace {
   device: string;
@@ -34,8 +34,6 @@ export interface Subject {
   readonly processes?: ProcessCounts | undefined;
   /** of each size that the host has */
   readonly hugePages?: readonly HugePages[] | undefined;
-  /** of its init; -1: unlimited */
-  readonly mostOpenFiles?: number | undefined;
 }
 
 /** `id` is the cgroup's path, `name` the CRI's id, `container` the name in the pod's spec (empty for the pod itself). */
@@ -49,7 +47,7 @@ export async function subjectsOf(node: ObservedNode): Promise<Subject[]> {
   const running = node.containers.list().filter(isRunning);
   const paths = running.map(({ record }) => record.cgroupPath);
   const inTurn = turns();
-  const [[cgroups, processes], pods, networks, space, ios, written, limits, hugePages] = await Promise.all([
+  const [[cgroups, processes], pods, networks, space, ios, written, hugePages] = await Promise.all([
     inTurn(() => cgroupsAndProcesses(node, running)),
     inTurn(() => podCgroups.of(node, podsWithOwnCgroup(node))),
     inTurn(() => podNetworks.ofAll(node)),
@@ -58,7 +56,6 @@ export async function subjectsOf(node: ObservedNode): Promise<Subject[]> {
     inTurn(() =>
       Promise.all(running.map(({ record }) => node.snapshots.writableLayerUsage(record.id).catch(() => undefined))),
     ),
-    inTurn(() => mostOpenFiles(running)),
     inTurn(() => readHugePages(node.cgroups, paths)),
   ]);
   const podsById = new Map(node.pods.list().map((pod) => [pod.record.id, pod]));
@@ -77,7 +74,6 @@ export async function subjectsOf(node: ObservedNode): Promise<Subject[]> {
       io: ios.get(container.record.cgroupPath),
       processes: processes.get(container),
       hugePages: hugePages.get(container.record.cgroupPath),
-      mostOpenFiles: limits.get(container),
     });
   }
   for (const [pod, { path, whole, cgroup }] of pods) {

@@ -331,8 +331,8 @@ export interface SampledFile {
   detail?: boolean;
   /** its values change whenever the cgroup's processes run, come or go */
   pulse?: boolean;
-  /** a detail whose values change with a pulse alone: a cgroup without one since the last pass has it not read again. The
-   *  pulses come before it in the list */
+  /** a detail whose values change with a pulse, and shortly after it, alone: a cgroup in which two passes have found none has
+   *  it not read again. The pulses come before it in the list */
   steady?: boolean;
   /** a value each: "" is the file's one number, "name" the word after the name at a line's beginning, "word name" what stands
    *  after "name=" in the line that begins with the word. Numbers are multiplied by the factor */

@@ -64,7 +64,8 @@ struct File {
   bool detail = false;
   // Its values change whenever the cgroup's processes run, come or go.
   bool pulse = false;
-  // Its values change with a pulse alone: without one since the last pass they are what they were.
+  // Its values change with a pulse, and for some time after it (a quota's period ends when nobody runs any more): where the
+  // last pass found none and there is none since, they are what they were.
   bool steady = false;
   // Its one value stands for the whole text.
   bool fingerprint = false;
@@ -204,6 +205,8 @@ class Sampler {
     std::map<const File*, Tree> trees;
     // What the last pass with details has read.
     std::vector<double> last;
+    // It found no pulse: what it read was read when all that the last run had set going had ended, too.
+    bool was_quiet = false;
     Clock::time_point used;
     bool taken = false;
 
@@ -299,6 +302,7 @@ class Sampler {
   // False: a descriptor was stale.
   bool read_all(const std::string& path, bool details, Entry* entry, std::vector<char>* buffer, double* values) {
     bool quiet = details && !entry->last.empty();
+    bool settled = quiet && entry->was_quiet;
     size_t at = 0;
     for (size_t i = 0; i < files_.size(); i++) {
       const File& file = files_[i];
@@ -306,7 +310,7 @@ class Sampler {
       double* now = values + at;
       at += file.values();
       if (file.detail && !details) continue;
-      if (file.steady && quiet && std::none_of(last, last + file.values(), is_unknown)) {
+      if (file.steady && quiet && settled && std::none_of(last, last + file.values(), is_unknown)) {
         std::copy(last, last + file.values(), now);
         continue;
       }
@@ -317,7 +321,10 @@ class Sampler {
       }
       if (file.pulse && quiet) quiet = same_pulse(now, last, file.values());
     }
-    if (details) entry->last.assign(values, values + columns_);
+    if (details) {
+      entry->last.assign(values, values + columns_);
+      entry->was_quiet = quiet;
+    }
     return true;
   }
 

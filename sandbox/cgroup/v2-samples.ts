@@ -37,12 +37,11 @@ const files: (Omit<SampleFile, "root"> & { controller: string })[] = [
     ],
   },
   { controller: "memory", file: "memory.max", keys: [["", "memoryLimitBytes"]] },
-  { controller: "memory", file: "memory.peak", detail: true, steady: true, keys: [["", "memoryMaxUsageBytes"]] },
+  { controller: "memory", file: "memory.peak", detail: true, keys: [["", "memoryMaxUsageBytes"]] },
   {
     controller: "memory",
     file: "memory.events",
     detail: true,
-    steady: true,
     keys: [
       ["max", "memoryFailures"],
       ["oom_kill", "oomKills"],

@@ -1,5 +1,6 @@
 /** The CRI's statistics of containers and pods, held against the kernel's own files. */
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -317,6 +318,14 @@ describe("statistics over the CRI", () => {
       streamed,
       pod_metrics.map(({ pod_sandbox_id }) => pod_sandbox_id),
     );
+    // who has run may have set itself another limit
+    const pid = await hostPidOf(agent, id);
+    execFileSync("prlimit", ["--pid", String(pid), "--nofile=333:"]);
+    await agent.client.call("ExecSync", { container_id: id, cmd: ["true"], timeout: long(20) });
+    await sleep(200);
+    const later = (await agent.client.call("ListPodSandboxMetrics", {})).pod_metrics;
+    const same = later.find(({ pod_sandbox_id }) => pod_sandbox_id === pod.id)?.container_metrics?.[0];
+    assert.equal(number(find(same?.metrics ?? [], "container_ulimits_soft")?.value), 333);
     await removePod(agent, pod);
   });
 
