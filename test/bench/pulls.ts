@@ -182,7 +182,7 @@ function watchAgent(agent: TestAgent): { start(): void; stop(): Promise<void>; s
   const disk = async (): Promise<void> => {
     while (running) {
       mostBytes = Math.max(mostBytes, await used());
-      await sleep(50);
+      await sleep(250);
     }
   };
   const answers = async (): Promise<void> => {
